@@ -1,0 +1,260 @@
+"""Arrays in HDF5 files: finding them, checking them, and refusing the unusable in one sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from gnopt.errors import DataError, nearest
+
+_SHOWN = 12  # names listed in an error, at most
+_FAILURES = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # what h5py raises on damaged files
+
+
+def open_file(path: Path) -> h5py.File:
+    """Open ``path`` for reading; DataError says what it is where it is not a readable HDF5 file."""
+    try:
+        if not path.exists():
+            raise DataError(f"{path}: no such file{_neighbour(path)}")
+        if not path.is_file():
+            kind = "a directory" if path.is_dir() else "not a regular file"
+            raise DataError(f"{path}: is {kind}; expected an HDF5 file")
+        with open(path, "rb") as handle:
+            empty = not handle.read(1)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if empty:
+        raise DataError(f"{path}: the file is empty; expected an HDF5 file")
+    if not h5py.is_hdf5(path):
+        raise DataError(f"{path}: not an HDF5 file; `gnopt dataset import` converts IDX, NPY, NPZ, CSV, MAT "
+                        "and folders of images")
+    try:
+        return h5py.File(path, "r")
+    except _FAILURES as error:
+        raise DataError(f"{path}: damaged or truncated HDF5 file: {_reason(error)}") from error
+
+
+def _neighbour(path: Path) -> str:
+    try:
+        return nearest(path.name, sorted(p.name for p in path.parent.iterdir()))
+    except OSError:
+        return "" if path.parent.exists() else f" (nor the folder {path.parent})"
+
+
+def _reason(error: BaseException) -> str:
+    lines = str(error.args[0] if error.args else error).splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def is_group(handle: h5py.File, name: str) -> bool:
+    """Whether ``name`` is a group of the file (a broken link is not)."""
+    try:
+        return isinstance(handle.get(name), h5py.Group)
+    except _FAILURES:
+        return False
+
+
+def holds(handle: h5py.File, name: str) -> bool:
+    """Whether something called ``name`` is linked in the file, be the link broken or not."""
+    try:
+        return handle.get(name, getlink=True) is not None
+    except _FAILURES:
+        return False
+
+
+def datasets(handle: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
+    """Yield (path, dataset) for every dataset of the file, in the order of the file."""
+    names: list[str] = []
+    try:
+        handle.visit(names.append)
+    except _FAILURES as error:
+        raise DataError(f"{handle.filename}: damaged HDF5 file: {_reason(error)}") from error
+    for name in names:
+        try:
+            node = handle[name]
+        except _FAILURES:
+            continue
+        if isinstance(node, h5py.Dataset):
+            yield name, node
+
+
+def find(handle: h5py.File, path: str) -> h5py.Dataset:
+    """Return the dataset at ``path``; DataError lists what the file holds, and the nearest name."""
+    try:
+        node = handle[path]
+    except _FAILURES as error:
+        raise DataError(f"{handle.filename}: {_absence(handle, path)}") from error
+    if not isinstance(node, h5py.Dataset):
+        members = list(node)[:_SHOWN] if isinstance(node, h5py.Group) else []
+        inside = ", ".join(f"{path}/{name}" for name in members)
+        raise DataError(f"{handle.filename}: /{path} is a {type(node).__name__.lower()}; expected a dataset"
+                        + (f" such as {inside}" if inside else ""))
+    missing = _missing_source(handle, node)
+    if missing:
+        raise DataError(f"{handle.filename}: /{path} is a virtual dataset over {missing}, "
+                        "which does not exist")
+    return node
+
+
+def _absence(handle: h5py.File, path: str) -> str:
+    link = None
+    if holds(handle, path):
+        link = handle.get(path, getlink=True)
+    if isinstance(link, h5py.ExternalLink):
+        return f"/{path} is a link to /{link.path.lstrip('/')} of {link.filename}, which cannot be opened"
+    if isinstance(link, h5py.SoftLink):
+        return f"/{path} is a link to {link.path}, which does not exist"
+    names = [name for name, _ in datasets(handle)]
+    listing = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    return f"no dataset /{path}; the file holds {listing or 'no dataset at all'}{nearest(path, names)}"
+
+
+def _missing_source(handle: h5py.File, dataset: h5py.Dataset) -> str | None:
+    # HDF5 silently reads fill values where a source of a virtual dataset is absent
+    if not dataset.is_virtual:
+        return None
+    folder = Path(handle.filename).resolve().parent
+    for source in dataset.virtual_sources():
+        name = str(source.file_name)
+        if name != "." and "%" not in name and not (folder / name).exists():
+            return name
+    return None
+
+
+@dataclass(frozen=True)
+class Column:
+    """Rows ``first .. first + rows`` of a dataset, flattened to (rows, width).
+
+    A number means value · ``scale``; ``limit`` is the largest magnitude that the float type in use can hold.
+    """
+
+    file: str
+    dataset: h5py.Dataset
+    scale: float
+    first: int
+    rows: int
+    limit: float
+
+    @property
+    def path(self) -> str:
+        return str(self.dataset.name)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one row."""
+        return tuple(self.dataset.shape[1:])
+
+    @property
+    def width(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.dataset.dtype)
+
+    @property
+    def row_bytes(self) -> int:
+        return self.width * self.dtype.itemsize
+
+    def part(self, first: int, rows: int) -> Column:
+        """Return the column of ``rows`` rows from ``first`` on."""
+        return Column(self.file, self.dataset, self.scale, self.first + first, rows, self.limit)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Return rows ``start .. stop`` as stored; DataError on damage, NaN, infinity or overflow."""
+        buffer = self.empty(stop - start)
+        self.read_into(buffer, 0, start, stop)
+        return buffer
+
+    def empty(self, rows: int) -> np.ndarray:
+        """Return an uninitialised buffer of ``rows`` rows; DataError where memory does not hold it."""
+        try:
+            return np.empty((rows, self.width), self.dtype)
+        except (MemoryError, ValueError) as error:
+            raise DataError(f"{self.file}: {self.path}: {rows:,} rows of {self.row_bytes:,} bytes do not fit "
+                            "in memory; set data.memory lower") from error
+
+    def read_into(self, buffer: np.ndarray, at: int, start: int, stop: int) -> None:
+        """Read rows ``start .. stop`` into ``buffer[at:]``, and check them."""
+        if stop <= start:
+            return
+        view = buffer.reshape(len(buffer), *self.shape)
+        rows = slice(self.first + start, self.first + stop)
+        try:
+            self.dataset.read_direct(view, np.s_[rows], np.s_[at:at + stop - start])
+        except _FAILURES as error:
+            raise DataError(f"{self.file}: {self.path}: rows {rows.start} to {rows.stop - 1} cannot be read, "
+                            f"the file is damaged or incomplete: {_reason(error)}") from error
+        self._check(buffer[at:at + stop - start], rows.start)
+
+    def _check(self, block: np.ndarray, first: int) -> None:
+        scale = abs(self.scale)
+        kind = self.dtype.kind
+        if kind == "b" or (kind in "iu" and np.iinfo(self.dtype).max * scale <= self.limit):
+            return
+        with np.errstate(all="ignore"):
+            low, high = float(block.min()), float(block.max())  # NaN if there is any
+            if abs(low) * scale <= self.limit and abs(high) * scale <= self.limit:
+                return
+            row, column = np.argwhere(~(np.abs(block.astype(np.float64)) * scale <= self.limit))[0]
+        value = float(block[row, column])
+        found = f"{value:g}; expected finite numbers"
+        if math.isfinite(value):
+            found = (f"{value * self.scale:g}, too large for the float type in use; expected smaller "
+                     "numbers, or training.dtype = \"float64\"")
+        place = f"row {first + row}, column {column}" if self.shape else f"row {first + row}"
+        raise DataError(f"{self.file}: {self.path}: {place} (counted from 0) is {found}")
+
+
+def column(handle: h5py.File, path: str, limit: float) -> Column:
+    """Return all rows of the dataset at ``path`` after checking rank, type, size and scale."""
+    file, dataset = str(handle.filename), find(handle, path)
+    name = f"{file}: {dataset.name}"
+    if dataset.shape is None:
+        raise DataError(f"{name} has no values (a null dataspace); expected shape (rows, ...)")
+    if dataset.shape == ():
+        raise DataError(f"{name} is a single value; expected shape (rows, ...)")
+    try:
+        dtype = np.dtype(dataset.dtype)
+    except _FAILURES as error:
+        raise DataError(f"{name} is of a type that NumPy does not have; expected numbers") from error
+    if dtype.kind not in "biuf":
+        raise DataError(f"{name} holds {_kind(dtype)}; expected integers, floats or booleans")
+    if dataset.shape[0] == 0:
+        raise DataError(f"{name} has no rows: shape {tuple(dataset.shape)}")
+    if math.prod(dataset.shape[1:]) == 0:
+        raise DataError(f"{name} has no columns: shape {tuple(dataset.shape)}")
+    return Column(file, dataset, scale_of(dataset, name), 0, int(dataset.shape[0]), limit)
+
+
+def _kind(dtype: np.dtype[Any]) -> str:
+    if dtype.names:
+        return f"records with fields {', '.join(dtype.names)}"
+    return {"S": "text", "U": "text", "O": "text or other objects", "c": "complex numbers"}.get(
+        dtype.kind, f"values of type {dtype}")
+
+
+def scale_of(dataset: h5py.Dataset, name: str) -> float:
+    """Return the attribute ``scale``, 1 where there is none; DataError unless one finite number, not 0."""
+    try:
+        if "scale" not in dataset.attrs:
+            return 1.0
+        value = np.asarray(dataset.attrs["scale"])
+    except _FAILURES as error:
+        raise DataError(f"{name}: attribute scale cannot be read: {_reason(error)}") from error
+    if value.size != 1 or value.dtype.kind not in "iuf":
+        raise DataError(f"{name}: attribute scale is {_short(value)}; expected one number")
+    scale = float(value.reshape(())[()])
+    if not math.isfinite(scale) or scale == 0:
+        raise DataError(f"{name}: attribute scale is {scale:g}; expected a finite number other than 0")
+    return scale
+
+
+def _short(value: np.ndarray) -> str:
+    return f"an array of shape {value.shape}" if value.size != 1 else repr(value.reshape(-1)[0])

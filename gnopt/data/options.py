@@ -1,0 +1,75 @@
+"""The settings of ``[data]``, and the one that needs more than a type: the memory budget."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from gnopt.errors import ConfigError
+from gnopt.options import REQUIRED, Option
+
+OPTIONS = (
+    Option("file", REQUIRED, "path", "the HDF5 file with the data"),
+    Option("inputs", "x", "str", "HDF5 dataset of shape (N, ...) with the inputs, flattened to (N, D)"),
+    Option("targets", "inputs", "str", "HDF5 dataset with the targets; \"inputs\" makes an autoencoder"),
+    Option("validation", 0.1, "float|str", "fraction of the training rows held out at their end, or the name "
+           "of a group, or 0 for none; a group called validation is used in place of the default fraction",
+           low=0, high=1, open_high=True),
+    Option("standardize", False, "bool", "shift and scale each input to mean 0 and deviation 1 over the "
+           "training rows"),
+    Option("memory", "auto", "int|str", "most bytes of rows to hold in memory, such as \"2GB\"; larger files "
+           "are read in blocks while training; \"auto\" is half of the free memory", low=1),
+)
+
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
+          "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+_FALLBACK = 2 * 2**30  # where the system does not tell how much memory is free
+
+
+def memory_bytes(value: int | str) -> int:
+    """Return the budget in bytes of ``data.memory``; ConfigError where it is not a size."""
+    if isinstance(value, str):
+        if value.strip().lower() == "auto":
+            return free_memory() // 2
+        match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?)\s*([a-zA-Z]*)\s*", value)
+        if match and match[2].lower() in _UNITS:
+            value = int(float(match[1]) * _UNITS[match[2].lower()])
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"data.memory = {value!r}: expected \"auto\", a number of bytes, or a size "
+                          "such as \"500MB\", \"2GB\" or \"1.5GiB\"")
+    return value
+
+
+def free_memory() -> int:
+    """Return the bytes that can still be allocated: the least of what the system and its container report."""
+    found = [_meminfo(), *_container()]
+    known = [n for n in found if n is not None]
+    if known:
+        return max(0, min(known))
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (AttributeError, ValueError, OSError):
+        return _FALLBACK
+
+
+def _meminfo() -> int | None:
+    try:
+        match = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(match[1]) * 1024 if match else None
+
+
+def _container() -> list[int | None]:
+    folder = Path("/sys/fs/cgroup")
+    pairs = [(folder / "memory.max", folder / "memory.current"),
+             (folder / "memory/memory.limit_in_bytes", folder / "memory/memory.usage_in_bytes")]
+    return [_difference(limit, used) for limit, used in pairs]
+
+
+def _difference(limit: Path, used: Path) -> int | None:
+    try:
+        return int(limit.read_text()) - int(used.read_text())
+    except (OSError, ValueError):  # no such limit, or the word "max"
+        return None

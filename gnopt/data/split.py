@@ -1,0 +1,198 @@
+"""One set of rows, in memory or on disk, as batches of floats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gnopt.data.hdf5 import Column
+from gnopt.data.order import Group, Order
+
+_PASS_BYTES = 8 * 2**20  # float64 bytes of one piece of a pass over all rows; fixed: sums must not vary
+_Raw = tuple[np.ndarray, "np.ndarray | None"]       # rows as stored
+_Loaded = tuple[Group, np.ndarray, _Raw]            # a group, the order of its rows, what that indexes
+
+
+class Statistics(NamedTuple):
+    """Mean and deviation of each input over the training rows, (D,) float64; a constant input has 1."""
+
+    mean: np.ndarray
+    std: np.ndarray
+
+
+class Split:
+    """Rows of inputs and targets: ``batch`` in shuffled order, ``rows_at`` and ``chunks`` in file order.
+
+    Rows are held as stored (bytes stay bytes) when ``in_memory``, else read when asked for; either way the
+    numbers and their order are the same. Inputs are (n, D) in ``dtype``. Targets are the inputs
+    themselves, the same object, when ``y`` is None; (n,) int64 for labels; else (n, K) or (n,) in
+    ``dtype``.
+    """
+
+    def __init__(self, name: str, x: Column, y: Column | None, order: Order, dtype: str,
+                 in_memory: bool) -> None:
+        self.name, self.rows, self.inputs = name, x.rows, x.width
+        self.in_memory = in_memory
+        self.statistics: Statistics | None = None
+        self._x, self._y, self._order, self._dtype = x, y, order, np.dtype(dtype)
+        self._held = self._hold() if in_memory else None
+        self._current: _Loaded | None = None
+        self._next: tuple[int, Future[_Loaded]] | None = None  # position of its first row
+        self._pool: ThreadPoolExecutor | None = None
+
+    def batch(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return examples ``start .. start + count`` of the endless stream (epoch = position // rows)."""
+        parts: list[_Raw] = []
+        while count > 0:
+            parts.append(self._take(start, count))
+            start, count = start + len(parts[-1][0]), count - len(parts[-1][0])
+        if len(parts) == 1:
+            return self._convert(parts[0])
+        y = None if self._y is None else np.concatenate([y for _, y in parts if y is not None])
+        return self._convert((np.concatenate([x for x, _ in parts]), y))
+
+    def rows_at(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows ``start .. min(stop, rows)`` in file order."""
+        return self._convert(self._raw(start, min(stop, self.rows)))
+
+    def chunks(self, rows_per_chunk: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield all rows in file order, ``rows_per_chunk`` at a time."""
+        for start in range(0, self.rows, rows_per_chunk):
+            yield self.rows_at(start, start + rows_per_chunk)
+
+    def moments(self) -> Statistics:
+        """Return mean and deviation of each input as read, in one pass (pairwise update of Chan et al.)."""
+        rows, mean, square = 0, np.zeros(self.inputs), np.zeros(self.inputs)
+        low, high = np.full(self.inputs, np.inf), np.full(self.inputs, -np.inf)
+        for block in self._pass(of_targets=False):
+            center = block.mean(axis=0)
+            delta, total = center - mean, rows + len(block)
+            mean += delta * (len(block) / total)
+            square += ((block - center) ** 2).sum(axis=0) + delta**2 * (rows * len(block) / total)
+            np.minimum(low, block.min(axis=0), out=low)
+            np.maximum(high, block.max(axis=0), out=high)
+            rows = total
+        constant = low == high
+        std = np.sqrt(square / rows)
+        return Statistics(np.where(constant, low, mean), np.where(constant | (std == 0), 1.0, std))
+
+    def target_mean(self) -> np.ndarray:
+        """Return the mean target, float64, of the shape of one target."""
+        sums = sum(block.sum(axis=0) for block in self._pass(of_targets=self._y is not None))
+        mean = np.asarray(sums, dtype=np.float64) / self.rows
+        if self._y is None and self.statistics is not None:
+            mean = (mean - self.statistics.mean) / self.statistics.std
+        return mean if self._y is None or self._y.shape else mean.reshape(())
+
+    def close(self) -> None:
+        """Wait for a read in progress and let the rows go."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+        self._current = self._next = self._held = None
+
+    # ---- rows as stored
+
+    def _hold(self) -> _Raw:
+        x = self._x.read(0, self.rows)
+        y = None if self._y is None else self._y.read(0, self.rows)
+        for array in (x, y):
+            if array is not None:
+                array.flags.writeable = False  # rows_at may hand out views
+        return x, y
+
+    def _raw(self, start: int, stop: int) -> _Raw:
+        if self._held is not None:
+            x, y = self._held
+            return x[start:stop], None if y is None else y[start:stop]
+        return self._x.read(start, stop), None if self._y is None else self._y.read(start, stop)
+
+    def _pass(self, of_targets: bool) -> Iterator[np.ndarray]:
+        """Yield all inputs or targets as scaled float64, in pieces that depend on the width alone."""
+        column = self._y if of_targets and self._y is not None else self._x
+        step = max(1, _PASS_BYTES // (8 * column.width))
+        for start in range(0, self.rows, step):
+            stop = min(start + step, self.rows)
+            if self._held is not None:
+                x, y = self._held
+                block = (y if of_targets and y is not None else x)[start:stop]
+            else:
+                block = column.read(start, stop)
+            yield np.multiply(block, column.scale, dtype=np.float64)
+
+    # ---- groups of the stream
+
+    def _take(self, start: int, count: int) -> _Raw:
+        """Copy up to ``count`` rows from position ``start`` on, as many as the group there holds."""
+        if self._current is None or not self._current[0].covers(start):
+            self._current = None  # its memory is needed for the one that follows
+            self._current = self._load(start)
+            if self._held is None:
+                self._prefetch(self._current[0].first + self._current[0].rows)
+        group, order, (x, y) = self._current
+        chosen = order[start - group.first:start - group.first + count]
+        return np.take(x, chosen, axis=0), None if y is None else np.take(y, chosen, axis=0)
+
+    def _load(self, position: int) -> _Loaded:
+        group = self._order.at(position)
+        if self._held is not None:
+            return group, self._order.row_numbers(group), self._held
+        if self._next is not None:
+            first, future = self._next
+            self._next = None
+            if first == group.first:
+                return future.result()
+            future.cancel()
+        return self._read(group)
+
+    def _prefetch(self, position: int) -> None:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1, thread_name_prefix="gnopt-read")
+        group = self._order.at(position)
+        self._next = group.first, self._pool.submit(self._read, group)
+
+    def _read(self, group: Group) -> _Loaded:
+        x = self._x.empty(group.rows)
+        y = None if self._y is None else self._y.empty(group.rows)
+        at = 0
+        for block in group.blocks:
+            start, stop = self._order.bounds(int(block))
+            self._x.read_into(x, at, start, stop)
+            if y is not None and self._y is not None:
+                self._y.read_into(y, at, start, stop)
+            at += stop - start
+        return group, self._order.shuffle(group), (x, y)
+
+    # ---- rows as floats
+
+    def _convert(self, raw: _Raw) -> tuple[np.ndarray, np.ndarray]:
+        x = _as_float(raw[0], self._x.scale, self._dtype, self.statistics)
+        if self._y is None:
+            return x, x
+        y = raw[1]
+        assert y is not None
+        if is_label(self._y):
+            return x, y.reshape(-1).astype(np.int64)
+        y = _as_float(y, self._y.scale, self._dtype)
+        return x, y if self._y.shape else y.reshape(-1)
+
+
+def is_label(column: Column) -> bool:
+    """Whether targets are class labels: one unscaled whole number (or boolean) a row."""
+    return column.shape == () and column.dtype.kind in "biu" and column.scale == 1
+
+
+def _as_float(raw: np.ndarray, scale: float, dtype: np.dtype[Any],
+              statistics: Statistics | None = None) -> np.ndarray:
+    if scale == 1 and statistics is None:
+        return np.ascontiguousarray(raw, dtype=dtype)
+    small = raw.dtype.kind in "biu" and raw.dtype.itemsize <= 2 and 1e-30 < abs(scale) < 1e30
+    if small and statistics is None:
+        return np.multiply(raw, dtype.type(scale), dtype=dtype, order="C")  # images: fast, and exact enough
+    values = np.multiply(raw, scale, dtype=np.float64, order="C")  # a mean may be large against its deviation
+    if statistics is not None:
+        values -= statistics.mean
+        values /= statistics.std
+    return values.astype(dtype, copy=False)
