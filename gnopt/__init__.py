@@ -1,0 +1,25 @@
+"""gnopt: second-order training of feedforward networks from the command line.
+
+Notation, used by every module and file format (Botev, Ritter, Barber, ICML 2017):
+
+=========  =====================================================  ====================
+symbol     meaning                                                shape
+=========  =====================================================  ====================
+N          data points in the batch; rows are data points
+x, a_0     input                                                  (N, D)
+ā_l        activations with the unit term appended last           (N, d_l + 1)
+W_l        augmented weights [weight, bias], l = 1..L             (d_l, d_{l-1} + 1)
+h_l        pre-activations, h_l = ā_{l-1} W_lᵀ                    (N, d_l)
+a_l        f_l(h_l); f_L is the identity                          (N, d_l)
+E(h_L, y)  loss of one data point, summed over outputs            scalar
+objective  mean of E over data points (+ ½ η ‖θ‖²)                scalar
+A_l        mean of ā_l ā_lᵀ                                       (d_l + 1, d_l + 1)
+G_l        mean of the pre-activation Gauss-Newton matrices 𝒢_l   (d_l, d_l)
+λ, α, μ    damping, step size, momentum; ρ the reduction ratio    scalars
+=========  =====================================================  ====================
+
+The reading order of the package is its import order: ``data`` → ``engine`` (network, losses) →
+``curvature`` → ``optimizers`` → ``training`` → ``cli``; a module imports only from what comes before it.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,42 @@
+"""Element-wise transfer functions, one file each: f, f' and f'' of a pre-activation.
+
+A new file that defines ``ACTIVATION`` is found by itself. Nothing here knows a method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gnopt.registry import discover, lookup
+
+Array = Any
+
+
+@dataclass(frozen=True)
+class Activation:
+    """The facts of one transfer function; ``ops`` is the backend, ``out`` may be the same array as ``h``.
+
+    f(ops, h, out) → a;   df(ops, h, a, out) → f'(h);   d2f(ops, h, a) → f''(h), all of h's shape.
+    Where ``from_output``, df and d2f read only a = f(h), so that h need not be kept (h is then None).
+    Piecewise-linear convention: f'(0) is the left slope (relu 0, leaky relu its slope), f'' = 0.
+    """
+
+    name: str
+    summary: str
+    f: Callable[[Any, Array, Array], Array]
+    df: Callable[[Any, Array, Array, Array], Array]
+    d2f: Callable[[Any, Array, Array], Array]
+    from_output: bool = False
+    piecewise_linear: bool = False
+
+
+def all_activations() -> dict[str, Activation]:
+    """Every activation in this folder, by name."""
+    return discover(__name__, "ACTIVATION")
+
+
+def get_activation(name: str) -> Activation:
+    """The activation called ``name`` or the plug-in ``"module:Name"``; ConfigError if there is none."""
+    return lookup(__name__, "ACTIVATION", name, "activation")

@@ -1,0 +1,25 @@
+"""f(h) = h for h > 0, exp(h) − 1 otherwise (Clevert et al. 2015, slope 1)."""
+
+from gnopt.engine.activations import Activation
+
+
+def _f(ops, h, out):
+    xp = ops.xp
+    negative = xp.expm1(xp.minimum(h, 0.0))
+    xp.maximum(h, 0.0, out=out)
+    out += negative
+    return out
+
+
+def _df(ops, h, a, out):
+    # exp(h) = a + 1 on the left branch, and 1 = min(a, 0) + 1 on the right one.
+    ops.xp.minimum(a, 0.0, out=out)
+    out += 1.0
+    return out
+
+
+def _d2f(ops, h, a):
+    return (a <= 0.0) * (a + 1.0)
+
+
+ACTIVATION = Activation("elu", "h if h > 0 else exp(h) - 1", _f, _df, _d2f, from_output=True)

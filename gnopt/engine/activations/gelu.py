@@ -1,0 +1,31 @@
+"""f(h) = h Φ(h) with the normal distribution function Φ, erf form (Hendrycks & Gimpel 2016)."""
+
+from math import pi, sqrt
+
+from gnopt.engine.activations import Activation
+
+
+def _cdf(ops, h):
+    cdf = ops.erf(h * (1.0 / sqrt(2.0)))
+    cdf += 1.0
+    cdf *= 0.5
+    return cdf
+
+
+def _pdf(ops, h):
+    return ops.xp.exp(h * h * -0.5) * (1.0 / sqrt(2.0 * pi))
+
+
+def _f(ops, h, out):
+    return ops.xp.multiply(h, _cdf(ops, h), out=out)
+
+
+def _df(ops, h, a, out):
+    return ops.xp.add(_cdf(ops, h), h * _pdf(ops, h), out=out)
+
+
+def _d2f(ops, h, a):
+    return (2.0 - h * h) * _pdf(ops, h)
+
+
+ACTIVATION = Activation("gelu", "h times the normal distribution function (erf form)", _f, _df, _d2f)

@@ -1,0 +1,23 @@
+"""f(h) = h for h > 0, 0.01 h otherwise; f'(0) = 0.01, f'' = 0."""
+
+from gnopt.engine.activations import Activation
+
+SLOPE = 0.01
+
+
+def _f(ops, h, out):
+    return ops.xp.maximum(h, SLOPE * h, out=out)
+
+
+def _df(ops, h, a, out):
+    out[...] = a > 0.0
+    out *= 1.0 - SLOPE
+    out += SLOPE
+    return out
+
+
+def _d2f(ops, h, a):
+    return ops.xp.zeros_like(a)
+
+
+ACTIVATION = Activation("leaky_relu", "h if h > 0 else 0.01 h", _f, _df, _d2f, from_output=True, piecewise_linear=True)

@@ -1,0 +1,20 @@
+"""f(h) = h σ(h) (also called swish), f' = σ (1 + h (1 − σ)), f'' = σ (1 − σ)(2 + h (1 − 2σ))."""
+
+from gnopt.engine.activations import Activation
+
+
+def _f(ops, h, out):
+    return ops.xp.multiply(h, ops.sigmoid(h), out=out)
+
+
+def _df(ops, h, a, out):
+    s = ops.sigmoid(h)
+    return ops.xp.multiply(s, 1.0 + h * (1.0 - s), out=out)
+
+
+def _d2f(ops, h, a):
+    s = ops.sigmoid(h)
+    return s * (1.0 - s) * (2.0 + h * (1.0 - 2.0 * s))
+
+
+ACTIVATION = Activation("silu", "h times the logistic function", _f, _df, _d2f)

@@ -1,0 +1,277 @@
+"""The one seam between NumPy and CuPy: every array function the engine uses is ``ops.xp.<name>`` or a method here.
+
+Rules that keep one text valid on both devices: scalars are Python floats (never ``np.float64``, which would
+promote float32 arrays), ufuncs take ``out=`` but no ``where=``, no boolean masks in the update, random numbers
+come from host generators, and scalars are fetched together by :meth:`Backend.scalars`.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from gnopt.errors import ConfigError, Diverged
+
+Array = Any  # numpy.ndarray or cupy.ndarray
+
+
+class Backend:
+    """NumPy with LAPACK in the array's own precision (``np.linalg`` would compute float32 in float64)."""
+
+    name = "numpy"
+    device = "cpu"
+
+    def __init__(self) -> None:
+        self.xp: Any = np
+
+    # ---- transfers -------------------------------------------------------------------------------------
+
+    def asarray(self, values: Any, dtype: Any = None) -> Array:
+        """Return ``values`` as an array on this device (no copy where it already is one)."""
+        return np.asarray(values, dtype=dtype)
+
+    def to_host(self, array: Array) -> np.ndarray:
+        """Return a host array."""
+        return np.asarray(array)
+
+    def scalars(self, *values: Any) -> list[float]:
+        """Fetch several 0-d results at once; on a GPU this is the one synchronisation of an update."""
+        return [float(v) for v in values]
+
+    def synchronize(self) -> None:
+        """Wait until queued work is done."""
+
+    def free_memory(self) -> int:
+        """Bytes that can still be allocated on this device."""
+        return available_host_memory()
+
+    # ---- products --------------------------------------------------------------------------------------
+
+    def gram(self, X: Array, scale: float, out: Array | None = None) -> Array:
+        """Return ``scale · Xᵀ X`` for X (N, d): N d² flops by syrk, half of a general product.
+
+        NumPy calls syrk where both factors are the same buffer and mirrors the result.
+        """
+        result = np.matmul(X.T, X, out=out)
+        result *= scale
+        return result
+
+    def axpy(self, a: float, x: Array, y: Array) -> None:
+        """y ← y + a x for contiguous vectors, without a temporary."""
+        from scipy.linalg.blas import get_blas_funcs
+
+        get_blas_funcs("axpy", (x, y))(x, y, a=a)
+
+    # ---- factorisations (symmetric positive definite input; checked) -----------------------------------
+
+    def cholesky(self, M: Array, what: str) -> Array:
+        """Return lower L with L Lᵀ = M; retries in float64, then raises Diverged naming ``what``."""
+        return self._factorise(M, what, _potrf)
+
+    def spd_inverse(self, M: Array, what: str) -> Array:
+        """Return M⁻¹ of a symmetric positive definite M in n³ flops (potrf + potri); M may be overwritten."""
+        return self._factorise(M, what, _potri)
+
+    def eigh(self, M: Array, what: str) -> tuple[Array, Array]:
+        """Return eigenvalues (ascending) and eigenvectors (columns) of a symmetric M, about 9 n³ flops."""
+        from scipy.linalg import eigh
+
+        _refuse_non_finite(self, M, what)
+        try:
+            return eigh(M, driver="evd", check_finite=False)
+        except np.linalg.LinAlgError:
+            values, vectors = eigh(M.astype(np.float64), driver="evr", check_finite=False)
+            return values.astype(M.dtype), vectors.astype(M.dtype)
+
+    def solve_triangular(self, L: Array, B: Array, transpose: bool = False) -> Array:
+        """Return L⁻¹ B, or L⁻ᵀ B, for lower triangular L (n, n)."""
+        from scipy.linalg import solve_triangular
+
+        return solve_triangular(L, B, lower=True, trans=int(transpose), check_finite=False)
+
+    def _factorise(self, M: Array, what: str, routine: Any) -> Array:
+        _refuse_non_finite(self, M, what)
+        # The routine works in place on a copy, so that the float64 retry starts from the same matrix.
+        result = routine(M.copy())
+        if result is None:
+            result = routine(M.astype(np.float64))
+            if result is None:
+                raise Diverged(f"{what} ({M.shape[0]} x {M.shape[0]}) is not positive definite, also in float64")
+        return result.astype(M.dtype, copy=False)
+
+    # ---- element-wise functions that array modules lack -------------------------------------------------
+
+    def sigmoid(self, h: Array, out: Array | None = None) -> Array:
+        """Return 1 / (1 + exp(−h)), finite for every finite h (exp is kept below overflow by a floor)."""
+        xp = self.xp
+        out = xp.maximum(h, -80.0, out=out)
+        xp.negative(out, out=out)
+        xp.exp(out, out=out)
+        out += 1.0
+        return xp.reciprocal(out, out=out)
+
+    def softplus(self, h: Array) -> Array:
+        """Return log(1 + exp(h)) = max(h, 0) + log(1 + exp(−|h|)), safe for large |h|."""
+        xp = self.xp
+        e = xp.abs(h)
+        xp.negative(e, out=e)
+        xp.exp(e, out=e)
+        # log1p is an order of magnitude slower than log; float32 loses nothing that its sums could show.
+        e = xp.log1p(e, out=e) if e.dtype == xp.float64 else xp.log(e + 1.0, out=e)
+        e += xp.maximum(h, 0.0)
+        return e
+
+    def bernoulli(self, h: Array, y: Array) -> tuple[Array, Array]:
+        """Return Σ_k softplus(h) − y h, (N,), and σ(h) − y, (N, K), sharing one exponential e = exp(−|h|)."""
+        xp = self.xp
+        e = xp.abs(h)
+        xp.negative(e, out=e)
+        xp.exp(e, out=e)
+        p = e + 1.0
+        value = xp.log1p(e) if e.dtype == xp.float64 else xp.log(p)
+        xp.reciprocal(p, out=p)  # σ(|h|); for h < 0, σ(h) = e σ(|h|)
+        negative = h < 0.0
+        e -= 1.0
+        e *= negative
+        e += 1.0
+        p *= e
+        xp.maximum(h, 0.0, out=e)
+        value += e
+        xp.multiply(y, h, out=e)
+        value -= e
+        p -= y
+        return value.sum(axis=1), p
+
+    def erf(self, h: Array) -> Array:
+        """Return the error function."""
+        from scipy.special import erf
+
+        return erf(h)
+
+    # ---- random numbers: drawn on the host, so that a seed means the same on every device ----------------
+
+    def uniform(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Uniform numbers in [0, 1)."""
+        return self.asarray(rng.random(shape, dtype=dtype))
+
+    def normal(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Standard normal numbers."""
+        return self.asarray(rng.standard_normal(shape, dtype=dtype))
+
+    def rademacher(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Independent signs, +1 or −1 with probability one half."""
+        signs = rng.integers(0, 2, size=shape, dtype=np.int8)
+        return self.asarray((2 * signs - 1).astype(dtype))
+
+    def poisson(self, rng: np.random.Generator, rate: Array) -> Array:
+        """Poisson counts for each rate (drawn on the host)."""
+        host = np.minimum(self.to_host(rate).astype(np.float64), 1e15)
+        return self.asarray(rng.poisson(host).astype(rate.dtype))
+
+
+def _refuse_non_finite(ops: Backend, M: Array, what: str) -> None:
+    # A non-finite entry of a Gram matrix always shows on its diagonal, so n numbers tell.
+    if not np.isfinite(np.einsum("ii->i", M)).all():
+        raise Diverged(f"{what} ({M.shape[0]} x {M.shape[0]}) holds numbers that are not finite")
+
+
+def _potrf(M: np.ndarray) -> np.ndarray | None:
+    from scipy.linalg.lapack import get_lapack_funcs
+
+    (potrf,) = get_lapack_funcs(("potrf",), (M,))
+    # A C-ordered symmetric matrix read through its transpose is Fortran-ordered: no copy is made.
+    upper, info = potrf(M.T, lower=False, clean=True, overwrite_a=True)
+    return upper.T if info == 0 else None
+
+
+def _potri(M: np.ndarray) -> np.ndarray | None:
+    from scipy.linalg.lapack import get_lapack_funcs
+
+    potrf, potri = get_lapack_funcs(("potrf", "potri"), (M,))
+    upper, info = potrf(M.T, lower=False, clean=False, overwrite_a=True)
+    if info != 0:
+        return None
+    inverse, info = potri(upper, lower=False, overwrite_c=True)
+    if info != 0:
+        return None
+    lower = inverse.T  # C-ordered again, lower triangle valid
+    mirror_lower(lower)
+    return lower
+
+
+def mirror_lower(M: np.ndarray, block: int = 128) -> None:
+    """Copy the lower triangle onto the upper one, block by block so that both sides stay in cache."""
+    n = M.shape[0]
+    for i in range(0, n, block):
+        rows = slice(i, min(i + block, n))
+        diagonal = M[rows, rows]
+        lower = np.tril(diagonal)
+        M[rows, rows] = lower + np.tril(diagonal, -1).T
+        for j in range(0, i, block):
+            columns = slice(j, j + block)
+            M[columns, rows] = M[rows, columns].T
+
+
+def available_host_memory() -> int:
+    """Bytes of host memory that can be used without swapping, container limits included."""
+    free = _meminfo_available()
+    for limit_file, used_file in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        try:
+            with open(limit_file) as limit, open(used_file) as used:
+                text = limit.read().strip()
+                if text != "max":
+                    free = min(free, int(text) - int(used.read()))
+        except (OSError, ValueError):
+            continue
+    return max(free, 0)
+
+
+def _meminfo_available() -> int:
+    try:
+        with open("/proc/meminfo") as lines:
+            for line in lines:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (ValueError, OSError):
+        return 4 << 30
+
+
+def get_backend(device: str) -> Backend:
+    """Return the backend for ``cpu``, ``cuda`` or ``cuda:N``; ConfigError where it cannot be had."""
+    if device == "cpu":
+        return Backend()
+    if device == "cuda" or device.startswith("cuda:"):
+        index = device.partition(":")[2] or "0"
+        if not index.isdigit():
+            raise ConfigError(f"device '{device}': expected cpu, cuda or cuda:N with a whole number N")
+        from gnopt.engine.cuda import CudaBackend
+
+        return CudaBackend(int(index))
+    raise ConfigError(f"unknown device '{device}': expected cpu, cuda or cuda:N")
+
+
+class Workspace:
+    """Named buffers that are allocated once and handed out again: page faults cost as much as the arithmetic."""
+
+    def __init__(self, ops: Backend, dtype: Any) -> None:
+        self.ops, self.dtype = ops, dtype
+        self._buffers: dict[Any, Array] = {}
+
+    def take(self, key: Any, shape: tuple[int, ...]) -> Array:
+        """Return an array of ``shape`` with undefined contents; valid until ``key`` is taken again."""
+        size = 1
+        for extent in shape:
+            size *= extent
+        buffer = self._buffers.get(key)
+        if buffer is None or buffer.size < size:
+            self._buffers[key] = buffer = self.ops.xp.empty(size, dtype=self.dtype)
+        return buffer[:size].reshape(shape)

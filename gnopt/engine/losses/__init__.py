@@ -1,0 +1,180 @@
+"""Losses of the output h = h_L, one file each: value, gradient, Gauss-Newton matrix 𝒢_L and its root, sampling.
+
+E(h, y) is the loss of one data point, summed over outputs; the objective is its mean over data points. A new
+file that defines ``LOSS`` is found by itself; a plug-in class ``"module:Class"`` needs ``value``, ``gradient``
+and either ``gn_diagonal`` (with ``diagonal = True``) or ``gn_matrix``; everything else has a default.
+Nothing here knows a method.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gnopt.errors import ConfigError, DataError
+from gnopt.registry import discover, lookup
+
+Array = Any
+
+
+class Loss:
+    """One loss; every method takes the backend ``ops``, outputs h (N, K) and targets y as converted below.
+
+    𝒢_L is ∂²E/∂h² where that is positive semi-definite, and the part of it that keeps the curvature of a
+    convex ℓ in E(h) = ℓ(m(h)) where it is not (method: 𝒢_L = J_mᵀ ℓ'' J_m). C_L is a root: 𝒢_L = C_L C_Lᵀ.
+    """
+
+    name: str = ""
+    summary: str = ""
+    diagonal: bool = False  # 𝒢_L of a data point is diagonal: the methods below follow from gn_diagonal
+    likelihood: bool = True  # E = −log p(y | h) + const, so that y can be sampled from the model
+    convex: bool = True  # ∂²E/∂h² is 𝒢_L
+    error_name: str = "squared error"
+
+    # ---- targets (host arrays) ---------------------------------------------------------------------------
+
+    def convert_targets(self, y: np.ndarray) -> np.ndarray:
+        """Check targets and bring them to the form the other methods take; DataError names the bad entry."""
+        return y.reshape(len(y), -1)
+
+    def outputs(self, y: np.ndarray) -> int:
+        """Width of the output layer that these (converted) targets need."""
+        return y.shape[1]
+
+    def target_sum(self, y: np.ndarray, outputs: int) -> np.ndarray:
+        """Sum of the targets over data points, (K,) float64; the mean of it feeds ``initial_bias``."""
+        return y.sum(axis=0, dtype=np.float64)
+
+    def initial_bias(self, mean: np.ndarray) -> np.ndarray:
+        """Inverse link of the mean target: the output bias at which the network predicts it."""
+        return mean
+
+    def floor(self, y: np.ndarray) -> np.ndarray:
+        """A lower bound of E at these targets, (N,) float64: the entropy of soft targets, zero for hard ones."""
+        return np.zeros(len(y))
+
+    # ---- value, gradient, prediction -----------------------------------------------------------------------
+
+    def value(self, ops: Any, h: Array, y: Array) -> Array:
+        """E of each data point, (N,)."""
+        raise ConfigError(f"loss {type(self).__name__} does not define value(ops, h, y)")
+
+    def gradient(self, ops: Any, h: Array, y: Array) -> Array:
+        """∂E/∂h, (N, K), a new array."""
+        raise ConfigError(f"loss {type(self).__name__} does not define gradient(ops, h, y)")
+
+    def value_and_gradient(self, ops: Any, h: Array, y: Array) -> tuple[Array, Array]:
+        """Both at once, where they share work."""
+        return self.value(ops, h, y), self.gradient(ops, h, y)
+
+    def prediction(self, ops: Any, h: Array) -> Array:
+        """The mean of y under the model, (N, K)."""
+        return h
+
+    def error(self, ops: Any, h: Array, y: Array) -> Array:
+        """Error of each data point as logged: ‖prediction − y‖², or 0/1 for classifiers, (N,)."""
+        difference = self.prediction(ops, h) - y
+        return ops.xp.einsum("nk,nk->n", difference, difference)
+
+    # ---- Gauss-Newton matrix of the output -------------------------------------------------------------------
+
+    def gn_diagonal(self, ops: Any, h: Array, y: Array) -> Array:
+        """Diagonal of 𝒢_L, (N, K), for losses with ``diagonal``."""
+        return ops.xp.einsum("nkk->nk", self.gn_matrix(ops, h, y))
+
+    def gn_matrix(self, ops: Any, h: Array, y: Array) -> Array:
+        """𝒢_L of each data point, (N, K, K)."""
+        if not self.diagonal:
+            raise ConfigError(f"loss {type(self).__name__} defines neither gn_diagonal nor gn_matrix")
+        return _as_matrices(ops, self.gn_diagonal(ops, h, y))
+
+    def gn_mean(self, ops: Any, h: Array, y: Array) -> Array:
+        """Mean of 𝒢_L over data points: (K,) for a diagonal loss, else (K, K)."""
+        if self.diagonal:
+            return self.gn_diagonal(ops, h, y).mean(axis=0)
+        return self.gn_matrix(ops, h, y).mean(axis=0)
+
+    def gn_product(self, ops: Any, h: Array, y: Array, v: Array) -> Array:
+        """𝒢_L v for v (N, K) or a stack of them (..., N, K)."""
+        if self.diagonal:
+            return self.gn_diagonal(ops, h, y) * v
+        return ops.xp.einsum("nij,...nj->...ni", self.gn_matrix(ops, h, y), v)
+
+    def rank(self, outputs: int) -> int:
+        """Number of columns of C_L, an upper bound of rank(𝒢_L)."""
+        return outputs
+
+    def gn_root(self, ops: Any, h: Array, y: Array) -> Array:
+        """C_L as rows of columns, (R, N, K): entry [r, n] is column r of the root at data point n.
+
+        For diagonal losses prefer ``gn_diagonal``: its square root holds the same in (N, K).
+        """
+        xp = ops.xp
+        if self.diagonal:
+            return _as_matrices(ops, xp.sqrt(self.gn_diagonal(ops, h, y))).transpose(1, 0, 2)
+        values, vectors = xp.linalg.eigh(self.gn_matrix(ops, h, y))
+        return (vectors * xp.sqrt(xp.maximum(values, 0.0))[:, None, :]).transpose(2, 0, 1)
+
+    def gn_root_product(self, ops: Any, h: Array, y: Array, s: Array) -> Array:
+        """C_L s for s (N, R), (N, K): one random s with E[s sᵀ] = I sketches the root."""
+        if self.diagonal:
+            root = ops.xp.sqrt(self.gn_diagonal(ops, h, y))
+            root *= s
+            return root
+        return ops.xp.einsum("rnk,nr->nk", self.gn_root(ops, h, y), s)
+
+    # ---- true Hessian of the output ----------------------------------------------------------------------------
+
+    def hessian_matrix(self, ops: Any, h: Array, y: Array) -> Array:
+        """∂²E/∂h² of each data point, (N, K, K); 𝒢_L where the loss is convex in h."""
+        if not self.convex:
+            raise ConfigError(f"loss {type(self).__name__} is not convex and does not define hessian_matrix")
+        return self.gn_matrix(ops, h, y)
+
+    def hessian_product(self, ops: Any, h: Array, y: Array, v: Array) -> Array:
+        """∂²E/∂h² v for v (N, K)."""
+        if self.convex:
+            return self.gn_product(ops, h, y, v)
+        return ops.xp.einsum("nij,...nj->...ni", self.hessian_matrix(ops, h, y), v)
+
+    # ---- sampling ------------------------------------------------------------------------------------------------
+
+    def sample(self, ops: Any, h: Array, rng: np.random.Generator) -> Array:
+        """Targets drawn from the model's predictive distribution, in the form of converted targets."""
+        raise ConfigError(f"loss '{self.name or type(self).__name__}' is not a likelihood: it cannot be sampled")
+
+    def sampled_gradient(self, ops: Any, h: Array, rng: np.random.Generator) -> Array:
+        """∂E/∂h at a target drawn from the model, (N, K); its second moment is the Fisher matrix."""
+        return self.gradient(ops, h, self.sample(ops, h, rng))
+
+
+def _as_matrices(ops: Any, diagonal: Array) -> Array:
+    """(N, K) → (N, K, K) with the rows on the diagonals."""
+    rows, width = diagonal.shape
+    matrices = ops.xp.zeros((rows, width * width), dtype=diagonal.dtype)
+    matrices[:, :: width + 1] = diagonal
+    return matrices.reshape(rows, width, width)
+
+
+def check_range(y: np.ndarray, low: float, high: float, loss: str) -> None:
+    """Raise DataError naming the first target outside [low, high]."""
+    bad = ~((y >= low) & (y <= high))
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        raise DataError(f"loss {loss}: target {y[row, column]:g} in row {row}, column {column} of the batch: "
+                        f"expected values in [{low:g}, {high:g}] (an attribute 'scale' on the dataset rescales it)")
+
+
+def all_losses() -> dict[str, Loss]:
+    """Every loss in this folder, by name."""
+    return discover(__name__, "LOSS")
+
+
+def get_loss(name: str) -> Loss:
+    """The loss called ``name`` or an instance of the plug-in class ``"module:Class"``; ConfigError if there is none."""
+    found = lookup(__name__, "LOSS", name, "loss")
+    loss = found() if isinstance(found, type) else found
+    if not getattr(loss, "name", ""):
+        loss.name = name
+    return loss

@@ -1,0 +1,56 @@
+"""E = Σ_k softplus(h_k) − y_k h_k: independent Bernoulli outputs with logits h and any y in [0, 1]."""
+
+import numpy as np
+
+from gnopt.engine.losses import Loss, check_range
+
+
+class BinaryCrossEntropy(Loss):
+    """Gradient p − y with p = σ(h), 𝒢_L = diag p(1 − p), sample Bernoulli(p)."""
+
+    name = "binary_cross_entropy"
+    summary = "independent Bernoulli outputs with logits, grey targets allowed; 𝒢_L = diag p(1-p)"
+    diagonal = True
+
+    def convert_targets(self, y):
+        y = y.reshape(len(y), -1)
+        check_range(y, 0.0, 1.0, self.name)
+        return y
+
+    def initial_bias(self, mean):
+        p = np.clip(mean, 1e-3, 1.0 - 1e-3)
+        return np.log(p / (1.0 - p))
+
+    def floor(self, y):
+        from scipy.special import entr
+
+        y = np.asarray(y, dtype=np.float64)
+        return (entr(y) + entr(1.0 - y)).sum(axis=1)
+
+    def value(self, ops, h, y):
+        value = ops.softplus(h)
+        value -= y * h
+        return value.sum(axis=1)
+
+    def gradient(self, ops, h, y):
+        p = ops.sigmoid(h)
+        p -= y
+        return p
+
+    def value_and_gradient(self, ops, h, y):
+        # One exp serves both: e = exp(−|h|), softplus = max(h, 0) + log(1 + e), p = 1/(1 + e) mirrored for h < 0.
+        return ops.bernoulli(h, y)
+
+    def prediction(self, ops, h):
+        return ops.sigmoid(h)
+
+    def gn_diagonal(self, ops, h, y):
+        p = ops.sigmoid(h)
+        p -= p * p
+        return p
+
+    def sample(self, ops, h, rng):
+        return (ops.uniform(rng, h.shape, h.dtype) < ops.sigmoid(h)).astype(h.dtype)
+
+
+LOSS = BinaryCrossEntropy()

@@ -1,0 +1,127 @@
+"""Mixture of two binary classifiers (Botev, Ritter, Barber 2017, section 5.2): three logits, y in {0, 1}.
+
+p = P(y = 1 | h) = σ₁σ₂ + (1 − σ₁)σ₃ with σ_i = σ(h_i), E = −y log p − (1 − y) log(1 − p). E is convex in p, p is
+not linear in h: the Hessian is indefinite, and 𝒢_L keeps the curvature of E in p: (y/p² + (1−y)/(1−p)²) u uᵀ with
+u = ∇p, of rank one. All is computed from log-probabilities and from the responsibilities of the gate's
+two sides, so that nothing divides by a small p:
+
+    r = σ₁σ₂ / p,                 ∇log p      = (r − σ₁, r(1 − σ₂), (1 − r)(1 − σ₃))
+    q = σ₁(1 − σ₂) / (1 − p),     ∇log(1 − p) = (q − σ₁, −q σ₂, −(1 − q) σ₃)
+"""
+
+import numpy as np
+
+from gnopt.engine.losses import Loss
+from gnopt.errors import DataError
+
+
+class BinaryMixture(Loss):
+    """E = −log P(y | h) of a gated pair of binary classifiers."""
+
+    name = "binary_mixture"
+    summary = "mixture of two binary classifiers, three logits; not an exponential family, indefinite Hessian"
+    convex = False
+    error_name = "classification error"
+
+    def convert_targets(self, y):
+        y = y.reshape(len(y), -1)
+        if y.shape[1] != 1:
+            raise DataError(f"loss {self.name}: targets of shape (rows, {y.shape[1]}): expected one 0/1 value per row")
+        bad = (y != 0) & (y != 1)
+        if bad.any():
+            row = int(np.argmax(bad[:, 0]))
+            raise DataError(f"loss {self.name}: target {y[row, 0]:g} in row {row} of the batch: expected 0 or 1")
+        return y
+
+    def outputs(self, y):
+        return 3
+
+    def target_sum(self, y, outputs):
+        return y.sum(axis=0, dtype=np.float64)
+
+    def initial_bias(self, mean):
+        p = float(np.clip(mean[0], 1e-3, 1.0 - 1e-3))
+        logit = np.log(p / (1.0 - p))
+        return np.array([0.0, logit, logit])
+
+    def _facts(self, ops, h):
+        """log p, log(1 − p), (r, dz/dh₂, dz/dh₃) and (q, ...) with r, q the responsibilities, and the σ_i."""
+        xp = ops.xp
+        plus, minus = -ops.softplus(-h), -ops.softplus(h)  # log σ, log(1 − σ)
+        on_1, off_1 = plus[:, 0] + plus[:, 1], minus[:, 0] + plus[:, 2]
+        on_0, off_0 = plus[:, 0] + minus[:, 1], minus[:, 0] + minus[:, 2]
+        log_p = xp.maximum(on_1, off_1) + ops.softplus(-xp.abs(on_1 - off_1))
+        log_q = xp.maximum(on_0, off_0) + ops.softplus(-xp.abs(on_0 - off_0))
+        return log_p, log_q, ops.sigmoid(on_1 - off_1), ops.sigmoid(on_0 - off_0), ops.sigmoid(h), ops.sigmoid(-h)
+
+    def _log_gradients(self, ops, h):
+        """∇log p and ∇log(1 − p), each (N, 3)."""
+        xp = ops.xp
+        _, _, r, q, s, t = self._facts(ops, h)
+        one = xp.stack([r - s[:, 0], r * t[:, 1], (1.0 - r) * t[:, 2]], axis=1)
+        zero = xp.stack([q - s[:, 0], -q * s[:, 1], -(1.0 - q) * s[:, 2]], axis=1)
+        return one, zero
+
+    def value(self, ops, h, y):
+        log_p, log_q = self._facts(ops, h)[:2]
+        return -y[:, 0] * log_p - (1.0 - y[:, 0]) * log_q
+
+    def gradient(self, ops, h, y):
+        one, zero = self._log_gradients(ops, h)
+        return -y * one - (1.0 - y) * zero
+
+    def prediction(self, ops, h):
+        return ops.xp.exp(self._facts(ops, h)[0])[:, None]
+
+    def error(self, ops, h, y):
+        return ((self.prediction(ops, h)[:, 0] > 0.5) != (y[:, 0] > 0.5)).astype(h.dtype)
+
+    def rank(self, outputs):
+        return 1
+
+    def _root(self, ops, h, y):
+        # For y in {0, 1} the root of (y/p² + (1−y)/(1−p)²) u uᵀ is the gradient of log P(y), up to sign.
+        one, zero = self._log_gradients(ops, h)
+        return y * one - (1.0 - y) * zero
+
+    def gn_root(self, ops, h, y):
+        return self._root(ops, h, y)[None]
+
+    def gn_root_product(self, ops, h, y, s):
+        return self._root(ops, h, y) * s
+
+    def gn_matrix(self, ops, h, y):
+        root = self._root(ops, h, y)
+        return root[:, :, None] * root[:, None, :]
+
+    def gn_mean(self, ops, h, y):
+        return ops.gram(self._root(ops, h, y), 1.0 / len(h))
+
+    def gn_product(self, ops, h, y, v):
+        root = self._root(ops, h, y)
+        return root * (root * v).sum(axis=-1, keepdims=True)
+
+    def hessian_matrix(self, ops, h, y):
+        xp = ops.xp
+        _, _, r, q, s, t = self._facts(ops, h)
+        one, zero = self._log_gradients(ops, h)
+        ones = xp.ones_like(r)
+
+        def log_hessian(w, dz, second, third):
+            # ∇² log of a two-term mixture: w(1−w) ∇z ∇zᵀ + diag, z the log-odds of the two terms.
+            matrix = (w * (1.0 - w))[:, None, None] * dz[:, :, None] * dz[:, None, :]
+            matrix[:, 0, 0] -= s[:, 0] * t[:, 0]
+            matrix[:, 1, 1] -= second * s[:, 1] * t[:, 1]
+            matrix[:, 2, 2] -= third * s[:, 2] * t[:, 2]
+            return matrix
+
+        h1 = log_hessian(r, xp.stack([ones, t[:, 1], -t[:, 2]], axis=1), r, 1.0 - r)
+        h0 = log_hessian(q, xp.stack([ones, -s[:, 1], s[:, 2]], axis=1), q, 1.0 - q)
+        weight = y[:, :, None]
+        return -weight * h1 - (1.0 - weight) * h0
+
+    def sample(self, ops, h, rng):
+        return (ops.uniform(rng, (len(h), 1), h.dtype) < self.prediction(ops, h)).astype(h.dtype)
+
+
+LOSS = BinaryMixture()

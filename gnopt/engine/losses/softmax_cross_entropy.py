@@ -1,0 +1,126 @@
+"""E = logsumexp(h) − yᵀh: one of K classes, y an integer label or a distribution."""
+
+import numpy as np
+
+from gnopt.engine.losses import Loss, check_range
+from gnopt.errors import DataError
+
+
+class SoftmaxCrossEntropy(Loss):
+    """Gradient p − y, 𝒢_L = diag p − p pᵀ, C_L = diag √p − p √pᵀ, sample Categorical(p)."""
+
+    name = "softmax_cross_entropy"
+    summary = "one of K classes; y an integer label or a distribution; 𝒢_L = diag p - p pᵀ"
+    error_name = "classification error"
+
+    def convert_targets(self, y):
+        y = y.reshape(len(y), -1)
+        if y.shape[1] == 1:
+            labels = y[:, 0]
+            whole = labels.astype(np.int64)
+            bad = (whole != labels) | (whole < 0)
+            if bad.any():
+                row = int(np.argmax(bad))
+                raise DataError(f"loss {self.name}: label {labels[row]:g} in row {row} of the batch: "
+                                "expected whole numbers from 0")
+            return whole
+        check_range(y, 0.0, 1.0, self.name)
+        sums = y.sum(axis=1, dtype=np.float64)
+        if np.abs(sums - 1.0).max(initial=0.0) > 1e-3:
+            row = int(np.argmax(np.abs(sums - 1.0)))
+            raise DataError(f"loss {self.name}: the targets of row {row} of the batch sum to {sums[row]:g}: "
+                            "expected a distribution over the classes, or one integer label")
+        return y
+
+    def outputs(self, y):
+        return max(int(y.max(initial=0)) + 1, 2) if y.ndim == 1 else y.shape[1]
+
+    def target_sum(self, y, outputs):
+        if y.ndim == 1:
+            return np.bincount(y, minlength=outputs).astype(np.float64)
+        return y.sum(axis=0, dtype=np.float64)
+
+    def initial_bias(self, mean):
+        return np.log(np.clip(mean, 1e-3, 1.0))
+
+    def floor(self, y):
+        from scipy.special import entr
+
+        return np.zeros(len(y)) if y.ndim == 1 else entr(np.asarray(y, dtype=np.float64)).sum(axis=1)
+
+    def value(self, ops, h, y):
+        return self.value_and_gradient(ops, h, y)[0]
+
+    def gradient(self, ops, h, y):
+        return self.value_and_gradient(ops, h, y)[1]
+
+    def value_and_gradient(self, ops, h, y):
+        xp = ops.xp
+        shifted = h - h.max(axis=1, keepdims=True)
+        p = xp.exp(shifted)
+        total = p.sum(axis=1, keepdims=True)
+        p /= total
+        value = xp.log(total[:, 0])
+        if y.ndim == 1:
+            rows = xp.arange(len(y))
+            value -= shifted[rows, y]
+            p[rows, y] -= 1.0
+        else:
+            value -= xp.einsum("nk,nk->n", shifted, y)
+            p -= y
+        return value, p
+
+    def prediction(self, ops, h):
+        p = ops.xp.exp(h - h.max(axis=1, keepdims=True))
+        p /= p.sum(axis=1, keepdims=True)
+        return p
+
+    def error(self, ops, h, y):
+        truth = y if y.ndim == 1 else y.argmax(axis=1)
+        return (h.argmax(axis=1) != truth).astype(h.dtype)
+
+    def gn_diagonal(self, ops, h, y):
+        p = self.prediction(ops, h)
+        return p - p * p
+
+    def gn_matrix(self, ops, h, y):
+        p = self.prediction(ops, h)
+        matrices = -p[:, :, None] * p[:, None, :]
+        rows, width = p.shape
+        matrices.reshape(rows, width * width)[:, :: width + 1] += p
+        return matrices
+
+    def gn_mean(self, ops, h, y):
+        p = self.prediction(ops, h)
+        mean = ops.gram(p, -1.0 / len(p))
+        mean.reshape(-1)[:: p.shape[1] + 1] += p.mean(axis=0)
+        return mean
+
+    def gn_product(self, ops, h, y, v):
+        p = self.prediction(ops, h)
+        pv = p * v
+        return pv - p * pv.sum(axis=-1, keepdims=True)
+
+    def gn_root(self, ops, h, y):
+        xp = ops.xp
+        p = self.prediction(ops, h)
+        root = xp.sqrt(p)
+        columns = -root.T[:, :, None] * p[None, :, :]  # column k of data point n: √p_k (e_k − p)
+        classes = xp.arange(p.shape[1])
+        columns[classes, :, classes] += root.T
+        return columns
+
+    def gn_root_product(self, ops, h, y, s):
+        p = self.prediction(ops, h)
+        rs = ops.xp.sqrt(p) * s
+        return rs - p * rs.sum(axis=1, keepdims=True)
+
+    def sample(self, ops, h, rng):
+        # The Gumbel trick: argmax(h + noise) is a draw from softmax(h).
+        u = ops.uniform(rng, h.shape, h.dtype)
+        tiny = 1e-30
+        noise = -ops.xp.log(-ops.xp.log(ops.xp.maximum(u, tiny)) + tiny)
+        return (h + noise).argmax(axis=1)
+
+
+LOSS = SoftmaxCrossEntropy()

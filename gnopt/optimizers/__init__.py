@@ -1,0 +1,64 @@
+"""Training methods: first-order siblings, one file each, and the second-order update that drives every curvature.
+
+``methods()`` is the table of names a configuration may use: a file here that defines ``OPTIMIZER`` adds a method
+of that name; a file in ``curvature`` that defines ``CURVATURE`` adds a method driven by ``second_order.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gnopt.curvature import all_curvatures
+from gnopt.errors import ConfigError, nearest
+from gnopt.optimizers.base import Optimizer, Problem
+from gnopt.optimizers.second_order import SecondOrder
+from gnopt.options import Option
+from gnopt.registry import discover
+
+
+@dataclass(frozen=True)
+class Method:
+    """One entry of the table of methods."""
+
+    name: str
+    summary: str
+    options: tuple[Option, ...]
+    order: int  # 1 or 2
+    needs_likelihood: bool
+    build: Callable[[Problem, dict[str, Any]], Optimizer]
+
+
+def methods() -> dict[str, Method]:
+    """Every training method by name."""
+    table = {}
+    for name, curvature in all_curvatures().items():
+        table[name] = Method(name, curvature.summary, SecondOrder.options + curvature.options, 2,
+                             curvature.needs_likelihood,
+                             lambda problem, settings, c=curvature: SecondOrder(problem, settings, c))
+    for name, optimizer in discover(__name__, "OPTIMIZER").items():
+        table[name] = Method(name, optimizer.summary, optimizer.options, optimizer.order, False, optimizer)
+    return dict(sorted(table.items(), key=lambda item: (item[1].order, item[0])))
+
+
+def get_method(name: str) -> Method:
+    """The method called ``name``; ConfigError with the nearest name otherwise."""
+    table = methods()
+    if name not in table:
+        raise ConfigError(f"unknown method '{name}'{nearest(name, table)}; known: {', '.join(table)}")
+    return table[name]
+
+
+def options_of(name: str) -> tuple[Option, ...]:
+    """The options of a method."""
+    return get_method(name).options
+
+
+def make(name: str, problem: Problem, settings: dict[str, Any]) -> Optimizer:
+    """Build a method; ConfigError where it cannot serve the loss."""
+    method = get_method(name)
+    if method.needs_likelihood and not problem.loss.likelihood:
+        raise ConfigError(f"method '{name}' samples targets from the model, and loss '{problem.loss.name}' is not a "
+                          "likelihood; use kfra or kflr")
+    return method.build(problem, settings)

@@ -1,0 +1,41 @@
+"""Adam (Kingma & Ba 2014), bias-corrected: δ = −ε m̂ / (√v̂ + 10⁻⁸)."""
+
+from gnopt.engine.backend import Array
+from gnopt.optimizers.first_order import FirstOrder, rate_options
+from gnopt.options import Option
+
+
+class Adam(FirstOrder):
+    """m ← β₁ m + (1 − β₁) g, v ← β₂ v + (1 − β₂) g²."""
+
+    name = "adam"
+    summary = "adaptive moments (Kingma & Ba 2014)"
+    options = (
+        *rate_options(0.001),
+        Option("beta1", 0.9, "float", "decay of the first moment", low=0.0, high=1.0, open_high=True),
+        Option("beta2", 0.999, "float", "decay of the second moment", low=0.0, high=1.0, open_high=True),
+        Option("epsilon", 1e-8, "float", "added to the root of the second moment", low=0.0, open_low=True),
+    )
+    moments = 2
+
+    def step(self, g: Array, moments: list[Array], rate: float, step: int) -> Array:
+        xp = self.problem.net.ops.xp
+        beta1, beta2 = self.settings["beta1"], self.settings["beta2"]
+        m, v = moments
+        scratch = self.workspace.take("adam", g.shape)
+        m *= beta1
+        m += xp.multiply(g, 1.0 - beta1, out=scratch)
+        v *= beta2
+        xp.multiply(g, g, out=scratch)
+        scratch *= 1.0 - beta2
+        v += scratch
+        # √v̂ + ε = (√v + ε √c₂) / √c₂ with the bias corrections c₁ = 1 − β₁ᵏ, c₂ = 1 − β₂ᵏ folded into the rate.
+        root_c2 = (1.0 - beta2**step) ** 0.5
+        xp.sqrt(v, out=scratch)
+        scratch += self.settings["epsilon"] * root_c2
+        xp.divide(m, scratch, out=g)
+        g *= -rate * root_c2 / (1.0 - beta1**step)
+        return g
+
+
+OPTIMIZER = Adam

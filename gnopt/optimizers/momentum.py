@@ -1,0 +1,27 @@
+"""Heavy-ball momentum (Polyak 1964): m ← μ m − ε g, δ = m."""
+
+from gnopt.engine.backend import Array
+from gnopt.optimizers.first_order import FirstOrder, rate_options
+from gnopt.options import Option
+
+MOMENTUM = Option("momentum", 0.9, "float", "μ, the share of the previous update that goes on", low=0.0, high=1.0,
+                  open_high=True)
+
+
+class Momentum(FirstOrder):
+    """m ← μ m − ε g, δ = m."""
+
+    name = "momentum"
+    summary = "gradient descent with heavy-ball momentum (Polyak 1964)"
+    options = (*rate_options(0.01), MOMENTUM)
+    moments = 1
+
+    def step(self, g: Array, moments: list[Array], rate: float, step: int) -> Array:
+        (m,) = moments
+        m *= self.settings["momentum"]
+        g *= rate
+        m -= g
+        return m
+
+
+OPTIMIZER = Momentum

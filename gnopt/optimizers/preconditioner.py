@@ -1,0 +1,125 @@
+"""The Kronecker-factored preconditioner over the updates of a run: statistics, averages, inverses, solves.
+
+Its state is a dictionary of arrays and numbers; nothing is cached outside it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gnopt import rng
+from gnopt.curvature import Curvature, Sample
+from gnopt.curvature.kron import apply_inverses, damped_inverse, eigenbasis, input_factor, mix, rotate
+from gnopt.engine.backend import Array, Workspace
+from gnopt.engine.network import Tape, forward
+from gnopt.optimizers import damping
+from gnopt.optimizers.base import Problem, State, blocks
+from gnopt.options import Option
+
+OPTIONS = (
+    *damping.OPTIONS,
+    Option("curvature_decay", 0.95, "float", "moving average of the factors, bias-corrected: β_k = min(1 − 1/k, β)",
+           low=0.0, high=1.0, open_high=True),
+    Option("factor_period", 1, "int", "updates between statistics", low=1),
+    Option("inverse_period", 10, "int", "updates between inversions of a factor, staggered over factors (sooner in "
+           "the beginning: every update for the first 3, then after k // 4)", low=1),
+    Option("factor_rows", 0.05, "float", "share of the batch that statistics use, at least 125 rows; at least half "
+           "of it in the first 10 updates", low=0.0, high=1.0, open_low=True),
+    Option("input_updates", 10, "int", "statistics after which the first layer's A, the second moment of the data, "
+           "is taken as known; 0 = never", low=0),
+)
+EARLY = 10  # updates with more rows in their statistics
+LEAST_ROWS = 125
+
+
+class Preconditioner:
+    """(A_l, G_l) of every layer and what is prepared from them."""
+
+    def __init__(self, problem: Problem, settings: dict[str, Any], curvature: Curvature, workspace: Workspace) -> None:
+        self.problem, self.settings, self.curvature, self.workspace = problem, settings, curvature, workspace
+        self.slots = _stagger(problem.net, problem.loss, settings["inverse_period"])
+
+    def init(self) -> State:
+        """No statistics yet."""
+        layers = self.problem.net.layers
+        return {"statistics": 0, "A": [None] * layers, "G": [None] * layers,
+                "prepared_A": [None] * layers, "prepared_G": [None] * layers, "age": [0] * (2 * layers)}
+
+    def rows(self, batch: int, k: int) -> int:
+        """Data points whose statistics update k takes."""
+        share = max(self.settings["factor_rows"], 0.5) if k <= EARLY else self.settings["factor_rows"]
+        return min(batch, max(LEAST_ROWS, round(share * batch)))
+
+    def observe(self, state: State, W: list[Array], tape: Tape, held: slice, x: Array, y: Array, step: int,
+                k: int) -> tuple[Tape, slice]:
+        """Mix the statistics of the batch's first rows into A and G; return the tape and rows that are valid now.
+
+        ``tape`` holds rows ``held`` of the batch; more rows than these are run through again in blocks.
+        """
+        net, settings = self.problem.net, self.settings
+        count = self.rows(len(x), k)
+        state["statistics"] += 1
+        beta = min(1.0 - 1.0 / state["statistics"], settings["curvature_decay"])
+        generator = rng.generator(self.problem.seed, "curvature", step)
+        known = 1 if 0 < settings["input_updates"] < state["statistics"] else 0
+        pieces = [held] if held.stop >= count else list(blocks(net, count, self.problem.memory))
+        for i, piece in enumerate(pieces):
+            if len(pieces) > 1:
+                tape, held = forward(net, W, x[piece], self.workspace), piece
+            used = min(piece.stop, count) - piece.start
+            sample = Sample(net, W, tape.head(used), self.problem.loss, y[piece.start : piece.start + used], generator,
+                            self.problem.memory, settings, self.workspace)
+            keep, add = (beta if i == 0 else 1.0), (1.0 - beta) * used / count
+            for l in range(known, net.layers):  # noqa: E741
+                state["A"][l] = mix(state["A"][l], input_factor(net, sample.tape, l + 1), keep, add)
+            for l, G in enumerate(self.curvature.output_factors(sample)):  # noqa: E741
+                state["G"][l] = mix(state["G"][l], G, keep, add)
+        return tape, held
+
+    def prepare(self, state: State, k: int, lam: float, boost: float, force: bool) -> None:
+        """Refresh the damped inverses (or eigenbases) that are due at update k."""
+        net, ops, settings = self.problem.net, self.problem.net.ops, self.settings
+        period = settings["inverse_period"]
+        limit = max(1, min(period, k // 4))
+        for l in range(net.layers):  # noqa: E741
+            for side, factors, prepared in ((0, "A", "prepared_A"), (1, "G", "prepared_G")):
+                index = 2 * l + side
+                state["age"][index] += 1
+                early = k <= 3 or (limit < period and state["age"][index] >= limit)
+                due = early or (limit == period and k % period == self.slots[index])
+                if not (due or force or state[prepared][l] is None):
+                    continue
+                state["age"][index] = 0
+                what = f"factor {factors} of layer {l + 1}"
+                if settings["damping_split"] == "exact":
+                    state[prepared][l] = list(eigenbasis(ops, state[factors][l], what))
+                    continue
+                amounts = damping.factor_damping(ops, settings, state["A"][l], state["G"][l], lam, boost)
+                state[prepared][l] = damped_inverse(ops, state[factors][l], amounts[side], what)
+
+    def solve(self, state: State, g: Array, lam: float, boost: float, out: Array) -> None:
+        """Write G⁻¹ g A⁻¹ of every layer into the flat ``out``: 2 o i (o + i) flops a layer, twice that with exact
+        damping."""
+        net, ops = self.problem.net, self.problem.net.ops
+        for l, (g_l, out_l) in enumerate(zip(net.views(g), net.views(out), strict=True)):  # noqa: E741
+            A, G = state["prepared_A"][l], state["prepared_G"][l]
+            if self.settings["damping_split"] == "exact":
+                shift = damping.product_damping(ops, self.settings, state["A"][l], state["G"][l], lam, boost)
+                inner = rotate(ops, G[1], g_l, A[1])
+                inner /= G[0][:, None] * A[0][None, :] + shift
+                out_l[...] = rotate(ops, G[1], inner, A[1], back=True)
+            else:
+                apply_inverses(ops, G, g_l, A, out_l, lambda shape: self.workspace.take("half", shape))
+
+
+def _stagger(net: Any, loss: Any, period: int) -> list[int]:
+    """The residue (mod period) at which each factor is refreshed: dearest first, each to the least loaded update."""
+    work = []
+    for l, (o, i) in enumerate(net.shapes):  # noqa: E741
+        diagonal = loss.diagonal and l == net.layers - 1
+        work += [(float(i) ** 3, 2 * l), (0.0 if diagonal else float(o) ** 3, 2 * l + 1)]
+    load, slots = [0.0] * period, [0] * len(work)
+    for cost, index in sorted(work, reverse=True):
+        slots[index] = load.index(min(load))
+        load[slots[index]] += cost
+    return slots

@@ -1,0 +1,254 @@
+"""The second-order update that every Kronecker-factored curvature shares (Botev et al. 2017; Martens & Grosse 2015).
+
+One update: loss and gradient; statistics A, G on some rows, averaged over updates; damped inverses, a part of them
+each time; D = −G⁻¹ g A⁻¹; step sizes along D, the previous update and the decayed sum of past D from a quadratic
+model with the exact Gauss-Newton matrix; a bound on the step's length; θ ← θ + δ.
+
+A step is judged by the loss of the next batch, which has to be computed anyway: where that is not finite, or has
+jumped and the weights before the step were better on this unseen batch, they are put back, the memory of past
+directions is dropped and damping is raised. With ``damping_rule = "lm"`` the same batch is evaluated again for the
+reduction ratio, at the price of a forward pass.
+"""
+
+from __future__ import annotations
+
+from math import inf, isfinite, nan, sqrt
+from typing import Any
+
+import numpy as np
+
+from gnopt.curvature import Curvature
+from gnopt.engine.backend import Array
+from gnopt.engine.network import Tape
+from gnopt.errors import Diverged
+from gnopt.optimizers import damping, growth, preconditioner
+from gnopt.optimizers.base import (
+    AVERAGING,
+    Optimizer,
+    Problem,
+    State,
+    Stats,
+    loss_and_gradient,
+    mean_loss,
+    training_flops,
+)
+from gnopt.optimizers.preconditioner import Preconditioner
+from gnopt.optimizers.quadratic import curvature_products, minimise
+from gnopt.options import Option
+
+OPTIONS = (
+    *preconditioner.OPTIONS,
+    Option("weight_decay", 1e-5, "float", "η in the penalty ½ η ‖θ‖², in gradient, model and damping", low=0.0),
+    Option("rescale", True, "bool", "step sizes from the quadratic model with the exact Gauss-Newton matrix; "
+           "otherwise learning_rate"),
+    Option("learning_rate", 1.0, "float", "step size where rescale is off", low=0.0, open_low=True),
+    Option("model_rows", 0.0625, "float", "share of the batch that the quadratic model uses, at least 62 rows",
+           low=0.0, high=1.0, open_low=True),
+    Option("model_damping", 1e-4, "float", "κ added to the Gauss-Newton matrix in the quadratic model (relative "
+           "rule; the others use λ)", low=0.0),
+    Option("directions", ["previous", "decayed_sum"], "strs", "directions beside the preconditioned gradient in the "
+           "quadratic model", choices=("previous", "decayed_sum")),
+    Option("direction_decay", 0.9, "float", "decay of the sum of past directions", low=0.0, high=1.0, open_high=True),
+    Option("step_limit", 0.05, "float", "longest step as a share of ‖θ‖; 0 = no limit", low=0.0),
+    Option("rejection", 0.25, "float", "a rise of the loss by this share of its size is looked into: where the last "
+           "step is to blame it is undone and damping raised; 0 = only where the loss is not finite", low=0.0),
+    *growth.OPTIONS,
+    AVERAGING,
+)
+RIDGE = 1e-6  # of the quadratic model with unit diagonal
+LEAST_MODEL_ROWS = 62
+BLAME = 0.1  # a step is undone if it left an unseen batch worse by this share of its loss
+RAISE, RELAX = 4.0, 0.9  # damping's factor after a rejected step, and per accepted one
+MAX_REJECTIONS = 12  # in a row
+
+
+class SecondOrder(Optimizer):
+    """Drives a ``Curvature``; see the module's text for the update."""
+
+    options = OPTIONS
+
+    def __init__(self, problem: Problem, settings: dict[str, Any], curvature: Curvature) -> None:
+        super().__init__(problem, settings)
+        self.curvature = curvature
+        self.name, self.summary = curvature.name, curvature.summary
+        self.preconditioner = Preconditioner(problem, settings, curvature, self.workspace)
+
+    def init(self, theta: Array) -> State:
+        state: State = {
+            "accepted": 0, "rejected_in_row": 0, "last_loss": inf, "damping": self.settings["damping"], "boost": 1.0,
+            "factors": self.preconditioner.init(), "growth": growth.initial(),
+            "anchor": None, "previous": None, "decayed_sum": None, "terms": 0,
+        }
+        if self.settings["averaging"]:
+            state["average"] = theta.copy()
+        return state
+
+    def batch_size(self, state: State, base: int) -> int:
+        return growth.rows(state["growth"], base, self.problem.rows)
+
+    def update(self, theta: Array, state: State, x: Array, y: Array, step: int) -> Stats:
+        net, ops, cfg = self.problem.net, self.problem.net.ops, self.settings
+        W = net.views(theta)
+        g = self.workspace.take("gradient", (net.size,))
+        loss, tape, held = loss_and_gradient(self.problem, W, x, y, g, self.workspace)
+        rejected = self._judge(theta, state, W, x, y, loss, step)
+        if rejected:
+            loss, tape, held = loss_and_gradient(self.problem, W, x, y, g, self.workspace)
+        if cfg["weight_decay"]:
+            ops.axpy(cfg["weight_decay"], theta, g)
+
+        k = state["accepted"] + 1
+        factors, lam, boost = state["factors"], state["damping"], state["boost"]
+        if factors["statistics"] == 0 or (k - 1) % cfg["factor_period"] == 0:
+            tape, held = self.preconditioner.observe(factors, W, tape, held, x, y, step, k)
+        self.preconditioner.prepare(factors, k, lam, boost, force=rejected > 0)
+        D = self.workspace.take("direction", (net.size,))
+        self.preconditioner.solve(factors, g, lam, boost, D)
+        D *= -1.0
+
+        steps, stats = self._choose_step(theta, state, W, tape, y[held], g, D, loss, len(x))
+        self._advance(theta, state, D, steps)
+        if cfg["damping_rule"] == "lm" and k % cfg["damping_period"] == 0:
+            rejected += self._levenberg_marquardt(theta, state, x, y, stats, step)
+        stats["rejected"] = rejected
+        self.average_iterates(theta, state, step)
+        return stats
+
+    # ---- the step --------------------------------------------------------------------------------------
+
+    def _choose_step(self, theta: Array, state: State, W: list[Array], tape: Tape, y: Array, g: Array, D: Array,
+                     loss: Array, rows: int) -> tuple[dict[str, float], Stats]:
+        """Step sizes by name of direction, and the log row."""
+        net, ops, xp, cfg = self.problem.net, self.problem.net.ops, self.problem.net.ops.xp, self.settings
+        names = ["preconditioned", *self._remembered(state)]
+        V = [D] + [state[name] for name in names[1:]]
+        m = len(V)
+        n = min(tape.rows, max(LEAST_MODEL_ROWS, round(cfg["model_rows"] * rows)))
+        Q = curvature_products(net, W, tape.head(n), self.problem.loss, y[:n], V, self.workspace)
+        fetched = ops.scalars(loss, xp.vdot(g, g), xp.vdot(theta, theta), *[xp.vdot(v, g) for v in V],
+                              *[xp.vdot(V[i], V[j]) for i in range(m) for j in range(m) if j <= i], *Q.reshape(-1))
+        loss_value, gg, tt = fetched[:3]
+        b = np.array(fetched[3 : 3 + m])
+        gram = np.zeros((m, m))
+        gram[np.tril_indices(m)] = fetched[3 + m : 3 + m + m * (m + 1) // 2]
+        gram = gram + np.tril(gram, -1).T
+        adaptive = cfg["damping_rule"] != "relative"
+        kappa = cfg["weight_decay"] + (state["boost"] * state["damping"] if adaptive else cfg["model_damping"])
+        GN = np.array(fetched[-m * m :]).reshape(m, m)
+        model = 0.5 * (GN + GN.T) + kappa * gram
+        steps = minimise(model, b, RIDGE) if cfg["rescale"] else np.eye(m)[0] * cfg["learning_rate"]
+        norm = sqrt(max(float(steps @ gram @ steps), 0.0))
+        longest = cfg["step_limit"] * sqrt(tt)
+        if 0.0 < longest < norm:
+            steps *= longest / norm
+            norm = longest
+        if "previous" in names:
+            growth.observe(state["growth"], cfg, float(b[names.index("previous")]))
+        state["growth"]["gain"] = -float(b @ steps)
+        state["last_loss"] = loss_value
+        chosen = dict(zip(names, steps.tolist(), strict=True))
+        stats = {
+            "loss": loss_value, "grad_norm": sqrt(gg), "step_norm": norm, "alpha": chosen["preconditioned"],
+            "mu": chosen.get("previous", nan), "nu": chosen.get("decayed_sum", nan),
+            "damping": state["boost"] * state["damping"] if adaptive else state["boost"],
+            "rho": nan, "predicted": float(b @ steps + 0.5 * steps @ model @ steps), "batch": rows,
+            "noise": state["growth"]["noise"],
+        }
+        return chosen, stats
+
+    def _remembered(self, state: State) -> list[str]:
+        # The decayed sum is a direction of its own once it holds two terms: one alone is parallel to the last step.
+        have = {"previous": state["previous"] is not None, "decayed_sum": state["terms"] >= 2}
+        return [name for name in self.settings["directions"] if have[name]]
+
+    def _advance(self, theta: Array, state: State, D: Array, steps: dict[str, float]) -> None:
+        """θ ← θ + δ, with δ kept as the previous update, D added to the decayed sum, and θ kept as the anchor."""
+        ops, xp = self.problem.net.ops, self.problem.net.ops.xp
+        if state["previous"] is None:
+            state["previous"] = xp.zeros_like(theta)
+        if state["anchor"] is None:
+            state["anchor"] = xp.empty_like(theta)
+        delta = state["previous"]
+        delta *= steps.get("previous", 0.0)
+        ops.axpy(steps["preconditioned"], D, delta)
+        if "decayed_sum" in steps:
+            ops.axpy(steps["decayed_sum"], state["decayed_sum"], delta)
+        if "decayed_sum" in self.settings["directions"]:
+            if state["decayed_sum"] is None:
+                state["decayed_sum"] = D.copy()
+            else:
+                state["decayed_sum"] *= self.settings["direction_decay"]
+                state["decayed_sum"] += D
+            state["terms"] += 1
+        xp.copyto(state["anchor"], theta)
+        theta += delta
+        state["accepted"] += 1
+        state["boost"] = max(1.0, state["boost"] * RELAX)
+
+    # ---- the guard -------------------------------------------------------------------------------------
+
+    def _judge(self, theta: Array, state: State, W: list[Array], x: Array, y: Array, loss: Array, step: int) -> int:
+        """Undo the last step if it is to blame for a jump of the loss: 1 if so. Raises Diverged."""
+        ops = self.problem.net.ops
+        (value,) = ops.scalars(loss)
+        last, tolerance = state["last_loss"], self.settings["rejection"]
+        if isfinite(value) and not (tolerance > 0.0 and value - last > tolerance * abs(last)):
+            state["rejected_in_row"] = 0
+            return 0
+        if state["anchor"] is None:
+            if not isfinite(value):
+                raise Diverged(f"update {step}: the loss is {value:g} before the first step")
+            return 0
+        trial = theta.copy()
+        ops.xp.copyto(theta, state["anchor"])
+        (before,) = ops.scalars(mean_loss(self.problem, W, x, y, self.workspace))
+        if isfinite(value) and value - before <= BLAME * abs(before):
+            ops.xp.copyto(theta, trial)  # the batch is a hard one, the step was not bad
+            state["rejected_in_row"] = 0
+            return 0
+        if not isfinite(before):
+            raise Diverged(f"update {step}: the loss is {before:g} on this batch also before the last step")
+        self._reject(state, step)
+        return 1
+
+    def _reject(self, state: State, step: int) -> None:
+        """Raise damping and forget past directions; the weights are those of the anchor again."""
+        state["rejected_in_row"] += 1
+        if state["rejected_in_row"] > MAX_REJECTIONS:
+            raise Diverged(f"update {step}: {MAX_REJECTIONS} steps in a row were rejected")
+        state["boost"] *= RAISE
+        state["previous"], state["decayed_sum"], state["terms"] = None, None, 0
+
+    def _levenberg_marquardt(self, theta: Array, state: State, x: Array, y: Array, stats: Stats, step: int) -> int:
+        """Adapt λ by the reduction ratio on the same batch; undo a step that raised the objective: 1 if so."""
+        net, ops, xp = self.problem.net, self.problem.net.ops, self.problem.net.ops.xp
+        after = mean_loss(self.problem, net.views(theta), x, y, self.workspace)
+        old = state["anchor"]
+        after_value, tt, oo = ops.scalars(after, xp.vdot(theta, theta), xp.vdot(old, old))
+        change = after_value - stats["loss"] + 0.5 * self.settings["weight_decay"] * (tt - oo)
+        rho = change / stats["predicted"] if stats["predicted"] != 0.0 else nan
+        stats["rho"] = rho if isfinite(rho) else nan
+        state["damping"] = damping.adapt(self.settings, state["damping"], rho)
+        if isfinite(after_value) and change <= 0.0:
+            return 0
+        xp.copyto(theta, old)
+        self._reject(state, step)
+        return 1
+
+    # ---- cost --------------------------------------------------------------------------------------------
+
+    def cost(self, base: int) -> dict[str, float]:
+        """Average flops of an update once periods are reached, and bytes of factors, inverses and directions."""
+        net, cfg = self.problem.net, self.settings
+        rows = min(base, self.problem.rows)
+        n = self.preconditioner.rows(rows, preconditioner.EARLY + 1)
+        first = net.shapes[0][1]
+        A = sum(float(i) ** 2 for _, i in net.shapes) - (first**2 if cfg["input_updates"] else 0.0)
+        statistics = (n * A + self.curvature.flops(net, self.problem.loss, n, cfg)) / cfg["factor_period"]
+        dims = [i for _, i in net.shapes] + [o for o, _ in net.shapes[: -1 if self.problem.loss.diagonal else None]]
+        inverse = sum(float(d) ** 3 for d in dims) * (9.0 if cfg["damping_split"] == "exact" else 1.0)
+        solve = sum(2.0 * o * i * (o + i) for o, i in net.shapes) * (2.0 if cfg["damping_split"] == "exact" else 1.0)
+        model = max(LEAST_MODEL_ROWS, cfg["model_rows"] * rows) * 4.0 * net.size * (1 + len(cfg["directions"]))
+        flops = training_flops(net, rows) + statistics + inverse / cfg["inverse_period"] + solve + model
+        entries = 2.0 * sum(float(d) ** 2 for d in dims) + net.size * (2 + len(cfg["directions"]))
+        return {"flops": flops, "bytes": entries * net.dtype.itemsize}

@@ -1,0 +1,19 @@
+"""Stochastic gradient descent: δ = −ε g."""
+
+from gnopt.engine.backend import Array
+from gnopt.optimizers.first_order import FirstOrder, rate_options
+
+
+class SGD(FirstOrder):
+    """δ = −ε g."""
+
+    name = "sgd"
+    summary = "stochastic gradient descent"
+    options = rate_options(0.01)
+
+    def step(self, g: Array, moments: list[Array], rate: float, step: int) -> Array:
+        g *= -rate
+        return g
+
+
+OPTIMIZER = SGD
