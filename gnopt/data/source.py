@@ -75,8 +75,7 @@ def open_data(settings: Mapping[str, Any], *, seed: int, dtype: str,
     budget = memory_bytes(values["memory"])
     with contextlib.ExitStack() as undo:
         handle = undo.enter_context(open_file(Path(values["file"]).expanduser()))
-        pairs = _pairs(handle, values, float(np.finfo(dtype).max))
-        _check_alike(pairs)
+        pairs = find_splits(handle, values, float(np.finfo(dtype).max))
         group_bytes = _group_bytes(pairs["train"], values["memory"], budget)
         splits: dict[str, Split] = {}
         for name, (x, y) in pairs.items():
@@ -91,6 +90,11 @@ def open_data(settings: Mapping[str, Any], *, seed: int, dtype: str,
             order = plan(seed, x.rows, row_bytes, chunk, group_bytes)
             splits[name] = Split(name, x, y, order, dtype, in_memory)
             undo.callback(splits[name].close)
+            splits[name].parity = values["target_transform"] == "parity"
+            if splits[name].parity and (y is None or not is_label(y)):
+                raise DataError(f"{x.file}: data.target_transform = 'parity': expected whole-number "
+                                "labels, found "
+                                f"{'inputs' if y is None else y.path} as targets")
         if values["standardize"]:
             statistics = statistics or splits["train"].moments()
             _check_statistics(statistics, pairs["train"][0])
@@ -100,7 +104,7 @@ def open_data(settings: Mapping[str, Any], *, seed: int, dtype: str,
             statistics = None
         x, y = pairs["train"]
         data = Data(splits["train"], splits.get("validation"), splits.get("test"),
-                    "inputs" if y is None else "rows", _target_shape(x, y), fingerprint(handle), statistics,
+                    "inputs" if y is None else "rows", target_shape(x, y), fingerprint(handle), statistics,
                     handle)
         undo.pop_all()
     if all(split.in_memory for split in splits.values()):
@@ -112,7 +116,8 @@ def _bytes(x: Column, y: Column | None) -> int:
     return x.rows * (x.row_bytes + (y.row_bytes if y is not None else 0))
 
 
-def _target_shape(x: Column, y: Column | None) -> tuple[int, ...]:
+def target_shape(x: Column, y: Column | None) -> tuple[int, ...]:
+    """Return the shape of one target."""
     if y is None:
         return (x.width,)
     return (y.width,) if y.shape else ()
@@ -124,8 +129,11 @@ def _group_bytes(train: _Pair, memory: int | str, budget: int) -> int:
     return min(GROUP_BYTES, max(1, budget // 2)) if explicit and _bytes(*train) > budget else GROUP_BYTES
 
 
-def _pairs(handle: h5py.File, values: Mapping[str, Any], limit: float) -> dict[str, _Pair]:
-    """Find inputs and targets of every split, training first."""
+def find_splits(handle: h5py.File, values: Mapping[str, Any], limit: float) -> dict[str, _Pair]:
+    """Find inputs and targets of train, validation and test, as far as there are any; nothing is read yet.
+
+    ``values`` is the whole section ``[data]``; ``limit`` is the largest number of the float type in use.
+    """
     inputs, targets = (str(values[key]).strip("/") for key in ("inputs", "targets"))
     validation = values["validation"]
     if is_group(handle, "train"):
@@ -154,6 +162,7 @@ def _pairs(handle: h5py.File, values: Mapping[str, Any], limit: float) -> dict[s
         pairs["train"], pairs["validation"] = _hold_out(pairs["train"], float(validation))
     if is_group(handle, "test") and (targets == "inputs" or holds(handle, f"test/{targets}")):
         pairs["test"] = pair("test/")
+    _check_alike(pairs)
     return pairs
 
 

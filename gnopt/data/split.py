@@ -37,6 +37,7 @@ class Split:
         self.name, self.rows, self.inputs = name, x.rows, x.width
         self.in_memory = in_memory
         self.statistics: Statistics | None = None
+        self.parity = False  # give odd labels as 1, even ones as 0
         self._x, self._y, self._order, self._dtype = x, y, order, np.dtype(dtype)
         self._held = self._hold() if in_memory else None
         self._current: _Loaded | None = None
@@ -174,7 +175,8 @@ class Split:
         y = raw[1]
         assert y is not None
         if is_label(self._y):
-            return x, y.reshape(-1).astype(np.int64)
+            labels = y.reshape(-1).astype(np.int64)
+            return x, labels % 2 if self.parity else labels
         y = _as_float(y, self._y.scale, self._dtype)
         return x, y if self._y.shape else y.reshape(-1)
 

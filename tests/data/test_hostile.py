@@ -1,4 +1,4 @@
-"""Files that cannot be used: each is one DataError that names the file, what was found and what was expected."""
+"""Files that cannot be used: each is one DataError with the file, what was found and what was expected."""
 
 import os
 from pathlib import Path
@@ -58,7 +58,8 @@ def truncated(path: Path) -> None:
 
 def damaged_chunk(path: Path) -> None:
     with h5py.File(path, "w") as file:
-        file.create_dataset("x", data=np.random.default_rng(0).random((400, 30)), chunks=(100, 30), compression="gzip")
+        noise = np.random.default_rng(0).random((400, 30))
+        file.create_dataset("x", data=noise, chunks=(100, 30), compression="gzip")
         info = file["x"].id.get_chunk_info(2)
     content = bytearray(path.read_bytes())
     content[info.byte_offset:info.byte_offset + info.size] = b"\xff" * info.size
@@ -92,8 +93,10 @@ CASES = {
     "directory": (lambda path: path.mkdir(), {}, ["is a directory", "expected an HDF5 file"]),
     "missing file": (lambda path: None, {}, ["no such file"]),
     "nothing in it": (arrays(), {}, ["no dataset /x", "no dataset at all"]),
-    "missing dataset": (arrays(images=GOOD, xs=GOOD), {}, ["no dataset /x", "images, xs", "did you mean 'xs'?"]),
-    "missing targets": (arrays(x=GOOD, labels=GOOD), {"targets": "label"}, ["/label", "did you mean 'labels'?"]),
+    "missing dataset": (arrays(images=GOOD, xs=GOOD), {},
+                        ["no dataset /x", "images, xs", "did you mean 'xs'?"]),
+    "missing targets": (arrays(x=GOOD, labels=GOOD), {"targets": "label"},
+                        ["/label", "did you mean 'labels'?"]),
     "empty name": (arrays(x=GOOD), {"inputs": ""}, ["no dataset /;", "holds x"]),
     "a group": (arrays(data__x=GOOD), {"inputs": "data"}, ["/data is a group", "data/x"]),
     "group without x": (arrays(train__images=GOOD), {}, ["/train/x", "train/images"]),

@@ -1,0 +1,169 @@
+"""The FACES set: many random rotations and enlargements of each of a few face pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gnopt.data.arrays import load_array
+from gnopt.data.hdf5 import column, holds, open_file
+from gnopt.data.pictures import list_folder, read_picture, same_shape
+from gnopt.data.writing import Progress, new_file, new_table, refuse_existing
+from gnopt.errors import ConfigError, DataError
+from gnopt.rng import generator
+
+ROTATION = (-90.0, 90.0)     # degrees
+ENLARGEMENT = (1.4, 1.8)     # from √2 on, the rotated picture covers the window whatever the angle
+SIZE = 25                    # pixels of the result
+_SHARES = (25 / 40, 5 / 40)  # of the people: training, validation; the rest is for testing
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """``values`` (P, H, W) in 0 .. 1, and the person on each, or None where that is unknown."""
+
+    values: np.ndarray
+    people: np.ndarray | None
+
+
+def make_faces(path: Path, source: Path, pairs: int = 414, seed: int = 0, overwrite: bool = False,
+               progress: Progress = None) -> dict[str, int]:
+    """Write groups train, validation and test of (rows, 25, 25) bytes with scale 1/255; return their rows.
+
+    Each picture of ``source`` gives ``pairs`` rows, one for each random rotation and enlargement. The
+    first 25 in 40 people are for training, the next 5 for validation and the last 10 for testing; where
+    it is not known who is on a picture, pictures are split in that proportion. Rows stay in the order of
+    the pictures. Raises DataError for a source that is not a stack of pictures.
+    """
+    if pairs < 1:
+        raise ConfigError(f"--pairs {pairs}: expected at least 1")
+    refuse_existing(path, overwrite)
+    pictures = load_pictures(source)
+    groups = split_people(pictures)
+    words = (f"gnopt dataset make faces: {pairs} rotations and scales of each of {len(pictures.values)} "
+             "pictures "
+             f"of {source.name}, seed {seed}")
+    with new_file(path, overwrite, words) as file:
+        for name, chosen in groups.items():
+            table = new_table(file, f"{name}/x", len(chosen) * pairs, (SIZE, SIZE), np.uint8, scale=1 / 255)
+            for place, index in enumerate(chosen):
+                rng = generator(seed, "faces", int(index))
+                angle, enlargement = rng.uniform(*ROTATION, pairs), rng.uniform(*ENLARGEMENT, pairs)
+                views = view(pictures.values[index], angle, enlargement, SIZE)
+                images = np.rint(np.clip(views, 0, 1) * 255).astype(np.uint8)
+                table[place * pairs:(place + 1) * pairs] = images
+                if progress:
+                    progress(pairs)
+    return {name: len(chosen) * pairs for name, chosen in groups.items()}
+
+
+def view(picture: np.ndarray, degrees: np.ndarray, enlargement: np.ndarray, size: int) -> np.ndarray:
+    """Rotate ``picture`` (H, W) counter-clockwise about its centre, enlarge it, and subsample a square
+    window.
+
+    Without rotation and enlargement the window is the largest centred square. Returns (n, size, size)
+    float32 for n = len(degrees). Each pixel is the mean of k by k bilinear samples, k the nearest whole
+    number to the pixels of the picture that fall on it; outside the picture its border goes on. Cost:
+    about 20·n·(k·size)² flops.
+    """
+    height, width = picture.shape
+    side = min(height, width)
+    fine = max(1, round(side / (size * float(np.mean(enlargement))))) * size
+    offset = ((np.arange(fine) + 0.5) / fine - 0.5) * side
+    down, right = (a.ravel().astype(np.float32) for a in np.meshgrid(offset, offset, indexing="ij"))
+    turn = np.deg2rad(degrees)
+    cosine, sine = ((f(turn) / enlargement)[:, None].astype(np.float32) for f in (np.cos, np.sin))
+    across = np.clip(cosine * right - sine * down + np.float32(width / 2 - 0.5), 0, width - 1)
+    along = np.clip(sine * right + cosine * down + np.float32(height / 2 - 0.5), 0, height - 1)
+    values = bilinear(np.ascontiguousarray(picture, dtype=np.float32), along, across)
+    block = fine // size
+    return values.reshape(len(turn), size, block, size, block).mean(axis=(2, 4))
+
+
+def bilinear(picture: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """Sample ``picture`` at fractional positions within it."""
+    height, width = picture.shape
+    top = np.minimum(row.astype(np.int32), max(height - 2, 0))
+    left = np.minimum(column.astype(np.int32), max(width - 2, 0))
+    row, column = row - top, column - left
+    first = top * width + left
+    flat, below, beside = picture.ravel(), width if height > 1 else 0, 1 if width > 1 else 0
+    upper, lower = flat.take(first), flat.take(first + below)
+    upper += column * (flat.take(first + beside) - upper)
+    lower += column * (flat.take(first + below + beside) - lower)
+    return upper + row * (lower - upper)
+
+
+def split_people(pictures: Pictures) -> dict[str, np.ndarray]:
+    """Share the pictures out among train, validation and test, all of one person to the same group."""
+    owner = np.arange(len(pictures.values)) if pictures.people is None else pictures.people
+    people = np.unique(owner)
+    first, second = (int(len(people) * share + 0.5) for share in (_SHARES[0], sum(_SHARES)))
+    first, second = max(1, first), max(1, second)
+    shares = {"train": people[:first], "validation": people[first:second], "test": people[second:]}
+    groups = {name: np.flatnonzero(np.isin(owner, share)) for name, share in shares.items()}
+    return {name: chosen for name, chosen in groups.items() if len(chosen)}
+
+
+def load_pictures(source: Path) -> Pictures:
+    """Read a stack of pictures: a folder, olivettifaces.mat, NPY, NPZ, or HDF5 with x (and who it is in
+    y)."""
+    if source.is_dir():
+        folder = list_folder(source)
+        first = read_picture(folder.files[0])
+        stack = [same_shape(read_picture(f), first.shape, f, folder.files[0], "crop them alike first")
+                 for f in folder.files]
+        return Pictures(_unit(np.stack(stack), source), folder.labels)
+    try:
+        with open(source, "rb") as file:
+            hdf5 = file.read(8) == b"\x89HDF\r\n\x1a\n"
+    except OSError as error:
+        raise DataError(f"{source}: cannot be read: {error.strerror or error}") from error
+    if hdf5:
+        return _from_hdf5(source)
+    array = load_array(source, "faces" if source.suffix.lower() == ".mat" else None)
+    if array.ndim == 2 and source.suffix.lower() == ".mat" and array.shape[0] == 4096:
+        array = array.T.reshape(-1, 64, 64).transpose(0, 2, 1)  # one column a picture, column by column
+    values = _unit(_square(array, source), source)
+    # 400 pictures are the Olivetti faces in their usual order: ten of each of forty people
+    return Pictures(values, np.arange(400) // 10 if len(values) == 400 else None)
+
+
+def _from_hdf5(source: Path) -> Pictures:
+    with open_file(source) as handle:
+        x = column(handle, "x", float(np.finfo(np.float32).max))
+        stack = x.read(0, x.rows).reshape(x.rows, *x.shape)
+        people = None
+        if holds(handle, "y"):
+            y = column(handle, "y", np.inf)
+            if y.rows == x.rows and y.width == 1:
+                people = y.read(0, y.rows).ravel()
+    scaled = stack * x.scale if x.scale != 1 else stack
+    return Pictures(_unit(_square(scaled, source), source), people)
+
+
+def _square(array: np.ndarray, source: Path) -> np.ndarray:
+    """Return the stack as (P, H, W): rows of a square number of pixels become squares."""
+    if array.ndim == 4 and array.shape[3] == 1:
+        array = array[..., 0]
+    if array.ndim == 2:
+        side = int(round(array.shape[1] ** 0.5))
+        if side * side == array.shape[1]:
+            array = array.reshape(-1, side, side)
+    if array.ndim != 3 or min(array.shape) < 1:
+        raise DataError(f"{source}: found an array of shape {array.shape}; expected grey pictures, "
+                        "(pictures, height, width) or (pictures, pixels of a square)")
+    return array
+
+
+def _unit(stack: np.ndarray, source: Path) -> np.ndarray:
+    """Return the pictures as float32 in 0 .. 1; numbers above 1 are taken to be out of 255."""
+    if stack.dtype.kind not in "biuf":
+        raise DataError(f"{source}: found values of type {stack.dtype}; expected numbers")
+    values = stack.astype(np.float32)
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= 255):
+        raise DataError(f"{source}: found grey values from {low:g} to {high:g}; expected 0 to 1, or 0 to 255")
+    return values / np.float32(255) if stack.dtype.kind in "iu" or high > 1 else values

@@ -1,0 +1,72 @@
+"""IDX files, the format of MNIST: two zero bytes, a type, the number of dimensions, the dimensions, the
+numbers."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import math
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from gnopt.data.rows import Rows, picture_scale
+from gnopt.errors import DataError
+
+_TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
+
+
+def is_idx(head: bytes) -> bool:
+    """Whether the first four bytes are those of an IDX file."""
+    return len(head) >= 4 and head[:2] == b"\0\0" and head[2] in _TYPES and 1 <= head[3] <= 8
+
+
+def open_idx(path: Path) -> Rows:
+    """Read the header of an IDX file, compressed by gzip or not; its rows are read when asked for."""
+    with _reading(path) as file:
+        head = file.read(4)
+        if not is_idx(head):
+            raise DataError(f"{path}: not an IDX file")
+        dimensions = file.read(4 * head[3])
+        if len(dimensions) < 4 * head[3]:
+            raise DataError(f"{path}: the IDX header is cut short")
+    shape = struct.unpack(f">{head[3]}I", dimensions)
+    dtype = np.dtype(_TYPES[head[2]])
+
+    def blocks(rows: int) -> Iterator[np.ndarray]:
+        yield from _blocks(path, shape, dtype, rows)
+
+    scale = picture_scale(shape, dtype)
+    return Rows(str(path), shape, dtype.newbyteorder("="), blocks, scale=scale).checked()
+
+
+def _blocks(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], rows: int) -> Iterator[np.ndarray]:
+    row_bytes = math.prod(shape[1:]) * dtype.itemsize
+    with _reading(path) as file:
+        file.read(4 + 4 * len(shape))
+        for start in range(0, shape[0], rows):
+            count = min(rows, shape[0] - start)
+            content = file.read(count * row_bytes)
+            if len(content) < count * row_bytes:
+                raise DataError(f"{path}: ends in row {start + len(content) // row_bytes}; its header "
+                                "promises "
+                                f"{shape[0]:,} rows of {row_bytes:,} bytes")
+            block = np.frombuffer(content, dtype).reshape(count, *shape[1:])
+            yield block.astype(dtype.newbyteorder("="), copy=False)
+        if file.read(1):
+            raise DataError(f"{path}: goes on after the {shape[0]:,} rows that its header promises")
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[IO[bytes]]:
+    try:
+        with open(path, "rb") as probe:
+            packed = probe.read(2) == b"\x1f\x8b"
+        with (gzip.open(path) if packed else open(path, "rb")) as file:
+            yield file  # type: ignore[misc]
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error

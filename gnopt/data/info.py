@@ -1,0 +1,81 @@
+"""What a data file holds, and how training would see it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from gnopt.data.hdf5 import Column, column, datasets, is_group, open_file
+from gnopt.data.options import OPTIONS
+from gnopt.data.source import find_splits, target_shape
+from gnopt.errors import DataError
+from gnopt.options import defaults
+
+_PIECE, _PIECES = 2**22, 16  # bytes of one piece, and how many are looked at in a large dataset
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Return file, size, source, datasets (with range and mean), splits and problems, ready for JSON.
+
+    ``splits`` is what `gnopt train` would use with default settings and, where there is a y, with y as
+    targets. Ranges of datasets above 64 MiB are of evenly spaced pieces ("sampled"). Raises DataError
+    where the file cannot be opened; datasets that cannot be trained on are listed with what is wrong with
+    them.
+    """
+    with open_file(path) as handle:
+        source = handle.attrs.get("source")
+        found = [_dataset(handle, name, dataset) for name, dataset in datasets(handle)]
+        with_targets = "y" in handle or (is_group(handle, "train") and "y" in handle["train"])
+        targets = "y" if with_targets else "inputs"
+        splits, problem = _splits(handle, targets)
+    return {"file": str(path), "bytes": path.stat().st_size,
+            "source": None if source is None else str(source), "datasets": found,
+            "targets": targets, "splits": splits, "problem": problem}
+
+
+def _dataset(handle: h5py.File, name: str, dataset: h5py.Dataset) -> dict[str, Any]:
+    entry: dict[str, Any] = {"path": name, "shape": list(dataset.shape or ())}
+    try:
+        entry |= {"dtype": str(dataset.dtype), "chunks": list(dataset.chunks) if dataset.chunks else None,
+                  "compression": dataset.compression}
+        rows = column(handle, name, float(np.finfo(np.float64).max))
+    except (DataError, TypeError) as error:
+        return entry | {"problem": str(error)}
+    entry["scale"] = rows.scale
+    if "classes" in dataset.attrs:
+        names = np.ravel(dataset.attrs["classes"])
+        entry["classes"] = [c.decode() if isinstance(c, bytes) else str(c) for c in names]
+    low, high, total, count = np.inf, -np.inf, 0.0, 0
+    pieces, sampled = _pieces(rows)
+    for start, stop in pieces:
+        try:
+            block = rows.read(start, stop)
+        except DataError as error:
+            return entry | {"problem": str(error)}
+        low, high = min(low, float(block.min())), max(high, float(block.max()))
+        total, count = total + float(block.sum(dtype=np.float64)), count + block.size
+    ends = sorted((low * rows.scale, high * rows.scale))
+    return entry | {"min": ends[0], "max": ends[1], "mean": total / count * rows.scale, "sampled": sampled}
+
+
+def _pieces(rows: Column) -> tuple[list[tuple[int, int]], bool]:
+    """Return (start, stop) of the pieces to look at, and whether they leave anything out."""
+    step = max(1, _PIECE // rows.row_bytes)
+    starts = list(range(0, rows.rows, step))
+    sampled = len(starts) > _PIECES
+    if sampled:
+        starts = [starts[k * (len(starts) - 1) // (_PIECES - 1)] for k in range(_PIECES)]
+    return [(start, min(start + step, rows.rows)) for start in starts], sampled
+
+
+def _splits(handle: h5py.File, targets: str) -> tuple[dict[str, Any], str | None]:
+    values = {**defaults(OPTIONS), "targets": targets}
+    try:
+        pairs = find_splits(handle, values, float(np.finfo(np.float64).max))
+    except DataError as error:
+        return {}, str(error)
+    return {name: {"rows": x.rows, "inputs": x.width, "target_shape": list(target_shape(x, y))}
+            for name, (x, y) in pairs.items()}, None

@@ -1,0 +1,92 @@
+"""What every importer yields: an array with data points as rows, read once from front to back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from gnopt.errors import DataError
+
+
+@dataclass(frozen=True)
+class Rows:
+    """An array of ``shape`` (rows, ...). ``blocks(n)`` yields it n rows at a time; ``where`` names it in
+    errors.
+
+    ``classes`` are the names of the labels 0, 1, ..., where the source has names; ``scale`` is the factor
+    that the kind of source suggests (1/255 for pictures), if any.
+    """
+
+    where: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    blocks: Callable[[int], Iterator[np.ndarray]]
+    classes: tuple[str, ...] = ()
+    scale: float | None = None
+
+    @property
+    def rows(self) -> int:
+        return self.shape[0]
+
+    def checked(self) -> Rows:
+        """Return the same rows; DataError unless they are numbers, at least one row of at least one."""
+        if self.dtype.kind not in "biuf":
+            found = {"c": "complex numbers", "O": "objects"}.get(self.dtype.kind, "values of type "
+                                                                                  f"{self.dtype}")
+            raise DataError(f"{self.where}: found {found}; expected integers, floats or booleans")
+        if not self.shape or 0 in self.shape:
+            raise DataError(f"{self.where}: has shape {self.shape}; expected at least one row of at "
+                            "least one number")
+        return self
+
+    def all(self) -> np.ndarray:
+        """Return the whole array."""
+        return next(iter(self.blocks(self.rows)))
+
+    def finite_blocks(self, rows: int) -> Iterator[np.ndarray]:
+        """Yield blocks of rows; DataError with row and column of the first number that is not finite."""
+        start = 0
+        for block in self.blocks(rows):
+            if block.dtype.kind == "f" and not np.isfinite(block).all():
+                flat = block.reshape(len(block), -1)
+                row, column = np.argwhere(~np.isfinite(flat))[0]
+                raise DataError(f"{self.where}: row {start + row}, column {column} (counted from 0) is "
+                                f"{flat[row, column]:g}; expected finite numbers")
+            yield block
+            start += len(block)
+
+    def as_labels(self) -> Rows:
+        """Return one-column targets as (rows,), and whole numbers stored as floats as integers."""
+        array = self.all()
+        if array.ndim > 1 and math.prod(array.shape[1:]) == 1:
+            array = array.reshape(len(array))
+        if array.ndim == 1 and array.dtype.kind == "f" and (array == np.rint(array)).all():
+            array = array.astype(smallest(float(array.min()), float(array.max())))
+        return replace(from_array(array, self.where), classes=self.classes)
+
+
+def from_array(array: np.ndarray, where: str, scale: float | None = None) -> Rows:
+    """Wrap an array in memory, or mapped into it."""
+    def blocks(rows: int) -> Iterator[np.ndarray]:
+        for start in range(0, len(array), rows):
+            yield np.asarray(array[start:start + rows])
+
+    return Rows(where, tuple(array.shape), np.dtype(array.dtype), blocks, scale=scale).checked()
+
+
+def picture_scale(shape: tuple[int, ...], dtype: np.dtype[Any]) -> float | None:
+    """Bytes in two or more dimensions a row are taken for pictures."""
+    return 1 / 255 if dtype == np.uint8 and len(shape) >= 3 else None
+
+
+def smallest(low: float, high: float) -> np.dtype[Any]:
+    """Return the smallest of uint8, int16, int32 and int64 that holds whole numbers from low to high."""
+    for name in ("uint8", "int16", "int32", "int64"):
+        limits = np.iinfo(name)
+        if limits.min <= low and high <= limits.max:
+            return np.dtype(name)
+    return np.dtype(np.float64)

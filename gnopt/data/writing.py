@@ -1,0 +1,68 @@
+"""New HDF5 files: whole or absent, in row chunks, never over an existing file by accident."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from gnopt.errors import DataError
+
+_CHUNK_BYTES = 2**18
+Progress = Any  # a callable taking the number of rows just finished
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Raise DataError where ``path`` may not be written: a folder, or an existing file without
+    ``overwrite``."""
+    if path.is_dir():
+        raise DataError(f"{path}: is a directory; expected the name of a new file")
+    if path.exists() and not overwrite:
+        raise DataError(f"{path}: exists already; --overwrite replaces it")
+
+
+@contextlib.contextmanager
+def new_file(path: Path, overwrite: bool, source: str) -> Iterator[h5py.File]:
+    """Open a file that takes its place at ``path`` when the block ends well, and vanishes when it does not.
+
+    ``source`` says in words where the data come from, and is kept as an attribute of the file.
+    """
+    refuse_existing(path, overwrite)
+    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with h5py.File(temporary, "w") as file:
+            file.attrs["source"] = source
+            yield file
+        _sync(temporary)
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise DataError(f"{path}: cannot be written: {reason}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _sync(path: Path) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def new_table(file: h5py.File, path: str, rows: int, shape: tuple[int, ...], dtype: Any,
+              scale: float | None = None) -> h5py.Dataset:
+    """Create a compressed dataset of ``rows`` rows in chunks of whole rows, about 256 KiB each."""
+    row_bytes = max(1, math.prod(shape) * np.dtype(dtype).itemsize)
+    if row_bytes >= 2**32:
+        raise DataError(f"{path}: one row would have {row_bytes:,} bytes; HDF5 chunks hold less than 4 GiB")
+    chunk = (min(rows, max(1, _CHUNK_BYTES // row_bytes)), *shape)
+    table = file.create_dataset(path, (rows, *shape), dtype, chunks=chunk, compression="gzip")
+    if scale is not None:
+        table.attrs["scale"] = scale
+    return table
