@@ -54,7 +54,8 @@ def test_import_mnist(tmp_path):
     done = gnopt("import", "train-images-idx3-ubyte.gz", "--labels", "train-labels-idx1-ubyte.gz",
                  "--validation", 4, "--test-images", "t10k-images-idx3-ubyte.gz",
                  "--test-labels", "t10k-labels-idx1-ubyte.gz", "--out", "mnist.h5", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (0, "mnist.h5: train 5, validation 4, test 3 rows\n"), done.stderr
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "mnist.h5: train 5, validation 4, test 3 rows\n"
     with h5py.File(tmp_path / "mnist.h5") as file:
         np.testing.assert_array_equal(file["test/x"][:], x[9:])
         np.testing.assert_array_equal(file["validation/y"][:], y[5:9])

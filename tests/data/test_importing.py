@@ -33,7 +33,8 @@ def arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def joined(found: dict[str, np.ndarray], name: str) -> np.ndarray:
-    return np.concatenate([found[f"{g}/{name}"] for g in ("train", "validation", "test") if f"{g}/{name}" in found])
+    paths = [f"{group}/{name}" for group in ("train", "validation", "test")]
+    return np.concatenate([found[path] for path in paths if path in found])
 
 
 @pytest.fixture
@@ -327,7 +328,8 @@ def test_hostile_source(tmp_path, case):
 
 @pytest.mark.parametrize(("options", "words"), [
     ({"split": "1"}, "train:validation"), ({"split": "a:b"}, "found 'a'"),
-    ({"split": "0.5:0.6"}, "add up to 1.1"), ({"split": "-1:6"}, "found '-1'"), ({"split": "3:2", "validation": "1"}, "one of them"),
+    ({"split": "0.5:0.6"}, "add up to 1.1"), ({"split": "-1:6"}, "found '-1'"),
+    ({"split": "3:2", "validation": "1"}, "one of them"),
     ({"validation": "x"}, "found 'x'"), ({"split": "3:1:1", "test_inputs": "x"}, "already has test rows"),
     ({"test_targets": "x"}, "without test data"), ({"reading": Reading(size=(2, 2))}, "--size means "
                                                                                       "nothing")])
