@@ -14,8 +14,7 @@ OPTIONS = (
     Option("inputs", "x", "str", "HDF5 dataset of shape (N, ...) with the inputs, flattened to (N, D)"),
     Option("targets", "inputs", "str", "HDF5 dataset with the targets; \"inputs\" makes an autoencoder"),
     Option("target_transform", "none", "str", "what is made of the targets; parity: 1 for odd labels, 0 "
-                                              "for even "
-           "ones", choices=("none", "parity")),
+           "for even ones", choices=("none", "parity")),
     Option("validation", 0.1, "float|str", "fraction of the training rows held out at their end, or the name "
            "of a group, or 0 for none; a group called validation is used in place of the default fraction",
            low=0, high=1, open_high=True),

@@ -1,0 +1,130 @@
+"""The command line: one file per command, found when it is called for; no logic lives here."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+import types
+from typing import Any
+
+import click
+
+from gnopt import __version__
+from gnopt.errors import ConfigError, GnoptError, nearest
+
+# Command → (module, one line). A module is imported when its command runs: `gnopt --help` stays instant.
+COMMANDS = {
+    "train": ("train", "Train a network and write a run directory."),
+    "compare": ("compare", "Run the same problem under several methods and grids."),
+    "inspect-curvature": ("inspect", "Spectra, rank, damping, cost and alignment; export of matrices."),
+    "evaluate": ("evaluate", "Objective and error of a run on any split."),
+    "predict": ("predict", "Network outputs, or any layer's activations, to HDF5."),
+    "export": ("export", "Weights to HDF5, NPZ or ONNX, by suffix."),
+    "plot": ("plot", "Figures of finished or running runs."),
+    "dataset": ("dataset", "Make, import and describe data files."),
+    "list": ("listing", "Methods, losses, activations and initialisers."),
+    "config": ("config", "Show, check and explain configurations."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name, (file, _) in COMMANDS.items()
+                if importlib.util.find_spec(f"{__name__}.{file}")]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        return importlib.import_module(f"{__name__}.{COMMANDS[cmd_name][0]}").command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
+            ctx.fail(f"no such command '{args[0]}'{nearest(args[0], self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
+
+
+def count_verbosity(ctx: click.Context, param: click.Parameter, value: int) -> int:
+    """Note ``-v`` for `main`, which has no other way to know it when an error reaches it."""
+    if value and ctx.obj is not None:
+        ctx.obj.verbosity += value
+    return value
+
+
+verbosity = click.option("-v", "--verbose", count=True, expose_value=False, callback=count_verbosity,
+                         help="More detail; -vv shows the traceback of an error.")
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 99})
+@click.version_option(__version__, prog_name="gnopt")
+@verbosity
+def cli() -> None:
+    """Second-order training of feedforward networks: KFRA, KFLR, KFAC and relatives on HDF5 data."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line and leave with the exit code of the contract."""
+    settings = types.SimpleNamespace(verbosity=0)
+    code = 1
+    try:
+        code = _run(argv, settings)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of stdout went away: nothing to say, and nobody to say it to
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BaseException as error:
+        code = _explain(error)
+        if settings.verbosity > 1:
+            import traceback
+
+            traceback.print_exc()
+    sys.exit(code)
+
+
+def _run(argv: list[str] | None, settings: types.SimpleNamespace) -> int:
+    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        result = cli.main(arguments or ["--help"], prog_name="gnopt", standalone_mode=False, obj=settings)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.UsageError as error:
+        if error.ctx is not None:
+            click.echo(error.ctx.get_usage(), err=True)
+        _say(error.format_message())
+        return error.exit_code
+    except click.ClickException as error:
+        _say(error.format_message())
+        return error.exit_code
+
+
+def _explain(error: BaseException) -> int:
+    """Say what went wrong in a few lines on stderr; return the exit code."""
+    if isinstance(error, ConfigError) and len(error.problems) > 1:
+        _say(f"{len(error.problems)} problems:", *(f"  - {problem}" for problem in error.problems))
+        return error.exit_code
+    if isinstance(error, GnoptError):
+        _say(str(error))
+        return error.exit_code
+    if isinstance(error, (KeyboardInterrupt, click.Abort)):
+        _say("interrupted")
+        return 130
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    if isinstance(error, MemoryError):
+        _say(f"out of memory: {error}" if str(error) else "out of memory")
+    elif isinstance(error, OSError):
+        _say(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
+    else:
+        _say(f"internal error: {type(error).__name__}: {error} (-vv shows where)")
+    return 1
+
+
+def _say(*lines: str) -> None:
+    click.echo("\n".join(["gnopt: error: " + lines[0], *lines[1:]]), err=True)

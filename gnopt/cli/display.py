@@ -1,0 +1,148 @@
+"""What a run shows on stderr: a live display on a terminal, plain lines at growing intervals otherwise."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Any
+
+import click
+
+from gnopt.training.loop import Counters, Reporter
+from gnopt.training.rundir import RunDirectory
+from gnopt.training.setup import Experiment
+
+_HISTORY = 8  # evaluations that the live display keeps in view
+
+
+def make_reporter(quiet: bool) -> Reporter:
+    """The reporter that suits stderr."""
+    if quiet:
+        return Reporter()
+    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        return LiveReporter()
+    return PlainReporter()
+
+
+def headline(experiment: Experiment, run: RunDirectory) -> str:
+    """The run in one line."""
+    config, net = experiment.config, experiment.net
+    return (f"{config.method} on {experiment.data.fingerprint['file']}: {experiment.data.train.rows:,} rows, "
+            f"{'-'.join(str(s) for s in net.sizes)}, {net.size:,} parameters, {config['network']['loss']}, "
+            f"{config['training']['dtype']} → {run.path}")
+
+
+def floor_line(floor: float) -> str:
+    """The lowest loss that the targets allow, as shown once a run."""
+    return f"floor {floor:.4f}: the lowest objective that these targets allow"
+
+
+class PlainReporter(Reporter):
+    """Lines for logs and pipes: often at first, then about one a minute."""
+
+    def __init__(self) -> None:
+        self._next, self._interval = 0.0, 1.0
+        self._objective = ""
+        self._updates = 0
+        self._first: tuple[int, float] | None = None
+        self._floor_shown = False
+
+    def begin(self, experiment: Experiment, run: RunDirectory, counters: Counters) -> None:
+        self._updates = experiment.config["training"]["updates"]
+        self._first = (counters.step, counters.seconds)
+        self.note(headline(experiment, run))
+
+    def update(self, counters: Counters, row: dict[str, Any]) -> None:
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + self._interval
+        self._interval = min(self._interval * 1.4, 60.0)
+        step, seconds = self._first or (0, 0.0)
+        pace = (counters.seconds - seconds) / max(1, counters.step - step)
+        self.note(f"update {counters.step}/{self._updates}  epoch {row['epoch']:.2f}  loss {row['loss']:.4f}"
+                  f"{self._objective}  {pace:.3g} s/update")
+
+    def evaluated(self, counters: Counters, row: dict[str, Any], floor: float) -> None:
+        if not self._floor_shown:
+            self.note(floor_line(floor))
+            self._floor_shown = True
+        self._objective = f"  objective {row['train_loss']:.4f}"
+        if row["validation_loss"] is not None:
+            self._objective += f", validation {row['validation_loss']:.4f}"
+        self._objective += f" (at {counters.step})"
+
+    def note(self, text: str) -> None:
+        click.echo(text, err=True)
+
+
+class LiveReporter(Reporter):
+    """A progress bar over the last evaluations, redrawn in place."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self.console = Console(stderr=True, highlight=False)
+        self._history: list[tuple[str, ...]] = []
+        self._live: Any = None
+        self._floor: float | None = None
+
+    def begin(self, experiment: Experiment, run: RunDirectory, counters: Counters) -> None:
+        from rich.live import Live
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        self.console.print(headline(experiment, run), markup=False)
+        self._progress = Progress(
+            BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]}"),
+            TextColumn("λ {task.fields[damping]}  α {task.fields[alpha]}"),
+            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+            console=self.console)
+        updates = experiment.config["training"]["updates"]
+        self._task = self._progress.add_task("", total=updates, completed=counters.step, loss="", damping="",
+                                             alpha="")
+        self._error_name = experiment.loss.error_name
+        self._live = Live(self._view(), console=self.console, refresh_per_second=8)
+        self._live.start()
+
+    def update(self, counters: Counters, row: dict[str, Any]) -> None:
+        self._progress.update(self._task, completed=counters.step, loss=f"{row['loss']:.4f}",
+                              damping=_short(row.get("damping")), alpha=_short(row.get("alpha")))
+
+    def evaluated(self, counters: Counters, row: dict[str, Any], floor: float) -> None:
+        if self._floor is None:
+            self._floor = floor
+            self.console.print(floor_line(floor))
+        names = ("train_loss", "train_error", "validation_loss", "validation_error")
+        line = (str(counters.step), f"{counters.seconds:.1f}", *(_short(row[name]) for name in names))
+        self._history.append(line)
+        del self._history[:-_HISTORY]
+        self._live.update(self._view())
+
+    def _view(self) -> Any:
+        from rich.console import Group
+        from rich.table import Table
+
+        view = Table(box=None, pad_edge=False)
+        for name in ("update", "seconds", "objective", self._error_name, "validation", self._error_name):
+            view.add_column(name, justify="right")
+        for line in self._history:
+            view.add_row(*line)
+        return Group(view, self._progress)
+
+    def note(self, text: str) -> None:
+        self.console.print(text, markup=False)
+
+    def end(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+
+def _short(number: float | None) -> str:
+    return "–" if number is None else f"{number:.5g}"

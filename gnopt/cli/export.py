@@ -1,0 +1,31 @@
+"""``gnopt export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gnopt.cli import verbosity
+from gnopt.cli.common import as_json, print_json, run_argument
+
+
+@click.command("export", short_help="Weights to HDF5, NPZ or ONNX, by suffix.")
+@run_argument
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--checkpoint", "which", default="latest", show_default=True, metavar="latest|best|STEP")
+@as_json
+@verbosity
+def command(run: Path, out: Path, which: str, as_json: bool) -> None:
+    """Write the network of RUN to OUT, whose suffix names the format: .h5, .npz or .onnx."""
+    from gnopt.training.checkpoint import load_network
+    from gnopt.training.export import export
+    from gnopt.training.load import find_checkpoint
+
+    path = find_checkpoint(run, which)
+    network = load_network(path)
+    export(network, out)
+    if as_json:
+        print_json({"out": str(out), "checkpoint": str(path), "step": network.step, "sizes": network.sizes})
+    else:
+        click.echo(f"{out}: {'-'.join(map(str, network.sizes))} at step {network.step}, from {path}")

@@ -1,0 +1,34 @@
+"""``gnopt predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gnopt.cli import verbosity
+from gnopt.cli.common import as_json, given_flags, print_json, run_argument
+
+
+@click.command("predict", short_help="Network outputs, or any layer's activations, to HDF5.")
+@run_argument
+@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--layer", default="output", show_default=True, metavar="output|logits|code|N",
+              help="Predicted means, h_L, the narrowest hidden layer, or layer N.")
+@click.option("--checkpoint", "which", default="latest", show_default=True, metavar="latest|best|STEP")
+@click.option("--device", metavar="cpu|cuda|cuda:N", help="Device.")
+@as_json
+@verbosity
+def command(run: Path, data: Path, out: Path, layer: str, which: str, device: str | None,
+            as_json: bool) -> None:
+    """Apply the network of RUN to every row of DATA; the result OUT is itself a data file (`/x`)."""
+    from gnopt.training.load import load_run
+    from gnopt.training.predict import predict
+
+    written = predict(load_run(run, which, given_flags(device=device)), data, out, layer)
+    if as_json:
+        print_json({"out": str(out), "layer": layer, "datasets": written})
+    else:
+        for path, shape in written.items():
+            click.echo(f"{out}:{path}  {shape[0]:,} rows of {shape[1]:,}")

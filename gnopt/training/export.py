@@ -1,0 +1,46 @@
+"""The weights of a network in the form that other programs read, by suffix: .h5, .npz or .onnx."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from gnopt.errors import ConfigError
+from gnopt.training.checkpoint import StoredNetwork, write_network
+from gnopt.training.files import write_atomically
+from gnopt.training.onnx import encode
+
+
+def _hdf5(network: StoredNetwork, path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        write_network(file, network)
+
+
+def _npz(network: StoredNetwork, path: Path) -> None:
+    arrays: dict[str, Any] = {"activations": np.array([*network.activations, "identity"]),
+                              "loss": np.array(network.loss)}
+    for index, weights in enumerate(network.weights, start=1):
+        arrays |= {f"weight_{index}": weights[:, :-1], f"bias_{index}": weights[:, -1]}
+    if network.statistics is not None:
+        arrays |= {f"input_{name}": values for name, values in network.statistics._asdict().items()}
+    with path.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def _onnx(network: StoredNetwork, path: Path) -> None:
+    path.write_bytes(encode(network))
+
+
+FORMATS: dict[str, Callable[[StoredNetwork, Path], None]] = {
+    ".h5": _hdf5, ".hdf5": _hdf5, ".npz": _npz, ".onnx": _onnx}
+
+
+def export(network: StoredNetwork, out: Path) -> None:
+    """Write ``network`` to ``out``; ConfigError for a suffix that is not a known format."""
+    if out.suffix.lower() not in FORMATS:
+        raise ConfigError(f"{out}: the suffix {out.suffix!r} names no format; expected {', '.join(FORMATS)}")
+    write_atomically(out, lambda temporary: FORMATS[out.suffix.lower()](network, temporary))

@@ -1,0 +1,83 @@
+"""A finished or running run, read back: its configuration, its network, its data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gnopt.config import Config, load
+from gnopt.data.source import Data, open_data
+from gnopt.engine.activations import get_activation
+from gnopt.engine.backend import Array, get_backend
+from gnopt.engine.losses import Loss, get_loss
+from gnopt.engine.network import Network
+from gnopt.errors import ConfigError, DataError
+from gnopt.training import checkpoint
+from gnopt.training.checkpoint import StoredNetwork
+from gnopt.training.setup import flat
+from gnopt.training.start import newest
+
+
+@dataclass
+class Trained:
+    """The network of one checkpoint of a run, ready to be applied."""
+
+    config: Config
+    path: Path  # of the checkpoint
+    stored: StoredNetwork
+    net: Network
+    loss: Loss
+    theta: Array
+
+    def open_data(self, changes: Mapping[str, Any] | None = None) -> Data:
+        """The data of the run, or another file, standardised as the run's inputs were."""
+        settings = {**self.config["data"], **(changes or {})}
+        training = self.config["training"]
+        data = open_data(settings, seed=training["seed"], dtype=training["dtype"],
+                         statistics=self.stored.statistics)
+        if data.train.inputs != self.net.sizes[0]:
+            data.close()
+            raise DataError(f"{settings['file']}: rows of {data.train.inputs} numbers, but the network takes "
+                            f"{self.net.sizes[0]}")
+        return data
+
+
+def find_checkpoint(run: Path, which: str = "latest") -> Path:
+    """The checkpoint ``which`` (latest, best or a step) of a run directory; ``run`` itself if it is a file.
+
+    Raises DataError where there is none.
+    """
+    if run.is_file():
+        return run
+    folder = run / "checkpoints"
+    if not run.is_dir():
+        raise DataError(f"{run}: no such run directory or checkpoint")
+    if which == "latest":
+        path = newest(run)
+    elif which == "best":
+        path = checkpoint.pointed(folder, "best")
+    elif which.isdecimal():
+        path = folder / checkpoint.checkpoint_name(int(which))
+    else:
+        raise ConfigError(f"--checkpoint {which!r}: expected latest, best or the number of a step")
+    if path is None or not path.is_file():
+        steps = [str(checkpoint.step_of(p)) for p in checkpoint.listed(folder)]
+        raise DataError(f"{run}: no checkpoint '{which}'; found {', '.join(steps) or 'none'}")
+    return path
+
+
+def load_run(run: Path, which: str = "latest", flags: Mapping[str, tuple[str, Any]] | None = None) -> Trained:
+    """Read a run directory, or one of its checkpoints; ConfigError and DataError where it is damaged."""
+    path = find_checkpoint(run, which)
+    folder = run if run.is_dir() else path.parent.parent
+    if not (folder / "config.toml").is_file():
+        raise DataError(f"{folder / 'config.toml'}: missing; a checkpoint is read with its run directory")
+    config = load(folder / "config.toml", (), flags)
+    stored = checkpoint.load_network(path)
+    ops = get_backend(config["training"]["device"])
+    activations = [get_activation(name) for name in [*stored.activations, "identity"]]
+    net = Network(stored.sizes, activations, ops, config["training"]["dtype"])
+    theta = ops.asarray(flat(stored.weights, net.dtype))
+    return Trained(config, path, stored, net, get_loss(stored.loss), theta)

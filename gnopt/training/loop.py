@@ -1,0 +1,258 @@
+"""The training loop: batch → update → row → evaluation → checkpoint, until the budget or a signal ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shlex
+import signal
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gnopt.engine.backend import Array, Backend
+from gnopt.errors import Diverged, GnoptError, Interrupted
+from gnopt.training import checkpoint
+from gnopt.training.evaluate import Evaluation, evaluate
+from gnopt.training.rundir import RunDirectory
+from gnopt.training.setup import Experiment
+from gnopt.training.signals import Signals
+
+_GUARDED = ("loss", "grad_norm", "step_norm")  # finite, or the run has diverged; elsewhere NaN = n/a
+
+
+@dataclass
+class Counters:
+    """Where a run stands; part of every checkpoint. ``seconds`` is training alone, ``wall`` everything."""
+
+    step: int = 0
+    examples: int = 0
+    seconds: float = 0.0
+    wall: float = 0.0
+    best: float = math.inf  # lowest validation (else training) loss among the checkpoints written in turn
+    best_step: int = 0
+
+
+class Reporter:
+    """Hears what the loop does; the command line shows it, the base class keeps quiet."""
+
+    def begin(self, experiment: Experiment, run: RunDirectory, counters: Counters) -> None:
+        """The loop is about to start."""
+
+    def update(self, counters: Counters, row: dict[str, Any]) -> None:
+        """An update was made; ``row`` is its row of steps.csv."""
+
+    def evaluated(self, counters: Counters, row: dict[str, Any], floor: float) -> None:
+        """An evaluation was made; ``row`` is its row of eval.csv."""
+
+    def note(self, text: str) -> None:
+        """Something worth a line happened."""
+
+    def end(self) -> None:
+        """The loop is over, however it ended."""
+
+
+@dataclass
+class Outcome:
+    """What a finished run came to."""
+
+    counters: Counters
+    train: Evaluation
+    validation: Evaluation | None
+
+
+class Trainer:
+    """One run from wherever its counters stand to its budget."""
+
+    def __init__(self, experiment: Experiment, run: RunDirectory, theta: Array, state: dict[str, Any],
+                 counters: Counters, reporter: Reporter) -> None:
+        self.experiment, self.run, self.reporter = experiment, run, reporter
+        self.theta, self.state, self.counters = theta, state, counters
+        self.saved: Path | None = checkpoint.pointed(run.checkpoints, "latest")
+        self._settings = experiment.config["training"]
+        self._started = time.perf_counter() - counters.wall
+
+    def finished(self) -> bool:
+        """Whether the budget is used up."""
+        limit = self._settings["max_seconds"]
+        return self.counters.step >= self._settings["updates"] or 0 < limit <= self.counters.seconds
+
+    def train(self) -> Outcome:
+        """Run to the end of the budget.
+
+        Raises Diverged (the last good checkpoint is kept and named) and Interrupted (after a checkpoint).
+        """
+        outcome = None
+        try:
+            with Signals() as signals:
+                if self.counters.step == 0:
+                    outcome = self._evaluate()
+                    self._save(outcome)
+                while not self.finished() and not signals.received:
+                    self._update()
+                    outcome = self._after_update()
+                if signals.received and not self.finished():
+                    self._stop(signals.received)
+        except Diverged as error:
+            where = f"last good checkpoint: {self.saved}" if self.saved else "there is no checkpoint yet"
+            raise Diverged(f"{error}\n{where}") from error
+        return outcome or self._evaluate(write=False)
+
+    def _update(self) -> None:
+        e, counters = self.experiment, self.counters
+        start = time.perf_counter()
+        count = e.optimizer.batch_size(self.state, self._settings["batch_size"])
+        x, y = e.data.train.batch(counters.examples, count)
+        targets = e.loss.convert_targets(y)
+        device_x = e.ops.asarray(x)
+        device_y = device_x if np.may_share_memory(targets, x) else e.ops.asarray(targets)
+        stats = e.optimizer.update(self.theta, self.state, device_x, device_y, counters.step + 1)
+        e.ops.synchronize()
+        counters.seconds += time.perf_counter() - start
+        counters.wall = time.perf_counter() - self._started
+        counters.step += 1
+        counters.examples += count
+        row = {"step": counters.step, "epoch": counters.examples / e.data.train.rows,
+               "examples": counters.examples, "seconds": counters.seconds, "wall": counters.wall}
+        row |= {k: None if math.isnan(v) and k not in _GUARDED else v for k, v in stats.items()}
+        self.run.add_step(row)
+        self.reporter.update(counters, row)
+        for name in _GUARDED:
+            if not math.isfinite(stats.get(name) or 0.0):
+                raise Diverged(f"update {counters.step}: {name} is {stats[name]}")
+
+    def _after_update(self) -> Outcome | None:
+        last = self.finished()
+        due = last or _due(self.counters.step, self._settings["evaluate_every"])
+        outcome = self._evaluate() if due else None
+        if last or _due(self.counters.step, self._settings["checkpoint_every"]):
+            self._save(outcome)
+        return outcome
+
+    def _weights(self) -> Array:
+        return self.experiment.optimizer.weights(self.theta, self.state)
+
+    def _evaluate(self, write: bool = True) -> Outcome:
+        e, counters, theta = self.experiment, self.counters, self._weights()
+        train = evaluate(e.net, e.loss, theta, e.data.train, self._settings["evaluate_rows"])
+        validation = evaluate(e.net, e.loss, theta, e.data.validation) if e.data.validation else None
+        row: dict[str, Any] = {
+            "step": counters.step, "epoch": counters.examples / e.data.train.rows,
+            "seconds": counters.seconds, "train_loss": train.loss, "train_error": train.error,
+            "validation_loss": None, "validation_error": None}
+        if validation:
+            row |= {"validation_loss": validation.loss, "validation_error": validation.error}
+        if write:
+            self.run.add_eval(row)
+            self.run.log(f"update {counters.step}: " + ", ".join(
+                f"{name} {value:.6g}" for name, value in list(row.items())[2:] if value is not None))
+            self.reporter.evaluated(counters, row, train.floor)
+        for name in ("train_loss", "validation_loss"):
+            if row[name] is not None and not math.isfinite(row[name]):
+                raise Diverged(f"evaluation after update {counters.step}: {name} is {row[name]}")
+        return Outcome(counters, train, validation)
+
+    def _save(self, outcome: Outcome | None) -> None:
+        """Write a checkpoint; it becomes ``best`` where it was just evaluated and beats the ones before."""
+        e, folder, theta = self.experiment, self.run.checkpoints, self._weights()
+        if not math.isfinite(e.ops.scalars(theta.sum(dtype="float64"))[0]):
+            raise Diverged(f"update {self.counters.step}: the weights are not finite")
+        losses = {}
+        if outcome:
+            losses["train_loss"] = outcome.train.loss
+            if outcome.validation:
+                losses["validation_loss"] = outcome.validation.loss
+        judged = losses.get("validation_loss", losses.get("train_loss", math.nan))
+        best = judged <= self.counters.best
+        if best and self._in_turn():  # else a run that goes on from here would not end like one uninterrupted
+            self.counters.best, self.counters.best_step = judged, self.counters.step
+        self.counters.wall = time.perf_counter() - self._started
+        state = {"counters": asdict(self.counters), "optimizer": to_host(self.state, e.ops)}
+        if theta is not self.theta:
+            state["theta"] = e.ops.to_host(self.theta)
+        path = folder / checkpoint.checkpoint_name(self.counters.step)
+        checkpoint.save(path, e.stored(theta, self.counters.step, **losses), state)
+        if best:
+            checkpoint.point(folder, "best", path)
+        checkpoint.point(folder, "latest", path)
+        keep, period = (self._settings[name] for name in ("keep_checkpoints", "checkpoint_every"))
+        checkpoint.prune(folder, keep, period, folder / checkpoint.checkpoint_name(self.counters.best_step))
+        self.saved = path
+        self.run.log(f"saved {path.name}")
+
+    def _in_turn(self) -> bool:
+        """Whether a run of any length would evaluate and save after this step."""
+        periods = self._settings["evaluate_every"], self._settings["checkpoint_every"]
+        return self.counters.step == 0 or all(_due(self.counters.step, period) for period in periods)
+
+    def _stop(self, number: int) -> None:
+        if self.saved is None or checkpoint.step_of(self.saved) != self.counters.step:
+            self._save(None)
+        raise Interrupted(f"{signal.Signals(number).name}: stopped after update {self.counters.step}, "
+                          f"saved {self.saved}\nresume with: {resume_command(self.run.path)}", number)
+
+
+def _due(step: int, period: int) -> bool:
+    return period > 0 and step % period == 0
+
+
+def resume_command(path: Path) -> str:
+    """The command that takes up the run in ``path``."""
+    return f"gnopt train --resume --out {shlex.quote(str(path))}"
+
+
+def peak_bytes() -> int | None:
+    """The largest resident size of this process so far, where the system tells."""
+    try:
+        import resource
+    except ImportError:  # not a POSIX system
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def to_host(tree: Any, ops: Backend) -> Any:
+    """The same tree of dicts and lists with every array on the host."""
+    return _map(tree, ops.to_host)
+
+
+def to_device(tree: Any, ops: Backend) -> Any:
+    """The same tree of dicts and lists with every array on the device."""
+    return _map(tree, ops.asarray)
+
+
+def _map(tree: Any, convert: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: _map(item, convert) for key, item in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [_map(item, convert) for item in tree]
+    return convert(tree) if hasattr(tree, "dtype") and hasattr(tree, "shape") else tree
+
+
+def run_to_end(trainer: Trainer) -> Outcome:
+    """Train, and record in run.json how it ended; raises what the loop raised."""
+    run, reporter = trainer.run, trainer.reporter
+    try:
+        run.log(f"{'going on' if trainer.counters.step else 'starting'} at update {trainer.counters.step}: "
+                f"{shlex.join(run.info['argv'])}")
+        reporter.begin(trainer.experiment, run, trainer.counters)
+        with np.errstate(all="ignore"):  # what is not finite is looked for, update by update
+            outcome = trainer.train()
+    except BaseException as error:
+        status = {Diverged: "diverged", Interrupted: "interrupted"}.get(type(error), "failed")
+        code = error.exit_code if isinstance(error, GnoptError) else 1
+        with contextlib.suppress(OSError):  # a full disk must not hide what happened
+            run.log(f"{status}: {error}")
+            run.finish(status, code, step=trainer.counters.step)
+        raise
+    else:
+        run.log("done")
+        run.finish("done", 0, step=trainer.counters.step, peak_bytes=peak_bytes())
+        return outcome
+    finally:
+        reporter.end()
+        run.close()

@@ -1,0 +1,75 @@
+"""What a run will cost, before anything is allocated for it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from gnopt.errors import GnoptError
+from gnopt.optimizers.base import TAPE_BYTES
+from gnopt.training.setup import Experiment
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Parameters, flops of one update, bytes by what they are for; ``free`` is what the device has left."""
+
+    parameters: int
+    flops: float
+    bytes: dict[str, int]
+    free: int
+
+    @property
+    def total(self) -> int:
+        """Bytes of everything."""
+        return sum(self.bytes.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain values, for JSON."""
+        return {**asdict(self), "total": self.total}
+
+
+def plan(experiment: Experiment) -> Plan:
+    """Estimate the cost of ``experiment`` at its largest batch."""
+    net, settings = experiment.net, experiment.config["training"]
+    cost = experiment.optimizer.cost(settings["batch_size"])
+    weights = net.size * net.dtype.itemsize
+    rows = min(settings["batch_size"], experiment.data.train.rows)
+    batch = 2 * rows * (net.sizes[0] + net.sizes[-1]) * net.dtype.itemsize
+    tape = min(rows * net.row_bytes(), max(TAPE_BYTES, 64 * net.row_bytes()))
+    needs = {"weights": weights, "optimizer state": int(cost["bytes"]),
+             "temporaries": 2 * weights + batch + 2 * tape, "data in memory": _held(experiment)}
+    return Plan(net.size, float(cost["flops"]), needs, experiment.ops.free_memory())
+
+
+def _held(experiment: Experiment) -> int:
+    """Bytes of the rows that are held in memory (they already are, when a plan is made)."""
+    settings, data = experiment.config["data"], experiment.data
+    names = {settings["inputs"], settings["targets"]}
+    facts = [fact for name, fact in data.fingerprint["datasets"].items()
+             if names & {name, name.rpartition("/")[2]}]
+    held = all(split.in_memory for split in (data.train, data.validation, data.test) if split)
+    return sum(math.prod(f["shape"]) * np.dtype(f["dtype"]).itemsize for f in facts) if held else 0
+
+
+def refuse_too_large(found: Plan, experiment: Experiment) -> None:
+    """GnoptError naming the bytes, and the settings that would make it fit, where memory is too short."""
+    needed = found.total - found.bytes["data in memory"]  # the rows are in memory already
+    if needed <= found.free:
+        return
+    parts = {name: number for name, number in found.bytes.items() if name != "data in memory"}
+    largest = max(parts, key=lambda name: parts[name])
+    hints = {"weights": "network.hidden", "optimizer state": "network.hidden or another optimizer.method",
+             "temporaries": "training.batch_size or network.hidden"}
+    raise GnoptError(f"the run needs {needed:,} bytes and {found.free:,} are free on "
+                     f"{experiment.config['training']['device']}; most of it, {parts[largest]:,}, "
+                     f"is {largest}: a smaller {hints[largest]}, or training.dtype = \"float32\", "
+                     "would make it fit")
+
+
+def check_fits(experiment: Experiment) -> None:
+    """Raise GnoptError where the experiment would not fit into memory."""
+    refuse_too_large(plan(experiment), experiment)

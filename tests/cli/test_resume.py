@@ -1,0 +1,180 @@
+"""A run that was interrupted, however rudely, ends as one that never was."""
+
+import json
+import random
+import signal
+import time
+
+import pytest
+from runs import rows, same_runs, start
+
+from gnopt import optimizers
+
+VARIANTS = {
+    "averaging": ["--set", "optimizer.averaging=0.9"],
+    "validation group": ["--set", "data.validation=0"],
+    "float64": ["--dtype", "float64"],
+    "classifier": ["--set", "data.targets=y", "--set", "network.loss=softmax_cross_entropy"],
+    "standardized": ["--set", "data.standardize=true", "--set", "network.loss=squared_error"],
+    "levenberg-marquardt": ["--set", "optimizer.damping_rule=lm"],
+}
+
+
+def _compare(gnopt, tiny, settings, stop_at):
+    assert gnopt("train", "tiny.toml", "--out", "whole", *settings).code == 0
+    assert gnopt("train", "tiny.toml", "--out", "parts", "--max-updates", stop_at, *settings).code == 0
+    result = gnopt("train", "tiny.toml", "--out", "parts", "--resume", *settings)
+    assert result.code == 0, result.err
+    same_runs(tiny / "whole", tiny / "parts")
+
+
+@pytest.mark.parametrize("method", optimizers.methods())
+def test_resume_equals_uninterrupted(tiny, gnopt, method):
+    _compare(gnopt, tiny, ["--set", f"optimizer.method={method}"], 5)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_resume_equals_uninterrupted_under(tiny, gnopt, variant):
+    _compare(gnopt, tiny, VARIANTS[variant], 7)
+
+
+@pytest.mark.parametrize("stop_at", [0, 1, 3, 4, 12])
+def test_resume_from_any_step(tiny, gnopt, stop_at):
+    _compare(gnopt, tiny, [], stop_at)
+
+
+def test_resume_without_the_configuration(tiny, gnopt):
+    gnopt("train", "tiny.toml", "--out", "run", "--max-updates", 4)
+    result = gnopt("train", "--resume", "--out", "run", "--max-updates", 6)
+    assert result.code == 0 and len(rows(tiny / "run/steps.csv")) == 6
+    assert len(json.loads((tiny / "run/run.json").read_text())["resumed"]) == 1
+
+
+def test_a_finished_run_resumes_to_the_same_summary(tiny, gnopt):
+    first = json.loads(gnopt("train", "tiny.toml", "--out", "run", "--json").out)
+    before = (tiny / "run/steps.csv").read_bytes(), (tiny / "run/eval.csv").read_bytes()
+    again = json.loads(gnopt("train", "tiny.toml", "--out", "run", "--resume", "--json").out)
+    assert first == again
+    assert before == ((tiny / "run/steps.csv").read_bytes(), (tiny / "run/eval.csv").read_bytes())
+
+
+def test_a_changed_setting_is_refused_by_name(tiny, gnopt):
+    gnopt("train", "tiny.toml", "--out", "run", "--max-updates", 4)
+    before = (tiny / "run/run.json").read_bytes()
+    changes = ["--seed", 5, "--set", "training.batch_size=8"]
+    result = gnopt("train", "tiny.toml", "--out", "run", "--resume", *changes)
+    assert result.code == 2
+    for text in ("training.seed", "5", "training.batch_size", "16", "8"):
+        assert text in result.err
+    assert (tiny / "run/run.json").read_bytes() == before
+    free = ["--set", "training.evaluate_every=2", "--set", "training.keep_checkpoints=3"]
+    assert gnopt("train", "tiny.toml", "--out", "run", "--resume", *free).code == 0
+
+
+def test_changed_data_is_refused(tiny, gnopt):
+    import h5py
+
+    gnopt("train", "tiny.toml", "--out", "run", "--max-updates", 4)
+    (tiny / "tiny.h5").rename(tiny / "moved.h5")
+    assert gnopt("train", "--resume", "--out", "run", "--max-updates", 5, "--data", "moved.h5").code == 0
+    with h5py.File(tiny / "moved.h5", "a") as file:
+        file["x"][0, 0] += 1
+    result = gnopt("train", "--resume", "--out", "run", "--max-updates", 6, "--data", "moved.h5")
+    assert result.code == 1 and "moved.h5" in result.err
+
+
+def test_usage(tiny, gnopt):
+    assert gnopt("train", "tiny.toml", "--resume").code == 2
+    assert gnopt("train", "tiny.toml", "--resume", "--out", "absent").code == 2
+    assert not (tiny / "absent").exists()
+    assert gnopt("train", "tiny.toml", "--resume", "--overwrite", "--out", "absent").code == 2
+
+
+def test_half_a_line_and_files_in_the_making_are_ignored(tiny, gnopt):
+    gnopt("train", "tiny.toml", "--out", "whole")
+    gnopt("train", "tiny.toml", "--out", "parts", "--max-updates", 5)
+    with (tiny / "parts/steps.csv").open("a") as file:
+        file.write("6,1.0,96")
+    (tiny / "parts/checkpoints/.tmp-1-step-000006.h5").write_bytes(b"half")
+    (tiny / "parts/checkpoints/step-000009.h5").write_bytes(b"not yet named by latest")
+    assert gnopt("train", "tiny.toml", "--out", "parts", "--resume").code == 0
+    same_runs(tiny / "whole", tiny / "parts")
+
+
+def test_a_lost_latest_falls_back_to_the_newest(tiny, gnopt):
+    gnopt("train", "tiny.toml", "--out", "run", "--max-updates", 5)
+    (tiny / "run/checkpoints/latest").unlink()
+    assert gnopt("train", "tiny.toml", "--out", "run", "--resume").code == 0
+
+
+def test_damaged_checkpoint(tiny, gnopt):
+    gnopt("train", "tiny.toml", "--out", "run", "--max-updates", 5)
+    path = tiny / "run/checkpoints/step-000005.h5"
+    path.write_bytes(path.read_bytes()[:3000])
+    result = gnopt("train", "tiny.toml", "--out", "run", "--resume")
+    assert result.code == 1 and "step-000005.h5" in result.err and "Traceback" not in result.err
+
+
+LONG = ["--max-updates", "100000",
+        "--set", "training.checkpoint_every=20", "--set", "training.evaluate_every=40"]
+
+
+def _wait_for(run, steps):
+    for _ in range(600):
+        if (run / "steps.csv").is_file() and len((run / "steps.csv").read_bytes().splitlines()) > steps:
+            return
+        time.sleep(0.05)
+    raise AssertionError("the run did not start")
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_with_a_checkpoint_and_the_resume_command(tiny, gnopt, number, code):
+    child = start("train", "tiny.toml", "--out", "run", "-q", *LONG)
+    _wait_for(tiny / "run", 5)
+    child.send_signal(number)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == code, err
+    assert "gnopt train --resume --out run" in err and out == "" and "Traceback" not in err
+    done = int((tiny / "run/checkpoints/latest").read_text()[5:11])
+    assert len(rows(tiny / "run/steps.csv")) == done
+    info = json.loads((tiny / "run/run.json").read_text())
+    assert info["status"] == "interrupted" and info["exit_code"] == code and info["step"] == done
+    assert gnopt("train", "--resume", "--out", "run", "--max-updates", done + 10).code == 0
+    whole = [*LONG[2:], "--max-updates", done + 10]
+    assert gnopt("train", "tiny.toml", "--out", "whole", *whole).code == 0
+    same_runs(tiny / "whole", tiny / "run")
+
+
+def test_a_second_process_is_kept_out(tiny, gnopt):
+    child = start("train", "tiny.toml", "--out", "run", "-q", *LONG)
+    try:
+        _wait_for(tiny / "run", 3)
+        for extra in (["--resume"], ["--overwrite"]):
+            result = gnopt("train", "tiny.toml", "--out", "run", *LONG, *extra)
+            assert result.code == 1 and "in use" in result.err and str(child.pid) in result.err
+    finally:
+        child.kill()
+        child.communicate()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_at_any_moment(tiny, gnopt, seed):
+    """kill -9 after a random wait, four times; what resumes ends like an undisturbed run."""
+    wait = random.Random(seed)
+    settings = ["--set", "training.checkpoint_every=7", "--set", "training.evaluate_every=5"]
+    endless = ["train", "tiny.toml", "--out", "run", "-q", "--max-updates", "100000", *settings]
+    resume = []
+    for _ in range(4):
+        child = start(*endless, *resume)
+        if not resume:
+            _wait_for(tiny / "run", 1)
+        else:
+            time.sleep(0.8)
+        time.sleep(wait.uniform(0, 0.3))
+        child.kill()
+        child.communicate()
+        resume = ["--resume"]
+    done = len(rows(tiny / "run/steps.csv")) + 15
+    assert gnopt("train", "tiny.toml", "--out", "run", "--resume", "--max-updates", done, *settings).code == 0
+    assert gnopt("train", "tiny.toml", "--out", "whole", "--max-updates", done, *settings).code == 0
+    same_runs(tiny / "whole", tiny / "run")
