@@ -1,0 +1,52 @@
+"""`gnopt plot`: figures appear as files, and nothing else does."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib")
+
+
+@pytest.fixture
+def trained(tiny, gnopt):
+    with h5py.File("tiny.h5", "a") as file:
+        file["x"].attrs["image_shape"] = [3, 4]
+    assert gnopt("train", "tiny.toml", "--out", "run").code == 0
+    return tiny
+
+
+def test_curves(trained, gnopt):
+    assert gnopt("train", "tiny.toml", "--out", "other", "--set", "data.validation=0").code == 0
+    for name in ("c.png", "c.pdf", "c.svg"):
+        assert gnopt("plot", "run", "other", "--out", name).code == 0
+        assert (trained / name).stat().st_size > 1000
+    result = gnopt("plot", "run")
+    assert result.out == "run/curves.png\n"
+    assert (trained / "run/curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_reconstructions(trained, gnopt):
+    for count in (1, 3, 20):
+        assert gnopt("plot", "run", "--reconstructions", "--count", count).code == 0
+    assert (trained / "run/reconstructions.png").read_bytes().startswith(b"\x89PNG")
+    assert gnopt("train", "tiny.toml", "--out", "standard", "--set", "data.standardize=true",
+                 "--set", "network.loss=squared_error").code == 0
+    assert gnopt("plot", "standard", "--reconstructions", "--checkpoint", "best").code == 0
+
+
+def test_what_cannot_be_drawn(trained, gnopt):
+    for argv, code in ((["absent"], 1), (["run", "--out", "x.gif"], 2), ([], 2),
+                       (["run", "run", "--reconstructions"], 2), (["absent", "--reconstructions"], 1)):
+        result = gnopt("plot", *argv)
+        assert result.code == code and "Traceback" not in result.err, argv
+    gnopt("train", "tiny.toml", "--out", "classes", "--set", "data.targets=y",
+          "--set", "network.loss=softmax_cross_entropy")
+    result = gnopt("plot", "classes", "--reconstructions")
+    assert result.code == 1 and "autoencoders" in result.err
+    with h5py.File("odd.h5", "w") as file:
+        file["x"] = np.random.default_rng(0).random((20, 13))
+    gnopt("train", "tiny.toml", "--out", "odd", "--data", "odd.h5")
+    result = gnopt("plot", "odd", "--reconstructions")
+    assert result.code == 1 and "13" in result.err
