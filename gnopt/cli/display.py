@@ -107,7 +107,6 @@ class LiveReporter(Reporter):
         updates = experiment.config["training"]["updates"]
         self._task = self._progress.add_task("", total=updates, completed=counters.step, loss="", damping="",
                                              alpha="")
-        self._error_name = experiment.loss.error_name
         self._live = Live(self._view(), console=self.console, refresh_per_second=8)
         self._live.start()
 
@@ -130,7 +129,7 @@ class LiveReporter(Reporter):
         from rich.table import Table
 
         view = Table(box=None, pad_edge=False)
-        for name in ("update", "seconds", "objective", self._error_name, "validation", self._error_name):
+        for name in ("update", "seconds", "objective", "error", "validation", "error"):
             view.add_column(name, justify="right")
         for line in self._history:
             view.add_row(*line)

@@ -59,5 +59,5 @@ def image_shape(settings: dict[str, Any], width: int) -> tuple[int, int]:
         shape = (side, side)
     if math.prod(shape) != width:
         raise DataError(f"{settings['file']}: {settings['inputs']} holds rows of {width} numbers, which are "
-                        "not grey images; expected (N, height, width), an attribute 'image_shape', or a square number")
+                        "not grey images; expected (N, height, width), image_shape, or a square number")
     return shape[0], shape[1]

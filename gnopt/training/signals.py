@@ -30,6 +30,7 @@ class Signals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
-            os.write(sys.stderr.fileno(), b"\ngnopt: second signal: ended without a checkpoint\n")
+            show_cursor = b"\x1b[?25h" if sys.stderr.isatty() else b""
+            os.write(sys.stderr.fileno(), show_cursor + b"\ngnopt: second signal: ended without a checkpoint\n")
             os._exit(128 + number)
         self.received = number
