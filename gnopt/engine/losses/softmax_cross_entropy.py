@@ -17,13 +17,12 @@ class SoftmaxCrossEntropy(Loss):
         y = y.reshape(len(y), -1)
         if y.shape[1] == 1:
             labels = y[:, 0]
-            whole = labels.astype(np.int64)
-            bad = (whole != labels) | (whole < 0)
+            bad = ~((labels >= 0) & (labels < 2**31) & (labels == np.floor(labels)))  # NaN compares false
             if bad.any():
                 row = int(np.argmax(bad))
                 raise DataError(f"loss {self.name}: label {labels[row]:g} in row {row} of the batch: "
                                 "expected whole numbers from 0")
-            return whole
+            return labels.astype(np.int64)
         check_range(y, 0.0, 1.0, self.name)
         sums = y.sum(axis=1, dtype=np.float64)
         if np.abs(sums - 1.0).max(initial=0.0) > 1e-3:

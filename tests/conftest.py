@@ -1,0 +1,30 @@
+"""One parametrisation for all tests: an argument named as below runs over all that the registries hold."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+
+from gnopt.curvature import all_curvatures
+from gnopt.engine.activations import all_activations
+from gnopt.engine.losses import all_losses
+from gnopt.optimizers import methods
+
+settings.register_profile("gnopt", deadline=None, derandomize=True)
+settings.load_profile("gnopt")
+
+NAMES = {
+    "activation_name": lambda: list(all_activations()),
+    "loss_name": lambda: list(all_losses()),
+    "curvature_name": lambda: list(all_curvatures()),
+    "method_name": lambda: list(methods()),
+    "dtype_name": lambda: ["float32", "float64"],
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Parametrise the arguments named in ``NAMES``, unless a test does so itself."""
+    own = " ".join(str(mark.args[0]) for mark in metafunc.definition.iter_markers("parametrize"))
+    for argument, names in NAMES.items():
+        if argument in metafunc.fixturenames and argument not in own:
+            metafunc.parametrize(argument, names())

@@ -1,0 +1,136 @@
+"""Siblings are found in their folders; plug-ins by module and name; wrong names are answered helpfully."""
+
+import pkgutil
+import sys
+
+import numpy as np
+import pytest
+from reference import OPS, network, settings
+
+import gnopt.curvature
+import gnopt.engine.activations
+import gnopt.engine.losses
+import gnopt.optimizers
+from gnopt.curvature import all_curvatures, get_curvature
+from gnopt.engine.activations import all_activations, get_activation
+from gnopt.engine.losses import all_losses, get_loss
+from gnopt.errors import ConfigError
+from gnopt.optimizers import get_method, make, methods, options_of
+from gnopt.optimizers.base import Problem
+
+NAMED = {  # the names that users rely on
+    "activation": {"identity", "tanh", "sigmoid", "relu", "leaky_relu", "elu", "selu", "softplus", "gelu",
+                   "silu"},
+    "loss": {"squared_error", "binary_cross_entropy", "softmax_cross_entropy", "poisson", "binary_mixture"},
+    "curvature": {"kfra", "kflr", "kfac", "empirical_fisher"},
+    "method": {"sgd", "momentum", "nesterov", "adam", "kfra", "kflr", "kfac", "empirical_fisher"},
+}
+TABLES = {"activation": (all_activations, get_activation), "loss": (all_losses, get_loss),
+          "curvature": (all_curvatures, get_curvature), "method": (methods, get_method)}
+
+
+@pytest.mark.parametrize("what", TABLES)
+def test_names(what):
+    table, get = TABLES[what]
+    assert set(table()) >= NAMED[what]
+    for name, sibling in table().items():
+        assert get(name).name == sibling.name == name
+        assert sibling.summary
+    with pytest.raises(ConfigError, match=f"unknown {what} 'nonsense'.*known: "):
+        get("nonsense")
+    name = next(iter(table()))
+    with pytest.raises(ConfigError, match=f"did you mean '{name}'"):
+        get(name[:-1] + name[-1] * 2)
+
+
+@pytest.mark.parametrize(("package", "table"), [(gnopt.engine.activations, all_activations),
+                                                (gnopt.engine.losses, all_losses)])
+def test_every_file_is_a_sibling_of_its_own_name(package, table):
+    assert {module.name for module in pkgutil.iter_modules(package.__path__)} == set(table())
+
+
+PLUG_IN = '''
+import numpy as np
+from gnopt.engine.activations import Activation
+from gnopt.engine.losses import Loss
+
+def f(ops, h, out):
+    return ops.xp.sin(h, out=out)
+
+def df(ops, h, a, out):
+    return ops.xp.cos(h, out=out)
+
+def d2f(ops, h, a):
+    return -ops.xp.sin(h)
+
+Sine = Activation("sine", "sin h", f, df, d2f)
+
+class Doubled(Loss):
+    diagonal, likelihood = True, False
+    def value(self, ops, h, y):
+        return ((h - y) ** 2).sum(axis=1)
+    def gradient(self, ops, h, y):
+        return 2.0 * (h - y)
+    def gn_diagonal(self, ops, h, y):
+        return ops.xp.full_like(h, 2.0)
+'''
+
+
+@pytest.fixture
+def plug_in(tmp_path, monkeypatch):
+    (tmp_path / "my_siblings.py").write_text(PLUG_IN)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "my_siblings"
+    sys.modules.pop("my_siblings", None)
+
+
+def test_plug_ins_train(plug_in):
+    sine, loss = get_activation(f"{plug_in}:Sine"), get_loss(f"{plug_in}:Doubled")
+    assert loss.name == f"{plug_in}:Doubled"
+    net = network((3, 4, 2), ("tanh",))
+    net.activations = (sine, net.activations[1])
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((20, 3)), rng.standard_normal((20, 2))
+    theta = 0.5 * rng.standard_normal(net.size)
+    for name in ("kfra", "kflr", "adam"):
+        optimizer = make(name, Problem(net, loss, seed=0, rows=20), settings(name, learning_rate=0.01))
+        weights = theta.copy()
+        state = optimizer.init(weights)
+        losses = [optimizer.update(weights, state, x, y, k)["loss"] for k in range(1, 11)]
+        assert losses[-1] < losses[0]
+    with pytest.raises(ConfigError, match="kfac.*likelihood.*kfra or kflr"):
+        make("kfac", Problem(net, loss, seed=0, rows=20), settings("kfac"))
+
+
+@pytest.mark.parametrize("name", ["no_such_module:Loss", "my_siblings:Missing", ":Loss", "my_siblings:"])
+def test_plug_ins_that_cannot_be_loaded(name, plug_in):
+    for get in (get_loss, get_activation):
+        with pytest.raises(ConfigError, match="plug-in.*cannot be loaded"):
+            get(name)
+
+
+def test_options_have_unique_names_valid_defaults_and_a_text(method_name):
+    options = options_of(method_name)
+    assert len({o.name for o in options}) == len(options)
+    for option in options:
+        assert option.doc
+        assert option.parse(option.default, option.name) == (option.default, None)
+
+
+def test_methods_come_sorted_first_order_first():
+    orders = [method.order for method in methods().values()]
+    assert orders == sorted(orders)
+    assert set(orders) == {1, 2}
+
+
+def test_cost_is_positive_and_grows_with_the_batch(method_name, loss_name):
+    loss = get_loss(loss_name)
+    net = network((6, 5, 4, loss.outputs(np.zeros((2, 3)))), ("tanh", "relu"))
+    method = get_method(method_name)
+    if method.needs_likelihood and not loss.likelihood:
+        pytest.skip("needs a likelihood")
+    optimizer = make(method_name, Problem(net, loss, seed=0, rows=100_000), settings(method_name))
+    small, large = optimizer.cost(1000), optimizer.cost(4000)
+    assert large["flops"] > small["flops"] > 0.0
+    assert large["bytes"] >= small["bytes"] >= 0.0
+    assert OPS.free_memory() > small["bytes"]

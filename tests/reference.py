@@ -1,0 +1,408 @@
+"""Small problems and their slow, dense truth: automatic differentiation in float64, one data point at a time.
+
+Activations and losses are defined here a second time, in jax, by name. A sibling that this file does not know
+is differentiated numerically, so that a new one is tested without a word being written here. Blocks follow
+the package's convention: vec stacks the columns of [weight, bias], so that a block is A ⊗ G.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # compiling costs more than running
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+
+from gnopt.engine.activations import get_activation  # noqa: E402
+from gnopt.engine.backend import Backend  # noqa: E402
+from gnopt.engine.losses import Loss, get_loss  # noqa: E402
+from gnopt.engine.network import Network, Tape, forward  # noqa: E402
+from gnopt.optimizers import make, options_of  # noqa: E402
+from gnopt.optimizers.base import Optimizer, Problem  # noqa: E402
+from gnopt.options import defaults  # noqa: E402
+
+jax.config.update("jax_enable_x64", True)
+
+OPS = Backend()
+EXACT, NUMERICAL = 1e-10, 1e-6  # relative tolerances, with derivatives by jax and by differences
+
+
+# ---- activations ---------------------------------------------------------------------------------
+
+ACTIVATIONS: dict[str, Callable] = {
+    "identity": lambda h: h,
+    "tanh": jnp.tanh,
+    "sigmoid": jax.nn.sigmoid,
+    "relu": lambda h: jnp.where(h > 0, h, 0.0 * h),
+    "leaky_relu": lambda h: jnp.where(h > 0, h, 0.01 * h),
+    "elu": lambda h: jnp.where(h > 0, h, jnp.expm1(jnp.minimum(h, 0.0))),
+    "selu": lambda h: 1.0507009873554804934 * jnp.where(
+        h > 0, h, 1.6732632423543772848 * jnp.expm1(jnp.minimum(h, 0.0))),
+    "softplus": lambda h: jnp.logaddexp(h, 0.0),
+    "gelu": lambda h: 0.5 * h * (1.0 + jax.scipy.special.erf(h / np.sqrt(2.0))),
+    "silu": lambda h: h / (1.0 + jnp.exp(-h)),
+}
+
+# Central differences of eighth order: weights of f(h + j s), j = 1..4, divided by s or s², and of f(h).
+FIRST = (4 / 5, -1 / 5, 4 / 105, -1 / 280)
+SECOND, SECOND_CENTRE = (8 / 5, -1 / 5, 8 / 315, -1 / 560), -205 / 72
+STEP = 0.02
+
+
+def differences(f: Callable[[np.ndarray], np.ndarray], h: np.ndarray, order: int) -> np.ndarray:
+    """f, f' or f'' at h, by differences."""
+    if order == 0:
+        return f(h)
+    if order == 1:
+        return sum(c * (f(h + j * STEP) - f(h - j * STEP)) for j, c in enumerate(FIRST, 1)) / STEP
+    steps = sum(c * (f(h + j * STEP) + f(h - j * STEP)) for j, c in enumerate(SECOND, 1))
+    return (steps + SECOND_CENTRE * f(h)) / STEP**2
+
+
+def numerical(f: Callable[[np.ndarray], np.ndarray], order: int = 0) -> Callable:
+    """A jax function whose values and first two derivatives come from calls of the NumPy function f."""
+    @jax.custom_jvp
+    def g(h):
+        shape = jax.ShapeDtypeStruct(jnp.shape(h), jnp.float64)
+        return jax.pure_callback(lambda v: differences(f, np.asarray(v), order), shape, h,
+                                 vmap_method="expand_dims")
+
+    @g.defjvp
+    def derivative(primals, tangents):
+        if order == 2:  # traced, never used
+            return g(*primals), jnp.zeros_like(tangents[0])
+        return g(*primals), numerical(f, order + 1)(*primals) * tangents[0]
+
+    return g
+
+
+def package_activation(name: str) -> Callable[[np.ndarray], np.ndarray]:
+    """f of the package as a plain function."""
+    return lambda h: get_activation(name).f(OPS, h, np.empty_like(h))
+
+
+def activation(name: str) -> Callable:
+    """The activation in jax."""
+    return ACTIVATIONS.get(name) or numerical(package_activation(name))
+
+
+# ---- losses: E(h, y) of one data point -----------------------------------------------------------
+
+def _mixture_probability(h):
+    gate, first, second = jax.nn.sigmoid(h[0]), jax.nn.sigmoid(h[1]), jax.nn.sigmoid(h[2])
+    return gate * first + (1.0 - gate) * second
+
+
+def _softmax(h, y):
+    return jax.nn.logsumexp(h) - (h[y] if jnp.ndim(y) == 0 else jnp.dot(y, h))
+
+
+LOSSES: dict[str, Callable] = {
+    "squared_error": lambda h, y: 0.5 * jnp.sum((h - y) ** 2),
+    "binary_cross_entropy": lambda h, y: -jnp.sum(y * jax.nn.log_sigmoid(h)
+                                                  + (1.0 - y) * jax.nn.log_sigmoid(-h)),
+    "softmax_cross_entropy": _softmax,
+    "poisson": lambda h, y: jnp.sum(jnp.exp(h) - y * h),
+    "binary_mixture": lambda h, y: -(y[0] * jnp.log(_mixture_probability(h))
+                                     + (1.0 - y[0]) * jnp.log1p(-_mixture_probability(h))),
+}
+
+
+def _mixture_gn(h, y):
+    p, u = jax.value_and_grad(_mixture_probability)(h)
+    return (y[0] / p**2 + (1.0 - y[0]) / (1.0 - p) ** 2) * jnp.outer(u, u)
+
+
+def _mixture_fisher(h):
+    p, u = jax.value_and_grad(_mixture_probability)(h)
+    return jnp.outer(u, u) / (p * (1.0 - p))
+
+
+GAUSS_NEWTON = {"binary_mixture": _mixture_gn}  # where 𝒢_L is not the Hessian
+FISHER = {"binary_mixture": _mixture_fisher}  # where it is not the Hessian either
+
+
+class PointLoss:
+    """E, gradient, Hessian, 𝒢_L and Fisher matrix of a loss at one data point."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.loss = name, get_loss(name)
+        self.known = name in LOSSES
+        if self.known:
+            E = LOSSES[name]
+            self._value, self._gradient = jax.jit(E), jax.jit(jax.grad(E))
+            self._hessian = jax.jit(jax.hessian(E))
+
+    def value(self, h: np.ndarray, y: Any) -> float:
+        """E(h, y)."""
+        if self.known:
+            return float(self._value(h, y))
+        return float(self.loss.value(OPS, h[None], np.asarray(y)[None])[0])
+
+    def gradient(self, h: np.ndarray, y: Any) -> np.ndarray:
+        """∂E/∂h, (K,)."""
+        if self.known:
+            return np.asarray(self._gradient(h, y))
+        return np.array([differences(self._along(h, e, y), np.zeros(()), 1) for e in np.eye(len(h))])
+
+    def hessian(self, h: np.ndarray, y: Any) -> np.ndarray:
+        """∂²E/∂h², (K, K)."""
+        if self.known:
+            return np.asarray(self._hessian(h, y))
+        K, H = len(h), np.zeros((len(h), len(h)))
+        for i in range(K):
+            for j in range(i + 1):
+                plus = differences(self._along(h, np.eye(K)[i] + np.eye(K)[j], y), np.zeros(()), 2)
+                minus = differences(self._along(h, np.eye(K)[i] - np.eye(K)[j], y), np.zeros(()), 2)
+                H[i, j] = H[j, i] = 0.25 * (plus - minus)
+        return H
+
+    def _along(self, h: np.ndarray, direction: np.ndarray, y: Any) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda t: np.asarray(self.value(h + t * direction, y))
+
+    def gauss_newton(self, h: np.ndarray, y: Any) -> np.ndarray:
+        """𝒢_L; of an unknown loss that is not convex it is the package's own."""
+        if self.loss.convex:
+            return self.hessian(h, y)
+        if self.name in GAUSS_NEWTON:
+            return np.asarray(GAUSS_NEWTON[self.name](h, y))
+        return self.loss.gn_matrix(OPS, h[None], np.asarray(y)[None])[0]
+
+    def fisher(self, h: np.ndarray) -> np.ndarray | None:
+        """The Fisher matrix; None for a loss where it is not known."""
+        if self.name in FISHER:
+            return np.asarray(FISHER[self.name](h))
+        if self.known:  # an exponential family in h: the Hessian does not depend on y
+            softmax = self.name == "softmax_cross_entropy"
+            return self.hessian(h, np.int64(0) if softmax else np.full(len(h), 0.5))
+        return None
+
+
+@cache
+def point_loss(name: str) -> PointLoss:
+    """The loss called ``name``."""
+    return PointLoss(name)
+
+
+def over_rows(f: Callable, *arrays: np.ndarray) -> np.ndarray:
+    """Apply a function of one data point to every row."""
+    return np.stack([np.asarray(f(*row)) for row in zip(*arrays, strict=True)])
+
+
+# ---- the network ---------------------------------------------------------------------------------
+
+@cache
+def _derivatives(sizes: tuple[int, ...], names: tuple[str, ...]) -> Callable:
+    """A compiled function (θ, x) → everything about one data point that does not depend on the loss."""
+    functions = [activation(name) for name in names]
+    shapes = [(o, i + 1) for i, o in zip(sizes[:-1], sizes[1:], strict=True)]
+    ends = np.cumsum([0] + [o * i for o, i in shapes])
+
+    def run(theta, x, shifts):
+        a, abar, h = x, [], []
+        for l, shape in enumerate(shapes):  # noqa: E741
+            abar.append(jnp.append(a, 1.0))
+            h.append(theta[ends[l] : ends[l + 1]].reshape(shape) @ abar[-1] + shifts[l])
+            a = functions[l](h[-1]) if l < len(functions) else h[-1]
+        return a, abar, h
+
+    def everything(theta, x):
+        shifts = [jnp.zeros(o) for o, _ in shapes]
+        output, abar, h = run(theta, x, shifts)
+        slopes = [jax.jvp(f, (v,), (jnp.ones_like(v),))[1] for f, v in zip(functions, h, strict=False)]
+        J = jax.jacrev(lambda t: run(t, x, shifts)[0])(theta)
+        T = jax.jacfwd(jax.jacrev(lambda t: run(t, x, shifts)[0]))(theta)
+        S = jax.jacrev(lambda s: run(theta, x, s)[0])(shifts)
+        return output, abar, slopes, J, T, S
+
+    return jax.jit(everything)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network with weights, a batch and its targets."""
+
+    net: Network
+    names: tuple[str, ...]
+    loss_name: str
+    theta: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+
+    @property
+    def loss(self) -> Loss:
+        """The package's loss."""
+        return get_loss(self.loss_name)
+
+    @property
+    def W(self) -> list[np.ndarray]:
+        """The weights as matrices."""
+        return self.net.views(self.theta)
+
+    def tape(self) -> Tape:
+        """The package's forward pass."""
+        return forward(self.net, self.W, self.x)
+
+    @property
+    def tolerance(self) -> float:
+        """Relative tolerance of comparisons with the truth."""
+        known = self.loss_name in LOSSES and all(name in ACTIVATIONS for name in self.names)
+        return EXACT if known else NUMERICAL
+
+    def check(self, actual: Any, expected: Any, tolerance: float | None = None) -> None:
+        """Assert that two arrays agree, relative to the largest entry."""
+        close(actual, expected, tolerance or self.tolerance)
+
+
+def close(actual: Any, expected: Any, tolerance: float = EXACT) -> None:
+    """Assert that the largest difference is within ``tolerance`` of the largest entry."""
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert actual.shape == expected.shape, f"shape {actual.shape}, expected {expected.shape}"
+    scale = np.abs(expected).max(initial=0.0) + 1e-3
+    error = np.abs(actual - expected).max(initial=0.0)
+    assert error <= tolerance * scale, f"largest difference {error:.3e}, largest entry {scale:.3e}"
+
+
+def distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Relative distance in the Frobenius norm."""
+    return float(np.linalg.norm(a - b) / np.linalg.norm(b))
+
+
+class Truth:
+    """Dense derivatives of a case, per data point: output h_L, ā_l, f'(h_l), J = ∂h_L/∂θ, T = ∂²h_L/∂θ² and
+    S_l = ∂h_L/∂h_l."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        run = _derivatives(case.net.sizes, case.names)
+        points = [jax.tree.map(np.asarray, run(case.theta, x)) for x in case.x]
+        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *points)
+        self.output, self.abar, self.slopes, self.J, self.T, self.S = stacked
+        point, y = point_loss(case.loss_name), case.y
+        self.values = over_rows(point.value, self.output, y)
+        self.slope = over_rows(point.gradient, self.output, y)
+        self.output_hessian = over_rows(point.hessian, self.output, y)
+        self.output_gn = over_rows(point.gauss_newton, self.output, y)
+
+    def gradient(self) -> np.ndarray:
+        """∇ of the mean loss, (P,)."""
+        return np.einsum("nk,nkp->p", self.slope, self.J) / len(self.J)
+
+    def gauss_newton(self) -> np.ndarray:
+        """mean Jᵀ 𝒢_L J, (P, P)."""
+        return np.einsum("nkp,nkj,njq->pq", self.J, self.output_gn, self.J) / len(self.J)
+
+    def hessian(self) -> np.ndarray:
+        """The Hessian of the mean loss, (P, P)."""
+        full = np.einsum("nkp,nkj,njq->pq", self.J, self.output_hessian, self.J)
+        return (full + np.einsum("nk,nkpq->pq", self.slope, self.T)) / len(self.J)
+
+    def block(self, matrix: np.ndarray, layer: int) -> np.ndarray:
+        """The block of layer l = 1..L, with the columns of [weight, bias] stacked."""
+        shape, start = self.case.net.shapes[layer - 1], self.case.net.offsets[layer - 1]
+        order = start + np.arange(shape[0] * shape[1]).reshape(shape).ravel(order="F")
+        return matrix[np.ix_(order, order)]
+
+    def input_factor(self, layer: int) -> np.ndarray:
+        """A_{l-1} = mean ā āᵀ."""
+        return np.einsum("ni,nj->ij", self.abar[layer - 1], self.abar[layer - 1]) / len(self.J)
+
+    def kflr(self) -> list[np.ndarray]:
+        """G_l = mean of the exact pre-activation Gauss-Newton matrices."""
+        return [np.einsum("nki,nkj,njm->im", S, self.output_gn, S) / len(S) for S in self.S]
+
+    def kfra(self) -> list[np.ndarray]:
+        """G_l by the recursion on means."""
+        G = [self.output_gn.mean(axis=0)]
+        for W, f1 in zip(self.case.W[:0:-1], self.slopes[::-1], strict=True):
+            second_moment = np.einsum("ni,nj->ij", f1, f1) / len(f1)
+            G.append(W[:, :-1].T @ G[-1] @ W[:, :-1] * second_moment)
+        return G[::-1]
+
+    def moments(self, delta: np.ndarray) -> list[np.ndarray]:
+        """mean δ_l δ_lᵀ for δ_L = ``delta``, (N, K), passed back."""
+        back = [np.einsum("nk,nki->ni", delta, S) for S in self.S]
+        return [np.einsum("ni,nj->ij", d, d) / len(d) for d in back]
+
+
+# ---- small problems ------------------------------------------------------------------------------
+
+def width(loss: Loss, outputs: int) -> int:
+    """Outputs that a loss takes where ``outputs`` are wanted."""
+    return loss.outputs(np.zeros((2, outputs)))
+
+
+def least_width(loss: Loss) -> int:
+    """The smallest output layer of a loss."""
+    return loss.outputs(loss.convert_targets(np.zeros((2, 1))))
+
+
+SOFT = {
+    "binary_cross_entropy": lambda rng, rows, outputs: rng.random((rows, outputs)),
+    "softmax_cross_entropy": lambda rng, rows, outputs: rng.dirichlet(np.ones(outputs), rows),
+}
+
+
+def targets(loss: Loss, rng: np.random.Generator, rows: int, outputs: int, soft: bool = False) -> np.ndarray:
+    """Converted targets drawn from the loss's own model; with ``soft``, grey ones where it takes them."""
+    if soft and loss.name in SOFT:
+        return loss.convert_targets(SOFT[loss.name](rng, rows, outputs))
+    if loss.likelihood:
+        return loss.sample(OPS, rng.standard_normal((rows, outputs)), rng)
+    return loss.convert_targets(rng.random((rows, outputs)))
+
+
+def network(sizes: Sequence[int], names: Sequence[str], dtype: str = "float64") -> Network:
+    """A network with these hidden activations."""
+    return Network(sizes, [get_activation(name) for name in [*names, "identity"]], OPS, dtype)
+
+
+def make_case(sizes: Sequence[int], names: Sequence[str], loss_name: str, rows: int, seed: int = 0,
+              dtype: str = "float64", soft: bool = False) -> Case:
+    """A random case; the output layer is widened or narrowed to what the loss takes."""
+    rng = np.random.default_rng(seed)
+    loss = get_loss(loss_name)
+    sizes = (*sizes[:-1], width(loss, sizes[-1]))
+    net = network(sizes, names, dtype)
+    theta = 0.7 * rng.standard_normal(net.size)
+    x = rng.standard_normal((rows, sizes[0]))
+    y = targets(loss, rng, rows, sizes[-1], soft)
+    y = y if y.dtype.kind == "i" else y.astype(dtype)
+    return Case(net, tuple(names), loss_name, theta.astype(dtype), x.astype(dtype), y)
+
+
+@cache
+def standard(activation_name: str, loss_name: str, rows: int = 6, soft: bool = True) -> tuple[Case, Truth]:
+    """The net 4-3-5-3 with its truth; cached, so neither may be written to."""
+    case = make_case((4, 3, 5, 3), (activation_name,) * 2, loss_name, rows, soft=soft)
+    for array in (case.theta, case.x, case.y):
+        array.setflags(write=False)
+    return case, Truth(case)
+
+
+def settings(method_name: str, **changes: Any) -> dict[str, Any]:
+    """The default settings of a method, with changes; a name that the method does not have is left out."""
+    values = defaults(options_of(method_name))
+    return values | {k: v for k, v in changes.items() if k in values}
+
+
+def optimizer(case: Case, method_name: str, values: dict[str, Any] | None = None,
+              **problem: Any) -> Optimizer:
+    """A method at work on a case."""
+    facts = {"seed": 0, "rows": len(case.x)} | problem
+    return make(method_name, Problem(case.net, case.loss, **facts), values or settings(method_name))
+
+
+def supported(method_name: str, loss_name: str) -> bool:
+    """Whether a method can serve a loss."""
+    from gnopt.optimizers import get_method
+
+    return get_loss(loss_name).likelihood or not get_method(method_name).needs_likelihood
