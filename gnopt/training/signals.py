@@ -31,6 +31,6 @@ class Signals:
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
             show_cursor = b"\x1b[?25h" if sys.stderr.isatty() else b""
-            os.write(sys.stderr.fileno(), show_cursor + b"\ngnopt: second signal: ended without a checkpoint\n")
+            os.write(sys.stderr.fileno(), show_cursor + b"\ngnopt: second signal, no checkpoint\n")
             os._exit(128 + number)
         self.received = number
