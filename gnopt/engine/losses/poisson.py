@@ -8,8 +8,8 @@ from gnopt.engine.losses import Loss, check_range
 class Poisson(Loss):
     """Gradient exp h − y, 𝒢_L = diag exp h, sample Poisson(exp h).
 
-    The exponent is held below a limit far outside any useful rate (60 in float32, 600 in float64) and the
-    value continued linearly from there, so that everything stays finite.
+    The exponent is held below a limit far outside any useful rate (40 in float32, 300 in float64) and the
+    value continued linearly from there, so that everything stays finite, squares of the gradient included.
     """
 
     name = "poisson"
@@ -31,7 +31,7 @@ class Poisson(Loss):
         return (y - xlogy(y, y)).sum(axis=1)
 
     def _rate(self, ops, h):
-        limit = 600.0 if h.dtype == ops.xp.float64 else 60.0
+        limit = 300.0 if h.dtype == ops.xp.float64 else 40.0
         return ops.xp.exp(ops.xp.minimum(h, limit)), limit
 
     def value(self, ops, h, y):

@@ -1,0 +1,145 @@
+"""The pair (A, G): moving averages, damping, inverses and solves against dense Kronecker products."""
+
+import numpy as np
+import pytest
+from reference import OPS, close
+
+from gnopt.curvature.kron import (
+    apply_inverses,
+    damped_inverse,
+    dense,
+    eigenbasis,
+    left,
+    mean_diagonal,
+    mix,
+    pi,
+    rotate,
+    trace,
+)
+from gnopt.errors import Diverged
+
+
+def pair(o=3, i=4, diagonal=False, seed=0):
+    """G (o, o) or (o,), A (i, i) and a gradient (o, i)."""
+    rng = np.random.default_rng(seed)
+    X, Y = rng.standard_normal((o + 2, o)), rng.standard_normal((i + 2, i))
+    G = X.T @ X / o
+    return (np.diag(G).copy() if diagonal else G), Y.T @ Y / i, rng.standard_normal((o, i))
+
+
+def vec(M):
+    """Columns stacked."""
+    return M.ravel(order="F")
+
+
+@pytest.fixture(params=[False, True], ids=["full", "diagonal"])
+def diagonal(request):
+    return request.param
+
+
+def test_convention():
+    """(A ⊗ B) vec(V) = vec(B V Aᵀ)."""
+    G, A, V = pair()
+    close(np.kron(A, G) @ vec(V), vec(G @ V @ A.T), 1e-14)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 129])
+def test_damped_inverse(n, diagonal):
+    M, _, _ = pair(o=n, diagonal=diagonal)
+    kept = M.copy()
+    inverse = damped_inverse(OPS, M, 0.3, "M")
+    close(dense(OPS, inverse), np.linalg.inv(dense(OPS, M) + 0.3 * np.eye(n)), 1e-11)
+    np.testing.assert_array_equal(M, kept)
+    np.testing.assert_array_equal(damped_inverse(OPS, M, 0.3, "M"), inverse)
+    assert not np.shares_memory(inverse, M)
+
+
+def test_factored_damping_solves_the_damped_system(diagonal):
+    G, A, g = pair(diagonal=diagonal)
+    a, b = 0.2, 0.7
+    out, kept = np.empty_like(g), g.copy()
+    inverses = damped_inverse(OPS, G, b, "G"), damped_inverse(OPS, A, a, "A")
+    apply_inverses(OPS, inverses[0], g, inverses[1], out, np.empty)
+    system = np.kron(A + a * np.eye(4), dense(OPS, G) + b * np.eye(3))
+    close(vec(out), np.linalg.solve(system, vec(g)), 1e-12)
+    np.testing.assert_array_equal(g, kept)
+    again = np.empty_like(g)
+    apply_inverses(OPS, inverses[0], g, inverses[1], again, np.empty)
+    np.testing.assert_array_equal(again, out)
+
+
+def test_exact_damping_solves_the_undivided_system(diagonal):
+    G, A, g = pair(diagonal=diagonal)
+    (values_G, Q_G), (values_A, Q_A) = eigenbasis(OPS, G, "G"), eigenbasis(OPS, A, "A")
+    inner = rotate(OPS, Q_G, g, Q_A) / (values_G[:, None] * values_A[None, :] + 0.4)
+    out = rotate(OPS, Q_G, inner, Q_A, back=True)
+    system = np.kron(A, dense(OPS, G)) + 0.4 * np.eye(12)
+    close(vec(out), np.linalg.solve(system, vec(g)), 1e-12)
+    close(rotate(OPS, Q_G, rotate(OPS, Q_G, g, Q_A), Q_A, back=True), g, 1e-14)
+
+
+def test_the_two_ways_of_damping_differ_but_agree_as_damping_vanishes():
+    G, A, g = pair()
+    system = np.kron(A, G)
+    for damping, alike in ((1.0, False), (1e-9, True)):
+        out = np.empty_like(g)
+        root = damping**0.5
+        inverses = damped_inverse(OPS, G, root, "G"), damped_inverse(OPS, A, root, "A")
+        apply_inverses(OPS, inverses[0], g, inverses[1], out, np.empty)
+        exact = np.linalg.solve(system + damping * np.eye(12), vec(g))
+        assert (np.linalg.norm(vec(out) - exact) < 1e-2 * np.linalg.norm(exact)) == alike
+
+
+def test_eigenvalues_below_zero_are_floored(diagonal):
+    M = np.array([-1e-9, 1.0]) if diagonal else np.diag([-1e-9, 1.0])
+    values, vectors = eigenbasis(OPS, M, "M")
+    np.testing.assert_array_equal(np.sort(values), [0.0, 1.0])
+    assert (vectors is None) == diagonal
+
+
+def test_factors_beyond_repair_are_named():
+    for entry, words in ((np.nan, "not finite"), (-5.0, "not positive definite")):
+        with pytest.raises(Diverged, match=f"factor A of layer 3.*{words}"):
+            damped_inverse(OPS, np.diag([1.0, entry]), 0.1, "factor A of layer 3")
+
+
+def test_balance_of_the_two_factors(diagonal):
+    G, A, _ = pair(diagonal=diagonal)
+    full = dense(OPS, G)
+    expected = np.sqrt((np.trace(A) / 4) / (np.trace(full) / 3))
+    assert pi(OPS, A, G) == pytest.approx(expected, rel=1e-14)
+    assert pi(OPS, 9.0 * A, G) == pytest.approx(3.0 * expected)
+    assert float(trace(OPS, G)) == pytest.approx(np.trace(full))
+    assert mean_diagonal(OPS, G) == pytest.approx(np.trace(full) / 3)
+
+
+def test_dead_layer_keeps_finite_damping(diagonal, dtype_name):
+    dead = np.zeros(3 if diagonal else (3, 3), dtype=dtype_name)
+    _, A, _ = pair()
+    ratio = pi(OPS, A.astype(dtype_name), dead)
+    assert np.isfinite(ratio)
+    assert ratio > 0.0
+    assert mean_diagonal(OPS, dead) > 0.0
+    inverse = damped_inverse(OPS, dead, 0.5, "G")
+    np.testing.assert_allclose(dense(OPS, inverse), 2.0 * np.eye(3))
+
+
+def test_mixing_writes_into_the_old_average(dtype_name):
+    first = mix(None, np.full((2, 2), 4.0, dtype=dtype_name), 0.0, 1.0)
+    np.testing.assert_array_equal(first, 4.0)
+    second = mix(first, np.full((2, 2), 2.0, dtype=dtype_name), 0.5, 0.5)
+    assert second is first
+    np.testing.assert_array_equal(second, 3.0)
+    assert second.dtype == dtype_name
+    constant, average = np.diag([1.0, 2.0]), None
+    for k in range(1, 8):  # the moving average of a constant is the constant
+        beta = min(1.0 - 1.0 / k, 0.7)
+        average = mix(average, constant.copy(), beta, 1.0 - beta)
+        close(average, constant, 1e-15)
+
+
+def test_left_product_with_a_full_or_diagonal_factor(diagonal):
+    G, _, g = pair(diagonal=diagonal)
+    out = np.empty_like(g)
+    left(OPS, G, g, out)
+    close(out, dense(OPS, G) @ g, 1e-14)
