@@ -18,26 +18,54 @@ from gnopt.errors import ConfigError
 @click.option("--count", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many images.")
 @click.option("--checkpoint", "which", default="latest", show_default=True, metavar="latest|best|STEP",
               help="Which weights reconstruct.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE",
-              help="Where to (.png, .pdf, .svg); default: into the first RUN.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE|DIR",
+              help="Where to: one figure as .png, .pdf or .svg, or a folder; default: into the first RUN.")
 @as_json
 @verbosity
 def command(runs: tuple[Path, ...], images: bool, count: int, which: str, out: Path | None,
             as_json: bool) -> None:
-    """Draw the objective of each RUN against updates and seconds, or an autoencoder's reconstructions."""
+    """Draw RUNs, finished or not: objective against updates and seconds, and what the method did.
+
+    A RUN may also be the directory of a comparison: several of them become the columns of one figure.
+    """
     if images and len(runs) > 1:
         raise ConfigError(f"--reconstructions: expected one RUN, found {len(runs)}")
-    path = out or runs[0] / ("reconstructions.png" if images else "curves.png")
-    if images:
-        from gnopt.plots.reconstructions import reconstructions
-        from gnopt.training.load import load_run
-
-        reconstructions(load_run(runs[0], which), path, count)
-    else:
-        from gnopt.plots.curves import curves
-
-        curves(runs, path)
+    made = _reconstructions(runs[0], out, which, count) if images else _figures(runs, out)
     if as_json:
-        print_json({"figure": str(path)})
+        print_json({"figures": [str(path) for path in made]})
     else:
-        click.echo(path)
+        click.echo("\n".join(str(path) for path in made))
+
+
+def _reconstructions(run: Path, out: Path | None, which: str, count: int) -> list[Path]:
+    from gnopt.plots.reconstructions import reconstructions
+    from gnopt.training.load import load_run
+
+    path = _inside(out or (run if run.is_dir() else run.parent), "reconstructions.png")
+    reconstructions(load_run(run, which), path, count)
+    return [path]
+
+
+def _figures(runs: tuple[Path, ...], out: Path | None) -> list[Path]:
+    from gnopt.compare.plan import FILE
+
+    compared = [run for run in runs if (run / FILE).is_file()]
+    if compared and len(compared) < len(runs):
+        raise ConfigError("RUN...: expected runs or comparisons, found both")
+    if compared:
+        from gnopt.plots.comparison import comparison, read_panel
+
+        panels = [read_panel(run, titled=len(runs) > 1) for run in runs]
+        return comparison(panels, _inside(out or runs[0], "objective"))
+    from gnopt.plots.curves import curves
+    from gnopt.plots.steps import steps
+
+    made = curves(runs, _inside(out or runs[0], "curves.png"))
+    return made if out and out.suffix else [*made, *steps(runs, _inside(out or runs[0], "steps.png"))]
+
+
+def _inside(place: Path, name: str) -> Path:
+    """``place`` itself where it is to be one file, else the file of this name in it."""
+    if place.suffix and not place.is_dir():
+        return place
+    return place / name

@@ -3,35 +3,93 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from gnopt.errors import DataError
-from gnopt.plots.figure import new_figure, save
-from gnopt.training.tables import read_table
+import numpy as np
 
-_LINES = (("train_loss", "-"), ("validation_loss", "--"))
+from gnopt.compare.curves import Curve, read_columns, run_curve, thinned
+from gnopt.config import load
+from gnopt.data.source import open_data
+from gnopt.engine.losses import get_loss
+from gnopt.errors import DataError, GnoptError
+from gnopt.plots.figure import colour, distinct, legend_below, log_axis, new_figure, save_all, style
+from gnopt.training.evaluate import chunks
+
+_NAMES = ("step", "seconds", "train_loss", "validation_loss")
 
 
-def curves(runs: Sequence[Path], out: Path) -> None:
-    """Draw the evaluations of ``runs``, finished or not: training solid, validation dashed.
+@dataclass(frozen=True)
+class RunLines:
+    """What is drawn of a run: evaluations, sliding mean of the batches' loss, and the objective's floor."""
 
-    Raises DataError for a run without evaluations.
-    """
-    figure = new_figure(10.0, 4.0)
-    axes = figure.subplots(1, 2, sharey=True)
-    for number, run in enumerate(runs):
-        rows = read_table(run / "eval.csv")
-        if not rows:
-            raise DataError(f"{run / 'eval.csv'}: no evaluations to draw")
-        for name, style in _LINES:
-            chosen = [row for row in rows if row.get(name)]
-            for axis, against in zip(axes, ("step", "seconds"), strict=True):
-                axis.plot(*([float(row[key]) for row in chosen] for key in (against, name)), style,
-                          color=f"C{number}", label=run.name if name == "train_loss" else None)
-    for axis, text in zip(axes, ("updates", "seconds of training"), strict=True):
-        axis.set_xlabel(text)
-        axis.set_yscale("log")
-        axis.grid(alpha=0.3, which="both")
-    axes[0].set_ylabel("objective (dashed: validation)")
-    axes[1].legend()
-    save(figure, out)
+    evaluations: dict[str, np.ndarray]
+    batches: Curve
+    floor: float
+
+
+def read_run(run: Path) -> RunLines:
+    """The lines of a run, finished or not; DataError where it has no evaluations yet."""
+    evaluations = read_columns(run / "eval.csv", _NAMES)
+    if not len(evaluations["step"]):
+        raise DataError(f"{run / 'eval.csv'}: no evaluations to draw")
+    return RunLines(evaluations, run_curve(run), _floor(run))
+
+
+def _floor(run: Path) -> float:
+    """Mean of the lowest loss that the targets allow, over the rows of evaluations; 0 if not to be had."""
+    try:
+        config = load(run / "config.toml")
+        loss = get_loss(config["network"]["loss"])
+        training = config["training"]
+        with open_data(config["data"], seed=training["seed"], dtype=training["dtype"]) as data:
+            sums = [(loss.floor(loss.convert_targets(y)).sum(dtype=np.float64), len(y))
+                    for _, y in chunks(data.train, training["evaluate_rows"])]
+    except (GnoptError, OSError):  # a run that was copied here without its data is drawn without the line
+        return 0.0
+    return float(sum(total for total, _ in sums) / sum(count for _, count in sums))
+
+
+def curves(runs: Sequence[Path], out: Path) -> list[Path]:
+    """Draw ``runs``: training objective solid, validation dashed, batches faint; return the files written."""
+    lines = [read_run(run) for run in runs]
+    names = distinct(runs)
+    with style():
+        figure = new_figure(9.0, 4.2)
+        axes = figure.subplots(1, 2, sharey=True)
+        for number, (line, name) in enumerate(zip(lines, names, strict=True)):
+            _draw(axes, line, colour(number), name if len(runs) > 1 else "")
+        floors = sorted({line.floor for line in lines if line.floor > 0.0})
+        lowest = min(float(np.nanmin(line.evaluations["train_loss"])) for line in lines)
+        for floor in floors:
+            if floor > 0.6 * lowest:
+                for axis in axes:
+                    label = "lowest objective that the targets allow" if floor == floors[0] else None
+                    axis.axhline(floor, color="0.45", linestyle=":", linewidth=1.2, label=label)
+        for axis, text in zip(axes, ("updates", "seconds of training"), strict=True):
+            axis.set_xlabel(text)
+            axis.set_xlim(left=0)
+        if _positive(lines):
+            log_axis(axes[0].yaxis)
+        axes[0].set_ylabel("objective per example" if len(runs) == 1 else
+                           "objective per example\n(dashed: validation; faint: batches)")
+        legend_below(figure, axes[0])
+        return save_all(figure, out)
+
+
+def _draw(axes: Any, line: RunLines, shade: str, name: str) -> None:
+    """Both panels of a run; alone, its three lines are named, else the run is."""
+    at, batches, found = thinned(line.batches, 2000), line.batches, line.evaluations
+    for axis, key, x in ((axes[0], "step", batches.updates), (axes[1], "seconds", batches.seconds)):
+        if len(at):
+            axis.plot(x[at], batches.loss[at], color=shade, alpha=0.35, linewidth=1.0,
+                      label=None if name else "batches, sliding mean of ten")
+        axis.plot(found[key], found["train_loss"], color=shade, label=name or "training")
+        if np.isfinite(found["validation_loss"]).any():
+            axis.plot(found[key], found["validation_loss"], "--", color=shade,
+                      label=None if name else "validation")
+
+
+def _positive(lines: Sequence[RunLines]) -> bool:
+    return all(np.nanmin(line.evaluations["train_loss"]) > 0.0 for line in lines)

@@ -1,28 +1,125 @@
-"""What every figure shares: matplotlib without a display, and files that appear whole."""
+"""What every figure shares: matplotlib without a display, one look, and files that appear whole."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gnopt.errors import ConfigError
+from gnopt.errors import ConfigError, GnoptError
 from gnopt.training.files import write_atomically
+
+FORMATS = ("png", "pdf", "svg")
+# Okabe and Ito's colours, which colour-blind readers tell apart, dark ones first, without the pale yellow.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_STYLE: dict[Any, Any] = {
+    "font.size": 9.0,
+    "axes.titlesize": 10.0,
+    "legend.fontsize": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.6,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "gnopt",
+    "font.family": "sans-serif",
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The look of gnopt's figures, for what is drawn and saved inside; GnoptError without matplotlib."""
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise _absent(error) from None
+    with matplotlib.rc_context(_STYLE):
+        yield
 
 
 def new_figure(width: float, height: float) -> Any:
-    """A figure of this size in inches; ConfigError where matplotlib is not installed."""
+    """A figure of this size in inches; GnoptError where matplotlib is not installed."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ConfigError(f"figures need matplotlib, which the extra 'plot' installs: "
-                          f"pip install 'gnopt[plot]' ({error})") from None
+        raise _absent(error) from None
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def _absent(error: ImportError) -> GnoptError:
+    return GnoptError(f"figures need matplotlib: pip install 'gnopt[plot]' ({error})")
 
 
 def save(figure: Any, path: Path) -> None:
     """Write a figure in the format of the suffix (png, pdf, svg); ConfigError for any other."""
-    suffix = path.suffix.lower().lstrip(".")
-    if suffix not in ("png", "pdf", "svg"):
+    kind = path.suffix.lower().lstrip(".")
+    if kind not in FORMATS:
         raise ConfigError(f"{path}: the suffix {path.suffix!r} names no picture format; "
                           "expected .png, .pdf or .svg")
-    write_atomically(path, lambda temporary: figure.savefig(temporary, format=suffix, dpi=150))
+    dated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda temporary: figure.savefig(temporary, format=kind, dpi=150, metadata=dated))
+
+
+def save_all(figure: Any, path: Path) -> list[Path]:
+    """Write a figure in the format of the suffix, without one as PNG and SVG; return the files."""
+    known = path.suffix.lower().lstrip(".") in FORMATS
+    paths = [path] if known else [path.with_name(f"{path.name}.{kind}") for kind in ("png", "svg")]
+    for each in paths:
+        save(figure, each)
+    return paths
+
+
+def colour(index: int) -> str:
+    """The ``index``-th colour; they repeat when used up."""
+    return COLOURS[index % len(COLOURS)]
+
+
+def log_axis(axis: Any) -> None:
+    """Make an ``Axis`` (x or y) logarithmic with plain numbers at its ticks, also within a single decade."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    name = axis.axis_name
+    getattr(axis.axes, f"set_{name}scale")("log")
+    low, high = sorted(axis.get_view_interval())
+    decades = high / low if low > 0 else 1e9
+    steps: tuple[int, ...] = (1,)
+    for longest, digits in ((300, (1, 3)), (30, (1, 2, 5)), (12, (1, 2, 3, 5, 7)), (3, tuple(range(1, 10)))):
+        if decades < longest:
+            steps = digits
+    if decades >= 1.6:
+        axis.set_major_locator(LogLocator(subs=steps, numticks=12))
+        axis.set_minor_formatter(NullFormatter())
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    else:  # less than the distance of two such ticks: evenly spaced numbers
+        from matplotlib.ticker import MaxNLocator, NullLocator
+
+        axis.set_major_locator(MaxNLocator(6))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def legend_below(figure: Any, axes: Any) -> None:
+    """One legend for the whole figure below its panels, where it covers nothing, as wide as fits."""
+    handles, labels = axes.get_legend_handles_labels()
+    legend(figure, handles, labels)
+
+
+def legend(figure: Any, handles: Sequence[Any], labels: Sequence[str]) -> None:
+    """The same for these lines and names."""
+    if handles:
+        longest = 0.068 * max(len(label) for label in labels) + 0.6  # inches, about
+        columns = max(1, min(len(handles), int(figure.get_figwidth() / longest)))
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+def distinct(runs: Sequence[Path]) -> list[str]:
+    """The names of run directories, with the folder above where two are the same."""
+    names = [run.resolve().name for run in runs]
+    if len(set(names)) == len(names):
+        return names
+    return [f"{run.resolve().parent.name}/{name}" for run, name in zip(runs, names, strict=True)]

@@ -23,7 +23,7 @@ def test_curves(trained, gnopt):
         assert gnopt("plot", "run", "other", "--out", name).code == 0
         assert (trained / name).stat().st_size > 1000
     result = gnopt("plot", "run")
-    assert result.out == "run/curves.png\n"
+    assert result.out == "run/curves.png\nrun/steps.png\n"
     assert (trained / "run/curves.png").read_bytes().startswith(b"\x89PNG")
 
 

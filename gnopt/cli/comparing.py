@@ -1,0 +1,109 @@
+"""What a comparison shows: progress on stderr, tables on stdout."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+import click
+
+from gnopt.compare.child import Ending
+from gnopt.compare.grid import Point
+from gnopt.compare.outcome import Outcome
+from gnopt.compare.plan import Plan, Run
+from gnopt.compare.targets import Reached
+from gnopt.compare.texts import HEADER, summary_cells, target_rows
+
+
+class CompareReporter:
+    """A line for each run that ends; on a terminal, a bar over all runs below them."""
+
+    def __init__(self, plan: Plan, total: int, quiet: bool) -> None:
+        self.total, self.quiet, self.count = total, quiet, 0
+        self._progress: Any = None
+        if not quiet and total and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+            from rich.progress import TimeRemainingColumn as Left
+
+            self._progress = Progress(
+                TextColumn("runs"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                Left(),
+                console=Console(stderr=True, highlight=False),
+            )
+            self._task = self._progress.add_task("", total=total)
+
+    def __enter__(self) -> CompareReporter:
+        if self._progress:
+            self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        if self._progress:
+            self._progress.stop()
+
+    def ended(self, run: Run, outcome: Outcome, ending: Ending) -> None:
+        """A run has ended, well or not."""
+        self.count += 1
+        if self._progress:
+            self._progress.advance(self._task)
+        text = f"objective {outcome.objective:.6g}" if outcome.done else outcome.status
+        if ending.code and not outcome.done and ending.reason:
+            text += f" ({ending.reason.splitlines()[-1 if 'Traceback' in ending.reason else 0]})"
+        self.note(
+            f"[{self.count}/{self.total}] {run.variant}, {Point(run.point).label}, seed {run.seed}: {text}, "
+            f"{outcome.updates} updates, {outcome.seconds:.1f} s"
+        )
+
+    def note(self, text: str) -> None:
+        """One line."""
+        if self._progress:
+            self._progress.console.print(text, markup=False)
+        elif not self.quiet:
+            click.echo(text, err=True)
+
+
+def print_tables(plan: Plan, rows: Sequence[dict[str, Any]], reached: Sequence[Reached], notes: Sequence[str],
+                 warnings: Sequence[str]) -> None:
+    """The summary, the times to targets, notes and warnings on stdout."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=None if sys.stdout.isatty() else 130, highlight=False)
+    table = Table(box=None, pad_edge=False)
+    for i, name in enumerate(HEADER):
+        table.add_column(name, justify="left" if i < 2 else "right", no_wrap=i != 1)
+    for row in rows:
+        if row["role"] != "grid":
+            table.add_row(*summary_cells(row))
+    console.print(table)
+    if reached:
+        console.print(
+            "\nTo bring the objective (sliding mean of ten batches) down to a target: updates, seconds"
+        )
+        console.print(_target_table(reached))
+    for line in notes:
+        console.print(f"\n{line}" if line is notes[0] else line, markup=False)
+    for line in warnings:
+        console.print(f"warning: {line}", markup=False, style="yellow")
+    console.print(f"{plan.directory}", markup=False, soft_wrap=True)
+
+
+def _target_table(reached: Sequence[Reached]) -> Any:
+    from rich.table import Table
+
+    header, rows = target_rows(reached)
+    table = Table(box=None, pad_edge=False)
+    for i, name in enumerate(header):
+        table.add_column(name, justify="right" if i else "left")
+    for row in rows:
+        table.add_row(*row)
+    return table

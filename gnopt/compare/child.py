@@ -1,0 +1,52 @@
+"""Starting a worker process, waiting for it and reading how its run ended."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gnopt.compare import cores
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker needs to know; small enough to send anywhere that sees the same file system."""
+
+    directory: str
+    run: str
+    threads: int
+    folder: str  # where plug-ins lie
+    cores: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a worker ended: its exit code and, where that is not 0, the reason."""
+
+    run: str
+    code: int
+    reason: str
+
+
+def perform(task: Task, started: Callable[[subprocess.Popen[bytes]], None] | None = None) -> Ending:
+    """Run a worker to its end; ``started`` hears of the process as soon as there is one."""
+    path = os.pathsep.join(
+        filter(None, [os.environ.get("PYTHONPATH"), str(Path(__file__).parents[2]), task.folder])
+    )
+    environment = {**os.environ, **cores.environment(task.threads), "PYTHONPATH": path}
+    argv = [sys.executable, "-m", "gnopt.compare.worker", task.directory, task.run]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                          env=environment, start_new_session=True) as process:
+        cores.pin(process.pid, task.cores)
+        if started:
+            started(process)
+        assert (
+            process.stderr is not None
+        )  # communicate() would close stdin, whose end tells the worker to stop
+        reason = process.stderr.read().decode(errors="replace").strip()
+        code = process.wait()
+    return Ending(task.run, code, reason if code else "")

@@ -1,0 +1,143 @@
+"""Which point of a grid is shown as a method's best, and what to warn of.
+
+The rule: the lowest training objective at the end of the budget, averaged over seeds. A point of which a run
+diverged or failed counts only where no point is complete. The settings outside the grid are shown as
+"default", and are not chosen from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any
+
+import numpy as np
+
+from gnopt.compare.curves import Curve, mean_curve, run_curve
+from gnopt.compare.grid import DECAY_SHARE, Point, Variant
+from gnopt.compare.outcome import Outcome, read_outcome
+from gnopt.compare.plan import Plan, Run
+
+RULE = ("best of a grid = lowest training objective at the end of the budget, mean over seeds; "
+        "points with diverged or failed runs come last")
+FEW = 5  # points in the mean of the best few
+
+
+@dataclass(frozen=True)
+class Result:
+    """A point of a variant with its runs."""
+
+    variant: Variant
+    point: Point
+    runs: list[Run]
+    outcomes: list[Outcome]
+
+    @property
+    def complete(self) -> bool:
+        """Whether all its runs used up their budget."""
+        return all(outcome.done for outcome in self.outcomes)
+
+    def mean(self, name: str) -> float:
+        """Mean of an outcome's number over the runs that are done; NaN where none is."""
+        return _mean([float(getattr(outcome, name)) for outcome in self.outcomes if outcome.done])
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """What the rule sorts by."""
+        objective = self.mean("objective")
+        return (not self.complete, objective if objective == objective else inf)
+
+    def count(self, *statuses: str) -> int:
+        """Runs with one of these statuses."""
+        return sum(outcome.status in statuses for outcome in self.outcomes)
+
+
+@dataclass
+class Chosen:
+    """What is shown of a variant: without a grid, ``best`` is its only point and ``default`` is None."""
+
+    variant: Variant
+    results: list[Result]
+    best: Result
+    few: list[Result] = field(default_factory=list)
+    default: Result | None = None
+
+    def ranked(self) -> list[Result]:
+        """The points, best first."""
+        return sorted(self.results, key=lambda result: result.rank)
+
+
+def evaluate_plan(plan: Plan) -> list[Chosen]:
+    """The results of every variant, in the plan's order."""
+    outcomes = {run.id: read_outcome(plan, run) for run in plan.runs}
+    found = []
+    for variant in plan.variants:
+        groups: dict[str, list[Run]] = {}
+        for run in plan.runs:
+            if run.variant == variant.name:
+                groups.setdefault(Point(run.point).slug, []).append(run)
+        results = [Result(variant, Point(runs[0].point), runs, [outcomes[run.id] for run in runs])
+                   for runs in groups.values()]
+        found.append(_choose(variant, results))
+    return found
+
+
+def _choose(variant: Variant, results: list[Result]) -> Chosen:
+    grid = [result for result in results if result.point.values]
+    if not grid:
+        return Chosen(variant, results, results[0])
+    ranked = sorted(grid, key=lambda result: result.rank)
+    default = next((result for result in results if not result.point.values), None)
+    few = [result for result in ranked[:FEW] if result.complete]
+    return Chosen(variant, results, ranked[0], few if len(grid) > FEW else [], default)
+
+
+def curve_of(plan: Plan, results: Sequence[Result]) -> tuple[Curve | None, bool]:
+    """The mean curve over the runs of some points, and whether it ends where they diverged.
+
+    Runs that did not use up their budget count only where no other is there.
+    """
+    pairs = [pair for result in results for pair in zip(result.runs, result.outcomes, strict=True)]
+    done = [run for run, outcome in pairs if outcome.done]
+    rest = [run for run, outcome in pairs if outcome.status != "missing"]
+    return mean_curve([run_curve(plan.run_path(run)) for run in done or rest]), not done
+
+
+def warnings(chosen: Sequence[Chosen]) -> list[str]:
+    """What a reader of the results must know, one line each."""
+    found = []
+    for one in chosen:
+        name = one.variant.name
+        bad = {status: sum(result.count(status) for result in one.results)
+               for status in ("diverged", "failed", "interrupted", "running", "missing")}
+        total = sum(len(result.runs) for result in one.results)
+        found += [f"{name}: {count} of {total} runs {status}" for status, count in bad.items() if count]
+        if one.default is None or not one.best.complete:
+            continue
+        found += [f"{name}: the best point has {text}: the grid may be too narrow" for text in on_edge(one)]
+        if one.default.complete and one.default.rank < one.best.rank:
+            found.append(
+                f"{name}: the default settings beat the whole grid ({one.default.mean('objective'):.6g} "
+                f"against {one.best.mean('objective'):.6g})"
+            )
+    return found
+
+
+def on_edge(one: Chosen) -> list[str]:
+    """The axes of the grid on whose edge the best point lies. To never halve the rate is no edge."""
+    found = []
+    for name, values in one.variant.grid.items():
+        numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
+        if len(numbers) < len(values) or len(numbers) < 2:
+            continue
+        value: Any = one.best.point.values[name]
+        if value == min(numbers):
+            found.append(f"the lowest {name} of the grid ({value:g})")
+        elif value == max(numbers) and not (name == DECAY_SHARE and value == 1):
+            found.append(f"the highest {name} of the grid ({value:g})")
+    return found
+
+
+def _mean(numbers: Sequence[float]) -> float:
+    return float(np.mean(numbers)) if numbers else float("nan")

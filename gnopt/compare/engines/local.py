@@ -1,0 +1,78 @@
+"""A pool of worker processes on this machine, each on cores of its own."""
+
+from __future__ import annotations
+
+import queue
+import signal
+import subprocess
+import threading
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
+
+from gnopt.compare.child import Ending, Task, perform
+from gnopt.compare.cores import Share
+from gnopt.compare.engines import Ended
+from gnopt.errors import Interrupted
+from gnopt.training.signals import Signals
+
+
+class LocalEngine:
+    """Threads that each wait for one process at a time."""
+
+    name = "local"
+    summary = "worker processes on this machine"
+
+    def run(self, tasks: Sequence[Task], share: Share, ended: Ended) -> None:
+        """Perform the tasks, ``share.jobs`` at a time. Raises Interrupted once all workers have stopped."""
+        slots: queue.SimpleQueue[tuple[int, ...]] = queue.SimpleQueue()
+        for slot in share.slots():
+            slots.put(slot)
+        workers = _Workers()
+
+        def one(task: Task) -> Ending | None:
+            slot = slots.get()
+            try:
+                return None if workers.stopped else perform(replace(task, cores=slot), workers.add)
+            finally:
+                slots.put(slot)
+
+        with ThreadPoolExecutor(share.jobs) as pool, Signals() as signals:
+            waiting: dict[Future[Ending | None], Task] = {pool.submit(one, task): task for task in tasks}
+            while waiting:
+                done, _ = wait(waiting, timeout=0.3, return_when=FIRST_COMPLETED)
+                if signals.received is not None:
+                    workers.stop()
+                for future in done:
+                    task, ending = waiting.pop(future), future.result()
+                    if ending is not None:
+                        ended(task, ending)
+        if signals.received is not None:
+            raise Interrupted(f"{signal.Signals(signals.received).name}: stopped", signals.received)
+
+
+class _Workers:
+    """The processes that run now; once stopped, none is let go on."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self._lock = threading.Lock()
+        self._running: list[subprocess.Popen[bytes]] = []
+
+    def add(self, process: subprocess.Popen[bytes]) -> None:
+        """Note a process that has just started."""
+        with self._lock:
+            self._running = [p for p in self._running if p.poll() is None] + [process]
+            if self.stopped:
+                process.terminate()
+
+    def stop(self) -> None:
+        """Ask every worker, once, for a checkpoint and its end."""
+        with self._lock:
+            if not self.stopped:
+                self.stopped = True
+                for process in self._running:
+                    process.terminate()
+
+
+ENGINE = LocalEngine()

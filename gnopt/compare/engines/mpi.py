@@ -1,0 +1,45 @@
+"""Workers on the nodes of a cluster, through mpi4py's pool of MPI processes.
+
+Start it with one process more than there are runs at a time, as the first only hands out work:
+
+    mpiexec -n 9 python -m mpi4py.futures -m gnopt compare CONFIG --methods ... --engine mpi
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gnopt.compare.child import Task, perform
+from gnopt.compare.cores import Share
+from gnopt.compare.engines import Ended
+from gnopt.errors import GnoptError
+
+
+class MpiEngine:
+    """`mpi4py.futures.MPIPoolExecutor`; all nodes must see the comparison's directory."""
+
+    name = "mpi"
+    summary = "MPI processes, through mpi4py.futures"
+
+    def run(self, tasks: Sequence[Task], share: Share, ended: Ended) -> None:
+        """Perform the tasks, as many at a time as MPI has processes to spare; GnoptError without mpi4py."""
+        from concurrent.futures import as_completed
+
+        with _pool() as pool:
+            waiting: dict[Any, Task] = {pool.submit(perform, task): task for task in tasks}
+            for future in as_completed(waiting):
+                ended(waiting[future], future.result())
+
+
+def _pool() -> Any:
+    try:
+        from mpi4py.futures import MPIPoolExecutor
+    except (ImportError, RuntimeError) as error:  # RuntimeError: no MPI library where mpi4py looks for it
+        raise GnoptError(
+            f"--engine mpi needs mpi4py and an MPI library: pip install 'gnopt[mpi]' ({error})"
+        ) from None
+    return MPIPoolExecutor()
+
+
+ENGINE = MpiEngine()

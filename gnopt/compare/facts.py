@@ -1,0 +1,72 @@
+"""What a comparison's results depend on beside its settings: machine, versions, sharing of cores."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+from typing import Any
+
+import h5py
+import numpy as np
+import scipy
+
+from gnopt import __version__
+from gnopt.compare.choice import RULE
+from gnopt.compare.cores import Share, busy
+from gnopt.compare.grid import DECAY_SHARE
+from gnopt.compare.plan import Plan
+from gnopt.training.files import write_text
+from gnopt.training.rundir import now
+
+
+def record(plan: Plan, argv: list[str], share: Share, engine: str, timing: str, runs: int) -> None:
+    """Note one call of ``gnopt compare`` that makes ``runs`` runs, in a file of its own below history/."""
+    document = {
+        "argv": argv, "time": now(), "engine": engine, "timing": timing, "jobs": share.jobs, "runs": runs,
+        "threads": share.threads, "cores": share.cores, "share": share.text(), "busy": round(busy(0), 2),
+        "versions": {"gnopt": __version__, "python": platform.python_version(), "numpy": np.__version__,
+                     "scipy": scipy.__version__, "h5py": h5py.__version__, "platform": platform.platform(),
+                     "processor": _processor()}}
+    name = re.sub(r"[^\w.-]", "-", f"{document['time']}-{platform.node()}-{os.getpid()}.json")
+    (plan.directory / "history").mkdir(exist_ok=True)
+    write_text(plan.directory / "history" / name, json.dumps(document, indent=1) + "\n")
+
+
+def history(plan: Plan) -> list[dict[str, Any]]:
+    """The records of all calls, in the order of their times."""
+    return [json.loads(path.read_text()) for path in sorted((plan.directory / "history").glob("*.json"))]
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def notes(plan: Plan) -> list[str]:
+    """How the numbers came about, one line each."""
+    seeds = sorted({run.seed for run in plan.runs})
+    budget = (
+        " and ".join(f"{value:g} {name}" for name, value in plan.budget.items())
+        or "that of the configuration"
+    )
+    calls = [entry for entry in history(plan) if entry["runs"]]
+    found = [
+        f"{len(plan.runs)} runs, seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}: the same "
+        "initial weights and order of examples for every method",
+        f"budget: {budget}; seconds are those of training alone, evaluation aside",
+        f"timing: {'; then '.join(dict.fromkeys(entry['share'] for entry in calls))}",
+    ]
+    if any(entry["busy"] > 0.5 for entry in calls):
+        found.append("timing: other work was running on the machine at the start: take seconds with care")
+    if any(variant.grid for variant in plan.variants):
+        found.append(RULE)
+    if any(DECAY_SHARE in variant.grid for variant in plan.variants):
+        found.append(
+            f"{DECAY_SHARE}: the learning rate halves each time this share of training.updates is over"
+        )
+    return found

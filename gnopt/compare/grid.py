@@ -1,0 +1,208 @@
+"""Which settings a method is compared under: single ones, or every combination of a grid.
+
+A grid file is TOML::
+
+    [grid]                              # for the first-order methods of --methods that are no variants below
+    learning_rate = [0.001, 0.002]      # an option of the method: one run for each combination of values
+    decay_share = [1.0, 0.5]            # optimizer.decay_period as a share of training.updates
+
+    [variants."kfra, batch alone"]      # a curve with a name, which --methods may use
+    method = "kfra"
+    line = "dashed"                     # or "solid"
+    set = { curvature_decay = 0.0, "training.updates" = 500 }   # options of the method, or section.key
+    grid = { damping_a = [0.04, 0.08] } # its own grid
+
+Without ``--methods`` all variants of the file are compared.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gnopt import optimizers
+from gnopt.errors import ConfigError, nearest
+
+DECAY_SHARE = "decay_share"
+LINES = ("solid", "dashed")
+
+# Botev et al. 2017 vary the rate "from 2^-6 to 2^-13 at every power of 2" and report 35 runs, which is seven
+# rates times five periods: read as a half-open range, the last rate is 2^-12.
+PAPER_GRID: dict[str, list[float]] = {
+    "learning_rate": [2.0**-k for k in range(6, 13)],
+    DECAY_SHARE: [1.0, 0.5, 0.25, 0.125, 0.0625],
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One curve of a comparison: a method, settings of all its runs (full key → value), and its grid."""
+
+    name: str
+    method: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    grid: dict[str, list[Any]] = field(default_factory=dict)
+    line: str = "solid"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One combination of a grid; ``values`` is empty for the settings outside of it."""
+
+    values: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        """In words."""
+        return (
+            ", ".join(f"{_short(name)} {_number(name, value)}" for name, value in self.values.items())
+            or "default"
+        )
+
+    @property
+    def slug(self) -> str:
+        """As part of a path."""
+        return "_".join(slug(f"{name}-{_plain(value)}") for name, value in self.values.items()) or "default"
+
+    def settings(self, updates: int) -> dict[str, Any]:
+        """Full key → value; a share becomes a period of at least one update."""
+        found = {}
+        for name, value in self.values.items():
+            if name == DECAY_SHARE:
+                found["optimizer.decay_period"] = max(1, round(value * updates))
+            else:
+                found[full_key(name)] = value
+        return found
+
+
+def full_key(name: str) -> str:
+    """``name`` as section.key; without a section it is an option of the method."""
+    return name if "." in name else f"optimizer.{name}"
+
+
+def slug(text: str) -> str:
+    """``text`` as part of a file name."""
+    return re.sub(r"[^\w.+=-]+", "-", text).strip("-.") or "-"
+
+
+def points(variant: Variant) -> list[Point]:
+    """The settings outside the grid first, then every combination of the grid."""
+    combinations = itertools.product(*variant.grid.values()) if variant.grid else []
+    return [Point({}), *(Point(dict(zip(variant.grid, values, strict=True))) for values in combinations)]
+
+
+def read_grid(text: str | None) -> tuple[dict[str, list[Any]], dict[str, Variant]]:
+    """The grid of first-order methods and the named variants of ``--grid``: a file, ``paper``, or None."""
+    if text is None:
+        return {}, {}
+    if text == "paper":
+        return PAPER_GRID, {}
+    path = Path(text)
+    try:
+        document = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"--grid {text}: no such file; expected a grid file or 'paper'"
+                          f"{nearest(text, ['paper'])}") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--grid {text}: not a TOML file: {error}") from None
+    problems = [f"{path}: unknown key {name}{nearest(name, ('grid', 'variants'))}"
+                for name in document if name not in ("grid", "variants")]
+    grid = _checked_grid(document.get("grid", {}), f"{path}: grid", problems)
+    variants = {}
+    parts = document.get("variants", {})
+    if not isinstance(parts, dict):
+        problems.append(f"{path}: variants = {parts!r}: expected tables [variants.NAME]")
+        parts = {}
+    for name, part in parts.items():
+        variants[name] = _variant(name, part, f"{path}: variants.{name}", problems)
+    slugs = [slug(name) for name in variants]
+    problems += [f"{path}: variants.{name}: another variant's name is too much alike"
+                 for name in variants if slugs.count(slug(name)) > 1]
+    if problems:
+        raise ConfigError(problems)
+    return grid, variants
+
+
+def _variant(name: str, part: Any, where: str, problems: list[str]) -> Variant:
+    known = ("method", "set", "grid", "line")
+    if not isinstance(part, dict):
+        problems.append(f"{where} = {part!r}: expected a table with method, set, grid, line")
+        return Variant(name, "")
+    problems += [f"{where}: unknown key {key}{nearest(key, known)}" for key in part if key not in known]
+    if "," in name:
+        problems.append(f"{where}: a name without commas is needed, as --methods is a list")
+    method, settings, line = part.get("method", name), part.get("set", {}), part.get("line", "solid")
+    if not isinstance(method, str) or method not in optimizers.methods():
+        problems.append(f"{where}.method = {method!r}: expected one of {', '.join(optimizers.methods())}"
+                        f"{nearest(str(method), optimizers.methods())}")
+        method = ""
+    if line not in LINES:
+        problems.append(f"{where}.line = {line!r}: expected {' or '.join(LINES)}")
+    if not isinstance(settings, dict):
+        problems.append(f"{where}.set = {settings!r}: expected a table of settings")
+        settings = {}
+    grid = _checked_grid(part.get("grid", {}), f"{where}.grid", problems)
+    problems += [f"{where}: {key} is not for a variant to set" for key in (*settings, *grid)
+                 if full_key(key) in ("optimizer.method", "training.seed")]
+    return Variant(name, method, {full_key(key): value for key, value in settings.items()}, grid, line)
+
+
+def _checked_grid(grid: Any, where: str, problems: list[str]) -> dict[str, list[Any]]:
+    if not isinstance(grid, dict):
+        problems.append(f"{where} = {grid!r}: expected a table of lists")
+        return {}
+    for name, values in grid.items():
+        if not isinstance(values, list) or not values:
+            problems.append(f"{where}.{name} = {values!r}: expected a list of values")
+        elif len({str(value) for value in values}) < len(values):
+            problems.append(f"{where}.{name} = {values!r}: expected different values")
+        elif name == DECAY_SHARE and not all(isinstance(v, (int, float)) and 0 < v <= 1 for v in values):
+            problems.append(f"{where}.{name} = {values!r}: expected numbers > 0 and <= 1")
+    return {name: values for name, values in grid.items() if isinstance(values, list)}
+
+
+def choose(
+    methods: Sequence[str], grid: Mapping[str, list[Any]], named: Mapping[str, Variant]
+) -> list[Variant]:
+    """The variants that ``--methods`` names, each once, or all of the grid file; ConfigError otherwise."""
+    table = optimizers.methods()
+    if not methods and not named:
+        raise ConfigError("--methods is missing: names separated by commas, such as kfra,kfac,adam")
+    unknown = [name for name in methods if name not in named and name not in table]
+    if unknown:
+        raise ConfigError([f"--methods: unknown method '{name}'{nearest(name, [*named, *table])}; known: "
+                           f"{', '.join([*named, *table])}" for name in unknown])
+    found = []
+    for name in dict.fromkeys(methods or named):
+        variant = named.get(name) or Variant(name, name)
+        if not variant.grid and table[variant.method].order == 1 and name not in named:
+            variant = Variant(name, name, {}, dict(grid), variant.line)
+        found.append(variant)
+    return found
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _short(name: str) -> str:
+    return {"learning_rate": "rate", DECAY_SHARE: "halved every"}.get(name, name)
+
+
+def _number(name: str, value: Any) -> str:
+    if name == DECAY_SHARE:
+        return f"{100 * value:g}%"
+    return power_of_two(value) if name == "learning_rate" else _plain(value)
+
+
+def power_of_two(value: float) -> str:
+    """``2^-7`` where that is what the number is."""
+    above, below = float(value).as_integer_ratio()
+    if above == 1 and below > 8:
+        return f"2^-{below.bit_length() - 1}"
+    return f"{value:g}"

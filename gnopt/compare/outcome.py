@@ -1,0 +1,49 @@
+"""How one run ended, read from its directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import nan
+
+from gnopt.compare.curves import read_columns
+from gnopt.compare.plan import Plan, Run
+from gnopt.training import rundir
+
+FINISHED = ("done", "diverged")  # not to be repeated
+_COLUMNS = ("train_loss", "train_error", "validation_loss", "validation_error")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Status (``missing``, or that of run.json) and numbers at the end; NaN: the run did not get there."""
+
+    status: str
+    updates: int = 0
+    seconds: float = 0.0
+    initial: float = nan  # objective before the first update
+    objective: float = nan
+    error: float = nan
+    validation_objective: float = nan
+    validation_error: float = nan
+
+    @property
+    def done(self) -> bool:
+        """Whether the run used up its budget."""
+        return self.status == "done"
+
+
+def read_outcome(plan: Plan, run: Run) -> Outcome:
+    """How ``run`` stands."""
+    path = plan.run_path(run)
+    if not rundir.is_run(path):
+        return Outcome("missing")
+    status = str(rundir.read_info(path).get("status"))
+    steps = read_columns(path / "steps.csv", ("step", "seconds"))
+    evaluations = read_columns(path / "eval.csv", _COLUMNS)
+    updates = int(steps["step"][-1]) if len(steps["step"]) else 0
+    seconds = float(steps["seconds"][-1]) if updates else 0.0
+    losses = evaluations["train_loss"]
+    initial = float(losses[0]) if len(losses) else nan
+    if status != "done" or not len(losses):
+        return Outcome(status, updates, seconds, initial)
+    return Outcome(status, updates, seconds, initial, *(float(evaluations[name][-1]) for name in _COLUMNS))

@@ -1,0 +1,250 @@
+"""The runs of a comparison: decided once, written down, and taken up again from there."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from gnopt import optimizers
+from gnopt.compare.grid import Variant, points, slug
+from gnopt.config import Config, load, parse_set, to_toml
+from gnopt.errors import ConfigError, DataError
+from gnopt.training import setup
+from gnopt.training.files import write_text
+
+FILE, PROBLEM = "compare.json", "problem.toml"
+SCHEMA = 1
+UNBOUNDED = 10**9  # updates of a run that only its seconds end
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: a point of a variant with a seed; ``settings`` are laid over the problem."""
+
+    id: str  # its folder below runs/
+    variant: str
+    point: dict[str, Any]
+    seed: int
+    settings: dict[str, Any]
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """The settings as ``--set`` takes them."""
+        lines = to_toml({"settings": self.settings}).splitlines()[1:]
+        return tuple(line.replace(" = ", "=", 1) for line in lines)
+
+
+@dataclass
+class Plan:
+    """A comparison: the problem that all runs share, the variants, the runs, and how they are made."""
+
+    directory: Path
+    problem: str  # TOML
+    variants: list[Variant]
+    runs: list[Run]
+    threads: int
+    folder: str  # of the configuration; plug-ins lie there
+    budget: dict[str, float]
+    targets: list[float] = field(default_factory=list)
+
+    @property
+    def path(self) -> Path:
+        """The file the plan is kept in."""
+        return self.directory / FILE
+
+    @property
+    def problem_path(self) -> Path:
+        """The configuration that all runs share."""
+        return self.directory / PROBLEM
+
+    def run_path(self, run: Run) -> Path:
+        """The run directory of ``run``."""
+        return self.directory / "runs" / run.id
+
+    def variant(self, name: str) -> Variant:
+        """The variant called ``name``."""
+        return next(v for v in self.variants if v.name == name)
+
+    def save(self) -> None:
+        """Write the plan and the problem, each whole or not at all."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if not self.problem_path.is_file() or self.problem_path.read_text() != self.problem:
+            write_text(self.problem_path, self.problem)
+        document = {
+            "format": "gnopt-compare",
+            "schema": SCHEMA,
+            "folder": self.folder,
+            "threads": self.threads,
+            "budget": self.budget,
+            "targets": self.targets,
+            "variants": [asdict(v) for v in self.variants],
+            "runs": [asdict(r) for r in self.runs],
+        }
+        text = json.dumps(document, indent=1) + "\n"
+        if not self.path.is_file() or self.path.read_text() != text:
+            write_text(self.path, text)
+
+
+def read_plan(directory: Path) -> Plan:
+    """The plan of a comparison; DataError where there is none."""
+    try:
+        document = json.loads((directory / FILE).read_text())
+        problem = (directory / PROBLEM).read_text()
+        return Plan(directory, problem, [Variant(**v) for v in document["variants"]],
+                    [Run(**r) for r in document["runs"]], document["threads"], document["folder"],
+                    document["budget"], document["targets"])
+    except FileNotFoundError:
+        raise DataError(f"{directory}: not a comparison (no {FILE} with {PROBLEM} in it)") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{directory / FILE}: not the plan of a comparison: {error}") from error
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for."""
+
+    config: Path
+    sets: tuple[str, ...]
+    flags: Mapping[str, tuple[str, Any]]
+    variants: Sequence[Variant]
+    seeds: int
+    updates: int | None
+    seconds: float | None
+
+
+def make_plan(request: Request, directory: Path, threads: int) -> Plan:
+    """Decide on the runs and check every one of them; ConfigError with all problems at once."""
+    common = [text for text in request.sets if not text.strip().startswith("optimizer.")]
+    config = load(request.config, common, request.flags)
+    asked = _asked_options(request)
+    reference = request.updates or config["training"]["updates"]  # what decay_share is a share of
+    problem = _problem(config, request)
+    seed = config["training"]["seed"]
+    variants = [_with_file_settings(variant, config, asked) for variant in request.variants]
+    runs = []
+    for variant in variants:
+        for point in points(variant):
+            updates = point.values.get(
+                "training.updates", variant.settings.get("training.updates", reference)
+            )
+            settings = {"optimizer.method": variant.method, **variant.settings, **point.settings(updates)}
+            for number in range(seed, seed + request.seeds):
+                name = f"{slug(variant.name)}/{point.slug}-seed{number}"
+                runs.append(Run(name, variant.name, point.values, number, settings))
+    runs.sort(key=lambda run: run.seed)
+    budget = {
+        name: value for name, value in (("updates", request.updates), ("seconds", request.seconds)) if value
+    }
+    plan = Plan(
+        directory, to_toml(problem), variants, runs, threads, str(request.config.resolve().parent), budget
+    )
+    _check_runs(plan)
+    return plan
+
+
+def _asked_options(request: Request) -> dict[str, Any]:
+    """Options given by ``--set``: they go to every method that has them."""
+    asked, problems = {}, []
+    methods = [variant.method for variant in request.variants]
+    for text in request.sets:
+        key, value, problem = parse_set(text)
+        if not key.startswith("optimizer."):
+            continue
+        name = key.partition(".")[2]
+        if problem is None and name == "method":
+            problem = "--set optimizer.method: the methods to compare are named by --methods"
+        if problem is None and not any(name in _names(method) for method in methods):
+            problem = f"--set {key}: not an option of {', '.join(dict.fromkeys(methods))}"
+        if problem:
+            problems.append(problem)
+        asked[key] = value
+    if problems:
+        raise ConfigError(problems)
+    return asked
+
+
+def _names(method: str) -> set[str]:
+    return {option.name for option in optimizers.options_of(method)}
+
+
+def _with_file_settings(variant: Variant, config: Config, asked: Mapping[str, Any]) -> Variant:
+    """The variant with the options that the file and ``--set`` give to its method.
+
+    The file's options belong to the file's method; second-order methods share theirs.
+    """
+    table = optimizers.methods()
+    shared = variant.method == config.method or table[variant.method].order == table[config.method].order == 2
+    names = _names(variant.method)
+    from_file = {f"optimizer.{name}": value for name, value in config.method_settings.items()
+                 if shared and name in names and config.sources[f"optimizer.{name}"] != "default"}
+    from_sets = {key: value for key, value in asked.items() if key.partition(".")[2] in names}
+    return replace(variant, settings={**from_file, **from_sets, **variant.settings})
+
+
+def _problem(config: Config, request: Request) -> dict[str, dict[str, Any]]:
+    problem = {section: dict(config[section]) for section in ("data", "network", "training")}
+    training = problem["training"]
+    if request.seconds:
+        training["max_seconds"] = request.seconds
+        training["updates"] = request.updates or UNBOUNDED
+    elif request.updates:
+        training["updates"] = request.updates
+    if config.sources["training.keep_checkpoints"] == "default":
+        training["keep_checkpoints"] = 1
+    return problem
+
+
+def _check_runs(plan: Plan) -> None:
+    """Check every configuration, then data, network and methods, so that nothing fails hours later."""
+    problems: list[str] = []
+    configs: dict[str, Config] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        problem = Path(folder) / PROBLEM
+        problem.write_text(plan.problem)
+        for run in plan.runs:
+            key = json.dumps(run.settings)
+            if key in configs or run.seed != plan.runs[0].seed:
+                continue
+            try:
+                configs[key] = load(problem, run.sets)
+            except ConfigError as error:
+                problems += [f"{run.variant}: {p.removeprefix('--set: ')}" for p in error.problems]
+    if problems:
+        raise ConfigError(dict.fromkeys(problems))
+    experiment = setup.build(next(iter(configs.values())))
+    try:
+        shared = optimizers.Problem(experiment.net, experiment.loss, 0, experiment.data.train.rows)
+        for config in configs.values():
+            optimizers.make(config.method, shared, config.method_settings)
+    finally:
+        experiment.data.close()
+
+
+def merge(old: Plan, new: Plan) -> Plan:
+    """The old plan with the runs that the new one adds; ConfigError where the two disagree."""
+    problems = []
+    if old.problem != new.problem:
+        before, after = set(old.problem.splitlines()), set(new.problem.splitlines())
+        changed = sorted(after - before) or sorted(before - after)
+        problems.append(f"--resume: the comparison in {old.directory} was started with other settings: "
+                        f"{'; '.join(changed)}")
+    if old.threads != new.threads:
+        problems.append(
+            f"--resume: the runs have {old.threads} threads each, not {new.threads}: numbers and times "
+            "would not compare"
+        )
+    by_id = {run.id: run for run in old.runs}
+    problems += [f"--resume: {run.id} was started with {by_id[run.id].settings}, not {run.settings}"
+                 for run in new.runs if run.id in by_id and by_id[run.id] != run]
+    if problems:
+        raise ConfigError(problems)
+    added = [run for run in new.runs if run.id not in by_id]
+    names = [variant.name for variant in new.variants]
+    variants = [*(v for v in old.variants if v.name not in names), *new.variants]
+    order = [v.name for v in old.variants] + names
+    variants.sort(key=lambda v: order.index(v.name))
+    return replace(old, variants=variants, runs=[*old.runs, *added], targets=new.targets or old.targets)

@@ -1,0 +1,40 @@
+"""Results as the cells of tables, for the terminal and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gnopt.compare.targets import Reached
+
+HEADER = ("method", "settings", "objective", "error", "validation", "updates", "seconds", "s/update", "runs")
+
+
+def summary_cells(row: dict[str, Any]) -> list[str]:
+    """A row of the summary as text."""
+    objective = number(row["objective"])
+    if row["runs"] > 1 and row["objective"] is not None:
+        objective += f" ({number(row['objective_low'])} to {number(row['objective_high'])})"
+    name = row["variant"] if row["role"] in ("single", "default") else f"{row['variant']}, {row['role']}"
+    point = "" if row["role"] == "single" else row["point"]
+    runs = f"{row['done']}/{row['runs']}" + (f", {row['diverged']} diverged" if row["diverged"] else "")
+    return [name, point, objective, number(row["error"]), number(row["validation_objective"]),
+            number(row["updates"], 7), number(row["seconds"], 4), number(row["seconds_per_update"], 3), runs]
+
+
+def number(value: float | None, digits: int = 5) -> str:
+    """A number, or a dash."""
+    return "–" if value is None else f"{value:.{digits}g}"
+
+
+def target_rows(reached: Sequence[Reached]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the table of times to targets: a row per target, a column per variant."""
+    names = list(dict.fromkeys(r.variant for r in reached))
+    rows: dict[tuple[float, str], list[str]] = {}
+    for r in reached:
+        text = "not reached" if not r.runs else f"{r.updates:.0f}, {r.seconds:.3g} s"
+        if 0 < r.runs < r.of:
+            text += f" ({r.runs} of {r.of} runs)"
+        title = f"{r.target:g}" + ("" if r.why == "--target" else f" ({r.why})")
+        rows.setdefault((r.target, r.why), [title]).append(text)
+    return ["target", *names], list(rows.values())

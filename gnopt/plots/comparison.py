@@ -1,0 +1,150 @@
+"""Several methods on one problem or on several: objective against updates and against seconds of training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from gnopt.compare.choice import Chosen, evaluate_plan
+from gnopt.compare.curves import Curve, thinned
+from gnopt.compare.plan import read_plan
+from gnopt.compare.tables import shown_curves
+from gnopt.errors import DataError
+from gnopt.plots.figure import colour, legend, log_axis, new_figure, save_all, style
+from gnopt.training import rundir
+
+_DASHED: Any = (0, (5, 2))
+# Role → line style, width, and what it adds to the name in the legend.
+_ROLES = {
+    "single": ("-", 1.7, ""),
+    "best": ("-", 1.7, ", best of {points}"),
+    "few": (":", 1.5, ", mean of the best {few}"),
+    "default": ((0, (5, 1, 1, 1)), 1.2, ", default settings"),
+}
+_MAIN = ("single", "best")
+_FAR = 4.0  # lengths that differ by this factor are seen together only on a logarithmic axis
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A problem's title with its curves: (variant, role, curve, whether it ends where its runs diverged)."""
+
+    title: str
+    curves: Sequence[tuple[Chosen, str, Curve, bool]]
+
+
+def read_panel(directory: Path, titled: bool) -> Panel:
+    """The curves of a comparison, finished or not; DataError where there are none yet."""
+    plan = read_plan(directory)
+    started = [run for run in plan.runs if rundir.is_run(plan.run_path(run))]
+    present = {run.variant for run in started}
+    plan = replace(plan, runs=started, variants=[v for v in plan.variants if v.name in present])
+    found = shown_curves(plan, evaluate_plan(plan))
+    if not found:
+        raise DataError(f"{directory}: no run of this comparison has made an update yet")
+    return Panel(directory.resolve().name if titled else "", found)
+
+
+def comparison(panels: Sequence[Panel], out: Path) -> list[Path]:
+    """Draw one problem as two panels side by side, several as columns with seconds above updates.
+
+    Lines are sliding means of ten batches, averaged over seeds; bands reach from lowest to highest seed.
+    """
+    shades = _shades(panels)
+    with style():
+        if len(panels) == 1:
+            figure = new_figure(9.2, 4.6)
+            pairs = [figure.subplots(1, 2, sharey=True)]
+        else:
+            figure = new_figure(3.6 * len(panels), 6.8)
+            grid = figure.subplots(2, len(panels), squeeze=False, sharey="col")
+            pairs = [(grid[1, i], grid[0, i]) for i in range(len(panels))]
+        handles: dict[str, Any] = {}
+        for panel, (updates, seconds) in zip(panels, pairs, strict=True):
+            _draw(panel, updates, seconds, shades, handles)
+            if panel.title:
+                (seconds if len(panels) > 1 else updates).set_title(panel.title, loc="left")
+        for axis in {pairs[0][0], pairs[0][1]} if len(panels) > 1 else {pairs[0][0]}:
+            axis.set_ylabel("training objective per example")
+        legend(figure, list(handles.values()), list(handles))
+        return save_all(figure, out)
+
+
+def _draw(panel: Panel, updates: Any, seconds: Any, shades: dict[tuple[str, str], str],
+          handles: dict[str, Any]) -> None:
+    curves = [curve for _, _, curve, _ in panel.curves]
+    for axis, name, text in ((updates, "updates", "updates"), (seconds, "seconds", "seconds of training")):
+        logarithmic = _far_apart(curves, name)
+        for one, role, curve, cut in panel.curves:
+            line, width, _ = _ROLES[_kind(role)]
+            x, at = getattr(curve, name), thinned(curve, 1000)
+            if logarithmic:  # what lies at 0 has no place there, and would be drawn as a level line
+                at = at[x[at] > 0.0]
+            shade = shades[(one.variant.name, one.variant.method)]
+            (handles[_label(one, role)],) = axis.plot(
+                x[at], curve.loss[at], linestyle=_DASHED if one.variant.line == "dashed" else line,
+                linewidth=width, color=shade, alpha=1.0 if role in _MAIN else 0.7)
+            if curve.runs > 1 and role in _MAIN:
+                axis.fill_between(x[at], curve.low[at], curve.high[at], color=shade, alpha=0.15, linewidth=0)
+            if cut:
+                axis.plot(x[-1], curve.loss[-1], "x", color=shade)
+        axis.set_xlabel(text)
+        if logarithmic:
+            axis.set_xlim(min(float(getattr(c, name)[1]) for c in curves if len(c) > 1))
+            log_axis(axis.xaxis)
+        else:
+            axis.set_xlim(left=0)
+    _limit_loss(curves, updates)
+
+
+def _kind(role: str) -> str:
+    return "few" if role.startswith("best ") else role
+
+
+def _label(one: Chosen, role: str) -> str:
+    points = sum(bool(result.point.values) for result in one.results)
+    return one.variant.name + _ROLES[_kind(role)][2].format(points=points, few=len(one.few))
+
+
+def _far_apart(curves: Sequence[Curve], name: str) -> bool:
+    """Whether the longest curve is so much longer than the shortest that both need a logarithmic axis."""
+    lengths = [float(getattr(curve, name)[-1]) for curve in curves if len(curve) > 1]
+    return bool(lengths) and min(lengths) > 0.0 and max(lengths) > _FAR * min(lengths)
+
+
+def _limit_loss(curves: Sequence[Curve], axis: Any) -> None:
+    """From the lowest loss to the first: what rises above the start is cut off."""
+    if not curves:
+        return
+    first, lowest = max(float(c.loss[0]) for c in curves), min(float(c.low.min()) for c in curves)
+    if lowest > 0.0 and first > 2.0 * lowest:
+        margin = (first / lowest) ** 0.04
+        axis.set_ylim(lowest / margin, first * margin)
+        log_axis(axis.yaxis)
+    elif first > lowest:
+        margin = 0.04 * (first - lowest)
+        axis.set_ylim(lowest - margin, first + margin)
+
+
+def _shades(panels: Sequence[Panel]) -> dict[tuple[str, str], str]:
+    """A colour for each variant; those of one method share it where their lines differ."""
+    found: dict[tuple[str, str], str] = {}
+    taken: dict[tuple[str, str], str] = {}  # (method, line) → variant
+    by_method: dict[str, str] = {}
+    used = 0
+    for panel in panels:
+        for one, *_ in panel.curves:
+            variant = one.variant
+            key, place = (variant.name, variant.method), (variant.method, variant.line)
+            if key in found:
+                continue
+            if variant.method in by_method and place not in taken:
+                found[key] = by_method[variant.method]
+            else:
+                found[key] = colour(used)
+                by_method.setdefault(variant.method, found[key])
+                used += 1
+            taken[place] = variant.name
+    return found

@@ -1,0 +1,71 @@
+"""What the method did, update by update: norms, step sizes, damping, batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from gnopt.compare.curves import read_columns
+from gnopt.errors import DataError
+from gnopt.plots.figure import colour, distinct, legend_below, log_axis, new_figure, save_all, style
+
+# Column of steps.csv → (title, logarithmic).
+PANELS = {
+    "grad_norm": ("norm of the gradient", True),
+    "step_norm": ("norm of the step", True),
+    "lr": ("learning rate", True),
+    "alpha": ("α, step size of the direction", True),
+    "damping": ("damping λ (relative rule: its multiple)", True),
+    "rho": ("ρ, actual over predicted change", False),
+    "mu": ("μ, share of the previous step", False),
+    "nu": ("ν, share of the sum of past directions", False),
+    "batch": ("rows per batch", False),
+    "noise": ("noise's share of the step", False),
+    "rejected": ("rejected steps, cumulative", False),
+}
+
+
+def steps(runs: Sequence[Path], out: Path) -> list[Path]:
+    """Draw those columns of steps.csv that some run fills; return the files written.
+
+    Raises DataError where no run has made an update.
+    """
+    found = [read_columns(run / "steps.csv", ["step", *PANELS]) for run in runs]
+    if not any(len(columns["step"]) for columns in found):
+        raise DataError(f"{runs[0] / 'steps.csv'}: no updates to draw")
+    for columns in found:
+        columns["rejected"] = np.cumsum(np.nan_to_num(columns["rejected"]))
+    names = [name for name in PANELS if any(_worth(columns[name]) for columns in found)]
+    with style():
+        width = min(3, len(names)) or 1
+        height = -(-len(names) // width) or 1
+        figure = new_figure(3.4 * width, 2.2 * height + 0.5)
+        axes = figure.subplots(height, width, squeeze=False, sharex=True)
+        for axis, name in zip(axes.flat, names, strict=False):
+            title, logarithmic = PANELS[name]
+            for number, (label, columns) in enumerate(zip(distinct(runs), found, strict=True)):
+                values = columns[name]
+                if len(values) and np.isfinite(values).any():
+                    axis.plot(columns["step"], values, color=colour(number), linewidth=1.1,
+                              label=label)
+            axis.set_title(title)
+            if logarithmic and all(
+                (columns[name][np.isfinite(columns[name])] > 0).all() for columns in found
+            ):
+                log_axis(axis.yaxis)
+        for axis in axes.flat[len(names):]:
+            axis.set_visible(False)
+        for place in range(max(0, len(names) - width), len(names)):  # the lowest of each column
+            axes.flat[place].set_xlabel("update")
+            axes.flat[place].tick_params(labelbottom=True)
+        if len(runs) > 1:
+            legend_below(figure, axes.flat[0])
+        return save_all(figure, out)
+
+
+def _worth(values: np.ndarray) -> bool:
+    """Whether a column says more than one number."""
+    finite = values[np.isfinite(values)]
+    return len(finite) > 0 and bool(finite.max() > finite.min())
