@@ -43,16 +43,25 @@ class Sample:
 
 
 class Curvature:
-    """The contract of a Kronecker-factored sibling."""
+    """The contract of a sibling: output factors G_l, and for some the diagonal of the block in a basis of their own.
+
+    ``basis`` says what is inverted: "factors" the damped A and G; "eigen" the diagonal that ``scales`` estimates in
+    the eigenbases of A and G; "identity" that diagonal in the parameters' own basis, without any factors.
+    """
 
     name: str = ""
     summary: str = ""
     options: tuple[Option, ...] = ()  # settings of this sibling alone
     needs_likelihood: bool = False  # samples targets from the model
+    basis: str = "factors"
 
     def output_factors(self, sample: Sample) -> list[Array]:
         """G_1..G_L as means over the sample's data points: (d, d) each, or (d,) where G is known to be diagonal."""
         raise TypeError(f"curvature {type(self).__name__} does not define output_factors")
+
+    def scales(self, sample: Sample, bases: Sequence[tuple[Array | None, Array | None]]) -> list[Array]:
+        """Mean diagonal of ā āᵀ ⊗ 𝒢_l in the bases (Q_G, Q_A) of every layer, (d_l, d_{l-1} + 1) each; None = identity."""
+        raise TypeError(f"curvature {type(self).__name__} does not define scales")
 
     def flops(self, net: Network, loss: Any, rows: int, settings: dict[str, Any]) -> float:
         """Flops of ``output_factors`` for this many rows (products alone)."""

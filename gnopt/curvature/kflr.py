@@ -113,7 +113,7 @@ def _add_gram(ops: Any, factor: Array, columns: Array, scale: float) -> None:
 def _recompress(ops: Any, columns: Array) -> Array:
     """(N, k, d) → (N, d, d) with the same C Cᵀ per data point, from its eigendecomposition."""
     xp = ops.xp
-    values, vectors = xp.linalg.eigh(columns.transpose(0, 2, 1) @ columns)
+    values, vectors = ops.eigh_stack(columns.transpose(0, 2, 1) @ columns)
     return xp.sqrt(xp.maximum(values, 0.0))[:, :, None] * vectors.transpose(0, 2, 1)
 
 

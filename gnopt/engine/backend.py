@@ -85,6 +85,10 @@ class Backend:
             values, vectors = eigh(M.astype(np.float64), driver="evr", check_finite=False)
             return values.astype(M.dtype), vectors.astype(M.dtype)
 
+    def eigh_stack(self, M: Array) -> tuple[Array, Array]:
+        """Eigenvalues (N, n) and eigenvectors (N, n, n) of many small symmetric matrices."""
+        return self.xp.linalg.eigh(M)
+
     def solve_triangular(self, L: Array, B: Array, transpose: bool = False) -> Array:
         """Return L⁻¹ B, or L⁻ᵀ B, for lower triangular L (n, n)."""
         from scipy.linalg import solve_triangular

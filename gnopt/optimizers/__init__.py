@@ -55,10 +55,14 @@ def options_of(name: str) -> tuple[Option, ...]:
     return get_method(name).options
 
 
+def check(name: str, loss: Any) -> None:
+    """ConfigError where the method cannot serve the loss."""
+    if get_method(name).needs_likelihood and not loss.likelihood:
+        raise ConfigError(f"method '{name}' samples targets from the model, and loss '{loss.name}' is not a "
+                          "likelihood; use kfra or kflr")
+
+
 def make(name: str, problem: Problem, settings: dict[str, Any]) -> Optimizer:
     """Build a method; ConfigError where it cannot serve the loss."""
-    method = get_method(name)
-    if method.needs_likelihood and not problem.loss.likelihood:
-        raise ConfigError(f"method '{name}' samples targets from the model, and loss '{problem.loss.name}' is not a "
-                          "likelihood; use kfra or kflr")
-    return method.build(problem, settings)
+    check(name, problem.loss)
+    return get_method(name).build(problem, settings)

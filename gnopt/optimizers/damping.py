@@ -55,6 +55,14 @@ def product_damping(ops: Backend, settings: dict[str, Any], A: Array, G: Array, 
     return boost * lam + settings["weight_decay"]
 
 
+def diagonal_damping(ops: Backend, settings: dict[str, Any], diagonal: Array, lam: float, boost: float) -> float:
+    """What is added to a diagonal of a block, (o, i): relative to its mean as the product of the factors' shares."""
+    if settings["damping_rule"] == "relative":
+        (mean,) = ops.scalars(diagonal.mean())
+        return boost * settings["damping_a"] * settings["damping_g"] * max(mean, 1e-30)
+    return boost * lam + settings["weight_decay"]
+
+
 def adapt(settings: dict[str, Any], lam: float, rho: float) -> float:
     """Levenberg-Marquardt: the next λ; a ρ that is not a number counts as a bad step."""
     omega = settings["damping_decay"] ** settings["damping_period"]

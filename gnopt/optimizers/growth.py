@@ -19,9 +19,9 @@ from gnopt.options import Option
 OPTIONS = (
     Option("growth_limit", 5.0, "float", "the batch may grow to this multiple of training.batch_size, and to half of "
            "the data; 1 = fixed batch", low=1.0),
-    Option("growth_noise", 0.3, "float", "share of the expected decrease that the next batch takes back, averaged, "
+    Option("growth_noise", 0.05, "float", "share of the expected decrease that the next batch takes back, averaged, "
            "above which the batch grows", low=0.0),
-    Option("growth_rate", 1.1, "float", "factor on the batch per update while it grows", low=1.0),
+    Option("growth_rate", 1.05, "float", "factor on the batch per update while it grows", low=1.0),
 )
 MEMORY = 0.9  # of the moving average of the noise
 

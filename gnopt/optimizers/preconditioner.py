@@ -18,12 +18,12 @@ from gnopt.options import Option
 
 OPTIONS = (
     *damping.OPTIONS,
-    Option("curvature_decay", 0.95, "float", "moving average of the factors, bias-corrected: β_k = min(1 − 1/k, β)",
+    Option("curvature_decay", 0.8, "float", "moving average of the factors, bias-corrected: β_k = min(1 − 1/k, β)",
            low=0.0, high=1.0, open_high=True),
-    Option("factor_period", 1, "int", "updates between statistics", low=1),
+    Option("factor_period", 5, "int", "updates between statistics (every update for the first 10)", low=1),
     Option("inverse_period", 10, "int", "updates between inversions of a factor, staggered over factors (sooner in "
            "the beginning: every update for the first 3, then after k // 4)", low=1),
-    Option("factor_rows", 0.05, "float", "share of the batch that statistics use, at least 125 rows; at least half "
+    Option("factor_rows", 0.25, "float", "share of the batch that statistics use, at least 125 rows; at least half "
            "of it in the first 10 updates", low=0.0, high=1.0, open_low=True),
     Option("input_updates", 10, "int", "statistics after which the first layer's A, the second moment of the data, "
            "is taken as known; 0 = never", low=0),
@@ -38,12 +38,18 @@ class Preconditioner:
     def __init__(self, problem: Problem, settings: dict[str, Any], curvature: Curvature, workspace: Workspace) -> None:
         self.problem, self.settings, self.curvature, self.workspace = problem, settings, curvature, workspace
         self.slots = _stagger(problem.net, problem.loss, settings["inverse_period"])
+        self.eigen = settings["damping_split"] == "exact" or curvature.basis == "eigen"
 
     def init(self) -> State:
         """No statistics yet."""
         layers = self.problem.net.layers
         return {"statistics": 0, "A": [None] * layers, "G": [None] * layers,
-                "prepared_A": [None] * layers, "prepared_G": [None] * layers, "age": [0] * (2 * layers)}
+                "prepared_A": [None] * layers, "prepared_G": [None] * layers, "age": [0] * (2 * layers),
+                "scales": [None] * layers, "scale_terms": [0] * layers}
+
+    def due(self, state: State, k: int) -> bool:
+        """Whether update k takes statistics."""
+        return state["statistics"] == 0 or k <= EARLY or k % self.settings["factor_period"] == 0
 
     def rows(self, batch: int, k: int) -> int:
         """Data points whose statistics update k takes."""
@@ -64,21 +70,42 @@ class Preconditioner:
         known = 1 if 0 < settings["input_updates"] < state["statistics"] else 0
         pieces = [held] if held.stop >= count else list(blocks(net, count, self.problem.memory))
         for i, piece in enumerate(pieces):
-            if len(pieces) > 1:
+            if piece is not held:
                 tape, held = forward(net, W, x[piece], self.workspace), piece
             used = min(piece.stop, count) - piece.start
             sample = Sample(net, W, tape.head(used), self.problem.loss, y[piece.start : piece.start + used], generator,
                             self.problem.memory, settings, self.workspace)
             keep, add = (beta if i == 0 else 1.0), (1.0 - beta) * used / count
+            if self.curvature.basis != "factors":
+                self._observe_scales(state, sample, used / count, new=i == 0)
+            if self.curvature.basis == "identity":
+                continue
             for l in range(known, net.layers):  # noqa: E741
                 state["A"][l] = mix(state["A"][l], input_factor(net, sample.tape, l + 1), keep, add)
             for l, G in enumerate(self.curvature.output_factors(sample)):  # noqa: E741
                 state["G"][l] = mix(state["G"][l], G, keep, add)
         return tape, held
 
+    def _observe_scales(self, state: State, sample: Sample, share: float, new: bool) -> None:
+        """Mix the diagonals in the current bases; ``new`` begins a batch, a basis that changed begins an average."""
+        layers = range(self.problem.net.layers)
+        if self.curvature.basis == "identity":
+            bases: list[Any] = [(None, None) for _ in layers]
+        elif state["prepared_A"][0] is None:
+            return
+        else:
+            bases = [(state["prepared_G"][l][1], state["prepared_A"][l][1]) for l in layers]
+        for l, scale in enumerate(self.curvature.scales(sample, bases)):  # noqa: E741
+            if new:
+                state["scale_terms"][l] += 1
+            beta = min(1.0 - 1.0 / state["scale_terms"][l], self.settings["curvature_decay"])
+            state["scales"][l] = mix(state["scales"][l], scale, beta if new else 1.0, (1.0 - beta) * share)
+
     def prepare(self, state: State, k: int, lam: float, boost: float, force: bool) -> None:
         """Refresh the damped inverses (or eigenbases) that are due at update k."""
         net, ops, settings = self.problem.net, self.problem.net.ops, self.settings
+        if self.curvature.basis == "identity":
+            return
         period = settings["inverse_period"]
         limit = max(1, min(period, k // 4))
         for l in range(net.layers):  # noqa: E741
@@ -91,22 +118,31 @@ class Preconditioner:
                     continue
                 state["age"][index] = 0
                 what = f"factor {factors} of layer {l + 1}"
-                if settings["damping_split"] == "exact":
+                if self.eigen:
                     state[prepared][l] = list(eigenbasis(ops, state[factors][l], what))
+                    state["scale_terms"][l] = 0  # a diagonal in the old basis says nothing of the new one
                     continue
                 amounts = damping.factor_damping(ops, settings, state["A"][l], state["G"][l], lam, boost)
                 state[prepared][l] = damped_inverse(ops, state[factors][l], amounts[side], what)
 
     def solve(self, state: State, g: Array, lam: float, boost: float, out: Array) -> None:
-        """Write G⁻¹ g A⁻¹ of every layer into the flat ``out``: 2 o i (o + i) flops a layer, twice that with exact
-        damping."""
+        """Write G⁻¹ g A⁻¹ of every layer into the flat ``out``: 2 o i (o + i) flops a layer, twice that in eigenbases."""
         net, ops = self.problem.net, self.problem.net.ops
         for l, (g_l, out_l) in enumerate(zip(net.views(g), net.views(out), strict=True)):  # noqa: E741
             A, G = state["prepared_A"][l], state["prepared_G"][l]
-            if self.settings["damping_split"] == "exact":
-                shift = damping.product_damping(ops, self.settings, state["A"][l], state["G"][l], lam, boost)
+            if self.curvature.basis == "identity":
+                diagonal = state["scales"][l]
+                shift = damping.diagonal_damping(ops, self.settings, diagonal, lam, boost)
+                ops.xp.divide(g_l, diagonal + shift, out=out_l)
+            elif self.eigen:
                 inner = rotate(ops, G[1], g_l, A[1])
-                inner /= G[0][:, None] * A[0][None, :] + shift
+                if state["scale_terms"][l]:
+                    diagonal = state["scales"][l]
+                    shift = damping.diagonal_damping(ops, self.settings, diagonal, lam, boost)
+                else:
+                    diagonal = G[0][:, None] * A[0][None, :]
+                    shift = damping.product_damping(ops, self.settings, state["A"][l], state["G"][l], lam, boost)
+                inner /= diagonal + shift
                 out_l[...] = rotate(ops, G[1], inner, A[1], back=True)
             else:
                 apply_inverses(ops, G, g_l, A, out_l, lambda shape: self.workspace.take("half", shape))

@@ -40,6 +40,8 @@ def minimise(Q: np.ndarray, b: np.ndarray, ridge: float) -> np.ndarray:
     scale = 1.0 / np.sqrt(diagonal[kept])
     scaled = Q[np.ix_(kept, kept)] * scale[:, None] * scale[None, :]
     try:
+        if not np.isfinite(scaled).all():  # a Cholesky factorisation may let NaN through
+            raise np.linalg.LinAlgError
         L = np.linalg.cholesky(scaled + ridge * np.eye(len(kept)))
         x[kept] = -scale * np.linalg.solve(L.T, np.linalg.solve(L, scale * b[kept]))
     except np.linalg.LinAlgError:

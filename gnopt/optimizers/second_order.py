@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from gnopt.curvature import Curvature
-from gnopt.engine.backend import Array
+from gnopt.engine.backend import Array, Workspace
 from gnopt.engine.network import Tape
 from gnopt.errors import Diverged
 from gnopt.optimizers import damping, growth, preconditioner
@@ -49,8 +49,9 @@ OPTIONS = (
     Option("directions", ["previous", "decayed_sum"], "strs", "directions beside the preconditioned gradient in the "
            "quadratic model", choices=("previous", "decayed_sum")),
     Option("direction_decay", 0.9, "float", "decay of the sum of past directions", low=0.0, high=1.0, open_high=True),
-    Option("step_limit", 0.05, "float", "longest step as a share of ‖θ‖; 0 = no limit", low=0.0),
-    Option("rejection", 0.25, "float", "a rise of the loss by this share of its size is looked into: where the last "
+    Option("step_limit", 0.15, "float", "longest step as a share of the norm of the weights, biases aside; 0 = none",
+           low=0.0),
+    Option("rejection", 0.5, "float", "a rise of the loss by this share of its size is looked into: where the last "
            "step is to blame it is undone and damping raised; 0 = only where the loss is not finite", low=0.0),
     *growth.OPTIONS,
     AVERAGING,
@@ -99,9 +100,10 @@ class SecondOrder(Optimizer):
 
         k = state["accepted"] + 1
         factors, lam, boost = state["factors"], state["damping"], state["boost"]
-        if factors["statistics"] == 0 or (k - 1) % cfg["factor_period"] == 0:
+        if self.preconditioner.due(factors, k):
             tape, held = self.preconditioner.observe(factors, W, tape, held, x, y, step, k)
-        self.preconditioner.prepare(factors, k, lam, boost, force=rejected > 0)
+        # No previous update: there was none yet, or it was undone, and the inverses lack the damping raised since.
+        self.preconditioner.prepare(factors, k, lam, boost, force=state["previous"] is None)
         D = self.workspace.take("direction", (net.size,))
         self.preconditioner.solve(factors, g, lam, boost, D)
         D *= -1.0
@@ -125,9 +127,11 @@ class SecondOrder(Optimizer):
         m = len(V)
         n = min(tape.rows, max(LEAST_MODEL_ROWS, round(cfg["model_rows"] * rows)))
         Q = curvature_products(net, W, tape.head(n), self.problem.loss, y[:n], V, self.workspace)
-        fetched = ops.scalars(loss, xp.vdot(g, g), xp.vdot(theta, theta), *[xp.vdot(v, g) for v in V],
+        # Output biases at the data's mean can be most of ‖θ‖ and say nothing of how far weights may move.
+        biases = sum(xp.vdot(W_l[:, -1], W_l[:, -1]) for W_l in W)
+        fetched = ops.scalars(loss, xp.vdot(g, g), xp.vdot(theta, theta) - biases, *[xp.vdot(v, g) for v in V],
                               *[xp.vdot(V[i], V[j]) for i in range(m) for j in range(m) if j <= i], *Q.reshape(-1))
-        loss_value, gg, tt = fetched[:3]
+        loss_value, gg, ww = fetched[:3]
         b = np.array(fetched[3 : 3 + m])
         gram = np.zeros((m, m))
         gram[np.tril_indices(m)] = fetched[3 + m : 3 + m + m * (m + 1) // 2]
@@ -138,7 +142,7 @@ class SecondOrder(Optimizer):
         model = 0.5 * (GN + GN.T) + kappa * gram
         steps = minimise(model, b, RIDGE) if cfg["rescale"] else np.eye(m)[0] * cfg["learning_rate"]
         norm = sqrt(max(float(steps @ gram @ steps), 0.0))
-        longest = cfg["step_limit"] * sqrt(tt)
+        longest = cfg["step_limit"] * sqrt(max(ww, 0.0))
         if 0.0 < longest < norm:
             steps *= longest / norm
             norm = longest
@@ -201,7 +205,8 @@ class SecondOrder(Optimizer):
             return 0
         trial = theta.copy()
         ops.xp.copyto(theta, state["anchor"])
-        (before,) = ops.scalars(mean_loss(self.problem, W, x, y, self.workspace))
+        apart = Workspace(ops, self.problem.net.dtype)  # the tape of the batch is still wanted if the step stands
+        (before,) = ops.scalars(mean_loss(self.problem, W, x, y, apart))
         if isfinite(value) and value - before <= BLAME * abs(before):
             ops.xp.copyto(theta, trial)  # the batch is a hard one, the step was not bad
             state["rejected_in_row"] = 0

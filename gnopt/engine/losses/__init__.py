@@ -113,7 +113,7 @@ class Loss:
         xp = ops.xp
         if self.diagonal:
             return _as_matrices(ops, xp.sqrt(self.gn_diagonal(ops, h, y))).transpose(1, 0, 2)
-        values, vectors = xp.linalg.eigh(self.gn_matrix(ops, h, y))
+        values, vectors = ops.eigh_stack(self.gn_matrix(ops, h, y))
         return (vectors * xp.sqrt(xp.maximum(values, 0.0))[:, None, :]).transpose(2, 0, 1)
 
     def gn_root_product(self, ops: Any, h: Array, y: Array, s: Array) -> Array:

@@ -1,0 +1,39 @@
+"""Hessian-free optimisation (Martens 2010): truncated conjugate gradients with a warm start and backtracking.
+
+Stops when the model's relative progress over the last k = max(10, 0.1 i) iterations is below k · progress; starts from
+the decayed previous solution; steps to the earliest kept iterate after which the objective gets no better.
+"""
+
+from __future__ import annotations
+
+from gnopt.engine.backend import Array
+from gnopt.optimizers.base import State
+from gnopt.optimizers.conjugate_gradient import OPTIONS, GaussNewtonCG
+from gnopt.options import Option
+
+
+class HessianFree(GaussNewtonCG):
+    """Martens's stopping rule, warm start and choice of iterate."""
+
+    name = "hessian_free"
+    summary = "truncated conjugate gradients on the exact Gauss-Newton system (Martens 2010)"
+    options = (
+        *OPTIONS,
+        Option("progress", 5e-4, "float", "relative progress of the model per iteration below which it stops", low=0.0,
+               open_low=True),
+        Option("warm_start", 0.95, "float", "share of the previous solution to start from", low=0.0, high=1.0),
+        Option("iterations", 100, "int", "most iterations of conjugate gradients", low=1),
+    )
+    keep = 1.3
+
+    def start(self, state: State) -> Array:
+        return state["solution"] * self.settings["warm_start"]
+
+    def stop(self, i: int, residual: float, models: list[float]) -> bool:
+        k = max(10, i // 10)
+        if i < k or not models[-1] < 0.0:
+            return residual == 0.0
+        return (models[-1] - models[-1 - k]) / models[-1] < k * self.settings["progress"]
+
+
+OPTIMIZER = HessianFree
