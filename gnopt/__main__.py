@@ -2,4 +2,5 @@
 
 from gnopt.cli import main
 
-main()
+if __name__ == "__main__":  # not where an MPI worker of `gnopt compare --engine mpi` imports this
+    main()

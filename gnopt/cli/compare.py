@@ -17,23 +17,16 @@ if TYPE_CHECKING:
 @click.command("compare", short_help="Run the same problem under several methods and grids.")
 @click.argument("config", type=click.Path(path_type=Path), required=False)
 @click.option("--methods", metavar="A,B,...", help="Methods, or variants of the grid file, to compare.")
-@click.option(
-    "--grid",
-    metavar="FILE|paper",
-    help="Settings to search over: a TOML file, or the paper's 35 points "
-    "(rates 2^-6 to 2^-12, five decay periods) for first-order methods.",
-)
-@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, metavar="N",
-              help="Seeds per point, from --seed on.")
+@click.option("--grid", metavar="FILE|paper", help="Settings to search over: a TOML file, or the paper's 35 "
+              "points (rates 2^-6 to 2^-12, five decay periods) for first-order methods.")
+@click.option("--seeds", type=click.IntRange(1), metavar="N", help="Seeds per point, from --seed on (1).")
 @click.option("--budget-updates", type=click.IntRange(1), metavar="N", help="Updates of every run.")
 @click.option("--budget-seconds", type=click.FloatRange(0, min_open=True), metavar="S",
               help="Seconds of training of every run, evaluation aside.")
 @click.option("--jobs", type=click.IntRange(1), metavar="K", help="Runs at a time (1).")
-@click.option(
-    "--threads", type=click.IntRange(1), metavar="T", help="BLAS threads of each run (cores / jobs)."
-)
+@click.option("--threads", type=click.IntRange(1), metavar="T", help="BLAS threads per run (cores / jobs).")
 @click.option("--timing", type=click.Choice(["shared", "exclusive"]), default="shared", show_default=True,
-              help="exclusive: one run at a time, whatever the engine.")
+              help="exclusive: one run at a time, on all cores.")
 @click.option(
     "--engine",
     default="local",
@@ -43,117 +36,72 @@ if TYPE_CHECKING:
 )
 @click.option("--target", "targets", type=float, multiple=True, metavar="X",
               help="Objective to time the methods to; repeatable.")
+@click.option("--drop-checkpoints", is_flag=True, help="Delete the checkpoints of finished runs.")
 @click.option("--resume", is_flag=True, help="Finish the comparison in --out; with CONFIG, add what is new.")
-@click.option(
-    "--part", metavar="I/N", help="Make the I-th of N parts of the runs and no summary (job arrays)."
-)
+@click.option("--part", metavar="I/N", help="Make the I-th of N parts of the runs, without a summary.")
 @click.option("--dry-run", is_flag=True, help="Check everything and list the runs; write nothing.")
 @config_flags
-def command(
-    config: Path | None,
-    methods: str | None,
-    grid: str | None,
-    seeds: int,
-    budget_updates: int | None,
-    budget_seconds: float | None,
-    jobs: int | None,
-    threads: int | None,
-    timing: str,
-    engine: str,
-    targets: tuple[float, ...],
-    resume: bool,
-    part: str | None,
-    dry_run: bool,
-    sets: tuple[str, ...],
-    data: str | None,
-    out: Path | None,
-    seed: int | None,
-    device: str | None,
-    dtype: str | None,
-    as_json: bool,
-    quiet: bool,
-) -> None:
+def command(config: Path | None, out: Path | None, jobs: int | None, threads: int | None, timing: str,
+            engine: str, targets: tuple[float, ...], drop_checkpoints: bool, resume: bool, part: str | None,
+            dry_run: bool, as_json: bool, quiet: bool, **problem: Any) -> None:
     """Train the network of CONFIG by several methods from the same initial weights, on the same batches.
 
     Writes run directories, summary.csv, curves.csv, targets.csv, figures and report.html into --out. Exit
     code 4 where some runs failed or diverged. A comparison that was stopped goes on by --resume --out DIR.
     """
     from gnopt.cli.comparing import CompareReporter
-    from gnopt.compare import cores, engines, execute, facts
-    from gnopt.compare.plan import make_plan, merge, read_plan
+    from gnopt.compare import engines, execute, facts
+    from gnopt.compare.prepare import Wishes, default_directory, prepare
     from gnopt.training.start import command_line
 
+    alone = [f"--{name.replace('_', '-')}" for name, value in problem.items() if value not in (None, ())]
     problems = [text for wrong, text in (
         (resume and out is None, "--resume: give the comparison's directory by --out"),
-        (config is None and not resume, "CONFIG is missing: the TOML file that describes the problem"),
-        (timing == "exclusive" and (jobs or 1) > 1, "--timing exclusive and --jobs exclude each other"),
         (part is not None and out is None, "--part: give the comparison's directory by --out"),
+        (config is None and not resume, "CONFIG is missing: the TOML file that describes the problem"),
+        (config is None and resume and bool(alone), f"{', '.join(alone)}: only together with CONFIG"),
+        (timing == "exclusive" and (jobs or 1) > 1, "--timing exclusive and --jobs exclude each other"),
+        (timing == "exclusive" and engine != "local", f"--timing exclusive is not for --engine {engine}"),
     ) if wrong]
     if problems:
         raise ConfigError(problems)
     chosen_part = execute.parse_part(part)
-    engines.get_engine(engine)
-    directory = out or _default_path(config)
-    old = _existing(directory, resume or part is not None)
-    history = facts.history(old) if old else []
-    jobs = jobs or (1 if timing == "exclusive" or not history else history[-1]["jobs"])
-    machine = len(cores.available())
-    wanted = threads or (old.threads if old else max(1, machine // jobs))
-    if config is not None:
-        flags = given_flags(data=data, seed=seed, device=device, dtype=dtype)
-        request = _request(config, sets, flags, methods, grid, seeds, budget_updates, budget_seconds)
-        plan = make_plan(request, directory, wanted)
-        plan.targets = list(targets)
-        plan = merge(old, plan) if old else plan
-    else:
-        plan = read_plan(directory)
-        plan.targets = list(targets) or plan.targets
-        if wanted != plan.threads:
-            raise ConfigError(
-                f"--threads {wanted}: the runs of this comparison have {plan.threads} threads each"
-            )
-    share = cores.Share(jobs, plan.threads, machine)
+    engines.get_engine(engine).check()
+    wishes = Wishes(1 if timing == "exclusive" else jobs, threads, engine, targets, not drop_checkpoints)
+    request = _request(config, **problem) if config else None
+    plan, share = prepare(out or default_directory(config), resume or part is not None, request, wishes)
     todo = execute.unfinished(plan, chosen_part)
     if dry_run:
         _list_runs(plan, todo, share.text(), as_json)
         return
     plan.save()
-    facts.record(plan, command_line(), share, engine, timing, len(todo))
+    facts.record(plan, command_line(), share, len(todo))
     with CompareReporter(plan, len(todo), quiet) as reporter:
         reporter.note(f"{plan.directory}: {len(todo)} of {len(plan.runs)} runs to make, {share.text()}")
-        failures = execute.execute(plan, todo, share, engine, reporter.ended)
+        failures = execute.execute(plan, todo, share, reporter.ended)
     if chosen_part:
         _report_part(plan, len(todo), failures, as_json)
     else:
         _summarise(plan, failures, as_json, quiet)
 
 
-def _request(config: Path, sets: tuple[str, ...], flags: dict[str, tuple[str, Any]], methods: str | None,
-             grid: str | None, seeds: int, updates: int | None, seconds: float | None) -> Request:
+def _request(config: Path, methods: str | None, grid: str | None, seeds: int | None,
+             budget_updates: int | None, budget_seconds: float | None, sets: tuple[str, ...],
+             **flags: Any) -> Request:
     from gnopt.compare.grid import choose, read_grid
     from gnopt.compare.plan import Request
 
     points, named = read_grid(grid)
     names = [name.strip() for name in (methods or "").split(",") if name.strip()]
-    return Request(config, sets, flags, choose(names, points, named), seeds, updates, seconds)
-
-
-def _default_path(config: Path | None) -> Path:
-    from gnopt.training.rundir import default_path
-
-    return default_path("compare", config.stem if config else "", 0)
-
-
-def _existing(directory: Path, wanted: bool) -> Plan | None:
-    from gnopt.compare.plan import FILE, read_plan
-    from gnopt.training.rundir import occupied
-
-    if wanted and (directory / FILE).is_file():
-        return read_plan(directory)
-    if occupied(directory):
-        hint = "--resume goes on with it" if (directory / FILE).is_file() else "choose another name"
-        raise ConfigError(f"--out {directory}: the directory is not empty; {hint}")
-    return None
+    return Request(
+        config,
+        sets,
+        given_flags(**flags),
+        choose(names, points, named),
+        seeds or 1,
+        budget_updates,
+        budget_seconds,
+    )
 
 
 def _list_runs(plan: Plan, todo: list[Any], share: str, as_json: bool) -> None:
@@ -186,7 +134,7 @@ def _summarise(plan: Plan, failures: dict[str, str], as_json: bool, quiet: bool)
     chosen = choice.evaluate_plan(plan)
     reached = targets.times_to(plan, chosen, plan.targets)
     tables.write_tables(plan, chosen, reached)
-    notes, warnings = facts.notes(plan), choice.warnings(chosen)
+    notes, warnings = facts.notes(plan, chosen), choice.warnings(chosen)
     figures = _draw(plan, chosen, reached, notes, warnings, quiet)
     rows = tables.summary_rows(chosen)
     if as_json:

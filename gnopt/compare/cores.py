@@ -24,6 +24,7 @@ class Share:
     jobs: int
     threads: int
     cores: int
+    engine: str = "local"
 
     @property
     def pinned(self) -> bool:
@@ -40,6 +41,8 @@ class Share:
     def text(self) -> str:
         """In words, as the summary states it."""
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        if self.engine != "local":
+            return f"as many runs at a time as {self.engine} has workers, {threads} each"
         if self.jobs == 1:
             return f"one run at a time, {threads}, {self.cores} cores"
         own = (

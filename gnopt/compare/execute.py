@@ -44,7 +44,7 @@ def unfinished(plan: Plan, part: Part | None = None) -> list[Run]:
     return [run for run in runs if read_outcome(plan, run).status not in FINISHED]
 
 
-def execute(plan: Plan, runs: Sequence[Run], share: Share, engine: str, heard: Heard) -> dict[str, str]:
+def execute(plan: Plan, runs: Sequence[Run], share: Share, heard: Heard) -> dict[str, str]:
     """Make ``runs``; ``heard`` is told of each as it ends. Returns run → reason for those that failed.
 
     Raises Interrupted after the checkpoints of all runs under way where a signal arrives.
@@ -60,7 +60,7 @@ def execute(plan: Plan, runs: Sequence[Run], share: Share, engine: str, heard: H
 
     tasks = [Task(str(plan.directory.resolve()), run.id, plan.threads, plan.folder) for run in runs]
     try:
-        get_engine(engine).run(tasks, share, ended)
+        get_engine(share.engine).run(tasks, share, ended)
     except Interrupted as error:
         left = len(unfinished(plan))
         raise Interrupted(f"{error}; {left} of {len(plan.runs)} runs are not finished\nresume with: "

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import h5py
@@ -13,18 +14,19 @@ import numpy as np
 import scipy
 
 from gnopt import __version__
-from gnopt.compare.choice import RULE
+from gnopt.compare.choice import RULE, Chosen
 from gnopt.compare.cores import Share, busy
+from gnopt.compare.curves import read_columns
 from gnopt.compare.grid import DECAY_SHARE
 from gnopt.compare.plan import Plan
 from gnopt.training.files import write_text
 from gnopt.training.rundir import now
 
 
-def record(plan: Plan, argv: list[str], share: Share, engine: str, timing: str, runs: int) -> None:
+def record(plan: Plan, argv: list[str], share: Share, runs: int) -> None:
     """Note one call of ``gnopt compare`` that makes ``runs`` runs, in a file of its own below history/."""
     document = {
-        "argv": argv, "time": now(), "engine": engine, "timing": timing, "jobs": share.jobs, "runs": runs,
+        "argv": argv, "time": now(), "engine": share.engine, "jobs": share.jobs, "runs": runs,
         "threads": share.threads, "cores": share.cores, "share": share.text(), "busy": round(busy(0), 2),
         "versions": {"gnopt": __version__, "python": platform.python_version(), "numpy": np.__version__,
                      "scipy": scipy.__version__, "h5py": h5py.__version__, "platform": platform.platform(),
@@ -47,7 +49,7 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def notes(plan: Plan) -> list[str]:
+def notes(plan: Plan, chosen: Sequence[Chosen]) -> list[str]:
     """How the numbers came about, one line each."""
     seeds = sorted({run.seed for run in plan.runs})
     budget = (
@@ -69,4 +71,15 @@ def notes(plan: Plan) -> list[str]:
         found.append(
             f"{DECAY_SHARE}: the learning rate halves each time this share of training.updates is over"
         )
+    grown = [text for one in chosen if (text := _growth(plan, one))]
+    if grown:
+        found.append(f"rows per batch grew: {'; '.join(grown)}")
     return found
+
+
+def _growth(plan: Plan, one: Chosen) -> str:
+    """From how many rows to how many the batches of the first run grew; empty where they did not."""
+    rows = read_columns(plan.run_path(one.best.runs[0]) / "steps.csv", ("batch",))["batch"]
+    if not len(rows) or not rows[-1] > rows[0]:
+        return ""
+    return f"{one.variant.name} from {rows[0]:.0f} to {rows[-1]:.0f}"

@@ -50,6 +50,7 @@ class Plan:
     folder: str  # of the configuration; plug-ins lie there
     budget: dict[str, float]
     targets: list[float] = field(default_factory=list)
+    keep: bool = True  # the last checkpoint of finished runs
 
     @property
     def path(self) -> Path:
@@ -80,7 +81,7 @@ class Plan:
             "folder": self.folder,
             "threads": self.threads,
             "budget": self.budget,
-            "targets": self.targets,
+            "targets": self.targets, "keep": self.keep,
             "variants": [asdict(v) for v in self.variants],
             "runs": [asdict(r) for r in self.runs],
         }
@@ -96,7 +97,7 @@ def read_plan(directory: Path) -> Plan:
         problem = (directory / PROBLEM).read_text()
         return Plan(directory, problem, [Variant(**v) for v in document["variants"]],
                     [Run(**r) for r in document["runs"]], document["threads"], document["folder"],
-                    document["budget"], document["targets"])
+                    document["budget"], document["targets"], document["keep"])
     except FileNotFoundError:
         raise DataError(f"{directory}: not a comparison (no {FILE} with {PROBLEM} in it)") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -232,11 +233,6 @@ def merge(old: Plan, new: Plan) -> Plan:
         changed = sorted(after - before) or sorted(before - after)
         problems.append(f"--resume: the comparison in {old.directory} was started with other settings: "
                         f"{'; '.join(changed)}")
-    if old.threads != new.threads:
-        problems.append(
-            f"--resume: the runs have {old.threads} threads each, not {new.threads}: numbers and times "
-            "would not compare"
-        )
     by_id = {run.id: run for run in old.runs}
     problems += [f"--resume: {run.id} was started with {by_id[run.id].settings}, not {run.settings}"
                  for run in new.runs if run.id in by_id and by_id[run.id] != run]

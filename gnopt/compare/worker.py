@@ -26,13 +26,13 @@ PATIENCE = 60.0  # seconds to wait for a directory that a dying worker still hol
 
 
 def train(plan: Plan, run: Run) -> None:
-    """Make or finish ``run``, of which the last checkpoint is kept; raises what training raises."""
+    """Make or finish ``run``; raises what training raises. At most its last checkpoint is kept."""
     trainer = _begin(plan, run)
     try:
         run_to_end(trainer)
     finally:
         trainer.experiment.data.close()
-    _tidy(trainer.run.checkpoints, trainer.saved)
+    _tidy(trainer.run.checkpoints, trainer.saved if plan.keep else None)
 
 
 def _begin(plan: Plan, run: Run) -> Trainer:
@@ -83,10 +83,11 @@ def _wait_for(path: Path) -> None:
 
 def _tidy(folder: Path, last: Path | None) -> None:
     for path in checkpoint.listed(folder):
-        if last is not None and path.name != last.name:
+        if last is None or path.name != last.name:
             path.unlink()
-    if checkpoint.pointed(folder, "best") is None:
-        (folder / "best").unlink(missing_ok=True)
+    for pointer in ("latest", "best"):
+        if checkpoint.pointed(folder, pointer) is None:
+            (folder / pointer).unlink(missing_ok=True)
 
 
 def _end_with_parent() -> None:

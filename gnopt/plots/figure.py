@@ -67,8 +67,7 @@ def save(figure: Any, path: Path) -> None:
 
 def save_all(figure: Any, path: Path) -> list[Path]:
     """Write a figure in the format of the suffix, without one as PNG and SVG; return the files."""
-    known = path.suffix.lower().lstrip(".") in FORMATS
-    paths = [path] if known else [path.with_name(f"{path.name}.{kind}") for kind in ("png", "svg")]
+    paths = [path] if path.suffix else [path.with_name(f"{path.name}.{kind}") for kind in ("png", "svg")]
     for each in paths:
         save(figure, each)
     return paths

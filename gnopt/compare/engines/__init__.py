@@ -2,11 +2,12 @@
 
 An engine is an object with ``name``, ``summary`` and
 
+    check() -> None
     run(tasks, share, ended) -> None
 
-which performs every task (see `gnopt.compare.child.perform`), calls ``ended(task, ending)`` in the calling
-thread after each, and raises Interrupted after the workers have written their checkpoints where a signal
-arrives.
+``check`` raises GnoptError where the engine cannot work. ``run`` performs every task (see `child.perform`),
+calls ``ended(task, ending)`` in the calling thread after each, and, where a signal arrives, raises Interrupted
+after the workers have written their checkpoints.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ class Engine(Protocol):
 
     name: str
     summary: str
+
+    def check(self) -> None:
+        """Raise where runs cannot be made."""
 
     def run(self, tasks: Sequence[Task], share: Share, ended: Ended) -> None:
         """Perform the tasks."""

@@ -23,6 +23,9 @@ class LocalEngine:
     name = "local"
     summary = "worker processes on this machine"
 
+    def check(self) -> None:
+        """Nothing beyond gnopt itself is needed."""
+
     def run(self, tasks: Sequence[Task], share: Share, ended: Ended) -> None:
         """Perform the tasks, ``share.jobs`` at a time. Raises Interrupted once all workers have stopped."""
         slots: queue.SimpleQueue[tuple[int, ...]] = queue.SimpleQueue()

@@ -22,11 +22,15 @@ class MpiEngine:
     name = "mpi"
     summary = "MPI processes, through mpi4py.futures"
 
+    def check(self) -> None:
+        """GnoptError without mpi4py or an MPI library."""
+        _pool()
+
     def run(self, tasks: Sequence[Task], share: Share, ended: Ended) -> None:
-        """Perform the tasks, as many at a time as MPI has processes to spare; GnoptError without mpi4py."""
+        """Perform the tasks, as many at a time as MPI has processes to spare."""
         from concurrent.futures import as_completed
 
-        with _pool() as pool:
+        with _pool()() as pool:
             waiting: dict[Any, Task] = {pool.submit(perform, task): task for task in tasks}
             for future in as_completed(waiting):
                 ended(waiting[future], future.result())
@@ -39,7 +43,7 @@ def _pool() -> Any:
         raise GnoptError(
             f"--engine mpi needs mpi4py and an MPI library: pip install 'gnopt[mpi]' ({error})"
         ) from None
-    return MPIPoolExecutor()
+    return MPIPoolExecutor
 
 
 ENGINE = MpiEngine()

@@ -1,0 +1,61 @@
+"""`gnopt plot` on runs that go on, on comparisons, and without matplotlib."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import h5py
+import pytest
+from cli_tools import ROOT, start
+
+
+def test_a_run_that_goes_on(tiny, gnopt):
+    pytest.importorskip("matplotlib")
+    child = start("train", "tiny.toml", "--out", "run", "--set", "training.updates=1000000", "-q")
+    try:
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            path = Path("run/steps.csv")
+            if path.is_file() and path.read_text().count("\n") > 20:
+                break
+            time.sleep(0.05)
+        result = gnopt("plot", "run", "--out", "figures")
+        assert result.code == 0 and child.poll() is None
+        assert result.out.split() == ["figures/curves.png", "figures/steps.png"]
+    finally:
+        child.send_signal(signal.SIGTERM)
+        child.communicate(timeout=60)
+
+
+def test_several_runs_and_comparisons(tiny, gnopt):
+    pytest.importorskip("matplotlib")
+    for method in ("sgd", "kfra"):
+        assert gnopt("train", "tiny.toml", "--out", method, "--set", f"optimizer.method={method}").code == 0
+    assert gnopt("plot", "sgd", "kfra", "--out", "both.svg").code == 0
+    text = Path("both.svg").read_text()
+    assert "sgd" in text and "kfra" in text and "lowest objective" in text
+    for name in ("one", "two"):
+        assert gnopt("compare", "tiny.toml", "--methods", "sgd", "--out", name, "-q", "--set",
+                     "training.updates=4").code == 0
+    result = gnopt("plot", "one", "two", "--out", "figure.svg", "--json")
+    assert result.code == 0 and '"figure.svg"' in result.out
+    assert "one" in Path("figure.svg").read_text() and "seconds of training" in Path("figure.svg").read_text()
+    result = gnopt("plot", "one", "sgd")
+    assert result.code == 2 and "found both" in result.err
+
+
+def test_without_matplotlib(tiny, process):
+    with h5py.File("tiny.h5", "a") as file:
+        file["x"].attrs["image_shape"] = [3, 4]
+    (tiny / "none/matplotlib").mkdir(parents=True)
+    (tiny / "none/matplotlib/__init__.py").write_text("raise ImportError('not here')\n")
+    environment = {"PYTHONPATH": f"{tiny / 'none'}:{ROOT}"}
+    assert process("train", "tiny.toml", "--out", "run", "-q", **environment).code == 0
+    for argv in (["run"], ["run", "--reconstructions"]):
+        result = process("plot", *argv, **environment)
+        assert result.code == 1 and "pip install 'gnopt[plot]'" in result.err
+        assert len(result.err.splitlines()) == 1
+    result = process("compare", "tiny.toml", "--methods", "sgd", "--out", "c", **environment)
+    assert result.code == 0 and "no figures" in result.err and Path("c/summary.csv").is_file()

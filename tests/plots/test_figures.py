@@ -1,0 +1,95 @@
+"""The look of figures: axes with plain numbers, names for lines, colours that go by method."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib")
+
+from gnopt.compare.choice import Chosen, Result
+from gnopt.compare.curves import Curve
+from gnopt.compare.grid import Point, Variant
+from gnopt.compare.outcome import Outcome
+from gnopt.compare.plan import Run
+from gnopt.errors import ConfigError
+from gnopt.plots.comparison import Panel, _shades, comparison
+from gnopt.plots.figure import colour, log_axis, new_figure, save, save_all, style
+from gnopt.plots.heatmap import heatmap
+
+
+def a_result(variant: Variant, values: dict, objective: float, status: str = "done") -> Result:
+    return Result(variant, Point(values), [Run("r", variant.name, values, 0, {})],
+                  [Outcome(status, 10, 1.0, 9.0, objective)])
+
+
+def a_curve(length: int = 50, runs: int = 2) -> Curve:
+    loss = 100.0 / np.arange(1.0, length + 1)
+    return Curve(np.arange(length), 0.1 * np.arange(length), loss, 0.9 * loss, 1.1 * loss, runs)
+
+
+@pytest.mark.parametrize(("low", "high"), [(50, 60), (60, 200), (1, 50), (0.1, 900), (1e-6, 1e6), (100, 101)])
+def test_logarithmic_axes_have_plain_numbers(low, high):
+    with style():
+        figure = new_figure(5, 3)
+        axis = figure.subplots()
+        axis.plot([low, high], [low, high])
+        log_axis(axis.yaxis)
+        figure.canvas.draw()
+        labels = [label.get_text() for label in axis.get_yticklabels() if label.get_text()]
+        inside = [text for text in labels if low * 0.8 <= float(text) <= high * 1.25]
+    assert 3 <= len(inside) <= 14 and not any("$" in text for text in labels)
+
+
+def test_variants_of_one_method_share_its_colour_where_lines_differ():
+    variants = [Variant("a", "kfra"), Variant("b", "kfra", line="dashed"), Variant("c", "kfra"),
+                Variant("d", "adam")]
+    curves = [(Chosen(v, [], a_result(v, {}, 1.0)), "single", a_curve(), False) for v in variants]
+    shades = _shades([Panel("", curves)])
+    assert shades["a", "kfra"] == shades["b", "kfra"] == colour(0)
+    assert len({shades[v.name, v.method] for v in variants}) == 3
+
+
+def test_files_and_formats(tmp_path):
+    with style():
+        figure = new_figure(2, 2)
+    assert [path.name for path in save_all(figure, tmp_path / "new/a")] == ["a.png", "a.svg"]
+    first = (tmp_path / "new/a.svg").read_bytes()
+    save(figure, tmp_path / "new/a.svg")
+    assert (tmp_path / "new/a.svg").read_bytes() == first  # no dates, no random names
+    with pytest.raises(ConfigError, match="gif"):
+        save_all(figure, tmp_path / "a.gif")
+    assert not list(tmp_path.rglob(".tmp*"))
+
+
+def test_all_roles_are_drawn_and_named(tmp_path):
+    adam = Variant("adam", "adam", grid={"learning_rate": [0.1, 0.2]})
+    results = [a_result(adam, {}, 5.0), a_result(adam, {"learning_rate": 0.1}, 4.0)]
+    one = Chosen(adam, results, results[1], [results[1]] * 5, results[0])
+    kfra = Variant("kfra", "kfra", line="dashed")
+    two = Chosen(kfra, [], a_result(kfra, {}, 1.0))
+    curves = [(one, "best", a_curve(), False), (one, "best 5", a_curve(), False),
+              (one, "default", a_curve(9), True), (two, "single", a_curve(400), False)]
+    (path,) = comparison([Panel("", curves)], tmp_path / "f.svg")
+    text = path.read_text()
+    for words in ("adam, best of 1", "adam, mean of the best 5", "adam, default settings", "kfra",
+                  "training objective per example", "updates", "seconds of training"):
+        assert words in text
+    (path,) = comparison([Panel("CURVES", curves), Panel("MNIST", [])], tmp_path / "g.svg")
+    assert "CURVES" in path.read_text() and "MNIST" in path.read_text()
+
+
+def test_heat_maps_of_one_two_and_three_axes(tmp_path):
+    for grid in ({"learning_rate": [0.1, 0.2]}, {"learning_rate": [0.5, 2.0**-7], "decay_share": [1.0, 0.5]},
+                 {"learning_rate": [0.1, 0.2], "decay_share": [1.0, 0.5], "beta1": [0.8, 0.9]}):
+        adam = Variant("adam", "adam", grid=grid)
+        values = [{}]
+        for name, choices in grid.items():
+            values = [{**value, name: choice} for value in values for choice in choices]
+        results = [a_result(adam, value, 5.0 - i) for i, value in enumerate(values[:-1])]
+        results.append(a_result(adam, values[-1], float("nan"), "diverged"))
+        default = a_result(adam, {}, 9.0)
+        (path,) = heatmap([Chosen(adam, [default, *results], results[0], [], default)], tmp_path / "h.svg")
+        text = path.read_text()
+        assert "adam: objective" in text and ("diverged" in text or len(grid) == 3)
+    assert heatmap([], tmp_path / "none") == []
