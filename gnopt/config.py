@@ -17,6 +17,7 @@ from typing import Any
 
 from gnopt import optimizers, registry
 from gnopt.data.options import memory_bytes
+from gnopt.engine.losses import get_loss
 from gnopt.errors import ConfigError, nearest
 from gnopt.options import Option, parse_all
 from gnopt.settings import DEFAULT_METHOD, PACKAGES, PLUG_INS, sections
@@ -199,6 +200,11 @@ def _cross_checks(values: dict[str, dict[str, Any]]) -> list[str]:
                 registry.lookup(*place, name, what)
             except ConfigError as error:
                 problems.append(f"network.{what}: {error}")
+    if not problems and "loss" in network:
+        try:
+            optimizers.check(values["optimizer"]["method"], get_loss(network["loss"]))
+        except ConfigError as error:
+            problems.append(f"optimizer.method: {error}")
     hidden, activation = network.get("hidden"), network["activation"]
     if hidden is not None and isinstance(activation, list) and len(activation) != len(hidden):
         problems.append(f"network.activation: found {len(activation)} names for {len(hidden)} hidden layers; "

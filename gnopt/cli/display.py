@@ -16,10 +16,12 @@ from gnopt.training.setup import Experiment
 _HISTORY = 8  # evaluations that the live display keeps in view
 
 
-def make_reporter(quiet: bool) -> Reporter:
-    """The reporter that suits stderr."""
+def make_reporter(quiet: bool, every_update: bool = False) -> Reporter:
+    """The reporter that suits stderr; ``every_update`` asks for a line for each, on a terminal too."""
     if quiet:
         return Reporter()
+    if every_update:
+        return PlainReporter(0.0)
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         return LiveReporter()
     return PlainReporter()
@@ -41,8 +43,8 @@ def floor_line(floor: float) -> str:
 class PlainReporter(Reporter):
     """Lines for logs and pipes: often at first, then about one a minute."""
 
-    def __init__(self) -> None:
-        self._next, self._interval = 0.0, 1.0
+    def __init__(self, interval: float = 1.0) -> None:
+        self._next, self._interval = 0.0, interval
         self._objective = ""
         self._updates = 0
         self._first: tuple[int, float] | None = None

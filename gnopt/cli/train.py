@@ -50,7 +50,7 @@ def command(config: Path | None, sets: tuple[str, ...], data: str | None, out: P
     from gnopt.training.plan import check_fits
 
     argv = start.command_line()
-    reporter = make_reporter(quiet)
+    reporter = make_reporter(quiet, click.get_current_context().find_root().obj.verbosity > 0)
     if resume and out is not None:
         trainer = start.resume(config, sets, flags, out, reporter, argv, check_fits)
     else:

@@ -27,7 +27,7 @@ import numpy as np
 from gnopt import __version__
 from gnopt.data.split import Statistics
 from gnopt.errors import DataError
-from gnopt.training.files import write_atomically, write_text
+from gnopt.training.files import write_hdf5, write_text
 from gnopt.training.tree import read_tree, write_tree
 
 FORMAT = "gnopt-checkpoint"
@@ -70,12 +70,11 @@ def write_network(file: h5py.File, network: StoredNetwork) -> None:
 
 def save(path: Path, network: StoredNetwork, state: Any) -> None:
     """Write a checkpoint atomically; ``state`` is a tree of host arrays and plain values."""
-    def write(temporary: Path) -> None:
-        with h5py.File(temporary, "w") as file:
-            write_network(file, network)
-            write_tree(file, "state", state)
+    def fill(file: h5py.File) -> None:
+        write_network(file, network)
+        write_tree(file, "state", state)
 
-    write_atomically(path, write)
+    write_hdf5(path, fill)
 
 
 @contextlib.contextmanager

@@ -6,18 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from gnopt.errors import ConfigError
 from gnopt.training.checkpoint import StoredNetwork, write_network
-from gnopt.training.files import write_atomically
+from gnopt.training.files import write_atomically, write_hdf5
 from gnopt.training.onnx import encode
 
 
 def _hdf5(network: StoredNetwork, path: Path) -> None:
-    with h5py.File(path, "w") as file:
-        write_network(file, network)
+    write_hdf5(path, lambda file: write_network(file, network))
 
 
 def _npz(network: StoredNetwork, path: Path) -> None:
@@ -27,12 +25,21 @@ def _npz(network: StoredNetwork, path: Path) -> None:
         arrays |= {f"weight_{index}": weights[:, :-1], f"bias_{index}": weights[:, -1]}
     if network.statistics is not None:
         arrays |= {f"input_{name}": values for name, values in network.statistics._asdict().items()}
-    with path.open("wb") as file:
-        np.savez(file, **arrays)
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)
+
+    write_atomically(path, write)
 
 
 def _onnx(network: StoredNetwork, path: Path) -> None:
-    path.write_bytes(encode(network))
+    model = encode(network)
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(model)
+
+    write_atomically(path, write)
 
 
 FORMATS: dict[str, Callable[[StoredNetwork, Path], None]] = {
@@ -43,4 +50,4 @@ def export(network: StoredNetwork, out: Path) -> None:
     """Write ``network`` to ``out``; ConfigError for a suffix that is not a known format."""
     if out.suffix.lower() not in FORMATS:
         raise ConfigError(f"{out}: the suffix {out.suffix!r} names no format; expected {', '.join(FORMATS)}")
-    write_atomically(out, lambda temporary: FORMATS[out.suffix.lower()](network, temporary))
+    FORMATS[out.suffix.lower()](network, out)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import h5py
 
 TEMPORARY = ".tmp-"  # prefix of files being written; whoever finds one after a crash may ignore or delete it
 
@@ -35,6 +39,41 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_bytes(text.encode())
 
     write_atomically(path, write)
+
+
+def write_hdf5(path: Path, fill: Callable[[h5py.File], None]) -> None:
+    """Replace the HDF5 file ``path`` atomically by what ``fill`` puts into an empty one."""
+    def write(temporary: Path) -> None:
+        with _Patient(temporary, "w+b") as target:
+            with h5py.File(target, "w") as file:
+                fill(file)
+            if target.error is not None:
+                raise OSError(target.error.errno, target.error.strerror, str(path))
+
+    write_atomically(path, write)
+
+
+class _Patient(io.FileIO):
+    """A file that remembers its first failed write: HDF5 told of it would print pages and could not close."""
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        try:
+            while self.error is None and len(rest):
+                rest = rest[super().write(rest):]
+        except OSError as error:
+            self.error = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size or 0
 
 
 def _sync(path: Path) -> None:

@@ -14,7 +14,7 @@ from gnopt.engine.backend import Array
 from gnopt.engine.network import Network, forward
 from gnopt.errors import ConfigError
 from gnopt.training.evaluate import CHUNK
-from gnopt.training.files import write_atomically
+from gnopt.training.files import write_hdf5
 from gnopt.training.load import Trained
 
 Compute = Callable[[Array], np.ndarray]
@@ -68,16 +68,15 @@ def predict(trained: Trained, data: Path, out: Path, layer: str) -> dict[str, li
     with trained.open_data({"file": str(data), "targets": "inputs", "validation": validation}) as source:
         splits = [split for split in (source.train, source.validation, source.test) if split]
 
-        def write(temporary: Path) -> None:
-            with h5py.File(temporary, "w") as file:
-                file.attrs.update(layer=layer, checkpoint=str(trained.path), step=trained.stored.step,
-                                  data=str(data))
-                for split in splits:
-                    path = "/x" if len(splits) == 1 else f"/{split.name}/x"
-                    written[path] = _write(file, path, split, compute)
-                _copy_labels(data, file)
+        def fill(file: h5py.File) -> None:
+            file.attrs.update(layer=layer, checkpoint=str(trained.path), step=trained.stored.step,
+                              data=str(data))
+            for split in splits:
+                path = "/x" if len(splits) == 1 else f"/{split.name}/x"
+                written[path] = _write(file, path, split, compute)
+            _copy_labels(data, file)
 
-        write_atomically(out, write)
+        write_hdf5(out, fill)
     return written
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from runs import CONFIG, Result, start
+from cli_tools import CONFIG, Result, start
 
 from gnopt.cli import main
 

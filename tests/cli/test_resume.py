@@ -6,7 +6,7 @@ import signal
 import time
 
 import pytest
-from runs import rows, same_runs, start
+from cli_tools import rows, same_runs, start
 
 from gnopt import optimizers
 

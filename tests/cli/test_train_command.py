@@ -2,13 +2,15 @@
 
 import json
 import os
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from runs import CONFIG, rows
+from cli_tools import CONFIG, ROOT, rows
 
 from gnopt import optimizers
 from gnopt.training.tables import EVAL_COLUMNS, STEP_COLUMNS
@@ -253,3 +255,17 @@ def test_permission_and_missing_folders(tiny, gnopt):
     result = gnopt("train", "tiny.toml", "--out", blocked)
     assert result.code == 1 and "Traceback" not in result.err
     assert "tiny.toml" in result.err or "closed" in result.err
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_run_resumable(tiny, gnopt):
+    """A limit on the size of files stands in for the disk: every write beyond it fails."""
+    command = ("import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+               "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))\n"
+               "from gnopt.cli import main; main(['train', 'tiny.toml', '--out', 'run', '-q',"
+               " '--set', 'network.hidden=[200, 50, 200]'])")
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": ROOT})
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert "step-000000.h5" in done.stderr and not list((tiny / "run/checkpoints").iterdir())
+    assert json.loads((tiny / "run/run.json").read_text())["status"] == "failed"
+    assert gnopt("train", "--resume", "--out", "run").code == 0

@@ -13,7 +13,7 @@ import tomllib
 import h5py
 import numpy as np
 import pytest
-from runs import ROOT, rows
+from cli_tools import ROOT, rows
 
 from gnopt import optimizers
 
