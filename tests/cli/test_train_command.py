@@ -262,7 +262,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_run_resumable(tiny, gnopt):
     command = ("import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
                "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))\n"
                "from gnopt.cli import main; main(['train', 'tiny.toml', '--out', 'run', '-q',"
-               " '--set', 'network.hidden=[200, 50, 200]'])")
+               " '--set', 'network.hidden=[200, 50, 200]', '--set', 'optimizer.method=adam'])")
     done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True,
                           env={**os.environ, "PYTHONPATH": ROOT})
     assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
