@@ -59,7 +59,7 @@ def count_verbosity(ctx: click.Context, param: click.Parameter, value: int) -> i
 
 
 verbosity = click.option("-v", "--verbose", count=True, expose_value=False, callback=count_verbosity,
-                         help="A line for every update; -vv: the traceback of an error, too.")
+                         help="More on stderr; -vv: the traceback of an error, too.")
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 99})
