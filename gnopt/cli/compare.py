@@ -48,6 +48,19 @@ def command(config: Path | None, out: Path | None, jobs: int | None, threads: in
 
     Writes run directories, summary.csv, curves.csv, targets.csv, figures and report.html into --out. Exit
     code 4 where some runs failed or diverged. A comparison that was stopped goes on by --resume --out DIR.
+
+    The options that CONFIG gives to its method are for that method (and, if it is a second-order one, for all
+    of these); --set optimizer.KEY=VALUE is for every method with that option. A grid file is TOML:
+
+    \b
+      [grid]                             # for first-order methods of --methods, one run for each combination
+      learning_rate = [0.001, 0.002]
+      decay_share = [1.0, 0.25]          # the rate halves each time this share of training.updates is over
+      [variants."batch alone"]           # a named curve, for --methods; without --methods all are compared
+      method = "kfra"
+      set = { curvature_decay = 0.0, "training.updates" = 500 }
+      grid = { damping_a = [0.04, 0.08] }
+      line = "dashed"
     """
     from gnopt.cli.comparing import CompareReporter
     from gnopt.compare import engines, execute, facts

@@ -87,7 +87,7 @@ def print_tables(plan: Plan, rows: Sequence[dict[str, Any]], reached: Sequence[R
     console.print(table)
     if reached:
         console.print(
-            "\nTo bring the objective (sliding mean of ten batches) down to a target: updates, seconds"
+            "\nTo bring the objective (sliding mean of the batches' loss) down to a target: updates, seconds"
         )
         console.print(_target_table(reached))
     for line in notes:

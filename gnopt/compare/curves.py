@@ -11,6 +11,7 @@ import numpy as np
 from gnopt.errors import DataError
 
 WINDOW = 10  # updates in the sliding mean, as in the paper
+SHARE = 50  # but at most one in so many of a run's: over a short run, ten would hide what a fast method does
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,9 @@ def read_columns(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
         raise DataError(f"{path}: {error}") from error
 
 
-def smooth(values: np.ndarray, window: int = WINDOW) -> np.ndarray:
-    """The mean of the last ``window`` values, of fewer at the beginning."""
+def smooth(values: np.ndarray) -> np.ndarray:
+    """The mean of the last ten values, of fewer at the beginning and in runs of less than 500."""
+    window = max(1, min(WINDOW, len(values) // SHARE))
     sums = np.concatenate([[0.0], np.cumsum(values)])
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(ends - window, 0)

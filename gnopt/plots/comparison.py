@@ -50,7 +50,7 @@ def read_panel(directory: Path, titled: bool) -> Panel:
 def comparison(panels: Sequence[Panel], out: Path) -> list[Path]:
     """Draw one problem as two panels side by side, several as columns with seconds above updates.
 
-    Lines are sliding means of ten batches, averaged over seeds; bands reach from lowest to highest seed.
+    Lines are sliding means of the batches' loss, averaged over seeds; bands reach from lowest to highest.
     """
     shades = _shades(panels)
     with style():

@@ -84,7 +84,7 @@ def _draw(axes: Any, line: RunLines, shade: str, name: str) -> None:
     for axis, key, x in ((axes[0], "step", batches.updates), (axes[1], "seconds", batches.seconds)):
         if len(at):
             axis.plot(x[at], batches.loss[at], color=shade, alpha=0.35, linewidth=1.0,
-                      label=None if name else "batches, sliding mean of ten")
+                      label=None if name else "batches, sliding mean")
         axis.plot(found[key], found["train_loss"], color=shade, label=name or "training")
         if np.isfinite(found["validation_loss"]).any():
             axis.plot(found[key], found["validation_loss"], "--", color=shade,

@@ -49,8 +49,9 @@ def write_report(plan: Plan, chosen: Sequence[Chosen], reached: Sequence[Reached
         _list(notes),
         _list([f"warning: {text}" for text in warnings], "warning"),
         *(f"<h2>{title}</h2>{_picture(paths[-1], title)}" for title, paths in figures.items() if paths),
-        "<p>Lines are sliding means of ten batches, averaged over seeds; bands reach from the lowest to the "
-        "highest seed. The tables' objective is evaluated on training rows at the end of each run.</p>",
+        "<p>Lines are sliding means of the batches' loss (of ten batches, but at most 2% of a run), averaged "
+        "over seeds; bands reach from the lowest to the highest seed. The tables' objective is evaluated on "
+        "training rows at the end of each run.</p>",
         "<h2>Results</h2>",
         _table(HEADER, [summary_cells(row) for row in rows if row["role"] != "grid"], "left"),
         "<h2>Updates and seconds to a target</h2>",

@@ -189,9 +189,9 @@ echo 1234
     for path in shims.iterdir():
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
     environment = {**os.environ, "PATH": f"{shims}:{os.environ['PATH']}", "PYTHONPATH": ROOT}
-    argv = ["2", "c", "tiny.toml", "--methods", "sgd,adam", "--set", "training.updates=4", "--", "--time", "10"]
-    done = subprocess.run([f"{ROOT}/bin/compare-slurm", *argv], env=environment, capture_output=True, text=True,
-                          timeout=100)
+    argv = ["2", "c", "tiny.toml", "--methods", "sgd,adam", "--budget-updates", "4", "--", "--time", "10"]
+    done = subprocess.run([f"{ROOT}/bin/compare-slurm", *argv], env=environment, capture_output=True,
+                          text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     jobs = (tiny / "jobs.txt").read_text().splitlines()
     assert len(jobs) == 2 and "--part" in jobs[0] and "--resume" in jobs[1]

@@ -55,10 +55,11 @@ def plan(tmp_path: Path) -> Plan:
 
 
 def test_smoothing():
-    values = np.arange(25.0)
+    values = np.arange(600.0)
     found = smooth(values)
-    assert found[0] == 0.0 and found[4] == 2.0 and found[24] == np.mean(values[15:])
-    assert len(smooth(np.zeros(0))) == 0
+    assert found[0] == 0.0 and found[4] == 2.0 and found[599] == np.mean(values[590:])
+    assert smooth(values[:120])[119] == 118.5  # two of 120
+    assert smooth(values[:30]).tolist() == values[:30].tolist() and len(smooth(np.zeros(0))) == 0
 
 
 def test_columns_of_a_file_that_grows(tmp_path):
@@ -76,15 +77,15 @@ def test_a_curve_belongs_to_the_weights_before_each_update(tmp_path):
     a_run(tmp_path / "r", [8.0, 4.0, float("nan")], None)
     curve = run_curve(tmp_path / "r")
     assert curve.updates.tolist() == [0, 1] and curve.seconds.tolist() == [0, 1]
-    assert curve.loss.tolist() == [8.0, 6.0]
+    assert curve.loss.tolist() == [8.0, 4.0]
 
 
 def test_mean_curves_end_with_the_shortest(tmp_path):
     a_run(tmp_path / "a", [8.0, 4.0, 3.0], None)
     a_run(tmp_path / "b", [6.0, 4.0], None)
     curve = mean_curve([run_curve(tmp_path / name) for name in "ab"])
-    assert curve is not None and curve.loss.tolist() == [7.0, 5.5] and curve.runs == 2
-    assert curve.low.tolist() == [6.0, 5.0] and curve.high.tolist() == [8.0, 6.0]
+    assert curve is not None and curve.loss.tolist() == [7.0, 4.0] and curve.runs == 2
+    assert curve.low.tolist() == [6.0, 4.0] and curve.high.tolist() == [8.0, 4.0]
     assert mean_curve([]) is None
 
 
@@ -132,8 +133,8 @@ def test_summary_has_every_point(plan):
 
 def test_times_to_targets(plan):
     chosen = evaluate_plan(plan)
-    near, far = times_to(plan, chosen, [9.5, 0.1])[:2], times_to(plan, chosen, [9.5, 0.1])[2:]
-    assert [r.target for r in near] == [9.5, 9.5] and all(r.runs == r.of for r in near)
+    near, far = times_to(plan, chosen, [7.0, 0.1])[:2], times_to(plan, chosen, [7.0, 0.1])[2:]
+    assert [r.target for r in near] == [7.0, 7.0] and all(r.runs == r.of for r in near)
     assert near[0].updates < near[1].updates and near[0].seconds == near[0].updates
     assert all(r.runs == 0 and np.isnan(r.updates) for r in far)
     own = times_to(plan, chosen, [])
