@@ -12,19 +12,20 @@ from typing import Any
 
 from gnopt.curvature import Sample
 from gnopt.curvature.kfac import KFAC, column_flops
+from gnopt.curvature.kron import to_basis
 from gnopt.engine.backend import Array
 from gnopt.engine.network import Network, backpropagate
 
 
 def squared_products(sample: Sample, delta: Array, bases: Sequence[tuple[Array | None, Array | None]]) -> list[Array]:
     """(1/N) Σ_n (Q_Gᵀ δ_n)² ((Q_Aᵀ ā_n)²)ᵀ of every layer for a backpropagated column, (d_l, d_{l-1} + 1)."""
-    xp = sample.net.ops.xp
+    ops, xp = sample.net.ops, sample.net.ops.xp
     found: list[Array] = []
     for l, delta_l in backpropagate(sample.net, sample.W, sample.tape, delta, sample.workspace):  # noqa: E741
         Q_G, Q_A = bases[l - 1]
         abar = sample.tape.abar[l - 1]
-        left = delta_l if Q_G is None else delta_l @ Q_G
-        right = abar if Q_A is None else abar @ Q_A
+        left = delta_l if Q_G is None else to_basis(ops, delta_l, Q_G)
+        right = abar if Q_A is None else to_basis(ops, abar, Q_A)
         found.append(xp.matmul((left * left).T, right * right) * (1.0 / sample.tape.rows))
     return found[::-1]
 

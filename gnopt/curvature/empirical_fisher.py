@@ -6,7 +6,7 @@ from typing import Any
 
 from gnopt.curvature import Curvature, Sample
 from gnopt.curvature.kfac import column_flops, moments_of_columns
-from gnopt.engine.backend import Array
+from gnopt.curvature.kron import Factor
 from gnopt.engine.network import Network
 
 
@@ -16,7 +16,7 @@ class EmpiricalFisher(Curvature):
     name = "empirical_fisher"
     summary = "Kronecker-factored second moment of the training gradients"
 
-    def output_factors(self, sample: Sample) -> list[Array]:
+    def output_factors(self, sample: Sample) -> list[Factor]:
         return moments_of_columns(sample, sample.loss.gradient(sample.net.ops, sample.tape.output, sample.y))
 
     def flops(self, net: Network, loss: Any, rows: int, settings: dict[str, Any]) -> float:

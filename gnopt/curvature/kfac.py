@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from gnopt.curvature import Curvature, Sample
+from gnopt.curvature.kron import Factor, join, second_moment
 from gnopt.engine.backend import Array
 from gnopt.engine.network import Network, backpropagate
 from gnopt.options import Option
 
 
-def moments_of_columns(sample: Sample, delta: Array) -> list[Array]:
+def moments_of_columns(sample: Sample, delta: Array) -> list[Factor]:
     """G_l = (1/N) Σ_n δ_{l,n} δ_{l,n}ᵀ for one backpropagated column δ_L, (N, K)."""
     factors = []
     for _, delta_l in backpropagate(sample.net, sample.W, sample.tape, delta, sample.workspace):
-        factors.append(sample.net.ops.gram(delta_l, 1.0 / sample.tape.rows))
+        factors.append(second_moment(sample.net.ops, delta_l, 1.0 / sample.tape.rows, sample.settings))
     return factors[::-1]
+
+
+def mean_moments(sample: Sample, columns: Iterable[Array], count: int) -> list[Factor]:
+    """The average of ``moments_of_columns`` over ``count`` columns."""
+    factors: list[Factor | None] = [None] * sample.net.layers
+    for i, delta in enumerate(columns):
+        for l, G in enumerate(moments_of_columns(sample, delta)):  # noqa: E741
+            factors[l] = join(sample.net.ops, factors[l], G, 1.0 if i else 0.0, 1.0 / count)
+    return factors
 
 
 def column_flops(net: Network, rows: int) -> float:
@@ -32,14 +43,11 @@ class KFAC(Curvature):
     options = (Option("samples", 1, "int", "targets drawn from the model per data point", low=1),)
     needs_likelihood = True
 
-    def output_factors(self, sample: Sample) -> list[Array]:
-        factors: list[Array] = []
+    def output_factors(self, sample: Sample) -> list[Factor]:
+        ops, h = sample.net.ops, sample.tape.output
         count = sample.settings.get("samples", 1)
-        for s in range(count):
-            delta = sample.loss.sampled_gradient(sample.net.ops, sample.tape.output, sample.rng)
-            moments = moments_of_columns(sample, delta)
-            factors = [a + b for a, b in zip(factors, moments, strict=True)] if s else moments
-        return [G * (1.0 / count) for G in factors] if count > 1 else factors
+        draws = (sample.loss.sampled_gradient(ops, h, sample.rng) for _ in range(count))
+        return mean_moments(sample, draws, count)
 
     def flops(self, net: Network, loss: Any, rows: int, settings: dict[str, Any]) -> float:
         return settings.get("samples", 1) * column_flops(net, rows)

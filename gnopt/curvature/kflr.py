@@ -14,7 +14,8 @@ from __future__ import annotations
 from typing import Any
 
 from gnopt.curvature import Curvature, Sample
-from gnopt.curvature.kfac import column_flops, moments_of_columns
+from gnopt.curvature.kfac import column_flops, mean_moments
+from gnopt.curvature.kron import Factor, mix, second_moment
 from gnopt.engine.backend import Array
 from gnopt.engine.network import Network, slope
 from gnopt.options import Option
@@ -28,7 +29,7 @@ class KFLR(Curvature):
     options = (Option("columns", 0, "int", "random columns of the root to backpropagate; 0 = all of them, exact",
                       low=0),)
 
-    def output_factors(self, sample: Sample) -> list[Array]:
+    def output_factors(self, sample: Sample) -> list[Factor]:
         columns = sample.settings.get("columns", 0)
         rank = sample.loss.rank(sample.net.sizes[-1])
         if 0 < columns < rank:
@@ -48,15 +49,11 @@ class KFLR(Curvature):
         return total
 
 
-def _sketched(sample: Sample, columns: int) -> list[Array]:
+def _sketched(sample: Sample, columns: int) -> list[Factor]:
     ops, h = sample.net.ops, sample.tape.output
     rank = sample.loss.rank(sample.net.sizes[-1])
-    factors: list[Array] = []
-    for c in range(columns):
-        signs = ops.rademacher(sample.rng, (sample.tape.rows, rank), sample.net.dtype)
-        moments = moments_of_columns(sample, sample.loss.gn_root_product(ops, h, sample.y, signs))
-        factors = [a + b for a, b in zip(factors, moments, strict=True)] if c else moments
-    factors = [G * (1.0 / columns) for G in factors] if columns > 1 else factors
+    signs = (ops.rademacher(sample.rng, (sample.tape.rows, rank), sample.net.dtype) for _ in range(columns))
+    factors = mean_moments(sample, (sample.loss.gn_root_product(ops, h, sample.y, s) for s in signs), columns)
     if sample.loss.diagonal:
         factors[-1] = sample.loss.gn_mean(ops, h, sample.y)  # exact, and cheaper than any sketch of it
     return factors
@@ -67,14 +64,14 @@ def _columns_after(k: int, d: int) -> int:
     return d if 2 * d < k else k
 
 
-def _exact(sample: Sample, rank: int) -> list[Array]:
+def _exact(sample: Sample, rank: int) -> list[Factor]:
     """Run blocks of data points, so that all columns of a block fit the memory budget, and add up."""
     net = sample.net
     # A data point keeps its columns at two neighbouring layers and, for a diagonal loss, never at the output.
     widths = net.sizes[1:-1] if sample.loss.diagonal and net.layers > 1 else net.sizes[1:]
     per_row = (rank + 1) * (2 * max(widths) + min(widths)) * net.dtype.itemsize
     rows = max(1, min(sample.tape.rows, int(sample.memory // max(per_row, 1))))
-    factors = [net.ops.xp.zeros((d, d), dtype=net.dtype) for d in net.sizes[1:]]
+    factors: list[Factor | None] = [None] * net.layers
     for start in range(0, sample.tape.rows, rows):
         _add_block(sample.take(slice(start, start + rows)), factors, 1.0 / sample.tape.rows)
     if sample.loss.diagonal:
@@ -82,14 +79,14 @@ def _exact(sample: Sample, rank: int) -> list[Array]:
     return factors
 
 
-def _add_block(sample: Sample, factors: list[Array], scale: float) -> None:
+def _add_block(sample: Sample, factors: list[Factor | None], scale: float) -> None:
     """Add scale · Σ_n C_{l,n} C_{l,n}ᵀ of a block of data points to every layer's factor."""
     net, ops, xp = sample.net, sample.net.ops, sample.net.ops.xp
     loss, h, top = sample.loss, sample.tape.output, net.layers
     columns: Array | None = None  # (N, k, d): the columns of a data point are neighbours
     if not loss.diagonal:
         columns = xp.ascontiguousarray(loss.gn_root(ops, h, sample.y).transpose(1, 0, 2))
-        _add_gram(ops, factors[top - 1], columns, scale)
+        _add_gram(sample, factors, top - 1, columns, scale)
     for l in range(top - 1, 0, -1):  # noqa: E741
         weight = sample.W[l][:, :-1]
         f1 = slope(net, sample.tape, l)
@@ -101,13 +98,15 @@ def _add_block(sample: Sample, factors: list[Array], scale: float) -> None:
             count, k, above = columns.shape
             columns = (columns.reshape(count * k, above) @ weight).reshape(count, k, -1)
         columns *= f1[:, None, :]
-        _add_gram(ops, factors[l - 1], columns, scale)
+        _add_gram(sample, factors, l - 1, columns, scale)
         if l > 1 and _columns_after(columns.shape[1], net.sizes[l]) < columns.shape[1]:
             columns = _recompress(ops, columns)
 
 
-def _add_gram(ops: Any, factor: Array, columns: Array, scale: float) -> None:
-    factor += ops.gram(columns.reshape(-1, columns.shape[-1]), scale)
+def _add_gram(sample: Sample, factors: list[Factor | None], index: int, columns: Array, scale: float) -> None:
+    flat = columns.reshape(-1, columns.shape[-1])
+    width = {"factor_width": sample.settings.get("factor_width", 0)}  # all columns together are never low rank
+    factors[index] = mix(factors[index], second_moment(sample.net.ops, flat, scale, width), 1.0, 1.0)
 
 
 def _recompress(ops: Any, columns: Array) -> Array:

@@ -11,8 +11,20 @@ from __future__ import annotations
 from typing import Any
 
 from gnopt.curvature import Curvature, Sample
+from gnopt.curvature.kron import Factor, diagonal_blocks, pieces, stack
 from gnopt.engine.backend import Array
 from gnopt.engine.network import Network, slope
+
+
+def _congruence(ops: Any, G: Factor, weight: Array) -> Array:
+    """weightᵀ G weight for a diagonal, full or block-diagonal G."""
+    if G.ndim == 1:
+        return ops.gram(ops.xp.sqrt(G)[:, None] * weight, 1.0)
+    total = None
+    for r, block in diagonal_blocks(G, len(weight)):
+        part = weight[r].T @ (block @ weight[r])
+        total = part if total is None else total + part
+    return total
 
 
 class KFRA(Curvature):
@@ -21,19 +33,22 @@ class KFRA(Curvature):
     name = "kfra"
     summary = "Kronecker-factored recursive approximation (Botev et al. 2017)"
 
-    def output_factors(self, sample: Sample) -> list[Array]:
-        net, ops, xp = sample.net, sample.net.ops, sample.net.ops.xp
-        G = sample.loss.gn_mean(ops, sample.tape.output, sample.y)
+    def output_factors(self, sample: Sample) -> list[Factor]:
+        net, ops = sample.net, sample.net.ops
+        width = sample.settings.get("factor_width", 0)
+        G: Factor = sample.loss.gn_mean(ops, sample.tape.output, sample.y)
+        if G.ndim == 2 and 0 < width < len(G):
+            G = stack(ops, [G[r, r] for r in pieces(len(G), width)])
         factors = [G]
         for l in range(net.layers - 1, 0, -1):  # noqa: E741
-            weight = sample.W[l][:, :-1]
-            if G.ndim == 1:
-                G_below = ops.gram(xp.sqrt(G)[:, None] * weight, 1.0)
-            else:
-                G_below = weight.T @ (G @ weight)
             f1 = slope(net, sample.tape, l, sample.workspace)
-            G_below *= ops.gram(f1, 1.0 / sample.tape.rows)
-            G = G_below
+            weight = sample.W[l][:, :-1]
+            blocks = []
+            for r in pieces(net.sizes[l], width):
+                block = _congruence(ops, G, weight[:, r])
+                block *= ops.gram(f1[:, r], 1.0 / sample.tape.rows)
+                blocks.append(block)
+            G = blocks[0] if len(blocks) == 1 else stack(ops, blocks)
             factors.append(G)
         return factors[::-1]
 

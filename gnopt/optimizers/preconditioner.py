@@ -9,7 +9,7 @@ from typing import Any
 
 from gnopt import rng
 from gnopt.curvature import Curvature, Sample
-from gnopt.curvature.kron import apply_inverses, damped_inverse, eigenbasis, input_factor, mix, rotate
+from gnopt.curvature.kron import apply_inverses, damped_inverse, eigenbasis, input_factor, join, mix, rotate
 from gnopt.engine.backend import Array, Workspace
 from gnopt.engine.network import Tape, forward
 from gnopt.optimizers import damping
@@ -25,6 +25,8 @@ OPTIONS = (
            "the beginning: every update for the first 3, then after k // 4)", low=1),
     Option("factor_rows", 0.25, "float", "share of the batch that statistics use, at least 125 rows; at least half "
            "of it in the first 10 updates", low=0.0, high=1.0, open_low=True),
+    Option("factor_width", 2048, "int", "factors of wider layers are split into diagonal blocks of at most this width; "
+           "0 = never", low=0),
     Option("input_updates", 10, "int", "statistics after which the first layer's A, the second moment of the data, "
            "is taken as known; 0 = never", low=0),
 )
@@ -81,9 +83,9 @@ class Preconditioner:
             if self.curvature.basis == "identity":
                 continue
             for l in range(known, net.layers):  # noqa: E741
-                state["A"][l] = mix(state["A"][l], input_factor(net, sample.tape, l + 1), keep, add)
+                state["A"][l] = join(net.ops, state["A"][l], input_factor(net, sample.tape, l + 1, settings), keep, add)
             for l, G in enumerate(self.curvature.output_factors(sample)):  # noqa: E741
-                state["G"][l] = mix(state["G"][l], G, keep, add)
+                state["G"][l] = join(net.ops, state["G"][l], G, keep, add)
         return tape, held
 
     def _observe_scales(self, state: State, sample: Sample, share: float, new: bool) -> None:
@@ -143,7 +145,7 @@ class Preconditioner:
                     diagonal = G[0][:, None] * A[0][None, :]
                     shift = damping.product_damping(ops, self.settings, state["A"][l], state["G"][l], lam, boost)
                 inner /= diagonal + shift
-                out_l[...] = rotate(ops, G[1], inner, A[1], back=True)
+                out_l[...] = rotate(ops, G[1], inner, A[1], back=True)[: len(g_l), : g_l.shape[1]]
             else:
                 apply_inverses(ops, G, g_l, A, out_l, lambda shape: self.workspace.take("half", shape))
 

@@ -60,6 +60,7 @@ RIDGE = 1e-6  # of the quadratic model with unit diagonal
 LEAST_MODEL_ROWS = 62
 BLAME = 0.1  # a step is undone if it left an unseen batch worse by this share of its loss
 RAISE, RELAX = 4.0, 0.9  # damping's factor after a rejected step, and per accepted one
+ROUNDING = 1e-6  # a rise of the loss by this share is no rise
 MAX_REJECTIONS = 12  # in a row
 
 
@@ -137,12 +138,12 @@ class SecondOrder(Optimizer):
         gram[np.tril_indices(m)] = fetched[3 + m : 3 + m + m * (m + 1) // 2]
         gram = gram + np.tril(gram, -1).T
         adaptive = cfg["damping_rule"] != "relative"
-        kappa = cfg["weight_decay"] + (state["boost"] * state["damping"] if adaptive else cfg["model_damping"])
+        kappa = cfg["weight_decay"] + state["boost"] * (state["damping"] if adaptive else cfg["model_damping"])
         GN = np.array(fetched[-m * m :]).reshape(m, m)
         model = 0.5 * (GN + GN.T) + kappa * gram
         steps = minimise(model, b, RIDGE) if cfg["rescale"] else np.eye(m)[0] * cfg["learning_rate"]
         norm = sqrt(max(float(steps @ gram @ steps), 0.0))
-        longest = cfg["step_limit"] * sqrt(max(ww, 0.0))
+        longest = cfg["step_limit"] * sqrt(max(ww, 0.0)) / state["boost"]  # rescaling undoes damping alone
         if 0.0 < longest < norm:
             steps *= longest / norm
             norm = longest
@@ -195,7 +196,9 @@ class SecondOrder(Optimizer):
         """Undo the last step if it is to blame for a jump of the loss: 1 if so. Raises Diverged."""
         ops = self.problem.net.ops
         (value,) = ops.scalars(loss)
-        last, tolerance = state["last_loss"], self.settings["rejection"]
+        last, tolerance, blame = state["last_loss"], self.settings["rejection"], BLAME
+        if tolerance > 0.0 and len(x) >= self.problem.rows:
+            tolerance, blame = ROUNDING, 0.0  # all of the data: no noise excuses a rise
         if isfinite(value) and not (tolerance > 0.0 and value - last > tolerance * abs(last)):
             state["rejected_in_row"] = 0
             return 0
@@ -207,21 +210,21 @@ class SecondOrder(Optimizer):
         ops.xp.copyto(theta, state["anchor"])
         apart = Workspace(ops, self.problem.net.dtype)  # the tape of the batch is still wanted if the step stands
         (before,) = ops.scalars(mean_loss(self.problem, W, x, y, apart))
-        if isfinite(value) and value - before <= BLAME * abs(before):
+        if isfinite(value) and value - before <= blame * abs(before):
             ops.xp.copyto(theta, trial)  # the batch is a hard one, the step was not bad
             state["rejected_in_row"] = 0
             return 0
         if not isfinite(before):
             raise Diverged(f"update {step}: the loss is {before:g} on this batch also before the last step")
-        self._reject(state, step)
+        self._reject(state, step, isfinite(value))
         return 1
 
-    def _reject(self, state: State, step: int) -> None:
+    def _reject(self, state: State, step: int, finite: bool) -> None:
         """Raise damping and forget past directions; the weights are those of the anchor again."""
         state["rejected_in_row"] += 1
-        if state["rejected_in_row"] > MAX_REJECTIONS:
-            raise Diverged(f"update {step}: {MAX_REJECTIONS} steps in a row were rejected")
-        state["boost"] *= RAISE
+        if state["rejected_in_row"] > MAX_REJECTIONS and not finite:
+            raise Diverged(f"update {step}: {MAX_REJECTIONS} steps in a row led to a loss that is not finite")
+        state["boost"] = min(state["boost"] * RAISE, RAISE**MAX_REJECTIONS)
         state["previous"], state["decayed_sum"], state["terms"] = None, None, 0
 
     def _levenberg_marquardt(self, theta: Array, state: State, x: Array, y: Array, stats: Stats, step: int) -> int:
@@ -237,7 +240,7 @@ class SecondOrder(Optimizer):
         if isfinite(after_value) and change <= 0.0:
             return 0
         xp.copyto(theta, old)
-        self._reject(state, step)
+        self._reject(state, step, isfinite(after_value))
         return 1
 
     # ---- cost --------------------------------------------------------------------------------------------
