@@ -91,7 +91,7 @@ def mean_curve(curves: Sequence[Curve]) -> Curve | None:
     )
 
 
-def thinned(curve: Curve, most: int = 300) -> np.ndarray:
+def thinned(curve: Curve, most: int = 150) -> np.ndarray:
     """Indices of at most ``most`` places of a curve that keep its form on linear and on logarithmic axes."""
     count = len(curve)
     if count <= most:

@@ -95,7 +95,7 @@ def shown_curves(plan: Plan, chosen: Sequence[Chosen]) -> list[tuple[Chosen, str
 
 
 def curve_rows(plan: Plan, chosen: Sequence[Chosen]) -> Iterable[dict[str, Any]]:
-    """The shown curves, thinned to a few hundred rows each; ``loss`` is the sliding mean."""
+    """The shown curves, thinned to at most 150 rows each; ``loss`` is the sliding mean."""
     for one, role, curve, cut in shown_curves(plan, chosen):
         for i in thinned(curve):
             yield {"variant": one.variant.name, "role": role, "runs": curve.runs, "diverged": int(cut),

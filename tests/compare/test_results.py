@@ -92,7 +92,7 @@ def test_mean_curves_end_with_the_shortest(tmp_path):
 def test_thinning_keeps_both_ends(tmp_path):
     a_run(tmp_path / "r", [1.0] * 1000, None)
     kept = thinned(run_curve(tmp_path / "r"))
-    assert len(kept) <= 300 and kept[0] == 0 and kept[1] == 1 and kept[-1] == 999
+    assert len(kept) <= 150 and kept[0] == 0 and kept[1] == 1 and kept[-1] == 999
 
 
 def test_the_best_point(plan):
