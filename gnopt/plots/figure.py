@@ -85,7 +85,7 @@ def log_axis(axis: Any) -> None:
     name = axis.axis_name
     getattr(axis.axes, f"set_{name}scale")("log")
     low, high = sorted(axis.get_view_interval())
-    decades = high / low if low > 0 else 1e9
+    ratio = high / low if low > 0 else 1e9
     steps: tuple[float, ...] = (1,)
     for longest, digits in (
         (300, (1, 3)),
@@ -93,9 +93,9 @@ def log_axis(axis: Any) -> None:
         (12, (1, 1.5, 2, 3, 5, 7)),
         (3, (1, 1.2, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)),
     ):
-        if decades < longest:
+        if ratio < longest:
             steps = digits
-    if decades >= 1.6:
+    if ratio >= 1.6:
         axis.set_major_locator(LogLocator(subs=steps, numticks=14))
         axis.set_minor_formatter(NullFormatter())
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
