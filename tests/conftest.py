@@ -16,7 +16,8 @@ settings.load_profile("gnopt")
 NAMES = {
     "activation_name": lambda: list(all_activations()),
     "loss_name": lambda: list(all_losses()),
-    "curvature_name": lambda: list(all_curvatures()),
+    "curvature_name": lambda: [name for name, c in all_curvatures().items() if c.basis != "identity"],
+    "scaled_name": lambda: [name for name, c in all_curvatures().items() if c.basis != "factors"],
     "method_name": lambda: list(methods()),
     "dtype_name": lambda: ["float32", "float64"],
 }

@@ -208,7 +208,7 @@ def _derivatives(sizes: tuple[int, ...], names: tuple[str, ...]) -> Callable:
 
     def run(theta, x, shifts):
         a, abar, h = x, [], []
-        for l, shape in enumerate(shapes):  # noqa: E741
+        for l, shape in enumerate(shapes):
             abar.append(jnp.append(a, 1.0))
             h.append(theta[ends[l] : ends[l + 1]].reshape(shape) @ abar[-1] + shifts[l])
             a = functions[l](h[-1]) if l < len(functions) else h[-1]
@@ -377,6 +377,14 @@ def make_case(sizes: Sequence[int], names: Sequence[str], loss_name: str, rows: 
     y = targets(loss, rng, rows, sizes[-1], soft)
     y = y if y.dtype.kind == "i" else y.astype(dtype)
     return Case(net, tuple(names), loss_name, theta.astype(dtype), x.astype(dtype), y)
+
+
+def case_of(sizes: Sequence[int], names: Sequence[str], loss_name: str, x: np.ndarray, y: np.ndarray,
+            seed: int = 0) -> Case:
+    """A case with this batch, and random weights."""
+    net = network(sizes, names)
+    theta = 0.7 * np.random.default_rng(seed).standard_normal(net.size)
+    return Case(net, tuple(names), loss_name, theta, x, y)
 
 
 @cache

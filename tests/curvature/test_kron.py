@@ -9,11 +9,15 @@ from gnopt.curvature.kron import (
     damped_inverse,
     dense,
     eigenbasis,
+    join,
     left,
     mean_diagonal,
     mix,
     pi,
+    pieces,
+    right,
     rotate,
+    second_moment,
     trace,
 )
 from gnopt.errors import Diverged
@@ -143,3 +147,79 @@ def test_left_product_with_a_full_or_diagonal_factor(diagonal):
     out = np.empty_like(g)
     left(OPS, G, g, out)
     close(out, dense(OPS, G) @ g, 1e-14)
+
+
+# ---- forms for wide layers ----------------------------------------------------------------------------------------
+
+FORMS = {"full": {}, "blocks": {"factor_width": 3}, "even blocks": {"factor_width": 4}, "one wide": {"factor_width": 1},
+         "low rank": {"curvature_decay": 0.0}}
+
+
+def moment(form, d=8, n=3, seed=0):
+    """A factor in a form, and the full matrix it stands for."""
+    X = np.random.default_rng(seed).standard_normal((n, d))
+    full = X.T @ X / n
+    if form not in ("full", "low rank"):
+        label = np.zeros(d)
+        for i, r in enumerate(pieces(d, FORMS[form]["factor_width"])):
+            label[r] = i
+        full = full * (label[:, None] == label[None, :])
+    return second_moment(OPS, X, 1.0 / n, FORMS[form]), full
+
+
+@pytest.fixture(params=FORMS)
+def form(request):
+    return request.param
+
+
+@pytest.mark.parametrize("d", [1, 2, 7, 8, 9])
+@pytest.mark.parametrize("width", [0, 1, 2, 3, 8, 100])
+def test_pieces_cover_a_range_nearly_equally(d, width):
+    found = pieces(d, width)
+    np.testing.assert_array_equal(np.concatenate([np.arange(d)[r] for r in found]), np.arange(d))
+    sizes = [r.stop - r.start for r in found]
+    assert max(sizes) <= (width or d)
+    assert sizes[:-1] == [sizes[0]] * (len(sizes) - 1)
+    assert len(found) == (1 if width == 0 else -(-d // width)) or sizes[0] * (len(found) + 1) >= d
+
+
+@pytest.mark.parametrize("d", [7, 8, 11])
+def test_forms_are_what_they_stand_for(form, d):
+    M, full = moment(form, d)
+    close(dense(OPS, M, d), full, 1e-14)
+    assert float(trace(OPS, M)) == pytest.approx(np.trace(full), rel=1e-13)
+    B = np.random.default_rng(1).standard_normal((5, d))
+    if not isinstance(M, dict):  # a low-rank form is only ever multiplied by its inverse
+        close(right(OPS, B, M, np.empty((5, d))), B @ full, 1e-13)
+        close(left(OPS, M, B.T.copy(), np.empty((d, 5))), full @ B.T, 1e-13)
+
+
+@pytest.mark.parametrize("d", [7, 8, 11])
+def test_damped_inverses_of_every_form(form, d):
+    M, full = moment(form, d)
+    G, A = damped_inverse(OPS, M, 0.3, "M"), damped_inverse(OPS, M, 0.3, "M")
+    inverse, B = np.linalg.inv(full + 0.3 * np.eye(d)), np.random.default_rng(1).standard_normal((d, d))
+    out = np.empty_like(B)
+    apply_inverses(OPS, G, B, A, out, np.empty)
+    close(out, inverse @ B @ inverse, 1e-11)
+    close(dense(OPS, M, d), full, 1e-14)
+
+
+@pytest.mark.parametrize("d", [7, 8, 11])
+def test_eigenbases_of_every_form(form, d):
+    M, full = moment(form, d)
+    values, Q = eigenbasis(OPS, M, "M")
+    B = np.random.default_rng(1).standard_normal((d, d))
+    inner = rotate(OPS, Q, B, Q) / (values[:, None] * values[None, :] + 0.4)
+    out = rotate(OPS, Q, inner, Q, back=True)[:d, :d]
+    close(out, np.linalg.solve(np.kron(full, full) + 0.4 * np.eye(d * d), vec(B)).reshape(d, d, order="F"), 1e-11)
+
+
+def test_joining_every_form_is_the_weighted_sum(form):
+    first, full_1 = moment(form, seed=0)
+    second, full_2 = moment(form, seed=1)
+    total = join(OPS, None, first, 0.0, 0.25)
+    total = join(OPS, total, second, 1.0, 0.75)
+    close(dense(OPS, total, 8), 0.25 * full_1 + 0.75 * full_2, 1e-14)
+    replaced = join(OPS, total, moment(form, seed=2)[0], 0.0, 1.0)
+    close(dense(OPS, replaced, 8), moment(form, seed=2)[1], 1e-14)

@@ -59,7 +59,8 @@ def deterministic(name):
     return all((a == b).all() for a, b in zip(first, second, strict=True))
 
 
-DETERMINISTIC = [name for name in all_curvatures() if deterministic(name)]
+WITH_FACTORS = [name for name, curvature in all_curvatures().items() if curvature.basis != "identity"]
+DETERMINISTIC = list(filter(deterministic, WITH_FACTORS))
 
 
 def truth_of(name, case, truth, seed=0):
@@ -70,7 +71,7 @@ def truth_of(name, case, truth, seed=0):
         return truth.kfra()
     if name == "empirical_fisher":
         return truth.moments(truth.slope)
-    if name == "kfac":
+    if name in ("kfac", "ekfac"):
         drawn = case.loss.sampled_gradient(OPS, truth.output, np.random.default_rng(seed))
         return truth.moments(drawn)
     return None

@@ -173,9 +173,9 @@ def test_head_is_the_tape_of_the_first_rows(activation_name):
 def test_several_columns_go_back_as_one_by_one(activation_name):
     case, _ = standard(activation_name, "squared_error")
     columns = np.random.default_rng(0).standard_normal((4, *case.tape().output.shape))
-    together = {l: d.copy() for l, d in backpropagate(case.net, case.W, case.tape(), columns)}  # noqa: E741
+    together = {l: d.copy() for l, d in backpropagate(case.net, case.W, case.tape(), columns)}
     for i, column in enumerate(columns):
-        for l, delta in backpropagate(case.net, case.W, case.tape(), column):  # noqa: E741
+        for l, delta in backpropagate(case.net, case.W, case.tape(), column):
             close(together[l][i], delta, 1e-14)
 
 

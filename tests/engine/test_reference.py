@@ -16,7 +16,7 @@ def test_dense_hessian_and_gradient_are_those_of_the_whole_objective(loss_name):
         total, start = 0.0, 0
         for x, y in zip(case.x, case.y, strict=True):
             a, start = jnp.asarray(x), 0
-            for l, (o, i) in enumerate(case.net.shapes):  # noqa: E741
+            for l, (o, i) in enumerate(case.net.shapes):
                 W = theta[start : start + o * i].reshape(o, i)
                 start += o * i
                 a = W[:, :-1] @ a + W[:, -1]

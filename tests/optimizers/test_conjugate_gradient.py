@@ -1,0 +1,138 @@
+"""Conjugate gradients on dense systems, and the exact Gauss-Newton direction against a dense solve."""
+
+import numpy as np
+import pytest
+from reference import OPS, Case, Truth, close, make_case, optimizer, settings
+
+from gnopt.errors import Diverged
+from gnopt.optimizers.conjugate_gradient import conjugate_gradients
+
+METHODS = ("gauss_newton", "hessian_free")
+ETA = 0.02
+
+
+def never(i, residual, models):
+    return False
+
+
+def to_tolerance(i, residual, models):
+    return residual <= 1e-12
+
+
+def system(n=12, seed=0):
+    X = np.random.default_rng(seed).standard_normal((n + 4, n))
+    return X.T @ X / n + 0.05 * np.eye(n), np.random.default_rng(seed + 1).standard_normal(n)
+
+
+@pytest.mark.parametrize("start", ["zero", "elsewhere"])
+@pytest.mark.parametrize("preconditioned", [False, True])
+def test_solves_a_dense_system(start, preconditioned):
+    B, b = system()
+    x0 = np.zeros(12) if start == "zero" else np.random.default_rng(5).standard_normal(12)
+    kept = x0.copy()
+    inverse = np.diag(1.0 / np.diag(B)) if preconditioned else np.eye(12)
+    found = conjugate_gradients(lambda v: B @ v, b, x0, lambda r: inverse @ r, OPS, to_tolerance, 200)
+    close(found.x, np.linalg.solve(B, b), 1e-9)
+    assert found.residual <= 1e-12
+    assert found.iterations <= 20
+    assert found.model == pytest.approx(0.5 * found.x @ B @ found.x - b @ found.x, rel=1e-10)
+    np.testing.assert_array_equal(x0, kept)
+
+
+def test_model_falls_with_every_iteration_and_iterates_are_kept_further_and_further_apart():
+    B, b = system(30)
+    seen = []
+    found = conjugate_gradients(lambda v: B @ v, b, np.zeros(30), lambda r: r, OPS,
+                                lambda i, residual, models: seen.append(models[-1]), 25, keep=1.3)
+    assert all(later < earlier for earlier, later in zip(seen, seen[1:], strict=False))
+    values = [0.5 * x @ B @ x - b @ x for x in found.path]
+    assert values == sorted(values, reverse=True)
+    assert 4 < len(found.path) < found.iterations
+    assert len({id(x) for x in found.path}) == len(found.path)
+
+
+def test_the_exact_inverse_as_preconditioner_takes_one_iteration():
+    B, b = system()
+    found = conjugate_gradients(lambda v: B @ v, b, np.zeros(12), lambda r: np.linalg.solve(B, r), OPS,
+                                to_tolerance, 50)
+    assert found.iterations == 1
+    close(found.x, np.linalg.solve(B, b), 1e-12)
+
+
+def test_stops_at_the_limit_and_at_once_where_nothing_is_to_do():
+    B, b = system()
+    assert conjugate_gradients(lambda v: B @ v, b, np.zeros(12), lambda r: r, OPS, never, 3).iterations == 3
+    found = conjugate_gradients(lambda v: B @ v, 0.0 * b, np.zeros(12), lambda r: r, OPS, never, 3)
+    assert found.iterations == 0
+    np.testing.assert_array_equal(found.x, 0.0)
+
+
+@pytest.mark.parametrize("preconditioner", ["none", "kfra", "kflr", "kfac"])
+def test_gauss_newton_direction(loss_name, preconditioner):
+    """(GN + (λ + η) I) δ = −∇, with any preconditioner."""
+    case = make_case((4, 3, 3), ("tanh",), loss_name, 10, soft=True)
+    case.theta[...] *= 0.5
+    values = settings("gauss_newton", tolerance=1e-11, iterations=1000, preconditioner=preconditioner,
+                      damping=5.0, weight_decay=ETA)
+    method, theta = optimizer(case, "gauss_newton", values), case.theta.copy()
+    state, truth = method.init(theta), Truth(case)
+    stats = method.update(theta, state, case.x, case.y, 1)
+    g = truth.gradient() + ETA * case.theta
+    B = truth.gauss_newton() + (5.0 + ETA) * np.eye(len(g))
+    expected = -np.linalg.solve(B, g)
+    assert stats["rejected"] == 0
+    close(theta - case.theta, stats["alpha"] * expected, 1e-8)
+    assert stats["alpha"] == 1.0
+    assert stats["predicted"] == pytest.approx(0.5 * g @ expected, rel=1e-8)
+    moved = Case(case.net, case.names, case.loss_name, theta, case.x, case.y)
+    change = (case.loss.value(OPS, moved.tape().output, case.y).mean() - truth.values.mean()
+              + 0.5 * ETA * (theta @ theta - case.theta @ case.theta))
+    assert stats["rho"] == pytest.approx(change / stats["predicted"], rel=1e-7)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_products_in_blocks_are_those_of_the_whole_batch(name):
+    case = make_case((4, 5, 3), ("tanh",), "binary_cross_entropy", 150, soft=True)
+    v = np.random.default_rng(0).standard_normal(case.net.size)
+    products = []
+    for memory in (1 << 30, 1):
+        method = optimizer(case, name, settings(name), memory=memory)
+        products.append(method._product(case.W, case.x, case.y, 0.7)(v))
+    close(products[1], products[0], 1e-12)
+    close(products[0], Truth(case).gauss_newton() @ v + 0.7 * v)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_objective_never_rises_on_the_same_batch(name, loss_name):
+    case = make_case((4, 5, 3), ("tanh",), loss_name, 20, soft=True)
+    method, theta = optimizer(case, name, settings(name, damping=1e-3, weight_decay=0.0)), case.theta.copy()
+    state = method.init(theta)
+    losses = []
+    for k in range(1, 12):
+        before = theta.copy()
+        stats = method.update(theta, state, case.x, case.y, k)
+        losses.append(stats["loss"])
+        if stats["rejected"]:
+            np.testing.assert_array_equal(theta, before)
+            assert stats["step_norm"] == 0.0
+    assert all(b <= a * (1.0 + 1e-12) for a, b in zip(losses, losses[1:], strict=False))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_rejected_step_leaves_the_weights_and_raises_damping(name, monkeypatch):
+    from gnopt.optimizers import conjugate_gradient
+
+    case = make_case((4, 5, 3), ("tanh",), "squared_error", 20)
+    method, theta = optimizer(case, name, settings(name)), case.theta.copy()
+    state = method.init(theta)
+    method.update(theta, state, case.x, case.y, 1)
+    before = theta.copy()
+    monkeypatch.setattr(conjugate_gradient, "mean_loss", lambda *arguments: np.float64(np.nan))
+    lam = state["damping"]
+    with pytest.raises(Diverged, match="in a row were rejected"):
+        for k in range(2, 40):
+            assert method.update(theta, state, case.x, case.y, k)["rejected"] == 1
+            np.testing.assert_array_equal(theta, before)
+            assert state["damping"] > lam
+            lam = state["damping"]
+    assert 5 < k < 30

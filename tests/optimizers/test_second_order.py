@@ -1,0 +1,519 @@
+"""The second-order update: directions and steps against dense truth, the guard, damping and growth."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reference import OPS, Case, Truth, close, make_case, optimizer, settings
+
+from gnopt.curvature import all_curvatures
+from gnopt.curvature.kron import dense
+from gnopt.errors import Diverged
+from gnopt.optimizers import damping, growth
+
+DRIVEN = list(all_curvatures())
+KRONECKER = [name for name, curvature in all_curvatures().items() if curvature.basis == "factors"]
+PLAIN = {"step_limit": 0.0, "rejection": 0.0, "directions": [], "model_rows": 1.0, "factor_rows": 1.0}
+
+
+def at(case, theta):
+    """The case with other weights."""
+    return Case(case.net, case.names, case.loss_name, theta.copy(), case.x, case.y)
+
+
+def small(loss_name="softmax_cross_entropy", rows=12, sizes=(4, 3, 5, 3), names=("tanh", "softplus"), seed=0):
+    return make_case(sizes, names, loss_name, rows, seed=seed, soft=True)
+
+
+def start(case, name, rows=None, **changes):
+    """A method with its state and a copy of the weights; ``rows`` of data where the batch is not all of it."""
+    method = optimizer(case, name, settings(name, **changes), rows=rows or len(case.x))
+    theta = case.theta.copy()
+    return method, theta, method.init(theta)
+
+
+def objective(case, theta, eta=0.0):
+    moved = at(case, theta)
+    return float(case.loss.value(OPS, moved.tape().output, case.y).mean() + 0.5 * eta * theta @ theta)
+
+
+# ---- the direction: one step with step size 1 is the damped solve --------------------------------
+
+ETA = 0.03
+
+
+def dense_direction(case, truth, name, s):
+    """−(damped A ⊗ G)⁻¹ ∇, layer by layer, from the sibling's G and dense matrices."""
+    G = [dense(OPS, g) for g in optimizer(case, name, s).curvature.output_factors(sample(case, s))]
+    g = truth.gradient() + ETA * case.theta
+    out = np.zeros_like(g)
+    for l, (G_l, g_l, out_l) in enumerate(zip(G, case.net.views(g), case.net.views(out), strict=True)):  # noqa: E741
+        A_l = truth.input_factor(l + 1)
+        a, b = np.trace(A_l) / len(A_l), np.trace(G_l) / len(G_l)
+        if s["damping_split"] == "exact":
+            lam = s["damping_a"] * s["damping_g"] * a * b
+            shift = lam if s["damping_rule"] == "relative" else s["damping"] + ETA
+            block = np.kron(A_l, G_l) + shift * np.eye(A_l.shape[0] * G_l.shape[0])
+        else:
+            root, pi = math.sqrt(s["damping"] + ETA), math.sqrt(a / b)
+            add_A, add_G = (s["damping_a"] * a, s["damping_g"] * b) if s["damping_rule"] == "relative" else (
+                pi * root, root / pi)
+            block = np.kron(A_l + add_A * np.eye(len(A_l)), G_l + add_G * np.eye(len(G_l)))
+        out_l[...] = -np.linalg.solve(block, g_l.ravel(order="F")).reshape(g_l.shape, order="F")
+    return out
+
+
+def sample(case, s):
+    from gnopt import rng
+    from gnopt.curvature import Sample
+
+    stream = rng.generator(0, "curvature", 1)  # that of the first update
+    return Sample(case.net, case.W, case.tape(), case.loss, case.y, stream, 1 << 30, s)
+
+
+@pytest.mark.parametrize("split", ["factored", "exact"])
+@pytest.mark.parametrize("rule", ["relative", "fixed", "lm"])
+@pytest.mark.parametrize("name", KRONECKER)
+def test_direction_solves_the_damped_system(name, rule, split, loss_name):
+    case = small(loss_name)
+    s = settings(name, damping_rule=rule, damping_split=split, damping=0.7, weight_decay=ETA, rescale=False,
+                 learning_rate=1.0, damping_period=5, **PLAIN)
+    method, theta = optimizer(case, name, s), case.theta.copy()
+    state = method.init(theta)
+    method.update(theta, state, case.x, case.y, 1)
+    close(theta - case.theta, dense_direction(case, Truth(case), name, s), 1e-9)
+
+
+@pytest.mark.parametrize("split", ["factored", "exact"])
+def test_more_damping_means_a_shorter_step(split):
+    case, lengths = small(), []
+    for lam in (1e-3, 1e-1, 1e1, 1e3):
+        method, theta, state = start(case, "kfra", damping_rule="fixed", damping=lam, damping_split=split,
+                                     rescale=False, **PLAIN)
+        lengths.append(method.update(theta, state, case.x, case.y, 1)["step_norm"])
+    assert all(b < a for a, b in zip(lengths, lengths[1:], strict=False))
+
+
+@pytest.mark.parametrize("split", ["factored", "exact"])
+def test_solving_twice_is_solving_once_and_factors_stay_as_they_are(split):
+    case = small(rows=40)
+    method, theta, state = start(case, "kflr", damping_split=split)
+    for k in range(1, 4):
+        method.update(theta, state, case.x, case.y, k)
+    factors = state["factors"]
+    kept = copy.deepcopy([*factors["A"], *factors["G"]])
+    results = []
+    for _ in range(2):
+        method.preconditioner.prepare(factors, 4, 0.5, 2.0, force=True)
+        out = np.empty(case.net.size)
+        method.preconditioner.solve(factors, case.theta.copy(), 0.5, 2.0, out)
+        results.append(out)
+    np.testing.assert_array_equal(*results)
+    for now, before in zip([*factors["A"], *factors["G"]], kept, strict=True):
+        np.testing.assert_array_equal(now, before)
+
+
+# ---- statistics over updates ---------------------------------------------------------------------
+
+@pytest.mark.parametrize("beta", [0.0, 0.8])
+@pytest.mark.parametrize("name", ["kfra", "kflr", "empirical_fisher"])
+def test_factors_are_bias_corrected_averages(name, beta):
+    case = small(rows=12)
+    method, theta, state = start(case, name, curvature_decay=beta, input_updates=0, factor_period=1)
+    A = G = None
+    for k in range(1, 7):
+        now = at(case, theta)
+        truth, s = Truth(now), settings(name)
+        batch_A = [truth.input_factor(l) for l in (1, 2, 3)]  # noqa: E741
+        batch_G = [dense(OPS, g) for g in method.curvature.output_factors(sample(now, s))]
+        b = min(1.0 - 1.0 / k, beta)
+        A = batch_A if A is None else [b * old + (1 - b) * new for old, new in zip(A, batch_A, strict=True)]
+        G = batch_G if G is None else [b * old + (1 - b) * new for old, new in zip(G, batch_G, strict=True)]
+        method.update(theta, state, case.x, case.y, k)
+        for expected, found in zip([*A, *G], [*state["factors"]["A"], *state["factors"]["G"]], strict=True):
+            close(dense(OPS, found), expected)
+
+
+def test_first_input_factor_is_known_after_so_many_updates():
+    case = small(rows=40)
+    method, theta, state = start(case, "kfra", input_updates=3, factor_period=1)
+    seen = []
+    for k in range(1, 7):
+        rows = np.random.default_rng(k).integers(0, 40, 12)
+        method.update(theta, state, case.x[rows], case.y[rows], k)
+        seen.append((state["factors"]["A"][0].copy(), state["factors"]["A"][1].copy()))
+    assert (seen[1][0] != seen[2][0]).any()
+    np.testing.assert_array_equal(seen[2][0], seen[5][0])
+    assert (seen[4][1] != seen[5][1]).any()
+
+
+def test_periods_bound_the_age_of_statistics_and_inverses():
+    case = small(rows=12)
+    method, theta, state = start(case, "kfra", factor_period=3, inverse_period=4)
+    statistics, prepared = [], []
+    for k in range(1, 41):
+        method.update(theta, state, case.x, case.y, k)
+        statistics.append(state["factors"]["statistics"])
+        prepared.append([id(p) for p in state["factors"]["prepared_A"]])
+    assert statistics[0] == 1
+    gaps = np.diff([0, *np.flatnonzero(np.diff([0, *statistics]))])
+    assert gaps.max() <= 3
+    assert statistics[-1] < 30
+    for layer in range(3):
+        changes = np.flatnonzero([a[layer] != b[layer] for a, b in zip(prepared, prepared[1:], strict=False)])
+        assert np.diff(changes).max() <= 2 * 4
+        assert len(changes) < 30
+    assert state["factors"]["age"] and max(state["factors"]["age"]) < 4
+
+
+# ---- the step ------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("rule", ["relative", "lm"])
+@pytest.mark.parametrize("name", DRIVEN)
+def test_step_minimises_the_quadratic_model(name, rule):
+    """Against the dense q(δ) = ∇·δ + ½ δᵀ(GN + κ)δ: along the step, beside it, with fewer directions."""
+    case = small("binary_cross_entropy")
+    s = dict(damping_rule=rule, damping=0.5, damping_period=100, weight_decay=ETA, model_damping=0.02)
+    method, theta, state = start(case, name, **(PLAIN | s | {"directions": ["previous", "decayed_sum"]}))
+    for k in range(1, 6):
+        before, previous, fewer = theta.copy(), copy.deepcopy(state["previous"]), []
+        for directions in ([], ["previous"]):
+            other, other_theta, other_state = start(case, name, **(PLAIN | s | {"directions": directions}))
+            other_theta[...], other_state = theta, copy.deepcopy(state)
+            other.update(other_theta, other_state, case.x, case.y, k)
+            fewer.append(other_theta - before)
+        stats = method.update(theta, state, case.x, case.y, k)
+        truth, delta = Truth(at(case, before)), theta - before
+        g = truth.gradient() + ETA * before
+        kappa = ETA + (0.02 if rule == "relative" else 0.5)
+        Q = truth.gauss_newton() + kappa * np.eye(len(g))
+
+        def q(d, g=g, Q=Q):
+            return g @ d + 0.5 * d @ Q @ d
+
+        best = q(delta)
+        assert stats["predicted"] == pytest.approx(best, rel=1e-8)
+        assert stats["grad_norm"] == pytest.approx(np.linalg.norm(g), rel=1e-10)
+        assert stats["step_norm"] == pytest.approx(np.linalg.norm(delta), rel=1e-10)
+        assert best < 0.0
+        slack = 1e-4 * abs(best)
+        assert all(best <= q(t * delta) + slack for t in np.linspace(-1.0, 3.0, 41))
+        assert all(best <= q(d) + slack for d in fewer)
+        if previous is not None:
+            assert all(best <= q(delta + t * previous) + slack for t in np.linspace(-1.0, 1.0, 21))
+
+
+def test_one_direction_is_rescaled_by_the_closed_form():
+    """α = −∇ᵀD / (Dᵀ GN D + κ ‖D‖²)."""
+    case, truth = small(), Truth(small())
+    s = PLAIN | {"weight_decay": ETA, "model_damping": 0.02}
+    method, theta, state = start(case, "kfra", rescale=False, learning_rate=1.0, **s)
+    method.update(theta, state, case.x, case.y, 1)
+    D = theta - case.theta
+    method, theta, state = start(case, "kfra", **s)
+    stats = method.update(theta, state, case.x, case.y, 1)
+    g = truth.gradient() + ETA * case.theta
+    alpha = -(g @ D) / (D @ truth.gauss_newton() @ D + (ETA + 0.02) * D @ D)
+    assert stats["alpha"] == pytest.approx(alpha, rel=1e-5)  # up to the ridge
+    close(theta - case.theta, alpha * D, 1e-5)
+
+
+def test_learning_rate_is_the_step_size_without_rescaling():
+    case, steps = small(), []
+    for rate in (1.0, 0.25):
+        method, theta, state = start(case, "kfra", rescale=False, learning_rate=rate, **PLAIN)
+        assert method.update(theta, state, case.x, case.y, 1)["alpha"] == rate
+        steps.append(theta - case.theta)
+    close(steps[1], 0.25 * steps[0], 1e-13)
+
+
+@pytest.mark.parametrize("name", DRIVEN)
+def test_step_limit(name):
+    case = small()
+    for limit in (1e-4, 0.01, 10.0):
+        method, theta, state = start(case, name, step_limit=limit)
+        for k in range(1, 8):
+            before = theta.copy()
+            stats = method.update(theta, state, case.x, case.y, k)
+            weights = np.concatenate([W[:, :-1].ravel() for W in case.net.views(before)])  # biases aside
+            longest = limit * np.linalg.norm(weights)
+            assert np.linalg.norm(theta - before) <= longest * (1.0 + 1e-9)
+            assert stats["step_norm"] <= longest * (1.0 + 1e-9)
+            assert stats["predicted"] < 0.0
+        if limit == 1e-4:
+            assert stats["step_norm"] == pytest.approx(longest, rel=1e-9)
+
+
+def test_previous_update_and_decayed_sum_are_what_they_say():
+    case = small()
+    method, theta, state = start(case, "kfra", direction_decay=0.6, rejection=0.0)
+    weights, directions, decayed = [theta.copy()], [], 0.0
+    for k in range(1, 7):
+        stats = method.update(theta, state, case.x, case.y, k)
+        weights.append(theta.copy())
+        close(state["previous"], weights[-1] - weights[-2], 1e-9)
+        delta = weights[-1] - weights[-2]
+        if k >= 2:
+            delta = delta - stats["mu"] * (weights[-2] - weights[-3])
+        if not math.isnan(stats["nu"]):
+            delta = delta - stats["nu"] * decayed
+        directions.append(delta / stats["alpha"])
+        decayed = sum(0.6 ** (k - 1 - i) * D for i, D in enumerate(directions))
+        close(state["decayed_sum"], decayed, 1e-7)
+        assert math.isnan(stats["mu"]) == (k == 1)
+        assert math.isnan(stats["nu"]) == (k <= 2)
+
+
+# ---- the guard -----------------------------------------------------------------------------------
+
+def test_bad_step_is_undone_bit_for_bit_and_damping_raised():
+    case = small()
+    method, theta, state = start(case, "kfra")
+    for k in range(1, 4):
+        method.update(theta, state, case.x, case.y, k)
+    good, boost = state["anchor"].copy(), state["boost"]
+    theta *= 50.0  # as if the step had been a wild one
+    stats = method.update(theta, state, case.x, case.y, 4)
+    assert stats["rejected"] == 1
+    np.testing.assert_array_equal(state["anchor"], good)  # where the new step starts from
+    assert state["boost"] > boost
+    assert stats["damping"] > boost
+    assert math.isnan(stats["mu"])
+    assert math.isnan(stats["nu"])
+    assert stats["loss"] == pytest.approx(objective(case, good), rel=1e-12)
+    stats = method.update(theta, state, case.x, case.y, 5)
+    assert stats["rejected"] == 0
+    assert state["rejected_in_row"] == 0
+    assert state["boost"] < 4.0
+
+
+@pytest.mark.parametrize("rule", ["relative", "fixed"])
+def test_steps_get_shorter_while_they_are_rejected(rule):
+    """Damping alone would not do it: the quadratic model scales a shorter direction up again."""
+    case = small()
+    method, theta, state = start(case, "kfra", damping_rule=rule)
+    for k in range(1, 4):
+        method.update(theta, state, case.x, case.y, k)
+    lengths = []
+    for k in range(4, 12):
+        theta *= 50.0  # as if every step had been a wild one
+        stats = method.update(theta, state, case.x, case.y, k)
+        assert stats["rejected"] == 1
+        lengths.append(stats["step_norm"])
+    assert lengths[-1] < 1e-2 * lengths[0]
+
+
+@pytest.mark.parametrize("name", DRIVEN)
+def test_long_runs_on_the_indefinite_loss_go_on(name):
+    """The Gauss-Newton matrix of the mixture says too little: steps are rejected, none of it is the end."""
+    case = make_case((4, 5, 3), ("tanh",), "binary_mixture", 30, seed=1)
+    method, theta, state = start(case, name)
+    losses = [method.update(theta, state, case.x, case.y, k)["loss"] for k in range(1, 151)]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_loss_that_is_not_finite_is_undone_until_it_is_hopeless(bad):
+    case = small()
+    method, theta, state = start(case, "kfra", rejection=0.0)
+    method.update(theta, state, case.x, case.y, 1)
+    boosts = [state["boost"]]
+    with np.errstate(all="ignore"), pytest.raises(Diverged, match="in a row"):
+        for k in range(2, 100):
+            theta[-1] = bad
+            stats = method.update(theta, state, case.x, case.y, k)
+            assert stats["rejected"] == 1
+            assert np.isfinite(theta).all()
+            boosts.append(state["boost"])
+    assert all(b > a for a, b in zip(boosts, boosts[1:], strict=False))
+    assert 5 < len(boosts) < 50
+
+
+def test_batch_that_no_weights_can_take_is_an_error():
+    case = small("squared_error")
+    method, theta, state = start(case, "kfra")
+    method.update(theta, state, case.x, case.y, 1)
+    with np.errstate(all="ignore"), pytest.raises(Diverged, match="update 2.*before the last step"):
+        method.update(theta, state, np.full_like(case.x, np.nan), case.y, 2)
+
+
+def test_all_of_the_data_excuses_no_rise():
+    case = small("squared_error")
+    for rows, rejected in ((None, 1), (1000, 0)):
+        method, theta, state = start(case, "kfra", rows=rows)
+        for k in range(1, 4):
+            method.update(theta, state, case.x, case.y, k)
+        state["last_loss"] = objective(case, theta) * 0.95  # as if the loss had risen by a twentieth
+        state["anchor"][...] = theta * 0.999
+        gained = objective(case, theta) - objective(case, state["anchor"])
+        stats = method.update(theta, state, case.x, case.y, 4)
+        assert stats["rejected"] == (rejected if gained > 0.0 else 0)
+
+
+def test_hard_batch_is_not_held_against_the_step():
+    """The look at the weights before leaves nothing behind: the update is as if there had been none."""
+    case = small("squared_error", rows=12)
+    hard = case.y + 40.0
+    results = []
+    for rejection in (0.25, 0.0):
+        method, theta, state = start(case, "kfra", rows=1000, rejection=rejection)
+        for k in range(1, 4):
+            method.update(theta, state, case.x, case.y, k)
+        stats = method.update(theta, state, case.x, hard, 4)
+        assert stats["rejected"] == 0
+        results.append((theta, state["factors"]["G"][0], state["factors"]["A"][1]))
+    for looked, did_not in zip(*results, strict=True):
+        np.testing.assert_array_equal(looked, did_not)
+
+
+# ---- Levenberg-Marquardt -------------------------------------------------------------------------
+
+LM = {"damping_rule": "lm", "damping": 1.0, "damping_period": 1, "damping_decay": 0.9, "damping_min": 0.05,
+      "damping_max": 30.0}
+
+
+@given(st.floats(1e-3, 1e3), st.floats(allow_nan=True, allow_infinity=True))
+def test_damping_moves_the_right_way_and_within_bounds(lam, rho):
+    s = settings("kfra", **(LM | {"damping_period": 5}))
+    after = damping.adapt(s, lam, rho)
+    assert 0.05 <= after <= 30.0
+    omega = 0.9**5
+    if rho > 0.75:
+        expected = lam * omega
+    elif rho < 0.25 or math.isnan(rho):
+        expected = lam / omega
+    else:
+        expected = lam
+    assert after == pytest.approx(min(max(expected, 0.05), 30.0))
+
+
+def test_reduction_ratio_is_actual_over_predicted():
+    case = small("binary_cross_entropy")
+    method, theta, state = start(case, "kflr", weight_decay=ETA, **LM)
+    lam, moved = 1.0, set()
+    for k in range(1, 13):
+        before = theta.copy()
+        stats = method.update(theta, state, case.x, case.y, k)
+        if stats["rejected"]:
+            continue
+        change = objective(case, theta, ETA) - objective(case, before, ETA)
+        assert stats["rho"] == pytest.approx(change / stats["predicted"], rel=1e-8)
+        assert state["damping"] == pytest.approx(damping.adapt(settings("kfra", **LM), lam, stats["rho"]))
+        moved.add(np.sign(state["damping"] - lam))
+        lam = state["damping"]
+    assert moved
+
+
+def test_a_model_that_is_exact_lets_damping_fall_to_its_minimum():
+    """Squared error on a linear net: ρ ≥ 1, as the model adds λ."""
+    case = small("squared_error", sizes=(4, 2), names=())
+    method, theta, state = start(case, "kfra", **(LM | PLAIN), weight_decay=0.0)
+    ratios = [method.update(theta, state, case.x, case.y, k)["rho"] for k in range(1, 10)]
+    assert min(ratios) > 0.999
+    assert state["damping"] == pytest.approx(max(0.9**9, 0.05))
+    for k in range(10, 60):
+        method.update(theta, state, case.x, case.y, k)
+    assert state["damping"] >= 0.05
+
+
+def test_period_says_when_damping_adapts():
+    case = small("binary_cross_entropy")
+    method, theta, state = start(case, "kfra", **(LM | {"damping_period": 4}))
+    ratios = [method.update(theta, state, case.x, case.y, k)["rho"] for k in range(1, 13)]
+    assert [k for k, rho in enumerate(ratios, start=1) if not math.isnan(rho)] == [4, 8, 12]
+
+
+@pytest.mark.parametrize("spoiled", ["raised", "nan"])
+def test_step_that_raises_the_objective_is_undone_by_lm(spoiled, monkeypatch):
+    """The loss after the step is made to look worse than it is."""
+    from gnopt.optimizers import second_order
+
+    case = small()
+    method, theta, state = start(case, "kfra", **LM)
+    method.update(theta, state, case.x, case.y, 1)
+    before, lam, boost = theta.copy(), state["damping"], state["boost"]
+    monkeypatch.setattr(second_order, "mean_loss",
+                        lambda *arguments: np.float64(1e3 if spoiled == "raised" else np.nan))
+    stats = method.update(theta, state, case.x, case.y, 2)
+    assert stats["rejected"] == 1
+    np.testing.assert_array_equal(theta, before)
+    assert state["damping"] > lam
+    assert state["boost"] > boost
+    assert state["previous"] is None
+    assert math.isnan(stats["rho"]) == (spoiled == "nan")
+    monkeypatch.undo()
+    raised = state["damping"] * state["boost"]
+    assert method.update(theta, state, case.x, case.y, 3)["damping"] == pytest.approx(raised)
+
+
+@pytest.mark.parametrize("by", ["lm", "next batch"])
+def test_raised_damping_is_in_the_inverses_at_once(by, monkeypatch):
+    """However far away the next inversion is."""
+    from gnopt.optimizers import second_order
+
+    case = small()
+    method, theta, state = start(case, "kfra", **(LM | {"inverse_period": 1000}))
+    for k in range(1, 22):
+        method.update(theta, state, case.x, case.y, k)
+    if by == "lm":
+        monkeypatch.setattr(second_order, "mean_loss", lambda *arguments: np.float64(1e3))
+        assert method.update(theta, state, case.x, case.y, 22)["rejected"] == 1
+        monkeypatch.undo()
+    else:
+        theta *= 50.0
+    kept = [*state["factors"]["prepared_A"], *state["factors"]["prepared_G"]]
+    method.update(theta, state, case.x, case.y, 23)
+    now = [*state["factors"]["prepared_A"], *state["factors"]["prepared_G"]]
+    assert all(a is not b for a, b in zip(now, kept, strict=True))
+    method.update(theta, state, case.x, case.y, 24)
+    later = [*state["factors"]["prepared_A"], *state["factors"]["prepared_G"]]
+    assert all(a is b for a, b in zip(later, now, strict=True))
+
+
+# ---- batch growth --------------------------------------------------------------------------------
+
+@given(st.lists(st.floats(-10.0, 10.0), min_size=1, max_size=30), st.integers(1, 500), st.integers(1, 5000),
+       st.floats(1.0, 8.0), st.floats(0.0, 0.5))
+def test_batch_never_shrinks_and_stays_within_its_limits(slopes, base, available, limit, threshold):
+    s = settings("kfra", growth_limit=limit, growth_noise=threshold, growth_rate=1.3)
+    state, sizes = growth.initial(), []
+    for slope in slopes:
+        sizes.append(growth.rows(state, base, available))
+        state["gain"] = 1.0
+        growth.observe(state, s, slope)
+    assert sizes == sorted(sizes)
+    assert sizes[0] == min(base, available)
+    assert max(sizes) <= min(available, max(round(base * limit), 1))
+    assert max(sizes) <= max(base, available // 2)
+
+
+def test_batch_grows_with_noise_alone():
+    s = settings("kfra", growth_limit=4.0, growth_noise=0.2, growth_rate=1.5)
+    for slope, grows in ((0.9, True), (0.0, False), (-0.5, False), (0.1, False)):
+        state = growth.initial()
+        for _ in range(60):
+            state["gain"] = 1.0
+            growth.observe(state, s, slope)
+        assert (growth.rows(state, 100, 10_000) == 400) == grows
+        assert (growth.rows(state, 100, 10_000) == 100) != grows
+        assert growth.rows(state, 100, 500) == (250 if grows else 100)
+
+
+def test_growth_takes_the_slope_along_the_last_step():
+    case = small(rows=60)
+    method, theta, state = start(case, "kfra", directions=["previous"], rejection=0.0, weight_decay=ETA)
+    noise = gain = delta = 0.0
+    for k in range(1, 6):
+        rows = np.random.default_rng(k).integers(0, 60, 20)
+        batch = Case(case.net, case.names, case.loss_name, theta.copy(), case.x[rows], case.y[rows])
+        g = Truth(batch).gradient() + ETA * theta
+        if k > 1:
+            noise += 0.1 * (min(max(g @ delta / gain, -1.0), 2.0) - noise)
+        before = theta.copy()
+        stats = method.update(theta, state, case.x[rows], case.y[rows], k)
+        delta = theta - before
+        gain = -(g @ delta)
+        assert stats["noise"] == pytest.approx(noise, rel=1e-7, abs=1e-12)
