@@ -60,7 +60,7 @@ class Curvature:
         raise TypeError(f"curvature {type(self).__name__} does not define output_factors")
 
     def scales(self, sample: Sample, bases: Sequence[tuple[Array | None, Array | None]]) -> list[Array]:
-        """Mean diagonal of ā āᵀ ⊗ 𝒢_l in the bases (Q_G, Q_A) of every layer, (d_l, d_{l-1} + 1) each; None = identity."""
+        """Mean diagonal of ā āᵀ ⊗ 𝒢_l in bases (Q_G, Q_A) of every layer, (d_l, d_{l-1} + 1) each; None = identity."""
         raise TypeError(f"curvature {type(self).__name__} does not define scales")
 
     def flops(self, net: Network, loss: Any, rows: int, settings: dict[str, Any]) -> float:

@@ -21,7 +21,7 @@ def squared_products(sample: Sample, delta: Array, bases: Sequence[tuple[Array |
     """(1/N) Σ_n (Q_Gᵀ δ_n)² ((Q_Aᵀ ā_n)²)ᵀ of every layer for a backpropagated column, (d_l, d_{l-1} + 1)."""
     ops, xp = sample.net.ops, sample.net.ops.xp
     found: list[Array] = []
-    for l, delta_l in backpropagate(sample.net, sample.W, sample.tape, delta, sample.workspace):  # noqa: E741
+    for l, delta_l in backpropagate(sample.net, sample.W, sample.tape, delta, sample.workspace):
         Q_G, Q_A = bases[l - 1]
         abar = sample.tape.abar[l - 1]
         left = delta_l if Q_G is None else to_basis(ops, delta_l, Q_G)

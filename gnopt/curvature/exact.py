@@ -25,7 +25,7 @@ def pre_activation_matrices(sample: Sample, hessian: bool) -> Iterator[tuple[int
     M = loss.hessian_matrix(ops, h, y) if hessian else loss.gn_matrix(ops, h, y)
     delta = loss.gradient(ops, h, y) if hessian else None
     yield net.layers, M
-    for l in range(net.layers - 1, 0, -1):  # noqa: E741
+    for l in range(net.layers - 1, 0, -1):
         weight = sample.W[l][:, :-1]
         f1 = slope(net, sample.tape, l)
         M = (weight.T @ M) @ weight
@@ -51,7 +51,7 @@ def mean_pre_activation(sample: Sample, hessian: bool) -> list[Array]:
     widest = max(net.sizes[1:])
     means = [net.ops.xp.zeros((d, d), dtype=net.dtype) for d in net.sizes[1:]]
     for part in _chunks(sample, 3 * widest * widest * net.dtype.itemsize):
-        for l, M in pre_activation_matrices(part, hessian):  # noqa: E741
+        for l, M in pre_activation_matrices(part, hessian):
             means[l - 1] += M.sum(axis=0) * (1.0 / sample.tape.rows)
     return means
 
@@ -67,7 +67,7 @@ def refuse_large_blocks(net: Network, layers: list[int], kinds: int, available: 
     # The product that forms a block exists beside the block in its final order.
     need = kinds * sum(block_bytes(net, l) for l in layers) + max((block_bytes(net, l) for l in layers), default=0)
     if need > available:
-        worst = max(layers, key=lambda l: block_bytes(net, l))  # noqa: E741
+        worst = max(layers, key=lambda l: block_bytes(net, l))
         o, i = net.shapes[worst - 1]
         raise GnoptError(
             f"the exact blocks of layers {', '.join(map(str, layers))} take {need:,} bytes and {available:,} are free; "
@@ -85,13 +85,13 @@ def mean_blocks(sample: Sample, hessian: bool, layers: list[int] | None = None) 
     sums = {l: xp.zeros((net.shapes[l - 1][1] ** 2, net.shapes[l - 1][0] ** 2), dtype=net.dtype) for l in wanted}
     widest = max(max(o, i) for o, i in net.shapes)
     for part in _chunks(sample, 5 * widest * widest * net.dtype.itemsize):
-        for l, M in pre_activation_matrices(part, hessian):  # noqa: E741
+        for l, M in pre_activation_matrices(part, hessian):
             if l in sums:
                 abar = part.tape.abar[l - 1]
                 outer = (abar[:, :, None] * abar[:, None, :]).reshape(len(abar), -1)
                 sums[l] += outer.T @ M.reshape(len(M), -1)
     blocks = {}
-    for l in wanted:  # noqa: E741
+    for l in wanted:
         o, i = net.shapes[l - 1]
         block = sums.pop(l).reshape(i, i, o, o).transpose(0, 2, 1, 3).reshape(i * o, i * o)
         block *= 1.0 / sample.tape.rows
@@ -114,7 +114,7 @@ def full_gauss_newton(sample: Sample) -> Array:
         rows = part.tape.rows
         V = xp.empty((rank * rows, net.size), dtype=net.dtype)
         root = sample.loss.gn_root(net.ops, part.tape.output, part.y)
-        for l, C in backpropagate(net, part.W, part.tape, root):  # noqa: E741
+        for l, C in backpropagate(net, part.W, part.tape, root):
             abar = part.tape.abar[l - 1]
             pieces = abar[None, :, :, None] * C[:, :, None, :]
             V[:, net.offsets[l - 1] : net.offsets[l]] = pieces.reshape(rank * rows, -1)

@@ -24,7 +24,7 @@ def mean_moments(sample: Sample, columns: Iterable[Array], count: int) -> list[F
     """The average of ``moments_of_columns`` over ``count`` columns."""
     factors: list[Factor | None] = [None] * sample.net.layers
     for i, delta in enumerate(columns):
-        for l, G in enumerate(moments_of_columns(sample, delta)):  # noqa: E741
+        for l, G in enumerate(moments_of_columns(sample, delta)):
             factors[l] = join(sample.net.ops, factors[l], G, 1.0 if i else 0.0, 1.0 / count)
     return factors
 

@@ -41,7 +41,7 @@ class KFLR(Curvature):
         if 0 < columns < rank:
             return columns * column_flops(net, rows)
         total, k = 0.0, rank
-        for l in range(net.layers - 1, 0, -1):  # noqa: E741
+        for l in range(net.layers - 1, 0, -1):
             d, above = net.sizes[l], net.sizes[l + 1]
             total += 2.0 * rows * k * above * d if not (loss.diagonal and l == net.layers - 1) else rows * k * d
             total += rows * k * float(d) ** 2
@@ -87,7 +87,7 @@ def _add_block(sample: Sample, factors: list[Factor | None], scale: float) -> No
     if not loss.diagonal:
         columns = xp.ascontiguousarray(loss.gn_root(ops, h, sample.y).transpose(1, 0, 2))
         _add_gram(sample, factors, top - 1, columns, scale)
-    for l in range(top - 1, 0, -1):  # noqa: E741
+    for l in range(top - 1, 0, -1):
         weight = sample.W[l][:, :-1]
         f1 = slope(net, sample.tape, l)
         if columns is None:

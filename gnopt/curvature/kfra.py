@@ -40,7 +40,7 @@ class KFRA(Curvature):
         if G.ndim == 2 and 0 < width < len(G):
             G = stack(ops, [G[r, r] for r in pieces(len(G), width)])
         factors = [G]
-        for l in range(net.layers - 1, 0, -1):  # noqa: E741
+        for l in range(net.layers - 1, 0, -1):
             f1 = slope(net, sample.tape, l, sample.workspace)
             weight = sample.W[l][:, :-1]
             blocks = []
@@ -54,7 +54,7 @@ class KFRA(Curvature):
 
     def flops(self, net: Network, loss: Any, rows: int, settings: dict[str, Any]) -> float:
         total = 0.0
-        for l in range(net.layers - 1, 0, -1):  # noqa: E741
+        for l in range(net.layers - 1, 0, -1):
             below, above = net.sizes[l], net.sizes[l + 1]
             diagonal = loss.diagonal and l == net.layers - 1
             total += rows * below**2 + (above * below**2 if diagonal else 2 * above * below * (above + below))

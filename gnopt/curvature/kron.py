@@ -71,7 +71,7 @@ def input_factor(net: Network, tape: Tape, layer: int, settings: dict[str, Any] 
 
 def input_factors(net: Network, tape: Tape) -> list[Array]:
     """A_0..A_{L-1} over the tape's rows, in full."""
-    return [input_factor(net, tape, l) for l in range(1, net.layers + 1)]  # noqa: E741
+    return [input_factor(net, tape, l) for l in range(1, net.layers + 1)]
 
 
 def mix(old: Factor | None, new: Factor, weight_old: float, weight_new: float) -> Factor:
@@ -111,18 +111,17 @@ def dimension(M: Factor) -> int:
     return M.shape[0] * M.shape[1] if M.ndim == 3 else M.shape[0]
 
 
-def mean_diagonal(ops: Backend, M: Factor) -> float:
-    """tr M / dim M, floored at a tiny positive value so that a dead layer keeps finite damping."""
-    (value,) = ops.scalars(trace(ops, M))
-    return max(value / dimension(M), 1e-30)
+def mean_diagonal(ops: Backend, M: Factor) -> Array:
+    """tr M / dim M (0-d, on the device), floored at a tiny positive value so that a dead layer keeps finite damping."""
+    return ops.xp.maximum(trace(ops, M) * (1.0 / dimension(M)), 1e-30)
 
 
-def pi(ops: Backend, A: Factor, G: Factor) -> float:
-    """π = √[(tr A / dim A) / (tr G / dim G)] (Martens & Grosse 2015, 6.3)."""
+def pi(ops: Backend, A: Factor, G: Factor) -> Array:
+    """π = √[(tr A / dim A) / (tr G / dim G)] (Martens & Grosse 2015, 6.3), 0-d on the device."""
     return (mean_diagonal(ops, A) / mean_diagonal(ops, G)) ** 0.5
 
 
-def damped_inverse(ops: Backend, M: Factor, damping: float, what: str) -> Factor:
+def damped_inverse(ops: Backend, M: Factor, damping: Any, what: str) -> Factor:
     """(M + damping · I)⁻¹ as new arrays: d³ flops in full, d b² in blocks, n² d for n rows, d for a diagonal.
 
     For rows X, by Woodbury: (Xᵀ X + c I)⁻¹ = (I − Xᵀ (c I + X Xᵀ)⁻¹ X) / c.
@@ -131,7 +130,7 @@ def damped_inverse(ops: Backend, M: Factor, damping: float, what: str) -> Factor
         X = M["rows"]
         small = ops.gram(X.T, 1.0)
         small.reshape(-1)[:: len(small) + 1] += damping
-        return {"rows": X, "inverse": ops.spd_inverse(small, what), "damping": damping}
+        return {"rows": X, "inverse": ops.spd_inverse(small, what), "damping": ops.xp.asarray(damping)}
     if M.ndim == 1:
         return 1.0 / (M + damping)
     if M.ndim == 3:

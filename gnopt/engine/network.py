@@ -85,9 +85,10 @@ def forward(net: Network, W: Sequence[Array], x: Array, workspace: Workspace | N
     xp = net.ops.xp
     ws = workspace or Workspace(net.ops, net.dtype)
     rows = len(x)
-    abar, kept = [_augmented(ws, 0, rows, net.sizes[0])], []
+    abar = [_augmented(ws, 0, rows, net.sizes[0])]
+    kept: list[Array | None] = []
     abar[0][:, :-1] = x
-    for l, (W_l, f) in enumerate(zip(W[:-1], net.activations, strict=False), start=1):  # noqa: E741
+    for l, (W_l, f) in enumerate(zip(W[:-1], net.activations, strict=False), start=1):
         a = _augmented(ws, l, rows, net.sizes[l])
         if f.from_output:
             h = xp.matmul(abar[-1], W_l.T, out=a[:, :-1])  # overwritten by f(h) in the next line
@@ -125,7 +126,7 @@ def backpropagate(net: Network, W: Sequence[Array], tape: Tape, delta: Array,
     xp = net.ops.xp
     ws = workspace or Workspace(net.ops, net.dtype)
     yield net.layers, delta
-    for l in range(net.layers - 1, 0, -1):  # noqa: E741
+    for l in range(net.layers - 1, 0, -1):
         shape = (*delta.shape[:-1], net.sizes[l])
         flat = delta.reshape(-1, delta.shape[-1])
         out = ws.take(("delta", l % 2), (len(flat), net.sizes[l]))
@@ -137,7 +138,7 @@ def backpropagate(net: Network, W: Sequence[Array], tape: Tape, delta: Array,
 def gradient(net: Network, W: Sequence[Array], tape: Tape, delta: Array, out: Sequence[Array],
              workspace: Workspace | None = None) -> None:
     """Write Σ_n δ_l ā_{l-1}ᵀ into out[l-1]; with δ_L = ∂E/∂h / N this is the gradient of the mean loss."""
-    for l, delta_l in backpropagate(net, W, tape, delta, workspace):  # noqa: E741
+    for l, delta_l in backpropagate(net, W, tape, delta, workspace):
         net.ops.xp.matmul(delta_l.T, tape.abar[l - 1], out=out[l - 1])
 
 
@@ -151,7 +152,7 @@ def r_forward(net: Network, W: Sequence[Array], tape: Tape, directions: Sequence
     ws = workspace or Workspace(net.ops, net.dtype)
     rows, k = tape.rows, len(directions)
     ra: Array | None = None
-    for l in range(1, net.layers + 1):  # noqa: E741
+    for l in range(1, net.layers + 1):
         rh = ws.take(("rh", l % 2), (k, rows, net.sizes[l]))
         for i, V in enumerate(directions):
             xp.matmul(tape.abar[l - 1], V[l - 1].T, out=rh[i])
@@ -187,13 +188,13 @@ def hessian_vector(net: Network, W: Sequence[Array], tape: Tape, loss: Any, y: A
     L, scale = net.layers, 1.0 / tape.rows
     rh: list[Array] = []
     ra: list[Array] = [xp.zeros_like(tape.abar[0][:, :-1])]
-    for l in range(1, L + 1):  # noqa: E741
+    for l in range(1, L + 1):
         rh.append(tape.abar[l - 1] @ V[l - 1].T + ra[-1] @ W[l - 1][:, :-1].T)
         if l < L:
             ra.append(rh[-1] * slope(net, tape, l))
     delta = loss.gradient(ops, tape.output, y) * scale
     r_delta = loss.hessian_product(ops, tape.output, y, rh[-1]) * scale
-    for l in range(L, 0, -1):  # noqa: E741
+    for l in range(L, 0, -1):
         xp.matmul(r_delta.T, tape.abar[l - 1], out=out[l - 1])
         out[l - 1][:, :-1] += delta.T @ ra[l - 1]
         if l > 1:

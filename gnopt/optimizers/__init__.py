@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from gnopt.curvature import all_curvatures
 from gnopt.errors import ConfigError, nearest
+from gnopt.optimizers import second_order
 from gnopt.optimizers.base import Optimizer, Problem
 from gnopt.optimizers.second_order import SecondOrder
 from gnopt.options import Option
@@ -34,9 +36,8 @@ def methods() -> dict[str, Method]:
     """Every training method by name."""
     table = {}
     for name, curvature in all_curvatures().items():
-        table[name] = Method(name, curvature.summary, SecondOrder.options + curvature.options, 2,
-                             curvature.needs_likelihood,
-                             lambda problem, settings, c=curvature: SecondOrder(problem, settings, c))
+        table[name] = Method(name, curvature.summary, second_order.options_for(curvature), 2,
+                             curvature.needs_likelihood, partial(SecondOrder, curvature=curvature))
     for name, optimizer in discover(__name__, "OPTIMIZER").items():
         table[name] = Method(name, optimizer.summary, optimizer.options, optimizer.order, False, optimizer)
     return dict(sorted(table.items(), key=lambda item: (item[1].order, item[0])))

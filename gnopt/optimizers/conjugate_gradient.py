@@ -180,7 +180,7 @@ class GaussNewtonCG(Optimizer):
 
     def _line(self, theta: Array, W: list[Array], x: Array, y: Array, before: float,
               solution: Solution) -> tuple[Array, float, float]:
-        """The iterate to step to, the loss there and the share of it taken: best iterate, then halved until it helps."""
+        """The iterate to step to, the loss there and the share of it taken: best iterate, halved until it helps."""
         net, ops = self.problem.net, self.problem.net.ops
 
         def loss_at(delta: Array, share: float) -> float:

@@ -36,8 +36,8 @@ OPTIONS = (
 
 
 def factor_damping(ops: Backend, settings: dict[str, Any], A: Array, G: Array, lam: float,
-                   boost: float) -> tuple[float, float]:
-    """The amounts added to A and to G; ``boost`` ≥ 1 multiplies λ after rejected steps."""
+                   boost: float) -> tuple[Any, Any]:
+    """The amounts added to A and to G (0-d, on the device); ``boost`` ≥ 1 multiplies λ after rejected steps."""
     if settings["damping_rule"] == "relative":
         share = boost**0.5
         return (share * settings["damping_a"] * mean_diagonal(ops, A),
@@ -47,7 +47,7 @@ def factor_damping(ops: Backend, settings: dict[str, Any], A: Array, G: Array, l
     return ratio * root, root / ratio
 
 
-def product_damping(ops: Backend, settings: dict[str, Any], A: Array, G: Array, lam: float, boost: float) -> float:
+def product_damping(ops: Backend, settings: dict[str, Any], A: Array, G: Array, lam: float, boost: float) -> Any:
     """λ in A ⊗ G + λ I where the product is damped exactly."""
     if settings["damping_rule"] == "relative":
         scale = mean_diagonal(ops, A) * mean_diagonal(ops, G)
@@ -55,11 +55,10 @@ def product_damping(ops: Backend, settings: dict[str, Any], A: Array, G: Array, 
     return boost * lam + settings["weight_decay"]
 
 
-def diagonal_damping(ops: Backend, settings: dict[str, Any], diagonal: Array, lam: float, boost: float) -> float:
+def diagonal_damping(ops: Backend, settings: dict[str, Any], diagonal: Array, lam: float, boost: float) -> Any:
     """What is added to a diagonal of a block, (o, i): relative to its mean as the product of the factors' shares."""
     if settings["damping_rule"] == "relative":
-        (mean,) = ops.scalars(diagonal.mean())
-        return boost * settings["damping_a"] * settings["damping_g"] * max(mean, 1e-30)
+        return boost * settings["damping_a"] * settings["damping_g"] * ops.xp.maximum(diagonal.mean(), 1e-30)
     return boost * lam + settings["weight_decay"]
 
 

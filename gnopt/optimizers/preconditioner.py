@@ -34,13 +34,24 @@ EARLY = 10  # updates with more rows in their statistics
 LEAST_ROWS = 125
 
 
+def options_for(curvature: Curvature) -> tuple[Option, ...]:
+    """The options that a preconditioner of this curvature reads: a diagonal has no factors to split or invert."""
+    unread = {"factors": set(), "eigen": {"damping_split"},
+              "identity": {"damping_split", "inverse_period", "factor_width", "input_updates"}}[curvature.basis]
+    return tuple(option for option in OPTIONS if option.name not in unread)
+
+
 class Preconditioner:
     """(A_l, G_l) of every layer and what is prepared from them."""
 
     def __init__(self, problem: Problem, settings: dict[str, Any], curvature: Curvature, workspace: Workspace) -> None:
         self.problem, self.settings, self.curvature, self.workspace = problem, settings, curvature, workspace
-        self.slots = _stagger(problem.net, problem.loss, settings["inverse_period"])
-        self.eigen = settings["damping_split"] == "exact" or curvature.basis == "eigen"
+        self.slots: list[int] = []
+        self.eigen = curvature.basis == "eigen"
+        if curvature.basis != "identity":
+            self.slots = _stagger(problem.net, problem.loss, settings["inverse_period"])
+        if curvature.basis == "factors":
+            self.eigen = settings["damping_split"] == "exact"
 
     def init(self) -> State:
         """No statistics yet."""
@@ -69,7 +80,6 @@ class Preconditioner:
         state["statistics"] += 1
         beta = min(1.0 - 1.0 / state["statistics"], settings["curvature_decay"])
         generator = rng.generator(self.problem.seed, "curvature", step)
-        known = 1 if 0 < settings["input_updates"] < state["statistics"] else 0
         pieces = [held] if held.stop >= count else list(blocks(net, count, self.problem.memory))
         for i, piece in enumerate(pieces):
             if piece is not held:
@@ -82,9 +92,10 @@ class Preconditioner:
                 self._observe_scales(state, sample, used / count, new=i == 0)
             if self.curvature.basis == "identity":
                 continue
-            for l in range(known, net.layers):  # noqa: E741
+            known = 1 if 0 < settings["input_updates"] < state["statistics"] else 0
+            for l in range(known, net.layers):
                 state["A"][l] = join(net.ops, state["A"][l], input_factor(net, sample.tape, l + 1, settings), keep, add)
-            for l, G in enumerate(self.curvature.output_factors(sample)):  # noqa: E741
+            for l, G in enumerate(self.curvature.output_factors(sample)):
                 state["G"][l] = join(net.ops, state["G"][l], G, keep, add)
         return tape, held
 
@@ -97,7 +108,7 @@ class Preconditioner:
             return
         else:
             bases = [(state["prepared_G"][l][1], state["prepared_A"][l][1]) for l in layers]
-        for l, scale in enumerate(self.curvature.scales(sample, bases)):  # noqa: E741
+        for l, scale in enumerate(self.curvature.scales(sample, bases)):
             if new:
                 state["scale_terms"][l] += 1
             beta = min(1.0 - 1.0 / state["scale_terms"][l], self.settings["curvature_decay"])
@@ -110,7 +121,7 @@ class Preconditioner:
             return
         period = settings["inverse_period"]
         limit = max(1, min(period, k // 4))
-        for l in range(net.layers):  # noqa: E741
+        for l in range(net.layers):
             for side, factors, prepared in ((0, "A", "prepared_A"), (1, "G", "prepared_G")):
                 index = 2 * l + side
                 state["age"][index] += 1
@@ -128,9 +139,9 @@ class Preconditioner:
                 state[prepared][l] = damped_inverse(ops, state[factors][l], amounts[side], what)
 
     def solve(self, state: State, g: Array, lam: float, boost: float, out: Array) -> None:
-        """Write G⁻¹ g A⁻¹ of every layer into the flat ``out``: 2 o i (o + i) flops a layer, twice that in eigenbases."""
+        """Write G⁻¹ g A⁻¹ of every layer into the flat ``out``: 2 o i (o + i) flops each, twice that in eigenbases."""
         net, ops = self.problem.net, self.problem.net.ops
-        for l, (g_l, out_l) in enumerate(zip(net.views(g), net.views(out), strict=True)):  # noqa: E741
+        for l, (g_l, out_l) in enumerate(zip(net.views(g), net.views(out), strict=True)):
             A, G = state["prepared_A"][l], state["prepared_G"][l]
             if self.curvature.basis == "identity":
                 diagonal = state["scales"][l]
@@ -153,7 +164,7 @@ class Preconditioner:
 def _stagger(net: Any, loss: Any, period: int) -> list[int]:
     """The residue (mod period) at which each factor is refreshed: dearest first, each to the least loaded update."""
     work = []
-    for l, (o, i) in enumerate(net.shapes):  # noqa: E741
+    for l, (o, i) in enumerate(net.shapes):
         diagonal = loss.diagonal and l == net.layers - 1
         work += [(float(i) ** 3, 2 * l), (0.0 if diagonal else float(o) ** 3, 2 * l + 1)]
     load, slots = [0.0] * period, [0] * len(work)

@@ -37,7 +37,6 @@ from gnopt.optimizers.quadratic import curvature_products, minimise
 from gnopt.options import Option
 
 OPTIONS = (
-    *preconditioner.OPTIONS,
     Option("weight_decay", 1e-5, "float", "η in the penalty ½ η ‖θ‖², in gradient, model and damping", low=0.0),
     Option("rescale", True, "bool", "step sizes from the quadratic model with the exact Gauss-Newton matrix; "
            "otherwise learning_rate"),
@@ -64,15 +63,18 @@ ROUNDING = 1e-6  # a rise of the loss by this share is no rise
 MAX_REJECTIONS = 12  # in a row
 
 
+def options_for(curvature: Curvature) -> tuple[Option, ...]:
+    """All options of the method that this curvature makes."""
+    return preconditioner.options_for(curvature) + OPTIONS + curvature.options
+
+
 class SecondOrder(Optimizer):
     """Drives a ``Curvature``; see the module's text for the update."""
-
-    options = OPTIONS
 
     def __init__(self, problem: Problem, settings: dict[str, Any], curvature: Curvature) -> None:
         super().__init__(problem, settings)
         self.curvature = curvature
-        self.name, self.summary = curvature.name, curvature.summary
+        self.name, self.summary, self.options = curvature.name, curvature.summary, options_for(curvature)
         self.preconditioner = Preconditioner(problem, settings, curvature, self.workspace)
 
     def init(self, theta: Array) -> State:
@@ -251,12 +253,20 @@ class SecondOrder(Optimizer):
         rows = min(base, self.problem.rows)
         n = self.preconditioner.rows(rows, preconditioner.EARLY + 1)
         first = net.shapes[0][1]
-        A = sum(float(i) ** 2 for _, i in net.shapes) - (first**2 if cfg["input_updates"] else 0.0)
-        statistics = (n * A + self.curvature.flops(net, self.problem.loss, n, cfg)) / cfg["factor_period"]
-        dims = [i for _, i in net.shapes] + [o for o, _ in net.shapes[: -1 if self.problem.loss.diagonal else None]]
-        inverse = sum(float(d) ** 3 for d in dims) * (9.0 if cfg["damping_split"] == "exact" else 1.0)
-        solve = sum(2.0 * o * i * (o + i) for o, i in net.shapes) * (2.0 if cfg["damping_split"] == "exact" else 1.0)
+        own = self.curvature.flops(net, self.problem.loss, n, cfg)
         model = max(LEAST_MODEL_ROWS, cfg["model_rows"] * rows) * 4.0 * net.size * (1 + len(cfg["directions"]))
-        flops = training_flops(net, rows) + statistics + inverse / cfg["inverse_period"] + solve + model
-        entries = 2.0 * sum(float(d) ** 2 for d in dims) + net.size * (2 + len(cfg["directions"]))
-        return {"flops": flops, "bytes": entries * net.dtype.itemsize}
+        vectors = net.size * (3.0 + len(cfg["directions"])) * net.dtype.itemsize
+        if self.curvature.basis == "identity":
+            return {"flops": training_flops(net, rows) + own / cfg["factor_period"] + model,
+                    "bytes": vectors + net.size * net.dtype.itemsize}
+        width = cfg["factor_width"] or max(net.sizes) + 1
+        known = first * min(first, width) if cfg["input_updates"] else 0
+        A = sum(float(i) * min(i, width) for _, i in net.shapes) - known
+        dims = [i for _, i in net.shapes] + [o for o, _ in net.shapes[: -1 if self.problem.loss.diagonal else None]]
+        twice = 2.0 if self.preconditioner.eigen else 1.0  # rotations there and back
+        inverse = sum(float(d) * min(d, width) ** 2 for d in dims) * (9.0 if self.preconditioner.eigen else 1.0)
+        solve = twice * sum(2.0 * o * i * (min(o, width) + min(i, width)) for o, i in net.shapes)
+        flops = (training_flops(net, rows) + (n * A + own) / cfg["factor_period"] + inverse / cfg["inverse_period"]
+                 + solve + model)
+        factors = 2.0 * sum(float(d) * min(d, width) for d in dims) * net.dtype.itemsize
+        return {"flops": flops, "bytes": factors + vectors}

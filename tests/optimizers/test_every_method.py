@@ -310,8 +310,7 @@ def test_every_option_is_read(method_name):
         run(case, method_name, 8, values, rows=20)
         optimizer(case, method_name, values).cost(20)
         read |= values.read
-    without_factors = {"factor_width"} if method_name == "diagonal_gn" else set()
-    assert read | without_factors == set(settings(method_name))
+    assert read == set(settings(method_name))
 
 
 def test_settings_are_not_written_to(method_name):

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
+from gnopt.engine.backend import Array, Backend
 from gnopt.registry import discover, lookup
-
-Array = Any
 
 
 @dataclass(frozen=True)
@@ -25,9 +23,9 @@ class Activation:
 
     name: str
     summary: str
-    f: Callable[[Any, Array, Array], Array]
-    df: Callable[[Any, Array, Array, Array], Array]
-    d2f: Callable[[Any, Array, Array], Array]
+    f: Callable[[Backend, Array, Array], Array]
+    df: Callable[[Backend, Array, Array, Array], Array]
+    d2f: Callable[[Backend, Array, Array], Array]
     from_output: bool = False
     piecewise_linear: bool = False
 

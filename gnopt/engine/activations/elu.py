@@ -1,9 +1,10 @@
 """f(h) = h for h > 0, exp(h) − 1 otherwise (Clevert et al. 2015, slope 1)."""
 
 from gnopt.engine.activations import Activation
+from gnopt.engine.backend import Array, Backend
 
 
-def _f(ops, h, out):
+def _f(ops: Backend, h: Array, out: Array) -> Array:
     xp = ops.xp
     negative = xp.expm1(xp.minimum(h, 0.0))
     xp.maximum(h, 0.0, out=out)
@@ -11,14 +12,14 @@ def _f(ops, h, out):
     return out
 
 
-def _df(ops, h, a, out):
+def _df(ops: Backend, h: Array, a: Array, out: Array) -> Array:
     # exp(h) = a + 1 on the left branch, and 1 = min(a, 0) + 1 on the right one.
     ops.xp.minimum(a, 0.0, out=out)
     out += 1.0
     return out
 
 
-def _d2f(ops, h, a):
+def _d2f(ops: Backend, h: Array, a: Array) -> Array:
     return (a <= 0.0) * (a + 1.0)
 
 

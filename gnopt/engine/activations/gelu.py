@@ -3,28 +3,29 @@
 from math import pi, sqrt
 
 from gnopt.engine.activations import Activation
+from gnopt.engine.backend import Array, Backend
 
 
-def _cdf(ops, h):
+def _cdf(ops: Backend, h: Array) -> Array:
     cdf = ops.erf(h * (1.0 / sqrt(2.0)))
     cdf += 1.0
     cdf *= 0.5
     return cdf
 
 
-def _pdf(ops, h):
+def _pdf(ops: Backend, h: Array) -> Array:
     return ops.xp.exp(h * h * -0.5) * (1.0 / sqrt(2.0 * pi))
 
 
-def _f(ops, h, out):
+def _f(ops: Backend, h: Array, out: Array) -> Array:
     return ops.xp.multiply(h, _cdf(ops, h), out=out)
 
 
-def _df(ops, h, a, out):
+def _df(ops: Backend, h: Array, a: Array, out: Array) -> Array:
     return ops.xp.add(_cdf(ops, h), h * _pdf(ops, h), out=out)
 
 
-def _d2f(ops, h, a):
+def _d2f(ops: Backend, h: Array, a: Array) -> Array:
     return (2.0 - h * h) * _pdf(ops, h)
 
 

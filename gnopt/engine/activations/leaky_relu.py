@@ -1,22 +1,23 @@
 """f(h) = h for h > 0, 0.01 h otherwise; f'(0) = 0.01, f'' = 0."""
 
 from gnopt.engine.activations import Activation
+from gnopt.engine.backend import Array, Backend
 
 SLOPE = 0.01
 
 
-def _f(ops, h, out):
+def _f(ops: Backend, h: Array, out: Array) -> Array:
     return ops.xp.maximum(h, SLOPE * h, out=out)
 
 
-def _df(ops, h, a, out):
+def _df(ops: Backend, h: Array, a: Array, out: Array) -> Array:
     out[...] = a > 0.0
     out *= 1.0 - SLOPE
     out += SLOPE
     return out
 
 
-def _d2f(ops, h, a):
+def _d2f(ops: Backend, h: Array, a: Array) -> Array:
     return ops.xp.zeros_like(a)
 
 

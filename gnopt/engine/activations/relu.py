@@ -1,18 +1,19 @@
 """f(h) = max(h, 0), f'(0) = 0, f'' = 0."""
 
 from gnopt.engine.activations import Activation
+from gnopt.engine.backend import Array, Backend
 
 
-def _f(ops, h, out):
+def _f(ops: Backend, h: Array, out: Array) -> Array:
     return ops.xp.maximum(h, 0.0, out=out)
 
 
-def _df(ops, h, a, out):
+def _df(ops: Backend, h: Array, a: Array, out: Array) -> Array:
     out[...] = a > 0.0
     return out
 
 
-def _d2f(ops, h, a):
+def _d2f(ops: Backend, h: Array, a: Array) -> Array:
     return ops.xp.zeros_like(a)
 
 

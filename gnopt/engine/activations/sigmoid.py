@@ -1,19 +1,20 @@
 """f(h) = 1 / (1 + exp(−h)), f' = a (1 − a), f'' = a (1 − a)(1 − 2a)."""
 
 from gnopt.engine.activations import Activation
+from gnopt.engine.backend import Array, Backend
 
 
-def _f(ops, h, out):
+def _f(ops: Backend, h: Array, out: Array) -> Array:
     return ops.sigmoid(h, out=out)
 
 
-def _df(ops, h, a, out):
+def _df(ops: Backend, h: Array, a: Array, out: Array) -> Array:
     xp = ops.xp
     xp.subtract(1.0, a, out=out)
     return xp.multiply(out, a, out=out)
 
 
-def _d2f(ops, h, a):
+def _d2f(ops: Backend, h: Array, a: Array) -> Array:
     return a * (1.0 - a) * (1.0 - 2.0 * a)
 
 

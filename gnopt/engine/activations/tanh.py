@@ -1,19 +1,20 @@
 """f(h) = tanh h, f' = 1 − a², f'' = −2 a (1 − a²)."""
 
 from gnopt.engine.activations import Activation
+from gnopt.engine.backend import Array, Backend
 
 
-def _f(ops, h, out):
+def _f(ops: Backend, h: Array, out: Array) -> Array:
     return ops.xp.tanh(h, out=out)
 
 
-def _df(ops, h, a, out):
+def _df(ops: Backend, h: Array, a: Array, out: Array) -> Array:
     xp = ops.xp
     xp.multiply(a, a, out=out)
     return xp.subtract(1.0, out, out=out)
 
 
-def _d2f(ops, h, a):
+def _d2f(ops: Backend, h: Array, a: Array) -> Array:
     return -2.0 * a * (1.0 - a * a)
 
 

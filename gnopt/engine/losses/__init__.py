@@ -8,14 +8,11 @@ Nothing here knows a method.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from gnopt.engine.backend import Array, Backend
 from gnopt.errors import ConfigError, DataError
 from gnopt.registry import discover, lookup
-
-Array = Any
 
 
 class Loss:
@@ -56,46 +53,46 @@ class Loss:
 
     # ---- value, gradient, prediction -----------------------------------------------------------------------
 
-    def value(self, ops: Any, h: Array, y: Array) -> Array:
+    def value(self, ops: Backend, h: Array, y: Array) -> Array:
         """E of each data point, (N,)."""
         raise ConfigError(f"loss {type(self).__name__} does not define value(ops, h, y)")
 
-    def gradient(self, ops: Any, h: Array, y: Array) -> Array:
+    def gradient(self, ops: Backend, h: Array, y: Array) -> Array:
         """∂E/∂h, (N, K), a new array."""
         raise ConfigError(f"loss {type(self).__name__} does not define gradient(ops, h, y)")
 
-    def value_and_gradient(self, ops: Any, h: Array, y: Array) -> tuple[Array, Array]:
+    def value_and_gradient(self, ops: Backend, h: Array, y: Array) -> tuple[Array, Array]:
         """Both at once, where they share work."""
         return self.value(ops, h, y), self.gradient(ops, h, y)
 
-    def prediction(self, ops: Any, h: Array) -> Array:
+    def prediction(self, ops: Backend, h: Array) -> Array:
         """The mean of y under the model, (N, K)."""
         return h
 
-    def error(self, ops: Any, h: Array, y: Array) -> Array:
+    def error(self, ops: Backend, h: Array, y: Array) -> Array:
         """Error of each data point as logged: ‖prediction − y‖², or 0/1 for classifiers, (N,)."""
         difference = self.prediction(ops, h) - y
         return ops.xp.einsum("nk,nk->n", difference, difference)
 
     # ---- Gauss-Newton matrix of the output -------------------------------------------------------------------
 
-    def gn_diagonal(self, ops: Any, h: Array, y: Array) -> Array:
+    def gn_diagonal(self, ops: Backend, h: Array, y: Array) -> Array:
         """Diagonal of 𝒢_L, (N, K), for losses with ``diagonal``."""
         return ops.xp.einsum("nkk->nk", self.gn_matrix(ops, h, y))
 
-    def gn_matrix(self, ops: Any, h: Array, y: Array) -> Array:
+    def gn_matrix(self, ops: Backend, h: Array, y: Array) -> Array:
         """𝒢_L of each data point, (N, K, K)."""
         if not self.diagonal:
             raise ConfigError(f"loss {type(self).__name__} defines neither gn_diagonal nor gn_matrix")
         return _as_matrices(ops, self.gn_diagonal(ops, h, y))
 
-    def gn_mean(self, ops: Any, h: Array, y: Array) -> Array:
+    def gn_mean(self, ops: Backend, h: Array, y: Array) -> Array:
         """Mean of 𝒢_L over data points: (K,) for a diagonal loss, else (K, K)."""
         if self.diagonal:
             return self.gn_diagonal(ops, h, y).mean(axis=0)
         return self.gn_matrix(ops, h, y).mean(axis=0)
 
-    def gn_product(self, ops: Any, h: Array, y: Array, v: Array) -> Array:
+    def gn_product(self, ops: Backend, h: Array, y: Array, v: Array) -> Array:
         """𝒢_L v for v (N, K) or a stack of them (..., N, K)."""
         if self.diagonal:
             return self.gn_diagonal(ops, h, y) * v
@@ -105,7 +102,7 @@ class Loss:
         """Number of columns of C_L, an upper bound of rank(𝒢_L)."""
         return outputs
 
-    def gn_root(self, ops: Any, h: Array, y: Array) -> Array:
+    def gn_root(self, ops: Backend, h: Array, y: Array) -> Array:
         """C_L as rows of columns, (R, N, K): entry [r, n] is column r of the root at data point n.
 
         For diagonal losses prefer ``gn_diagonal``: its square root holds the same in (N, K).
@@ -116,7 +113,7 @@ class Loss:
         values, vectors = ops.eigh_stack(self.gn_matrix(ops, h, y))
         return (vectors * xp.sqrt(xp.maximum(values, 0.0))[:, None, :]).transpose(2, 0, 1)
 
-    def gn_root_product(self, ops: Any, h: Array, y: Array, s: Array) -> Array:
+    def gn_root_product(self, ops: Backend, h: Array, y: Array, s: Array) -> Array:
         """C_L s for s (N, R), (N, K): one random s with E[s sᵀ] = I sketches the root."""
         if self.diagonal:
             root = ops.xp.sqrt(self.gn_diagonal(ops, h, y))
@@ -126,13 +123,13 @@ class Loss:
 
     # ---- true Hessian of the output ----------------------------------------------------------------------------
 
-    def hessian_matrix(self, ops: Any, h: Array, y: Array) -> Array:
+    def hessian_matrix(self, ops: Backend, h: Array, y: Array) -> Array:
         """∂²E/∂h² of each data point, (N, K, K); 𝒢_L where the loss is convex in h."""
         if not self.convex:
             raise ConfigError(f"loss {type(self).__name__} is not convex and does not define hessian_matrix")
         return self.gn_matrix(ops, h, y)
 
-    def hessian_product(self, ops: Any, h: Array, y: Array, v: Array) -> Array:
+    def hessian_product(self, ops: Backend, h: Array, y: Array, v: Array) -> Array:
         """∂²E/∂h² v for v (N, K)."""
         if self.convex:
             return self.gn_product(ops, h, y, v)
@@ -140,16 +137,16 @@ class Loss:
 
     # ---- sampling ------------------------------------------------------------------------------------------------
 
-    def sample(self, ops: Any, h: Array, rng: np.random.Generator) -> Array:
+    def sample(self, ops: Backend, h: Array, rng: np.random.Generator) -> Array:
         """Targets drawn from the model's predictive distribution, in the form of converted targets."""
         raise ConfigError(f"loss '{self.name or type(self).__name__}' is not a likelihood: it cannot be sampled")
 
-    def sampled_gradient(self, ops: Any, h: Array, rng: np.random.Generator) -> Array:
+    def sampled_gradient(self, ops: Backend, h: Array, rng: np.random.Generator) -> Array:
         """∂E/∂h at a target drawn from the model, (N, K); its second moment is the Fisher matrix."""
         return self.gradient(ops, h, self.sample(ops, h, rng))
 
 
-def _as_matrices(ops: Any, diagonal: Array) -> Array:
+def _as_matrices(ops: Backend, diagonal: Array) -> Array:
     """(N, K) → (N, K, K) with the rows on the diagonals."""
     rows, width = diagonal.shape
     matrices = ops.xp.zeros((rows, width * width), dtype=diagonal.dtype)

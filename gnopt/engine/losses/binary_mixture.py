@@ -11,6 +11,7 @@ two sides, so that nothing divides by a small p:
 
 import numpy as np
 
+from gnopt.engine.backend import Array, Backend
 from gnopt.engine.losses import Loss
 from gnopt.errors import DataError
 
@@ -23,7 +24,7 @@ class BinaryMixture(Loss):
     convex = False
     error_name = "classification error"
 
-    def convert_targets(self, y):
+    def convert_targets(self, y: np.ndarray) -> np.ndarray:
         y = y.reshape(len(y), -1)
         if y.shape[1] != 1:
             raise DataError(f"loss {self.name}: targets of shape (rows, {y.shape[1]}): expected one 0/1 value per row")
@@ -33,18 +34,18 @@ class BinaryMixture(Loss):
             raise DataError(f"loss {self.name}: target {y[row, 0]:g} in row {row} of the batch: expected 0 or 1")
         return y
 
-    def outputs(self, y):
+    def outputs(self, y: np.ndarray) -> int:
         return 3
 
-    def target_sum(self, y, outputs):
+    def target_sum(self, y: np.ndarray, outputs: int) -> np.ndarray:
         return y.sum(axis=0, dtype=np.float64)
 
-    def initial_bias(self, mean):
+    def initial_bias(self, mean: np.ndarray) -> np.ndarray:
         p = float(np.clip(mean[0], 1e-3, 1.0 - 1e-3))
         logit = np.log(p / (1.0 - p))
         return np.array([0.0, logit, logit])
 
-    def _facts(self, ops, h):
+    def _facts(self, ops: Backend, h: Array) -> tuple[Array, Array, Array, Array, Array, Array]:
         """log p, log(1 − p), (r, dz/dh₂, dz/dh₃) and (q, ...) with r, q the responsibilities, and the σ_i."""
         xp = ops.xp
         plus, minus = -ops.softplus(-h), -ops.softplus(h)  # log σ, log(1 − σ)
@@ -54,7 +55,7 @@ class BinaryMixture(Loss):
         log_q = xp.maximum(on_0, off_0) + ops.softplus(-xp.abs(on_0 - off_0))
         return log_p, log_q, ops.sigmoid(on_1 - off_1), ops.sigmoid(on_0 - off_0), ops.sigmoid(h), ops.sigmoid(-h)
 
-    def _log_gradients(self, ops, h):
+    def _log_gradients(self, ops: Backend, h: Array) -> tuple[Array, Array]:
         """∇log p and ∇log(1 − p), each (N, 3)."""
         xp = ops.xp
         _, _, r, q, s, t = self._facts(ops, h)
@@ -62,52 +63,52 @@ class BinaryMixture(Loss):
         zero = xp.stack([q - s[:, 0], -q * s[:, 1], -(1.0 - q) * s[:, 2]], axis=1)
         return one, zero
 
-    def value(self, ops, h, y):
+    def value(self, ops: Backend, h: Array, y: Array) -> Array:
         log_p, log_q = self._facts(ops, h)[:2]
         return -y[:, 0] * log_p - (1.0 - y[:, 0]) * log_q
 
-    def gradient(self, ops, h, y):
+    def gradient(self, ops: Backend, h: Array, y: Array) -> Array:
         one, zero = self._log_gradients(ops, h)
         return -y * one - (1.0 - y) * zero
 
-    def prediction(self, ops, h):
+    def prediction(self, ops: Backend, h: Array) -> Array:
         return ops.xp.exp(self._facts(ops, h)[0])[:, None]
 
-    def error(self, ops, h, y):
+    def error(self, ops: Backend, h: Array, y: Array) -> Array:
         return ((self.prediction(ops, h)[:, 0] > 0.5) != (y[:, 0] > 0.5)).astype(h.dtype)
 
-    def rank(self, outputs):
+    def rank(self, outputs: int) -> int:
         return 1
 
-    def _root(self, ops, h, y):
+    def _root(self, ops: Backend, h: Array, y: Array) -> Array:
         # For y in {0, 1} the root of (y/p² + (1−y)/(1−p)²) u uᵀ is the gradient of log P(y), up to sign.
         one, zero = self._log_gradients(ops, h)
         return y * one - (1.0 - y) * zero
 
-    def gn_root(self, ops, h, y):
+    def gn_root(self, ops: Backend, h: Array, y: Array) -> Array:
         return self._root(ops, h, y)[None]
 
-    def gn_root_product(self, ops, h, y, s):
+    def gn_root_product(self, ops: Backend, h: Array, y: Array, s: Array) -> Array:
         return self._root(ops, h, y) * s
 
-    def gn_matrix(self, ops, h, y):
+    def gn_matrix(self, ops: Backend, h: Array, y: Array) -> Array:
         root = self._root(ops, h, y)
         return root[:, :, None] * root[:, None, :]
 
-    def gn_mean(self, ops, h, y):
+    def gn_mean(self, ops: Backend, h: Array, y: Array) -> Array:
         return ops.gram(self._root(ops, h, y), 1.0 / len(h))
 
-    def gn_product(self, ops, h, y, v):
+    def gn_product(self, ops: Backend, h: Array, y: Array, v: Array) -> Array:
         root = self._root(ops, h, y)
         return root * (root * v).sum(axis=-1, keepdims=True)
 
-    def hessian_matrix(self, ops, h, y):
+    def hessian_matrix(self, ops: Backend, h: Array, y: Array) -> Array:
         xp = ops.xp
         _, _, r, q, s, t = self._facts(ops, h)
         one, zero = self._log_gradients(ops, h)
         ones = xp.ones_like(r)
 
-        def log_hessian(w, dz, second, third):
+        def log_hessian(w: Array, dz: Array, second: Array, third: Array) -> Array:
             # ∇² log of a two-term mixture: w(1−w) ∇z ∇zᵀ + diag, z the log-odds of the two terms.
             matrix = (w * (1.0 - w))[:, None, None] * dz[:, :, None] * dz[:, None, :]
             matrix[:, 0, 0] -= s[:, 0] * t[:, 0]
@@ -120,7 +121,7 @@ class BinaryMixture(Loss):
         weight = y[:, :, None]
         return -weight * h1 - (1.0 - weight) * h0
 
-    def sample(self, ops, h, rng):
+    def sample(self, ops: Backend, h: Array, rng: np.random.Generator) -> Array:
         return (ops.uniform(rng, (len(h), 1), h.dtype) < self.prediction(ops, h)).astype(h.dtype)
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from gnopt.engine.backend import Array, Backend
 from gnopt.engine.losses import Loss, check_range
 
 
@@ -16,43 +17,43 @@ class Poisson(Loss):
     summary = "Poisson counts with log rates; 𝒢_L = diag exp h"
     diagonal = True
 
-    def convert_targets(self, y):
+    def convert_targets(self, y: np.ndarray) -> np.ndarray:
         y = y.reshape(len(y), -1)
-        check_range(y, 0.0, np.finfo(np.float32).max, self.name)
+        check_range(y, 0.0, float(np.finfo(np.float32).max), self.name)
         return y
 
-    def initial_bias(self, mean):
+    def initial_bias(self, mean: np.ndarray) -> np.ndarray:
         return np.log(np.maximum(mean, 1e-3))
 
-    def floor(self, y):
+    def floor(self, y: np.ndarray) -> np.ndarray:
         from scipy.special import xlogy
 
         y = np.asarray(y, dtype=np.float64)
         return (y - xlogy(y, y)).sum(axis=1)
 
-    def _rate(self, ops, h):
+    def _rate(self, ops: Backend, h: Array) -> tuple[Array, float]:
         limit = 300.0 if h.dtype == ops.xp.float64 else 40.0
         return ops.xp.exp(ops.xp.minimum(h, limit)), limit
 
-    def value(self, ops, h, y):
+    def value(self, ops: Backend, h: Array, y: Array) -> Array:
         rate, limit = self._rate(ops, h)
         return (rate * (1.0 + ops.xp.maximum(h - limit, 0.0)) - y * h).sum(axis=1)
 
-    def gradient(self, ops, h, y):
+    def gradient(self, ops: Backend, h: Array, y: Array) -> Array:
         return self._rate(ops, h)[0] - y
 
-    def prediction(self, ops, h):
+    def prediction(self, ops: Backend, h: Array) -> Array:
         return self._rate(ops, h)[0]
 
-    def error(self, ops, h, y):
+    def error(self, ops: Backend, h: Array, y: Array) -> Array:
         # Far outliers must not turn the mean into infinity in float32.
         difference = ops.xp.minimum(self.prediction(ops, h), 1e15) - y
         return ops.xp.einsum("nk,nk->n", difference, difference)
 
-    def gn_diagonal(self, ops, h, y):
+    def gn_diagonal(self, ops: Backend, h: Array, y: Array) -> Array:
         return self._rate(ops, h)[0]
 
-    def sample(self, ops, h, rng):
+    def sample(self, ops: Backend, h: Array, rng: np.random.Generator) -> Array:
         return ops.poisson(rng, self._rate(ops, h)[0])
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from gnopt.engine.backend import Array, Backend
 from gnopt.engine.losses import Loss, check_range
 from gnopt.errors import DataError
 
@@ -13,7 +14,7 @@ class SoftmaxCrossEntropy(Loss):
     summary = "one of K classes; y an integer label or a distribution; 𝒢_L = diag p - p pᵀ"
     error_name = "classification error"
 
-    def convert_targets(self, y):
+    def convert_targets(self, y: np.ndarray) -> np.ndarray:
         y = y.reshape(len(y), -1)
         if y.shape[1] == 1:
             labels = y[:, 0]
@@ -31,29 +32,29 @@ class SoftmaxCrossEntropy(Loss):
                             "expected a distribution over the classes, or one integer label")
         return y
 
-    def outputs(self, y):
+    def outputs(self, y: np.ndarray) -> int:
         return max(int(y.max(initial=0)) + 1, 2) if y.ndim == 1 else y.shape[1]
 
-    def target_sum(self, y, outputs):
+    def target_sum(self, y: np.ndarray, outputs: int) -> np.ndarray:
         if y.ndim == 1:
             return np.bincount(y, minlength=outputs).astype(np.float64)
         return y.sum(axis=0, dtype=np.float64)
 
-    def initial_bias(self, mean):
+    def initial_bias(self, mean: np.ndarray) -> np.ndarray:
         return np.log(np.clip(mean, 1e-3, 1.0))
 
-    def floor(self, y):
+    def floor(self, y: np.ndarray) -> np.ndarray:
         from scipy.special import entr
 
         return np.zeros(len(y)) if y.ndim == 1 else entr(np.asarray(y, dtype=np.float64)).sum(axis=1)
 
-    def value(self, ops, h, y):
+    def value(self, ops: Backend, h: Array, y: Array) -> Array:
         return self.value_and_gradient(ops, h, y)[0]
 
-    def gradient(self, ops, h, y):
+    def gradient(self, ops: Backend, h: Array, y: Array) -> Array:
         return self.value_and_gradient(ops, h, y)[1]
 
-    def value_and_gradient(self, ops, h, y):
+    def value_and_gradient(self, ops: Backend, h: Array, y: Array) -> tuple[Array, Array]:
         xp = ops.xp
         shifted = h - h.max(axis=1, keepdims=True)
         p = xp.exp(shifted)
@@ -69,38 +70,38 @@ class SoftmaxCrossEntropy(Loss):
             p -= y
         return value, p
 
-    def prediction(self, ops, h):
+    def prediction(self, ops: Backend, h: Array) -> Array:
         p = ops.xp.exp(h - h.max(axis=1, keepdims=True))
         p /= p.sum(axis=1, keepdims=True)
         return p
 
-    def error(self, ops, h, y):
+    def error(self, ops: Backend, h: Array, y: Array) -> Array:
         truth = y if y.ndim == 1 else y.argmax(axis=1)
         return (h.argmax(axis=1) != truth).astype(h.dtype)
 
-    def gn_diagonal(self, ops, h, y):
+    def gn_diagonal(self, ops: Backend, h: Array, y: Array) -> Array:
         p = self.prediction(ops, h)
         return p - p * p
 
-    def gn_matrix(self, ops, h, y):
+    def gn_matrix(self, ops: Backend, h: Array, y: Array) -> Array:
         p = self.prediction(ops, h)
         matrices = -p[:, :, None] * p[:, None, :]
         rows, width = p.shape
         matrices.reshape(rows, width * width)[:, :: width + 1] += p
         return matrices
 
-    def gn_mean(self, ops, h, y):
+    def gn_mean(self, ops: Backend, h: Array, y: Array) -> Array:
         p = self.prediction(ops, h)
         mean = ops.gram(p, -1.0 / len(p))
         mean.reshape(-1)[:: p.shape[1] + 1] += p.mean(axis=0)
         return mean
 
-    def gn_product(self, ops, h, y, v):
+    def gn_product(self, ops: Backend, h: Array, y: Array, v: Array) -> Array:
         p = self.prediction(ops, h)
         pv = p * v
         return pv - p * pv.sum(axis=-1, keepdims=True)
 
-    def gn_root(self, ops, h, y):
+    def gn_root(self, ops: Backend, h: Array, y: Array) -> Array:
         xp = ops.xp
         p = self.prediction(ops, h)
         root = xp.sqrt(p)
@@ -109,12 +110,12 @@ class SoftmaxCrossEntropy(Loss):
         columns[classes, :, classes] += root.T
         return columns
 
-    def gn_root_product(self, ops, h, y, s):
+    def gn_root_product(self, ops: Backend, h: Array, y: Array, s: Array) -> Array:
         p = self.prediction(ops, h)
         rs = ops.xp.sqrt(p) * s
         return rs - p * rs.sum(axis=1, keepdims=True)
 
-    def sample(self, ops, h, rng):
+    def sample(self, ops: Backend, h: Array, rng: np.random.Generator) -> Array:
         # The Gumbel trick: argmax(h + noise) is a draw from softmax(h).
         u = ops.uniform(rng, h.shape, h.dtype)
         tiny = 1e-30

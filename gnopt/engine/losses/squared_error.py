@@ -1,5 +1,8 @@
 """E = ½ ‖h − y‖²: Gaussian with unit variance."""
 
+import numpy as np
+
+from gnopt.engine.backend import Array, Backend
 from gnopt.engine.losses import Loss
 
 
@@ -10,21 +13,21 @@ class SquaredError(Loss):
     summary = "half the squared distance; 𝒢_L = I"
     diagonal = True
 
-    def value(self, ops, h, y):
+    def value(self, ops: Backend, h: Array, y: Array) -> Array:
         difference = h - y
         return 0.5 * ops.xp.einsum("nk,nk->n", difference, difference)
 
-    def gradient(self, ops, h, y):
+    def gradient(self, ops: Backend, h: Array, y: Array) -> Array:
         return h - y
 
-    def value_and_gradient(self, ops, h, y):
+    def value_and_gradient(self, ops: Backend, h: Array, y: Array) -> tuple[Array, Array]:
         difference = h - y
         return 0.5 * ops.xp.einsum("nk,nk->n", difference, difference), difference
 
-    def gn_diagonal(self, ops, h, y):
+    def gn_diagonal(self, ops: Backend, h: Array, y: Array) -> Array:
         return ops.xp.ones_like(h)
 
-    def sample(self, ops, h, rng):
+    def sample(self, ops: Backend, h: Array, rng: np.random.Generator) -> Array:
         return h + ops.normal(rng, h.shape, h.dtype)
 
 

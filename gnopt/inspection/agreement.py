@@ -1,0 +1,141 @@
+"""How near each method's block is to the exact Gauss-Newton block, without forming either.
+
+    ⟨A ⊗ G, B⟩ = mean_n (ā_nᵀ A ā_n) tr(G 𝒢_n)        B = mean_n ā_n ā_nᵀ ⊗ 𝒢_n
+    ‖B‖² = (1/N²) Σ_{n,m} (ā_nᵀ ā_m)² tr(𝒢_n 𝒢_m)
+
+Exactly where the 𝒢_n of all data points fit the memory budget. Else 𝒢_n is replaced by sketches c_n c_nᵀ with
+c_n = C_n s, E[s sᵀ] = I: B̂_r = mean_n ā_n ā_nᵀ ⊗ c_n c_nᵀ is unbiased, and so is ⟨B̂_r − K, B̂_q − K⟩ for two
+independent sketches r ≠ q as an estimate of ‖B − K‖². Its error falls with the distance itself; the jackknife over
+sketches tells it. Cost of S sketches: S backward passes and S² N² (o + i) flops a layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import nan, sqrt
+
+import numpy as np
+
+from gnopt.curvature.exact import pre_activation_matrices
+from gnopt.engine.network import backpropagate
+from gnopt.inspection.blocks import Block
+from gnopt.inspection.factors import recursion_flops
+from gnopt.inspection.subject import Look
+
+SKETCHES = 8
+EXACT_FLOPS = 5e10  # what the exact way may take
+
+
+@dataclass(frozen=True)
+class Products:
+    """Inner products of one layer: with S sketches, ``exact`` (S, S) is ⟨B̂_r, B̂_q⟩ (its diagonal is not used) and
+    each of ``mixed`` (S,) is ⟨K, B̂_r⟩; without sketches S = 1 and all is exact."""
+
+    exact: np.ndarray
+    mixed: list[np.ndarray]
+    squares: list[float]  # ‖K‖² of each method
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Relative Frobenius distance ‖K − B‖ / ‖B‖ and cosine of a block to the exact one, with standard errors."""
+
+    distance: float
+    cosine: float
+    distance_error: float = 0.0
+    cosine_error: float = 0.0
+
+
+def affordable(look: Look) -> bool:
+    """Whether the 𝒢_n of the whole sample fit the memory budget, and their products are cheap."""
+    net, rows = look.net, look.tape.rows
+    widest = max(net.sizes[1:])
+    flops = recursion_flops(look) + sum(2.0 * (rows * d) ** 2 for d in net.sizes[1:])
+    return 3 * rows * widest**2 * net.dtype.itemsize <= look.subject.memory and flops <= EXACT_FLOPS
+
+
+def products(look: Look, blocks: Sequence[Sequence[Block]]) -> list[Products]:
+    """The products of every layer 1..L, for the blocks of several methods (method, layer)."""
+    found = _exact(look, blocks) if affordable(look) else _sketched(look, blocks)
+    return found[::-1]
+
+
+def _exact(look: Look, blocks: Sequence[Sequence[Block]]) -> list[Products]:
+    found = []
+    for l, M in pre_activation_matrices(look.sample(), hessian=False):  # noqa: E741
+        abar = look.tape.abar[l - 1]
+        flat = M.reshape(len(M), -1)
+        square = ((abar @ abar.T) ** 2 * (flat @ flat.T)).sum(dtype=np.float64) / len(M) ** 2
+        mixed = [np.array([method[l - 1].inner(abar, M)]) for method in blocks]
+        found.append(Products(np.array(look.net.ops.scalars(square))[:, None], mixed,
+                              [method[l - 1].square() for method in blocks]))
+    return found
+
+
+def _sketched(look: Look, blocks: Sequence[Sequence[Block]]) -> list[Products]:
+    net, ops, loss, y = look.net, look.net.ops, look.subject.loss, look.subject.y
+    rows, itemsize = look.tape.rows, net.dtype.itemsize
+    count = int(min(SKETCHES, max(3, look.subject.memory // (2 * rows * max(net.sizes[1:]) * itemsize))))
+    sample = look.sample("agreement")
+    start = ops.xp.stack([
+        loss.gn_root_product(ops, look.tape.output, y,
+                             ops.rademacher(sample.rng, (rows, loss.rank(net.sizes[-1])), net.dtype))
+        for _ in range(count)])
+    found = []
+    for l, columns in backpropagate(net, look.W, look.tape, start):  # noqa: E741
+        abar = look.tape.abar[l - 1]
+        exact = np.zeros((count, count))
+        for first in range(0, rows, 1000):  # N × N products in strips
+            strip = slice(first, first + 1000)
+            inputs = abar[strip] @ abar.T
+            inputs *= inputs
+            for r in range(count):
+                for q in range(r):
+                    pair = columns[r, strip] @ columns[q].T
+                    pair *= pair
+                    pair *= inputs
+                    exact[r, q] += ops.scalars(pair.sum(dtype=np.float64))[0] / rows**2
+        found.append(Products(exact + exact.T, [method[l - 1].quadratic(abar, columns) for method in blocks],
+                              [method[l - 1].square() for method in blocks]))
+    return found
+
+
+def together(layers: Sequence[Products]) -> Products:
+    """The products of the block-diagonal matrix over these layers: blocks that do not overlap add up."""
+    methods = range(len(layers[0].mixed))
+    return Products(np.sum([p.exact for p in layers], axis=0),
+                    [np.sum([p.mixed[m] for p in layers], axis=0) for m in methods],
+                    [float(np.sum([p.squares[m] for p in layers])) for m in methods])
+
+
+def agreement(found: Products, method: int) -> Agreement:
+    """Distance and cosine of one method, with the jackknife's standard errors over sketches."""
+    exact, mixed, square = found.exact, found.mixed[method], found.squares[method]
+    count = len(mixed)
+    distance, cosine = _ratios(exact, mixed, square)
+    if count == 1:
+        return Agreement(distance, cosine)
+    kept = [[q for q in range(count) if q != r] for r in range(count)]
+    without = np.array([_ratios(exact[np.ix_(k, k)], mixed[k], square) for k in kept])
+    errors = np.sqrt((count - 1) * without.var(axis=0))
+    return Agreement(distance, cosine, float(errors[0]), float(errors[1]))
+
+
+def _ratios(exact: np.ndarray, mixed: np.ndarray, square: float) -> tuple[float, float]:
+    count = len(mixed)
+    norm = exact[0, 0] if count == 1 else (exact.sum() - np.trace(exact)) / (count * (count - 1))
+    inner = mixed.mean()
+    if not norm > 0.0 or not square > 0.0:
+        return nan, nan
+    distance = sqrt(max(square - 2.0 * inner + norm, 0.0) / norm)
+    return distance, float(inner / sqrt(square * norm))
+
+
+def exact_norm(found: Products) -> float:
+    """‖B‖ of the exact block."""
+    count = len(found.exact)
+    norm = found.exact[0, 0] if count == 1 else (found.exact.sum() - np.trace(found.exact)) / (count * (count - 1))
+    return sqrt(max(float(norm), 0.0))
+
+

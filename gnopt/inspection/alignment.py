@@ -1,0 +1,167 @@
+"""Alignment of each method's update with the exact Gauss-Newton update (Botev et al. 2017, appendix).
+
+The exact update solves (GN + λ I) Δ = −∇ by conjugate gradients to a tight tolerance on the same rows. Every method's
+update uses the same gradient and the same λ: Â = A + π √λ I, Ĝ = G + (√λ / π) I for Kronecker factors, diagonal + λ
+for diagonals, so that only the curvature differs. Cosines are taken in the Euclidean inner product and in that of the
+Gauss-Newton matrix, ⟨u, v⟩ = uᵀ GN v, for the whole network and layer by layer (with the layer's own block).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import nan
+
+import numpy as np
+
+from gnopt.engine.backend import Array
+from gnopt.engine.network import slope
+from gnopt.inspection.blocks import Block
+from gnopt.inspection.dense import loss_gradient
+from gnopt.inspection.density import product_with
+from gnopt.inspection.factors import Factors, Note
+from gnopt.inspection.subject import Look
+from gnopt.optimizers.conjugate_gradient import conjugate_gradients
+from gnopt.options import defaults
+
+GRADIENT = "gradient"  # the plain gradient, shown beside the methods
+COLUMNS = ("run", "step", "method", "layer", "damping", "cosine", "gn_cosine", "iterations", "residual", "loss")
+
+
+@dataclass(frozen=True)
+class Solve:
+    """How to find the exact update: λ (None = chosen by `natural_damping`), tolerance and most iterations."""
+
+    damping: float | None
+    tolerance: float
+    iterations: int
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Cosines of one method: layer 0 is the whole network."""
+
+    run: str
+    step: int
+    method: str
+    layer: int
+    damping: float
+    cosine: float
+    gn_cosine: float
+    iterations: int
+    residual: float
+    loss: float
+
+    def row(self) -> dict[str, float | int | str]:
+        """The row of alignment.csv; layer 0 is written as ``all``."""
+        return {name: getattr(self, name) for name in COLUMNS} | {"layer": self.layer or "all"}
+
+
+def natural_damping(look: Look, factors: Factors) -> float:
+    """λ where none is given: what the configuration says (or a run has adapted), under the relative rule its share
+    c_A c_G of the mean eigenvalue of the block-diagonal Gauss-Newton matrix, tr(A) tr(G) summed over layers / P."""
+    settings = look.subject.config.method_settings
+    if settings.get("damping_rule") in ("fixed", "lm"):
+        adapted = look.weights.damping if settings["damping_rule"] == "lm" else None
+        return adapted or settings["damping"]
+    from gnopt.optimizers.damping import OPTIONS
+
+    values = defaults(OPTIONS) | settings
+    blocks = _reference(factors)
+    total = sum(block.trace() for block in blocks)
+    return max(values["damping_a"] * values["damping_g"] * total / look.net.size, 1e-12)
+
+
+def _reference(factors: Factors) -> list[Block]:
+    """The best factors at hand, for the scale of λ and for preconditioning."""
+    for name in ("kfra", "kflr", "exact", "kfac", "ekfac", "empirical_fisher", "diagonal_gn"):
+        if name in factors.methods:
+            return factors.methods[name].blocks
+    raise ValueError("alignment needs at least one method")
+
+
+def align(look: Look, factors: Factors, solve: Solve, note: Note) -> list[Alignment]:
+    """The cosines of every method at one set of weights; the first entries of each are the whole network's."""
+    net = look.net
+    loss, g = loss_gradient(look)
+    g += look.weights.theta * look.subject.config.method_settings.get("weight_decay", 0.0)
+    lam = solve.damping if solve.damping is not None else natural_damping(look, factors)
+    exact, iterations, residual = _exact_update(look, factors, g, lam, solve)
+    note(f"exact update at step {look.weights.step}: λ = {lam:.3g}, {iterations} iterations of conjugate gradients, "
+         f"relative residual {residual:.1e}")
+    names = [*factors.methods, GRADIENT]
+    updates = [exact, *(_update(look, method.blocks, g, lam) for method in factors.methods.values()), -g]
+    euclid, gauss_newton = _grams(look, updates)
+    found = []
+    for m, name in enumerate(names, start=1):
+        for l in range(net.layers + 1):  # noqa: E741
+            found.append(Alignment(look.subject.name, look.weights.step, name, l, lam, _cosine(euclid[l], m),
+                                   _cosine(gauss_newton[l], m), iterations, residual, loss))
+    return found
+
+
+def _exact_update(look: Look, factors: Factors, g: Array, lam: float, solve: Solve) -> tuple[Array, int, float]:
+    net, ops = look.net, look.net.ops
+    product, preconditioner = product_with(look, "gauss_newton"), _reference(factors)
+    inverse = [block.prepare(lam) for block in preconditioner]
+
+    def damped(v: Array) -> Array:
+        out = product(v)
+        ops.axpy(lam, v, out)
+        return out
+
+    def precondition(r: Array) -> Array:
+        out = ops.xp.empty_like(r)
+        for solve_layer, r_l, out_l in zip(inverse, net.views(r), net.views(out), strict=True):
+            out_l[...] = solve_layer(r_l)
+        return out
+
+    found = conjugate_gradients(damped, -g, ops.xp.zeros_like(g), precondition, ops,
+                                lambda i, residual, models: residual <= solve.tolerance, solve.iterations)
+    return found.x, found.iterations, found.residual
+
+
+def _update(look: Look, blocks: Sequence[Block], g: Array, lam: float) -> Array:
+    """−(block + damping)⁻¹ ∇ of every layer, flat."""
+    out = look.net.ops.xp.empty_like(g)
+    for block, g_l, out_l in zip(blocks, look.net.views(g), look.net.views(out), strict=True):
+        out_l[...] = block.prepare(lam)(g_l)
+    out *= -1.0
+    return out
+
+
+def _grams(look: Look, updates: Sequence[Array]) -> tuple[np.ndarray, np.ndarray]:
+    """Inner products of all updates, Euclidean and Gauss-Newton, (L + 1, k, k) each; 0 is the whole network.
+
+    J v of a vector that is zero outside layer l starts at layer l; the sum over layers is J v of the whole vector.
+    Cost: 2 N k per parameter of layer l and of those above it.
+    """
+    net, ops, xp = look.net, look.net.ops, look.net.ops.xp
+    k, rows = len(updates), look.tape.rows
+    views = [net.views(u) for u in updates]
+    euclid = np.zeros((net.layers + 1, k, k))
+    curved = np.zeros((net.layers + 1, k, k))
+    total: Array | None = None
+    for l in range(1, net.layers + 1):  # noqa: E741
+        V = xp.stack([view[l - 1].reshape(-1) for view in views])
+        euclid[l] = ops.to_host(V @ V.T)
+        rh = xp.stack([look.tape.abar[l - 1] @ view[l - 1].T for view in views])
+        for above in range(l, net.layers):
+            rh *= slope(net, look.tape, above, look.workspace)
+            rh = (rh.reshape(k * rows, -1) @ look.W[above][:, :-1].T).reshape(k, rows, -1)
+        curved[l] = _gram(look, rh)
+        total = rh if total is None else total + rh
+    euclid[0], curved[0] = euclid[1:].sum(axis=0), _gram(look, total)
+    return euclid, curved
+
+
+def _gram(look: Look, Jv: Array) -> np.ndarray:
+    ops = look.net.ops
+    HJv = look.subject.loss.gn_product(ops, look.tape.output, look.subject.y, Jv)
+    return ops.to_host(Jv.reshape(len(Jv), -1) @ HJv.reshape(len(Jv), -1).T).astype(np.float64) / look.tape.rows
+
+
+def _cosine(gram: np.ndarray, m: int) -> float:
+    """Cosine of update m and update 0, the exact one."""
+    size = gram[0, 0] * gram[m, m]
+    return float(gram[0, m] / size**0.5) if size > 0.0 else nan

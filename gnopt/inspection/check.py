@@ -1,0 +1,77 @@
+"""``--check``: the user's own loss, activations, network and curvature against differences, in float64.
+
+Every check measures one error and passes where it is below its tolerance. A check that raises, or returns arrays of the
+wrong shape or numbers that are not finite, fails with the reason. Nothing is taken on trust: the loss is differentiated
+at the network's own outputs and at random ones, the network along random directions in its parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from gnopt.errors import GnoptError
+from gnopt.inspection import check_activation, check_loss, check_network
+from gnopt.inspection.differences import Check, Skip
+from gnopt.inspection.subject import Look
+
+
+
+class CheckFailed(GnoptError):
+    """Some self-tests failed."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One line of the table; ``error`` is None where the check does not apply, ``reason`` says why it failed or not."""
+
+    part: str
+    check: str
+    error: float | None
+    tolerance: float
+    passed: bool
+    reason: str = ""
+
+    def row(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return asdict(self)
+
+
+def check(look: Look) -> list[Verdict]:
+    """Run every check on the subject of ``look``, whose network must be in float64."""
+    return [_verdict(part, *one) for part, one in _all(look)]
+
+
+def _all(look: Look) -> Iterator[tuple[str, Check]]:
+    for activation, checks in check_activation.checks(look):
+        for one in checks:
+            yield f"activation {activation}", one
+    for one in check_loss.checks(look):
+        yield f"loss {look.subject.loss.name}", one
+    for one in check_network.checks(look):
+        yield "network", one
+
+
+def _verdict(part: str, what: str, tolerance: float, measure: Callable[[], float]) -> Verdict:
+    try:
+        with np.errstate(all="ignore"):
+            error = float(measure())
+    except Skip as reason:
+        return Verdict(part, what, None, tolerance, True, f"not applicable: {reason}")
+    except Exception as problem:  # a plug-in may raise anything, and that is what is being looked for
+        text = str(problem).splitlines()[0] if str(problem) else ""
+        return Verdict(part, what, None, tolerance, False, f"{type(problem).__name__}: {text}")
+    if not np.isfinite(error):
+        return Verdict(part, what, None, tolerance, False, "shapes differ, or numbers are not finite")
+    return Verdict(part, what, error, tolerance, error <= tolerance)
+
+
+def refuse_failures(verdicts: list[Verdict]) -> None:
+    """CheckFailed naming the checks that failed."""
+    failed = [f"{v.part}: {v.check}" for v in verdicts if not v.passed]
+    if failed:
+        shown = "; ".join(failed[:5]) + (f"; and {len(failed) - 5} more" if len(failed) > 5 else "")
+        raise CheckFailed(f"{len(failed)} of {len(verdicts)} checks failed: {shown}")

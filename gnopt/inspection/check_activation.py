@@ -1,0 +1,63 @@
+"""Checks of one activation: f' and f'' against differences, what it declares, and that it stays finite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from gnopt.engine.activations import Activation
+from gnopt.engine.backend import Backend
+from gnopt.inspection.differences import Check, elementwise_mismatch
+from gnopt.inspection.subject import Look
+
+TOLERANCE = 1e-7
+FAR = 1e4  # outputs must be finite up to here
+
+
+def checks(look: Look) -> Iterator[tuple[str, list[Check]]]:
+    """The checks of every activation that the network uses."""
+    ops = look.net.ops
+    used = {f.name: f for f in look.net.activations}
+    for name, f in used.items():
+        yield name, of_activation(ops, f)
+
+
+def of_activation(ops: Backend, f: Activation) -> list[Check]:
+    """(what, tolerance, measure) for one activation."""
+    grid = np.linspace(-6.0, 6.0, 241) + 0.0123  # no point on a kink at a round number
+    far = np.array([-FAR, -100.0, 100.0, FAR])
+
+    def value(h: np.ndarray) -> np.ndarray:
+        h = ops.asarray(h)
+        return ops.to_host(f.f(ops, h, ops.xp.empty_like(h)))
+
+    def first(h: np.ndarray) -> np.ndarray:
+        h = ops.asarray(h)
+        a = f.f(ops, h, ops.xp.empty_like(h))
+        return ops.to_host(f.df(ops, None if f.from_output else h, a, ops.xp.empty_like(h)))
+
+    def second(h: np.ndarray) -> np.ndarray:
+        h = ops.asarray(h)
+        a = f.f(ops, h, ops.xp.empty_like(h))
+        return ops.to_host(f.d2f(ops, None if f.from_output else h, a))
+
+    def in_place() -> float:
+        h = ops.asarray(grid.copy())
+        return float(np.abs(ops.to_host(f.f(ops, h, h)) - value(grid)).max())
+
+    def finite() -> float:
+        single = far.astype(np.float32)
+        found = [g(points) for g in (value, first, second) for points in (far, single)]
+        return 0.0 if all(np.isfinite(part).all() for part in found) else np.inf
+
+    def declared() -> float:
+        return float(np.abs(second(grid)).max()) if f.piecewise_linear else 0.0
+
+    return [
+        ("f' = d f / d h", TOLERANCE, lambda: elementwise_mismatch(lambda t: value(grid + t), first(grid)).max()),
+        ("f'' = d f' / d h", TOLERANCE, lambda: elementwise_mismatch(lambda t: first(grid + t), second(grid)).max()),
+        ("f into its own input", 0.0, in_place),
+        ("piecewise_linear: f'' = 0", 0.0, declared),
+        (f"finite up to |h| = {FAR:g}", 0.0, finite),
+    ]

@@ -1,0 +1,137 @@
+"""Checks of the network with its loss: passes, gradient, curvature products, and curvatures at one data point.
+
+Directions have in every layer the norm of that layer's weights. At one data point KFLR's and KFRA's A ⊗ G is the exact
+Gauss-Newton block (Botev et al. 2017), so the whole chain from the loss to the factors is tested on the user's network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from gnopt.curvature import get_curvature
+from gnopt.curvature.exact import pre_activation_matrices
+from gnopt.curvature.kron import dense, input_factors
+from gnopt.engine.backend import Array
+from gnopt.engine.network import r_forward
+from gnopt.inspection.definite import signs
+from gnopt.inspection.dense import loss_gradient
+from gnopt.inspection.density import product_with
+from gnopt.inspection.differences import Check, Skip, mismatch
+from gnopt.inspection.subject import Look, Weights, look
+
+ROWS = 8
+TOLERANCE = 1e-6
+TIGHT = 1e-9
+
+
+class Point:
+    """The network on a few rows, a random direction, and functions of the step along it."""
+
+    def __init__(self, whole: Look, rows: int) -> None:
+        subject = whole.subject
+        self.subject = replace(subject, x=subject.x[:rows], y=subject.y[:rows])
+        self.look = look(self.subject, whole.weights)
+        self.net, self.ops = self.look.net, self.look.net.ops
+        self.u, self.v = (self._direction(purpose) for purpose in ("check u", "check v"))
+
+    def _direction(self, purpose: str) -> Array:
+        ops = self.ops
+        u = ops.normal(self.look.sample(purpose).rng, (self.net.size,), self.net.dtype)
+        for u_l, W_l in zip(self.net.views(u), self.look.W, strict=True):
+            length, norm = ops.scalars((u_l * u_l).sum(), (W_l * W_l).sum())
+            u_l *= ((norm or 1.0) / length) ** 0.5
+        return u
+
+    def moved(self, t: float) -> Look:
+        """The network at θ + t u."""
+        return look(self.subject, Weights(self.look.weights.theta + t * self.u, 0))
+
+    def dot(self, a: Array, b: Array) -> float:
+        """aᵀ b."""
+        return self.ops.scalars(self.ops.xp.vdot(a, b))[0]
+
+    def J(self, v: Array) -> Array:
+        """J v of every row, (N, K)."""
+        return r_forward(self.net, self.look.W, self.look.tape, [self.net.views(v)])[0]
+
+    def outputs(self, t: float) -> np.ndarray:
+        """h_L at θ + t u."""
+        return self.ops.to_host(self.moved(t).tape.output)
+
+    def of_layer(self, v: Array, layer: int) -> Array:
+        """v with all layers but one set to zero."""
+        out = self.ops.xp.zeros_like(v)
+        self.net.views(out)[layer - 1][...] = self.net.views(v)[layer - 1]
+        return out
+
+
+def checks(whole: Look) -> list[Check]:
+    """(what, tolerance, measure) for the network as it is."""
+    several, one = Point(whole, min(ROWS, whole.tape.rows)), Point(whole, 1)
+    found: list[Check] = [
+        ("R-forward pass = d outputs", TOLERANCE,
+         lambda: mismatch(several.outputs, several.ops.to_host(several.J(several.u)))),
+        ("gradient = d objective", TOLERANCE, lambda: _gradient(several)),
+        ("Hessian-vector product = d gradient", 1e-5, lambda: _hessian(several)),
+        ("Gauss-Newton-vector product = Jᵀ 𝒢_L J", TIGHT, lambda: _gauss_newton(several)),
+        ("block Hessian recursion = Hessian-vector product", TIGHT, lambda: _recursion(one, hessian=True)),
+        ("block Gauss-Newton recursion = Gauss-Newton-vector product", TIGHT, lambda: _recursion(one, hessian=False)),
+        ("KFLR at one data point = exact block", TIGHT, lambda: _kronecker(one, "kflr")),
+        ("KFRA at one data point = exact block", TIGHT, lambda: _kronecker(one, "kfra")),
+        ("theorem: block Hessians positive semi-definite", TIGHT, lambda: _theorem(one)),
+    ]
+    return found
+
+
+def _gradient(p: Point) -> float:
+    _, g = loss_gradient(p.look)
+    return mismatch(lambda t: np.array([loss_gradient(p.moved(t))[0]]), np.array([p.dot(g, p.u)]))
+
+
+def _hessian(p: Point) -> float:
+    expected = product_with(p.look, "hessian")(p.u)
+    return mismatch(lambda t: p.ops.to_host(loss_gradient(p.moved(t))[1]), p.ops.to_host(expected))
+
+
+def _gauss_newton(p: Point) -> float:
+    product = product_with(p.look, "gauss_newton")(p.u)
+    pairs = []
+    for v in (p.u, p.v):
+        HJv = p.subject.loss.gn_product(p.ops, p.look.tape.output, p.subject.y, p.J(v))
+        pairs.append((p.dot(v, product), p.dot(p.J(p.u), HJv) / p.look.tape.rows))
+    return _worst(pairs)
+
+
+def _recursion(p: Point, hessian: bool) -> float:
+    product = product_with(p.look, "hessian" if hessian else "gauss_newton")
+    pairs = []
+    for l, M in pre_activation_matrices(p.look.sample(), hessian):  # noqa: E741
+        part = p.of_layer(p.u, l)
+        moved = p.look.tape.abar[l - 1] @ p.net.views(p.u)[l - 1].T
+        pairs.append((p.ops.scalars((moved @ M[0] * moved).sum())[0], p.dot(part, product(part))))
+    return _worst(pairs)
+
+
+def _kronecker(p: Point, name: str) -> float:
+    G = get_curvature(name).output_factors(p.look.sample(name))
+    product = product_with(p.look, "gauss_newton")
+    pairs = []
+    for l, (a, g) in enumerate(zip(input_factors(p.net, p.look.tape), G, strict=True), start=1):  # noqa: E741
+        part, u_l = p.of_layer(p.u, l), p.net.views(p.u)[l - 1]
+        pairs.append((p.dot(u_l, dense(p.ops, g) @ u_l @ a), p.dot(part, product(part))))
+    return _worst(pairs)
+
+
+def _theorem(p: Point) -> float:
+    found = signs(p.look, 1)
+    if not found.premise:
+        raise Skip("it holds for piecewise-linear activations and a positive semi-definite 𝓗_L")
+    return max(max(-layer.lowest, 0.0) / max(layer.highest, 1e-300) for layer in found.layers)
+
+
+def _worst(pairs: list[tuple[float, float]]) -> float:
+    """Largest difference over the largest number: layers whose share is tiny are not judged by their rounding."""
+    scale = max(max(abs(a), abs(b)) for a, b in pairs)
+    return max(abs(a - b) for a, b in pairs) / max(scale, 1e-300)

@@ -1,0 +1,46 @@
+"""The exact mean blocks themselves, (o (i + 1))² each, where they fit: one kind at a time, refused beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gnopt.curvature.exact import mean_blocks, refuse_large_blocks
+from gnopt.engine.backend import Array
+from gnopt.engine.network import gradient
+from gnopt.inspection.spectrum import Spectrum, spectrum
+from gnopt.inspection.subject import Look, Subject
+
+KINDS = ("hessian", "gauss_newton")
+LARGEST_SPECTRUM = 4000  # parameters of a layer up to which the eigenvalues of its dense block are found
+
+
+def refuse(subject: Subject, layers: Sequence[int], kinds: Sequence[str]) -> None:
+    """GnoptError, before anything is computed, where the blocks of these layers cannot fit."""
+    if kinds:
+        refuse_large_blocks(subject.net, list(layers), len(kinds), subject.net.ops.free_memory())
+
+
+def dense_blocks(look: Look, layers: Sequence[int], kinds: Sequence[str]) -> dict[str, dict[int, Array]]:
+    """kind → layer → block, symmetric to the last bit."""
+    found: dict[str, dict[int, Array]] = {}
+    for kind in kinds:
+        blocks = mean_blocks(look.sample(), kind == "hessian", list(layers))
+        for block in blocks.values():  # (i o)² products summed in either order differ in rounding
+            block += block.T.copy()
+            block *= 0.5
+        found[kind] = blocks
+    return found
+
+
+def spectra(look: Look, blocks: dict[int, Array]) -> dict[int, Spectrum]:
+    """Eigenvalues of those blocks that are small enough."""
+    return {l: spectrum(look.net.ops, block) for l, block in blocks.items() if len(block) <= LARGEST_SPECTRUM}
+
+
+def loss_gradient(look: Look) -> tuple[float, Array]:
+    """Mean loss over the sample and its gradient, a flat vector; no weight decay."""
+    net = look.net
+    value, delta = look.subject.loss.value_and_gradient(net.ops, look.tape.output, look.subject.y)
+    out = net.ops.xp.empty(net.size, dtype=net.dtype)
+    gradient(net, look.W, look.tape, delta * (1.0 / look.tape.rows), net.views(out), look.workspace)
+    return net.ops.scalars(value.mean(dtype="float64"))[0], out

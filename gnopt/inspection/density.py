@@ -1,0 +1,56 @@
+"""The spectral density of the whole Gauss-Newton matrix and Hessian: all eigenvalues of a small net, Lanczos else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from gnopt.curvature.exact import full_gauss_newton
+from gnopt.engine.backend import Array
+from gnopt.engine.network import gn_vector, hessian_vector
+from gnopt.inspection.lanczos import Density, density
+from gnopt.inspection.spectrum import spectrum
+from gnopt.inspection.subject import Look
+from gnopt.optimizers.base import blocks
+
+SMALL = 1500  # parameters up to which the matrices are formed
+
+
+def product_with(look: Look, kind: str) -> Callable[[Array], Array]:
+    """v → (Gauss-Newton or Hessian) v over the whole sample, in blocks of data points: 8 N P and 14 N P flops."""
+    net, subject, xp = look.net, look.subject, look.net.ops.xp
+    parts = list(blocks(net, look.tape.rows, subject.memory))
+
+    def product(v: Array) -> Array:
+        total: Array | None = None
+        for rows in parts:
+            sample = look.sample().take(rows)
+            out = xp.empty_like(v)
+            if kind == "gauss_newton":
+                gn_vector(net, look.W, sample.tape, subject.loss, sample.y, net.views(v), net.views(out),
+                          look.workspace)
+            else:
+                hessian_vector(net, look.W, sample.tape, subject.loss, sample.y, net.views(v), net.views(out))
+            out *= (rows.stop - rows.start) / look.tape.rows
+            total = out if total is None else total + out
+        assert total is not None
+        return total
+
+    return product
+
+
+def whole(look: Look, kind: str, steps: int, probes: int) -> Density:
+    """Density of the whole ``kind`` (gauss_newton or hessian)."""
+    net, ops = look.net, look.net.ops
+    if net.size > SMALL:
+        sample = look.sample("lanczos")
+        return density(product_with(look, kind), net.size, net.dtype, steps, probes, sample.rng, ops)
+    if kind == "gauss_newton":
+        matrix = full_gauss_newton(look.sample())
+    else:
+        product, identity = product_with(look, kind), ops.xp.eye(net.size, dtype=net.dtype)
+        matrix = ops.xp.stack([product(identity[i]) for i in range(net.size)])
+        matrix = 0.5 * (matrix + matrix.T)
+    values = spectrum(ops, matrix).values.astype(np.float64)
+    return Density(values, np.full(net.size, 1.0 / net.size), net.size, exact=True)

@@ -1,0 +1,216 @@
+"""What is inspected: a network on the first rows of its training data, at one or several sets of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from gnopt import rng
+from gnopt.config import Config, load
+from gnopt.curvature import Sample
+from gnopt.data.options import memory_bytes
+from gnopt.data.source import Data, open_data
+from gnopt.engine.activations import get_activation
+from gnopt.engine.backend import Array, Workspace, get_backend
+from gnopt.engine.losses import Loss, get_loss
+from gnopt.engine.network import Network, Tape, forward
+from gnopt.errors import ConfigError, DataError, GnoptError
+from gnopt.optimizers import methods
+from gnopt.optimizers.second_order import SecondOrder
+from gnopt.options import defaults
+from gnopt.training import checkpoint
+from gnopt.training.evaluate import targets_for
+from gnopt.training.load import find_checkpoint
+from gnopt.training.setup import build, flat
+
+SAMPLES = 1000  # rows looked at, unless asked for more or fewer
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One set of weights: θ on the device, its step, and what the run had made of damping by then.
+
+    ``damping`` is λ where Levenberg and Marquardt's rule has adapted one, ``boost`` its factor after bad steps.
+    """
+
+    theta: Array
+    step: int
+    damping: float | None = None
+    boost: float = 1.0
+
+
+@dataclass
+class Subject:
+    """Network, loss and sample; ``places`` are the checkpoints to look at, None standing for ``initial``."""
+
+    name: str
+    config: Config
+    net: Network
+    loss: Loss
+    x: Array
+    y: Array
+    places: list[Path | None]
+    initial: Array | None = None
+
+    @property
+    def rows(self) -> int:
+        """Data points in the sample."""
+        return len(self.x)
+
+    @property
+    def seed(self) -> int:
+        """Seed of the configuration."""
+        return self.config["training"]["seed"]
+
+    @property
+    def memory(self) -> int:
+        """Bytes that temporaries may take."""
+        return memory_bytes(self.config["training"]["memory"])
+
+    def weights(self, place: Path | None) -> Weights:
+        """The weights of one place; DataError where the checkpoint is damaged or of another network."""
+        if place is None:
+            assert self.initial is not None
+            return Weights(self.initial, 0)
+        stored = checkpoint.load_network(place)
+        checkpoint.check_fits(stored, list(self.net.sizes), place)
+        theta = self.net.ops.asarray(flat(stored.weights, self.net.dtype))
+        return Weights(theta, stored.step, *_adapted_damping(place))
+
+    def every(self) -> Iterator[Weights]:
+        """The weights of every place, oldest first, one at a time."""
+        return map(self.weights, self.places)
+
+
+@dataclass
+class Look:
+    """A subject at one set of weights, with the forward pass of its whole sample."""
+
+    subject: Subject
+    weights: Weights
+    W: list[Array]
+    tape: Tape
+    workspace: Workspace
+
+    @property
+    def net(self) -> Network:
+        """The network."""
+        return self.subject.net
+
+    def sample(self, purpose: str = "", settings: dict[str, Any] | None = None, rows: int | None = None) -> Sample:
+        """The sample as curvatures take it, or its first ``rows``, with a random stream for this purpose."""
+        s = self.subject
+        whole = Sample(s.net, self.W, self.tape, s.loss, s.y, rng.generator(s.seed, "inspect " + purpose), s.memory,
+                       settings or {}, self.workspace)
+        return whole if rows is None or rows >= self.tape.rows else whole.take(slice(0, rows))
+
+
+def look(subject: Subject, weights: Weights) -> Look:
+    """Run the sample forward; GnoptError where its activations cannot fit or are not finite."""
+    net = subject.net
+    need, free = 2 * net.row_bytes() * subject.rows, net.ops.free_memory()
+    if need > free:
+        raise GnoptError(f"the activations of {subject.rows:,} rows take {need:,} bytes and {free:,} are free; "
+                         "choose fewer rows (--samples), or --dtype float32")
+    W = net.views(weights.theta)
+    tape = forward(net, W, subject.x)
+    if not all(map(isfinite, net.ops.scalars(tape.output.sum()))):
+        raise GnoptError(f"the outputs of the network at step {weights.step} are not finite")
+    return Look(subject, weights, W, tape, Workspace(net.ops, net.dtype))
+
+
+@contextmanager
+def open_subject(target: Path, sets: Sequence[str] = (), flags: Mapping[str, tuple[str, Any]] | None = None,
+                 samples: int | None = None, init_from: Path | None = None,
+                 which: str = "latest") -> Iterator[Subject]:
+    """Open a configuration, at its initial weights or those of ``init_from``, or a run at some checkpoints.
+
+    ``which`` is latest, best, all, or step numbers joined by commas. Raises ConfigError and DataError.
+    """
+    if target.is_dir() or target.suffix == ".h5":
+        subject, data = _of_run(target, sets, flags, init_from, which)
+    else:
+        if which != "latest":
+            raise ConfigError(f"--checkpoints {which}: only for a run directory; {target} is a configuration")
+        config = load(target, sets, flags)
+        experiment = build(config)
+        data = experiment.data
+        try:
+            theta = experiment.initial_weights(init_from)
+        except BaseException:
+            data.close()
+            raise
+        subject = Subject(target.stem, config, experiment.net, experiment.loss, None, None, [None], theta)
+    with data:
+        _attach(subject, data, samples)
+        yield subject
+
+
+def _of_run(target: Path, sets: Sequence[str], flags: Mapping[str, tuple[str, Any]] | None, init_from: Path | None,
+            which: str) -> tuple[Subject, Data]:
+    run = target if target.is_dir() else target.resolve().parent.parent
+    config_file = run / "config.toml"
+    if not config_file.is_file():
+        raise DataError(f"{config_file}: missing; a run is inspected with the configuration it was made by")
+    config = load(config_file, sets, flags)
+    places: list[Path] = [init_from] if init_from else _checkpoints(target, which)
+    stored = checkpoint.load_network(places[-1])
+    training = config["training"]
+    activations = [get_activation(name) for name in [*config["network"]["activation"], "identity"]]
+    net = Network(stored.sizes, activations, get_backend(training["device"]), training["dtype"])
+    data = open_data(config["data"], seed=training["seed"], dtype=training["dtype"], statistics=stored.statistics)
+    if data.train.inputs != net.sizes[0]:
+        data.close()
+        raise DataError(f"{config['data']['file']}: rows of {data.train.inputs} numbers, but the network takes "
+                        f"{net.sizes[0]}")
+    return Subject(run.resolve().name, config, net, get_loss(config["network"]["loss"]), None, None, [*places]), data
+
+
+def _checkpoints(target: Path, which: str) -> list[Path]:
+    if target.is_file():
+        return [target]
+    if which == "all":
+        found = checkpoint.listed(target / "checkpoints")
+        if not found:
+            raise DataError(f"{target / 'checkpoints'}: no checkpoints")
+        return found
+    return [find_checkpoint(target, name.strip()) for name in which.split(",")]
+
+
+def _attach(subject: Subject, data: Data, samples: int | None) -> None:
+    """Put the first rows of the training data into the subject."""
+    rows = data.train.rows
+    if samples is not None and samples > rows:
+        raise ConfigError(f"--samples {samples}: {data.fingerprint['file']} has {rows} training rows")
+    x, y = data.train.rows_at(0, min(rows, samples or SAMPLES))
+    ops = subject.net.ops
+    subject.x = ops.asarray(x)
+    subject.y = ops.asarray(targets_for(subject.loss, y, subject.net.sizes[-1], "train"))
+
+
+def _adapted_damping(place: Path) -> tuple[float | None, float]:
+    """λ and its boost as the run has left them in a checkpoint."""
+    try:
+        with h5py.File(place, "r") as file:
+            state = file["state/optimizer"]
+            damping, boost = (float(np.asarray(state[name])) if name in state else None
+                              for name in ("damping", "boost"))
+    except (OSError, KeyError, ValueError, TypeError):
+        return None, 1.0
+    return damping, 1.0 if boost is None else boost
+
+
+def settings_of(config: Config, method: str, **given: Any) -> dict[str, Any]:
+    """The options of a curvature: its defaults, those of the configuration that it shares, then ``given``."""
+    table = methods()
+    options = table[method].options if method in table else SecondOrder.options
+    values = defaults(options)
+    values |= {k: v for k, v in config.method_settings.items() if k in values}
+    return values | {k: v for k, v in given.items() if k in values}

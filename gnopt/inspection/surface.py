@@ -1,0 +1,85 @@
+"""The objective over two random directions, within a layer and over all layers jointly (the paper's Figure 1).
+
+    E(x, y) = objective(W_l + x U_l + y V_l),   U_l, V_l normal, scaled to the norm of W_l
+
+With piecewise-linear activations and a convex loss there is no smooth local maximum. Cost: a forward pass from layer l
+for every point of the grid, over as many of the first rows as stay within ``FLOPS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gnopt import rng
+from gnopt.engine.backend import Array
+from gnopt.inspection.subject import Look
+
+FLOPS = 2e11
+POINTS = 41
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Values (y, x) of the mean loss over coordinates ``at``; ``layer`` 0 stands for all layers jointly."""
+
+    layer: int
+    at: np.ndarray
+    values: np.ndarray
+    rows: int
+
+    @property
+    def maxima(self) -> int:
+        """Points inside the grid that lie above all eight neighbours."""
+        z = self.values
+        inner = z[1:-1, 1:-1]
+        shifts = [(i, j) for i in (0, 1, 2) for j in (0, 1, 2) if (i, j) != (1, 1)]
+        n = len(z)
+        above = [inner > z[i : n - 2 + i, j : n - 2 + j] for i, j in shifts]
+        return int(np.logical_and.reduce(above).sum())
+
+
+def surfaces(look: Look, layers: Sequence[int], reach: float = 1.0) -> list[Surface]:
+    """One surface for each of the layers, and one over all of them jointly where there are several."""
+    found = [_surface(look, [l], reach) for l in layers]  # noqa: E741
+    return found if len(layers) == 1 else [*found, _surface(look, layers, reach)]
+
+
+def _surface(look: Look, layers: Sequence[int], reach: float) -> Surface:
+    net, ops, xp = look.net, look.net.ops, look.net.ops.xp
+    first = min(layers)
+    cost = 2.0 * POINTS**2 * sum(o * i for o, i in net.shapes[first - 1 :])
+    rows = int(max(1, min(look.tape.rows, FLOPS // cost)))
+    # x and y are random directions over all the chosen layers; within one layer the paper varies that layer alone.
+    directions = {l: _directions(look, l) for l in layers}  # noqa: E741
+    at = np.linspace(-reach, reach, POINTS)
+    values = np.empty((POINTS, POINTS))
+    abar = look.tape.abar[first - 1][:rows]
+    base, along_x, along_y = (abar @ M.T for M in (look.W[first - 1], *directions[first]))
+    for j, y in enumerate(at.tolist()):
+        for i, x in enumerate(at.tolist()):
+            h = base + x * along_x + y * along_y
+            for l in range(first + 1, net.layers + 1):  # noqa: E741
+                W = look.W[l - 1]
+                if l in directions:
+                    W = W + x * directions[l][0] + y * directions[l][1]
+                a = net.activations[l - 2].f(ops, h, xp.empty_like(h))
+                h = a @ W[:, :-1].T + W[:, -1]
+            loss = look.subject.loss.value(ops, h, look.subject.y[:rows])
+            values[j, i] = ops.scalars(loss.mean(dtype="float64"))[0]
+    return Surface(first if len(layers) == 1 else 0, at, values, rows)
+
+
+def _directions(look: Look, layer: int) -> tuple[Array, Array]:
+    net, ops = look.net, look.net.ops
+    generator = rng.generator(look.subject.seed, "surface", layer)
+    W = look.W[layer - 1]
+    (norm,) = ops.scalars((W * W).sum())
+    found = []
+    for _ in range(2):
+        U = ops.normal(generator, W.shape, net.dtype)
+        (length,) = ops.scalars((U * U).sum())
+        found.append(U * (norm / length) ** 0.5)
+    return found[0], found[1]
