@@ -96,6 +96,21 @@ def test_ten_steps(name, changes, problem):
         before = expected
 
 
+def test_momentum_rises_every_250_updates(problem):
+    """μ = ½, ¾, ⅚, ⅞, ... up to its value (Sutskever et al. 2013)."""
+    case, batches = problem
+    s = settings("nesterov", warmup=True, momentum=0.9, learning_rate=0.1)
+    for step, mu in ((1, 1 / 2), (250, 1 / 2), (251, 3 / 4), (500, 3 / 4), (501, 5 / 6), (751, 7 / 8), (10**6, 0.9)):
+        optimizer, theta = build(case, "nesterov", s), case.theta.copy()
+        state = optimizer.init(theta)
+        state["moments"][0][...] = before = np.linspace(-1.0, 1.0, 8)
+        optimizer.update(theta, state, *batches[0], step)
+        g = gradient(case.theta, *batches[0])
+        m = mu * before - 0.1 * g
+        close(state["moments"][0], m, 1e-13)
+        close(theta, case.theta + mu * m - 0.1 * g, 1e-13)
+
+
 def test_adam_moves_by_the_rate_at_first(problem):
     case, batches = problem
     optimizer, theta = build(case, "adam", settings("adam", learning_rate=0.01)), case.theta.copy()
