@@ -35,11 +35,12 @@ class Option:
         text = " or ".join(words[k] for k in self.kind.split("|"))
         if self.choices:
             text += f" out of {', '.join(self.choices)}"
+        limits = []
         if self.low is not None:
-            text += f" {'>' if self.open_low else '>='} {self.low:g}"
+            limits.append(f"{'>' if self.open_low else '>='} {self.low:g}")
         if self.high is not None:
-            text += f" {'<' if self.open_high else '<='} {self.high:g}"
-        return text
+            limits.append(f"{'<' if self.open_high else '<='} {self.high:g}")
+        return " ".join([text, " and ".join(limits)]) if limits else text
 
     def parse(self, value: Any, key: str) -> tuple[Any, str | None]:
         """Return ``(value as its type, None)``, or ``(None, problem)`` naming ``key``, found and expected."""
