@@ -141,6 +141,18 @@ def damped_inverse(ops: Backend, M: Factor, damping: Any, what: str) -> Factor:
     return ops.spd_inverse(damped, what)
 
 
+def damped_cholesky(ops: Backend, M: Factor, damping: Any, what: str) -> Factor:
+    """The Cholesky factor of M + damping · I for a full M, else ``damped_inverse``: d³/3 flops.
+
+    A third of the work of an inverse, and solves that are a little slower: the better form for a single solve.
+    """
+    if isinstance(M, dict) or M.ndim != 2:
+        return damped_inverse(ops, M, damping, what)
+    damped = M.copy()
+    damped.reshape(-1)[:: M.shape[0] + 1] += damping
+    return {"cholesky": ops.cholesky(damped, what)}
+
+
 def apply_inverses(ops: Backend, G_inverse: Factor, gradient: Array, A_inverse: Factor, out: Array,
                    scratch: Any) -> None:
     """Write G⁻¹ g A⁻¹ into ``out``: 2 o i (o + i) flops for g (o, i) with full inverses, less with the other forms."""
@@ -152,6 +164,10 @@ def apply_inverses(ops: Backend, G_inverse: Factor, gradient: Array, A_inverse: 
 def left(ops: Backend, G: Factor, B: Array, out: Array) -> Array:
     """Write G B into ``out`` for a symmetric G, or a prepared inverse, of any form."""
     xp = ops.xp
+    if isinstance(G, dict) and "cholesky" in G:
+        xp.copyto(out, B)
+        ops.cholesky_solve(G["cholesky"], out, right=False)
+        return out
     if isinstance(G, dict):
         X = G["rows"]
         xp.matmul(X.T, G["inverse"] @ (X @ B), out=out)
@@ -170,6 +186,10 @@ def left(ops: Backend, G: Factor, B: Array, out: Array) -> Array:
 def right(ops: Backend, B: Array, A: Factor, out: Array) -> Array:
     """Write B A into ``out`` for a symmetric A, or a prepared inverse, of any form."""
     xp = ops.xp
+    if isinstance(A, dict) and "cholesky" in A:
+        xp.copyto(out, B)
+        ops.cholesky_solve(A["cholesky"], out, right=True)
+        return out
     if isinstance(A, dict):
         X = A["rows"]
         xp.matmul((B @ X.T) @ A["inverse"], X, out=out)

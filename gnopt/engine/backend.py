@@ -95,6 +95,15 @@ class Backend:
 
         return solve_triangular(L, B, lower=True, trans=int(transpose), check_finite=False)
 
+    def cholesky_solve(self, L: Array, B: Array, right: bool) -> None:
+        """B ← (L Lᵀ)⁻¹ B, or B (L Lᵀ)⁻¹ with ``right``, in place for a C-contiguous B (o, i): 2 o i n flops by trsm."""
+        from scipy.linalg.blas import get_blas_funcs
+
+        (trsm,) = get_blas_funcs(("trsm",), (L, B))
+        # Read in Fortran's order B is Bᵀ and L is the upper U with M = Uᵀ U: what is left becomes right.
+        for transpose in (1, 0) if right else (0, 1):
+            trsm(1.0, L.T, B.T, side=0 if right else 1, lower=0, trans_a=transpose, overwrite_b=1)
+
     def _factorise(self, M: Array, what: str, routine: Any) -> Array:
         _refuse_non_finite(self, M, what)
         # The routine works in place on a copy, so that the float64 retry starts from the same matrix.

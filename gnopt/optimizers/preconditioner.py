@@ -9,7 +9,16 @@ from typing import Any
 
 from gnopt import rng
 from gnopt.curvature import Curvature, Sample
-from gnopt.curvature.kron import apply_inverses, damped_inverse, eigenbasis, input_factor, join, mix, rotate
+from gnopt.curvature.kron import (
+    apply_inverses,
+    damped_cholesky,
+    damped_inverse,
+    eigenbasis,
+    input_factor,
+    join,
+    mix,
+    rotate,
+)
 from gnopt.engine.backend import Array, Workspace
 from gnopt.engine.network import Tape, forward
 from gnopt.optimizers import damping
@@ -136,7 +145,8 @@ class Preconditioner:
                     state["scale_terms"][l] = 0  # a diagonal in the old basis says nothing of the new one
                     continue
                 amounts = damping.factor_damping(ops, settings, state["A"][l], state["G"][l], lam, boost)
-                state[prepared][l] = damped_inverse(ops, state[factors][l], amounts[side], what)
+                invert = damped_cholesky if period == 1 else damped_inverse
+                state[prepared][l] = invert(ops, state[factors][l], amounts[side], what)
 
     def solve(self, state: State, g: Array, lam: float, boost: float, out: Array) -> None:
         """Write G⁻¹ g A⁻¹ of every layer into the flat ``out``: 2 o i (o + i) flops each, twice that in eigenbases."""
