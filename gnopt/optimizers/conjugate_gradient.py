@@ -149,21 +149,23 @@ class GaussNewtonCG(Optimizer):
             raise Diverged(f"update {step}: loss {loss_value:g}, gradient norm {sqrt(gg) if gg >= 0 else gg:g}")
         rows = min(len(x), max(62, round(cfg["product_rows"] * len(x))))
         shift = state["damping"] + cfg["weight_decay"]
-        solution = conjugate_gradients(self._product(W, x[:rows], y[:rows], shift), -g, self.start(state),
+        product = self._product(W, x[:rows], y[:rows], shift)
+        solution = conjugate_gradients(product, -g, self.start(state),
                                        self._precondition(W, x[:rows], y[:rows], state["damping"], step), ops,
                                        self.stop, cfg["iterations"], self.keep)
         state["solution"] = solution.x
         chosen, after, share = self._line(theta, W, x, y, loss_value, solution)
-        accepted = after < loss_value or (after <= loss_value and share > 0.0)
         delta = chosen * share
-        dd, gd, tt, td = ops.scalars(xp.vdot(delta, delta), xp.vdot(g, delta), xp.vdot(theta, theta),
-                                     xp.vdot(theta, delta))
+        dd, gd, td, dBd = ops.scalars(xp.vdot(delta, delta), xp.vdot(g, delta), xp.vdot(theta, delta),
+                                      xp.vdot(delta, product(delta)))
+        predicted = gd + 0.5 * dBd
         change = after - loss_value + cfg["weight_decay"] * (td + 0.5 * dd)
-        rho = change / solution.model if solution.model < 0.0 else nan
+        accepted = change <= 0.0
+        rho = change / predicted if predicted < 0.0 else nan
         stats: Stats = {
             "loss": loss_value, "grad_norm": sqrt(gg), "step_norm": sqrt(dd) if accepted else 0.0, "alpha": share,
             "damping": state["damping"], "rho": rho, "rejected": 0.0 if accepted else 1.0, "batch": len(x),
-            "predicted": solution.model, "iterations": solution.iterations, "residual": solution.residual,
+            "predicted": predicted, "iterations": solution.iterations, "residual": solution.residual,
         }
         if cfg["damping_rule"] == "lm" and (step % cfg["damping_period"] == 0 or not accepted):
             state["damping"] = damping.adapt(cfg, state["damping"], rho if accepted else -1.0)
