@@ -63,7 +63,7 @@ def products(look: Look, blocks: Sequence[Sequence[Block]]) -> list[Products]:
 
 def _exact(look: Look, blocks: Sequence[Sequence[Block]]) -> list[Products]:
     found = []
-    for l, M in pre_activation_matrices(look.sample(), hessian=False):  # noqa: E741
+    for l, M in pre_activation_matrices(look.sample(), hessian=False):
         abar = look.tape.abar[l - 1]
         flat = M.reshape(len(M), -1)
         square = ((abar @ abar.T) ** 2 * (flat @ flat.T)).sum(dtype=np.float64) / len(M) ** 2
@@ -83,7 +83,7 @@ def _sketched(look: Look, blocks: Sequence[Sequence[Block]]) -> list[Products]:
                              ops.rademacher(sample.rng, (rows, loss.rank(net.sizes[-1])), net.dtype))
         for _ in range(count)])
     found = []
-    for l, columns in backpropagate(net, look.W, look.tape, start):  # noqa: E741
+    for l, columns in backpropagate(net, look.W, look.tape, start):
         abar = look.tape.abar[l - 1]
         exact = np.zeros((count, count))
         for first in range(0, rows, 1000):  # N × N products in strips

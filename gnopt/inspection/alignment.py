@@ -22,6 +22,7 @@ from gnopt.inspection.density import product_with
 from gnopt.inspection.factors import Factors, Note
 from gnopt.inspection.subject import Look
 from gnopt.optimizers.conjugate_gradient import conjugate_gradients
+from gnopt.optimizers.damping import OPTIONS
 from gnopt.options import defaults
 
 GRADIENT = "gradient"  # the plain gradient, shown beside the methods
@@ -30,9 +31,9 @@ COLUMNS = ("run", "step", "method", "layer", "damping", "cosine", "gn_cosine", "
 
 @dataclass(frozen=True)
 class Solve:
-    """How to find the exact update: λ (None = chosen by `natural_damping`), tolerance and most iterations."""
+    """How to find the exact update: every λ to compare at (none = `natural_damping`), tolerance, most iterations."""
 
-    damping: float | None
+    dampings: tuple[float, ...]
     tolerance: float
     iterations: int
 
@@ -64,8 +65,6 @@ def natural_damping(look: Look, factors: Factors) -> float:
     if settings.get("damping_rule") in ("fixed", "lm"):
         adapted = look.weights.damping if settings["damping_rule"] == "lm" else None
         return adapted or settings["damping"]
-    from gnopt.optimizers.damping import OPTIONS
-
     values = defaults(OPTIONS) | settings
     blocks = _reference(factors)
     total = sum(block.trace() for block in blocks)
@@ -81,23 +80,26 @@ def _reference(factors: Factors) -> list[Block]:
 
 
 def align(look: Look, factors: Factors, solve: Solve, note: Note) -> list[Alignment]:
-    """The cosines of every method at one set of weights; the first entries of each are the whole network's."""
-    net = look.net
+    """The cosines of every method at one set of weights, for one λ after the other."""
     loss, g = loss_gradient(look)
     g += look.weights.theta * look.subject.config.method_settings.get("weight_decay", 0.0)
-    lam = solve.damping if solve.damping is not None else natural_damping(look, factors)
+    found = []
+    for lam in solve.dampings or (natural_damping(look, factors),):
+        found += _align(look, factors, g, loss, lam, solve, note)
+    return found
+
+
+def _align(look: Look, factors: Factors, g: Array, loss: float, lam: float, solve: Solve,
+           note: Note) -> list[Alignment]:
     exact, iterations, residual = _exact_update(look, factors, g, lam, solve)
     note(f"exact update at step {look.weights.step}: λ = {lam:.3g}, {iterations} iterations of conjugate gradients, "
          f"relative residual {residual:.1e}")
     names = [*factors.methods, GRADIENT]
     updates = [exact, *(_update(look, method.blocks, g, lam) for method in factors.methods.values()), -g]
     euclid, gauss_newton = _grams(look, updates)
-    found = []
-    for m, name in enumerate(names, start=1):
-        for l in range(net.layers + 1):  # noqa: E741
-            found.append(Alignment(look.subject.name, look.weights.step, name, l, lam, _cosine(euclid[l], m),
-                                   _cosine(gauss_newton[l], m), iterations, residual, loss))
-    return found
+    return [Alignment(look.subject.name, look.weights.step, name, l, lam, _cosine(euclid[l], m),
+                      _cosine(gauss_newton[l], m), iterations, residual, loss)
+            for m, name in enumerate(names, start=1) for l in range(look.net.layers + 1)]
 
 
 def _exact_update(look: Look, factors: Factors, g: Array, lam: float, solve: Solve) -> tuple[Array, int, float]:
@@ -142,7 +144,7 @@ def _grams(look: Look, updates: Sequence[Array]) -> tuple[np.ndarray, np.ndarray
     euclid = np.zeros((net.layers + 1, k, k))
     curved = np.zeros((net.layers + 1, k, k))
     total: Array | None = None
-    for l in range(1, net.layers + 1):  # noqa: E741
+    for l in range(1, net.layers + 1):
         V = xp.stack([view[l - 1].reshape(-1) for view in views])
         euclid[l] = ops.to_host(V @ V.T)
         rh = xp.stack([look.tape.abar[l - 1] @ view[l - 1].T for view in views])

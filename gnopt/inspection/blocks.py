@@ -62,17 +62,34 @@ class Block:
 
 
 @dataclass
-class KroneckerBlock(Block):
-    """A ⊗ G with A (i, i) and G (o, o), or (o,) where it is diagonal; ``spectrum_A`` is shared between methods."""
+class Factor:
+    """A or G, (d, d), or (d,) where it is diagonal; its eigenvalues are found when they are asked for."""
 
-    A: Array
-    G: Array
-    spectrum_A: Spectrum
+    ops: Backend
+    array: Array
 
     @cached_property
-    def spectrum_G(self) -> Spectrum:
-        """Eigenvalues of G."""
-        return spectrum(self.ops, self.G)
+    def spectrum(self) -> Spectrum:
+        """The eigenvalues."""
+        return spectrum(self.ops, self.array)
+
+
+@dataclass
+class KroneckerBlock(Block):
+    """A ⊗ G; the factor A is shared between methods."""
+
+    factor_A: Factor
+    factor_G: Factor
+
+    @property
+    def A(self) -> Array:
+        """Input factor."""
+        return self.factor_A.array
+
+    @property
+    def G(self) -> Array:
+        """Output factor."""
+        return self.factor_G.array
 
     def trace(self) -> float:
         a, g = self.ops.scalars(kron.trace(self.ops, self.A), kron.trace(self.ops, self.G))
@@ -83,7 +100,7 @@ class KroneckerBlock(Block):
         return a * g
 
     def extremes(self) -> Range:
-        products = [a * g for a in _ends(self.spectrum_A) for g in _ends(self.spectrum_G)]
+        products = [a * g for a in _ends(self.factor_A.spectrum) for g in _ends(self.factor_G.spectrum)]
         return min(products), max(products)
 
     def quadratic(self, abar: Array, columns: Array) -> np.ndarray:
@@ -100,11 +117,11 @@ class KroneckerBlock(Block):
         return self.ops.scalars((left * right).mean())[0]
 
     def damped(self, settings: Settings, lam: float, boost: float) -> Range:
-        (a0, a1), (g0, g1) = (_ends(s) for s in (self.spectrum_A, self.spectrum_G))
+        (a0, a1), (g0, g1) = (_ends(factor.spectrum) for factor in (self.factor_A, self.factor_G))
         if settings["damping_split"] == "exact":
-            shift = damping.product_damping(self.ops, settings, self.A, self.G, lam, boost)
+            (shift,) = self.ops.scalars(damping.product_damping(self.ops, settings, self.A, self.G, lam, boost))
             return a0 * g0 + shift, a1 * g1 + shift
-        to_A, to_G = damping.factor_damping(self.ops, settings, self.A, self.G, lam, boost)
+        to_A, to_G = self.ops.scalars(*damping.factor_damping(self.ops, settings, self.A, self.G, lam, boost))
         return (a0 + to_A) * (g0 + to_G), (a1 + to_A) * (g1 + to_G)
 
     def prepare(self, lam: float) -> Callable[[Array], Array]:
@@ -169,7 +186,7 @@ class DiagonalBlock(Block):
         return self.ops.scalars((diagonal * self._left(abar)).sum(axis=1).mean())[0]
 
     def damped(self, settings: Settings, lam: float, boost: float) -> Range:
-        shift = damping.diagonal_damping(self.ops, settings, self.S, lam, boost)
+        (shift,) = self.ops.scalars(damping.diagonal_damping(self.ops, settings, self.S, lam, boost))
         low, high = self.extremes()
         return low + shift, high + shift
 

@@ -19,7 +19,6 @@ from gnopt.inspection.differences import Check, Skip
 from gnopt.inspection.subject import Look
 
 
-
 class CheckFailed(GnoptError):
     """Some self-tests failed."""
 

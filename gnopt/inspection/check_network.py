@@ -107,7 +107,7 @@ def _gauss_newton(p: Point) -> float:
 def _recursion(p: Point, hessian: bool) -> float:
     product = product_with(p.look, "hessian" if hessian else "gauss_newton")
     pairs = []
-    for l, M in pre_activation_matrices(p.look.sample(), hessian):  # noqa: E741
+    for l, M in pre_activation_matrices(p.look.sample(), hessian):
         part = p.of_layer(p.u, l)
         moved = p.look.tape.abar[l - 1] @ p.net.views(p.u)[l - 1].T
         pairs.append((p.ops.scalars((moved @ M[0] * moved).sum())[0], p.dot(part, product(part))))
@@ -118,7 +118,7 @@ def _kronecker(p: Point, name: str) -> float:
     G = get_curvature(name).output_factors(p.look.sample(name))
     product = product_with(p.look, "gauss_newton")
     pairs = []
-    for l, (a, g) in enumerate(zip(input_factors(p.net, p.look.tape), G, strict=True), start=1):  # noqa: E741
+    for l, (a, g) in enumerate(zip(input_factors(p.net, p.look.tape), G, strict=True), start=1):
         part, u_l = p.of_layer(p.u, l), p.net.views(p.u)[l - 1]
         pairs.append((p.dot(u_l, dense(p.ops, g) @ u_l @ a), p.dot(part, product(part))))
     return _worst(pairs)

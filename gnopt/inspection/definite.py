@@ -85,10 +85,10 @@ def signs(look: Look, rows: int | None = None) -> Signs:
     wanted = min(look.tape.rows, rows or affordable_rows(look))
     widest = max(net.sizes[1:])
     per_chunk = max(1, look.subject.memory // (6 * widest * widest * net.dtype.itemsize))
-    parts: dict[int, list[np.ndarray]] = {l: [] for l in range(1, net.layers + 1)}  # noqa: E741
+    parts: dict[int, list[np.ndarray]] = {l: [] for l in range(1, net.layers + 1)}
     for start in range(0, wanted, per_chunk):
         sample = look.sample().take(slice(start, min(start + per_chunk, wanted)))
-        for l, M in pre_activation_matrices(sample, hessian=True):  # noqa: E741
+        for l, M in pre_activation_matrices(sample, hessian=True):
             values = ops.to_host(ops.eigh_stack(M)[0]).astype(np.float64)
             abar = sample.tape.abar[l - 1]
             norms = ops.to_host((abar * abar).sum(axis=1)).astype(np.float64)

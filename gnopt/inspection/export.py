@@ -44,12 +44,12 @@ def export(path: Path, look: Look, factors: Factors, blocks: dict[str, dict[int,
                           objective=objective,
                           weight_decay=float(subject.config.method_settings.get("weight_decay", 0.0)))
         file["x"], file["y"] = ops.to_host(subject.x), ops.to_host(subject.y)
-        for l in layers:  # noqa: E741
+        for l in layers:
             group = file.create_group(f"layers/{l}")
             weights = ops.to_host(look.W[l - 1])
             group["weight"], group["bias"] = weights[:, :-1], weights[:, -1]
             group["gradient"] = ops.to_host(gradients[l - 1])
-            group["A"] = ops.to_host(factors.A[l - 1])
+            group["A"] = ops.to_host(factors.A[l - 1].array)
             for name, method in factors.methods.items():
                 if method.G is not None:
                     dataset = group.create_dataset(f"G/{name}", data=ops.to_host(dense(ops, method.G[l - 1])))

@@ -12,8 +12,7 @@ from gnopt.curvature.exact import mean_pre_activation
 from gnopt.curvature.kfac import column_flops
 from gnopt.curvature.kron import eigenbasis, input_factors
 from gnopt.engine.backend import Array
-from gnopt.inspection.blocks import Block, DiagonalBlock, KroneckerBlock
-from gnopt.inspection.spectrum import Spectrum, spectrum
+from gnopt.inspection.blocks import Block, DiagonalBlock, Factor, KroneckerBlock
 from gnopt.inspection.subject import Look, settings_of
 
 EXPORT_FLOPS = 2e10  # what an export spends on KFAC's samples where their number is not given
@@ -41,10 +40,9 @@ class Method:
 
 @dataclass
 class Factors:
-    """A_0..A_{L-1} with their spectra, and the methods by name."""
+    """A_0..A_{L-1}, and the methods by name."""
 
-    A: list[Array]
-    spectra: list[Spectrum]
+    A: list[Factor]
     methods: dict[str, Method]
 
 
@@ -59,17 +57,14 @@ def kfac_samples(look: Look, given: int | None, export: bool) -> int:
 
 def compute(look: Look, names: Sequence[str], samples: int, note: Note) -> Factors:
     """Blocks by the methods ``names``: curvatures of the registry, or ``exact`` for the recursion per data point."""
-    ops = look.net.ops
-    A = input_factors(look.net, look.tape)
-    spectra = [spectrum(ops, a) for a in A]
-    found = Factors(A, spectra, {})
+    found = Factors([Factor(look.net.ops, a) for a in input_factors(look.net, look.tape)], {})
     for name in names:
-        found.methods[name] = _method(look, name, samples, A, spectra)
+        found.methods[name] = _method(look, name, samples, found.A)
         note(f"{name}: {found.methods[name].seconds:.1f} s")
     return found
 
 
-def _method(look: Look, name: str, samples: int, A: list[Array], spectra: list[Spectrum]) -> Method:
+def _method(look: Look, name: str, samples: int, A: list[Factor]) -> Method:
     settings = settings_of(look.subject.config, name, samples=samples)
     if name == "kflr":
         settings["columns"] = 0  # the exact one, whatever training sketches
@@ -85,21 +80,22 @@ def _method(look: Look, name: str, samples: int, A: list[Array], spectra: list[S
     if G is None or name != "exact" and curvature.basis == "eigen":
         blocks = _diagonal_blocks(look, curvature, sample, A, G)
     else:
-        blocks = [KroneckerBlock(look.net.ops, a, g, s) for a, g, s in zip(A, G, spectra, strict=True)]
+        ops = look.net.ops
+        blocks = [KroneckerBlock(ops, a, Factor(ops, g)) for a, g in zip(A, G, strict=True)]
     look.net.ops.synchronize()
     return Method(name, blocks, G, settings, time.perf_counter() - start, flops)
 
 
-def _diagonal_blocks(look: Look, curvature: Curvature, sample: Sample, A: list[Array],
+def _diagonal_blocks(look: Look, curvature: Curvature, sample: Sample, A: list[Factor],
                      G: list[Array] | None) -> list[Block]:
     """Blocks of a method that estimates a diagonal, in the eigenbases of A and G where it has factors."""
     ops = look.net.ops
     bases: list[tuple[Array | None, Array | None]] = [(None, None)] * len(A)
     kept = [0] * len(A)
     if G is not None:
-        bases = [(eigenbasis(ops, g, "factor G")[1], eigenbasis(ops, a, "factor A")[1])
+        bases = [(eigenbasis(ops, g, "factor G")[1], eigenbasis(ops, a.array, "factor A")[1])
                  for a, g in zip(A, G, strict=True)]
-        kept = [2 * (a.nbytes + g.nbytes) for a, g in zip(A, G, strict=True)]
+        kept = [2 * (a.array.nbytes + g.nbytes) for a, g in zip(A, G, strict=True)]
     scales = curvature.scales(sample, bases)
     return [DiagonalBlock(ops, S, *basis, k) for S, basis, k in zip(scales, bases, kept, strict=True)]
 

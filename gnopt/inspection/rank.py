@@ -38,7 +38,7 @@ def ranks(look: Look) -> Ranks:
     root = loss.gn_root(ops, h, y)
     whole = xp.zeros((columns * rows, columns * rows), dtype=net.dtype)
     layers = []
-    for l, C in backpropagate(net, sample.W, sample.tape, root):  # noqa: E741
+    for l, C in backpropagate(net, sample.W, sample.tape, root):
         abar = sample.tape.abar[l - 1]
         flat = C.reshape(columns * rows, -1)
         gram = (flat @ flat.T).reshape(columns, rows, columns, rows) * (abar @ abar.T)[None, :, None, :]

@@ -22,8 +22,7 @@ from gnopt.engine.backend import Array, Workspace, get_backend
 from gnopt.engine.losses import Loss, get_loss
 from gnopt.engine.network import Network, Tape, forward
 from gnopt.errors import ConfigError, DataError, GnoptError
-from gnopt.optimizers import methods
-from gnopt.optimizers.second_order import SecondOrder
+from gnopt.optimizers import damping, methods, second_order
 from gnopt.options import defaults
 from gnopt.training import checkpoint
 from gnopt.training.evaluate import targets_for
@@ -208,9 +207,11 @@ def _adapted_damping(place: Path) -> tuple[float | None, float]:
 
 
 def settings_of(config: Config, method: str, **given: Any) -> dict[str, Any]:
-    """The options of a curvature: its defaults, those of the configuration that it shares, then ``given``."""
+    """The options of a curvature: its defaults, those of the configuration that it shares, then ``given``.
+
+    Those of damping are there for every curvature: also one that inverts nothing by them is shown under them.
+    """
     table = methods()
-    options = table[method].options if method in table else SecondOrder.options
-    values = defaults(options)
+    values = defaults(damping.OPTIONS + second_order.OPTIONS + (table[method].options if method in table else ()))
     values |= {k: v for k, v in config.method_settings.items() if k in values}
     return values | {k: v for k, v in given.items() if k in values}

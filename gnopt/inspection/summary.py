@@ -53,7 +53,7 @@ def summarise(look: Look, factors: Factors, found: Sequence[Products], dense: di
               layers: Sequence[int], ranks: Ranks | None, signs: Signs | None) -> Summary:
     """Put the rows together."""
     rows = []
-    for l in layers:  # noqa: E741
+    for l in layers:
         for m, method in enumerate(factors.methods.values()):
             rows.append(_row(look, l, method, factors, found[l - 1], m))
         for kind, spectra in dense.items():
@@ -66,24 +66,24 @@ def summarise(look: Look, factors: Factors, found: Sequence[Products], dense: di
                    any(len(p.exact) > 1 for p in found))
 
 
-def _facts(look: Look, l: int, method: str) -> Row:  # noqa: E741
+def _facts(look: Look, l: int, method: str) -> Row:
     o, i = look.net.shapes[l - 1]
     row: Row = dict.fromkeys(COLUMNS)
     row.update(step=look.weights.step, layer=l, inputs=i - 1, outputs=o, parameters=o * i, method=method)
     return row
 
 
-def _row(look: Look, l: int, method: Method, factors: Factors, found: Products, m: int) -> Row:  # noqa: E741
+def _row(look: Look, l: int, method: Method, factors: Factors, found: Products, m: int) -> Row:
     block = method.blocks[l - 1]
     row = _facts(look, l, method.name)
     low, high = block.extremes()
     row.update(trace=block.trace(), norm=block.square() ** 0.5, eig_min=low, eig_max=high, gradient_damping=high,
                bytes=block.bytes())
-    row.update(_side("A", factors.spectra[l - 1]))
+    row.update(_side("A", factors.A[l - 1].spectrum))
     if isinstance(block, KroneckerBlock):
-        a, g = block.spectrum_A, block.spectrum_G
+        a, g = block.factor_A.spectrum, block.factor_G.spectrum
         row.update(rank=a.rank * g.rank, effective_rank=a.effective_rank * g.effective_rank,
-                   condition=a.condition * g.condition, pi=pi(look.net.ops, block.A, block.G), **_side("G", g))
+                   condition=a.condition * g.condition, pi=float(pi(look.net.ops, block.A, block.G)), **_side("G", g))
     elif isinstance(block, DiagonalBlock):
         s = block.spectrum
         row.update(rank=s.rank, effective_rank=s.effective_rank, condition=s.condition)
@@ -108,7 +108,7 @@ def _damped(look: Look, block: Block, method: Method) -> Row:
     return {"damped_min": low, "damped_max": high, "damped_condition": high / low}
 
 
-def _dense_row(look: Look, l: int, kind: str, s: Spectrum) -> Row:  # noqa: E741
+def _dense_row(look: Look, l: int, kind: str, s: Spectrum) -> Row:
     row = _facts(look, l, kind)
     values = s.values.astype("float64")
     row.update(trace=float(values.sum()), norm=float((values**2).sum()) ** 0.5, rank=s.rank, eig_min=s.low,

@@ -43,7 +43,7 @@ class Surface:
 
 def surfaces(look: Look, layers: Sequence[int], reach: float = 1.0) -> list[Surface]:
     """One surface for each of the layers, and one over all of them jointly where there are several."""
-    found = [_surface(look, [l], reach) for l in layers]  # noqa: E741
+    found = [_surface(look, [l], reach) for l in layers]
     return found if len(layers) == 1 else [*found, _surface(look, layers, reach)]
 
 
@@ -53,7 +53,7 @@ def _surface(look: Look, layers: Sequence[int], reach: float) -> Surface:
     cost = 2.0 * POINTS**2 * sum(o * i for o, i in net.shapes[first - 1 :])
     rows = int(max(1, min(look.tape.rows, FLOPS // cost)))
     # x and y are random directions over all the chosen layers; within one layer the paper varies that layer alone.
-    directions = {l: _directions(look, l) for l in layers}  # noqa: E741
+    directions = {l: _directions(look, l) for l in layers}
     at = np.linspace(-reach, reach, POINTS)
     values = np.empty((POINTS, POINTS))
     abar = look.tape.abar[first - 1][:rows]
@@ -61,7 +61,7 @@ def _surface(look: Look, layers: Sequence[int], reach: float) -> Surface:
     for j, y in enumerate(at.tolist()):
         for i, x in enumerate(at.tolist()):
             h = base + x * along_x + y * along_y
-            for l in range(first + 1, net.layers + 1):  # noqa: E741
+            for l in range(first + 1, net.layers + 1):
                 W = look.W[l - 1]
                 if l in directions:
                     W = W + x * directions[l][0] + y * directions[l][1]

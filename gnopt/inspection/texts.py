@@ -1,0 +1,171 @@
+"""The findings as tables for a reader."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from math import inf
+from typing import Any
+
+from gnopt.inspection.alignment import Alignment
+from gnopt.inspection.check import Verdict
+from gnopt.inspection.run import Findings
+from gnopt.inspection.subject import Subject
+from gnopt.inspection.summary import Row, Summary
+
+
+def headline(subject: Subject) -> str:
+    """The subject in one line."""
+    net = subject.net
+    return (f"{subject.name}: {'-'.join(map(str, net.sizes))}, {net.size:,} parameters, first {subject.rows:,} "
+            f"training rows, {net.dtype}")
+
+
+def number(value: Any) -> str:
+    """A number in four digits; a dash where there is none."""
+    if value is None or value != value:
+        return "–"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return "∞" if value == inf else f"{value:.3g}"
+
+
+def size(count: float | None) -> str:
+    """Bytes or flops with a decimal prefix."""
+    if count is None:
+        return "–"
+    for unit in ("", "k", "M", "G", "T"):
+        if count < 999.5:
+            return f"{count:.3g}{unit}"
+        count /= 1000.0
+    return f"{count:.3g}P"
+
+
+def with_error(value: float | None, error: float | None) -> str:
+    """value ± error, or the value alone where it is exact."""
+    return f"{number(value)} ±{error:.1g}" if error else number(value)
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    # A pipe has no width: nothing is cut off there.
+    return Console(width=None if sys.stdout.isatty() else 250, highlight=False)
+
+
+def _print(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> None:
+    """A table whose first ``left`` columns are words."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for i, name in enumerate(header):
+        table.add_column(name, justify="left" if i < left else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    console = _console()
+    console.print(title, style="bold", soft_wrap=True)
+    console.print(table)
+    console.print()
+
+
+def print_findings(subject: Subject, found: Findings) -> None:
+    """Everything, on stdout."""
+    for summary in found.summaries:
+        _print_summary(subject, summary)
+    if found.alignments:
+        _print_alignment(found.alignments)
+    for kind, d in found.densities.items():
+        how = "all eigenvalues" if d.exact else "Lanczos"
+        print(f"whole {kind.replace('_', '-')} matrix ({how}): eigenvalues {d.low:.4g} to {d.high:.4g}, "
+              f"trace {d.trace:.4g}, {100 * d.negative:.2g}% below zero")
+    for s in found.surfaces:
+        what = f"layer {s.layer}" if s.layer else "layers jointly"
+        print(f"surface of {what}: {s.values.min():.5g} to {s.values.max():.5g} over {s.rows} rows, "
+              f"{s.maxima} local maxima on the grid")
+
+
+def _print_summary(subject: Subject, s: Summary) -> None:
+    at = f"step {s.step}"
+    first = {row["layer"]: row for row in s.layers if row["A_dim"] is not None}
+    if first:
+        _print(f"Input factors A at {at}",
+               ("layer", "out × in+1", "rank", "eff. rank", "trace", "λ min", "λ max", "cond."),
+               [_input_row(row) for row in first.values()], 2)
+    factored = [row for row in s.layers if row["G_dim"] is not None]
+    if factored:
+        _print(f"Output factors G at {at}",
+               ("layer", "method", "rank", "eff. rank", "trace", "λ min", "λ max", "cond.", "π", "bytes"),
+               [_output_row(row) for row in factored], 2)
+    _print(f"Blocks at {at}; distance and cosine to the exact Gauss-Newton block",
+           ("layer", "method", "trace", "rank", "λ min", "λ max", "damped from", "to", "distance", "cosine"),
+           [_layer_row(row) for row in s.layers], 2)
+    if s.methods:
+        _print(f"Methods over all shown layers, {subject.rows:,} rows",
+               ("method", "distance", "cosine", "seconds", "flops: statistics", "inverses", "solve", "bytes",
+                "exact blocks"), [_method_row(row) for row in s.methods], 1)
+    if s.ranks is not None:
+        _print_ranks(s)
+    if s.signs is not None:
+        print(s.signs.text())
+        if s.signs.premise and not (s.signs.definite and s.signs.trace_definite):
+            print("warning: the theorem says that they are positive semi-definite for this network")
+    print()
+
+
+def _input_row(row: Row) -> tuple[str, ...]:
+    return (str(row["layer"]), f"{row['outputs']} × {row['inputs'] + 1}", number(row["A_rank"]),
+            number(row["A_effective_rank"]), number(row["A_trace"]), number(row["A_min"]), number(row["A_max"]),
+            number(row["A_condition"]))
+
+
+def _output_row(row: Row) -> tuple[str, ...]:
+    return (str(row["layer"]), row["method"], number(row["G_rank"]), number(row["G_effective_rank"]),
+            number(row["G_trace"]), number(row["G_min"]), number(row["G_max"]), number(row["G_condition"]),
+            number(row["pi"]), size(row["bytes"]))
+
+
+def _layer_row(row: Row) -> tuple[str, ...]:
+    return (str(row["layer"]), row["method"], number(row["trace"]), number(row["rank"]), number(row["eig_min"]),
+            number(row["eig_max"]), number(row["damped_min"]), number(row["damped_max"]),
+            with_error(row["distance"], row["distance_error"]), with_error(row["cosine"], row["cosine_error"]))
+
+
+def _method_row(row: Row) -> tuple[str, ...]:
+    return (row["method"], with_error(row["distance"], row["distance_error"]),
+            with_error(row["cosine"], row["cosine_error"]), f"{row['seconds']:.2f}", size(row["flops_statistics"]),
+            size(row["flops_inverse"]), size(row["flops_solve"]), size(row["bytes"]), size(row["exact_bytes"]))
+
+
+def _print_ranks(s: Summary) -> None:
+    r = s.ranks
+    assert r is not None
+    points = f"{r.rows} data point{'s' if r.rows > 1 else ''}"
+    print(f"rank of the exact Gauss-Newton matrix over {points}: {r.whole}, by layer {', '.join(map(str, r.layers))}; "
+          f"bound N · rank(H_L) = {r.bound}")
+
+
+def _print_alignment(found: Sequence[Alignment]) -> None:
+    places = list(dict.fromkeys((a.step, a.damping) for a in found))
+    methods = list(dict.fromkeys(a.method for a in found))
+    table = {(a.step, a.damping, a.method, a.layer): a for a in found}
+
+    def cells(step: int, damping: float, layer: int) -> list[str]:
+        return [f"{a.cosine:.3f} / {a.gn_cosine:.3f}" for a in (table[step, damping, m, layer] for m in methods)]
+
+    rows = [(str(step), number(damping), number(table[step, damping, methods[0], 0].residual),
+             *cells(step, damping, 0)) for step, damping in places]
+    _print("Alignment with the exact Gauss-Newton update: cosine, Euclidean / in its own inner product",
+           ("step", "λ", "residual", *methods), rows, 1)
+    if len(places) == 1:
+        layers = sorted({a.layer for a in found if a.layer})
+        _print("Layer by layer", ("layer", *methods), [(str(l), *cells(*places[0], l)) for l in layers], 1)
+
+
+def print_verdicts(verdicts: Sequence[Verdict]) -> None:
+    """The table of ``--check``."""
+    rows = [("pass" if v.passed and v.error is not None else "–" if v.passed else "FAIL", v.part, v.check,
+             "" if v.error is None else f"{v.error:.1e}", f"{v.tolerance:.0e}" if v.tolerance else "0", v.reason)
+            for v in verdicts]
+    _print("Self-test, float64", ("", "part", "check", "error", "tolerance", "remark"), rows, 3)
+    failed = sum(not v.passed for v in verdicts)
+    print(f"{len(verdicts) - failed} of {len(verdicts)} checks passed")

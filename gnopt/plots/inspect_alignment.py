@@ -1,0 +1,73 @@
+"""Cosine of each method's update with the exact Gauss-Newton update: along training, or layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gnopt.inspection.alignment import Alignment
+from gnopt.plots.figure import colour, legend_below, new_figure, save_all, style
+
+TITLES = (("cosine", "Euclidean cosine"), ("gn_cosine", "cosine in the Gauss-Newton inner product"))
+
+
+def alignment(found: Sequence[Alignment], out: Path) -> list[Path]:
+    """Draw against steps (mean over runs, with their range), or by layer where there is a single step.
+
+    Several λ are rows of panels. λ that a configuration chose by itself differs between steps and counts as one.
+    """
+    several = len({a.step for a in found}) > 1
+    parts = _by_damping(found)
+    with style():
+        figure = new_figure(9.5, 0.7 + 3.2 * len(parts))
+        axes = figure.subplots(len(parts), 2, sharey=True, squeeze=False)
+        for row, (label, part) in zip(axes, parts.items(), strict=True):
+            for axis, (field, title) in zip(row, TITLES, strict=True):
+                (_by_step if several else _by_layer)(axis, part, field)
+                axis.set_title(title + label)
+            row[0].set_ylabel("cosine with the exact update")
+        legend_below(figure, axes[0, 0])
+        return save_all(figure, out)
+
+
+def _by_damping(found: Sequence[Alignment]) -> dict[str, list[Alignment]]:
+    """Title's end → alignments of one λ; all together where there is one λ a step."""
+    per_step = {step: {a.damping for a in found if a.step == step and a.run == run}
+                for step, run in {(a.step, a.run) for a in found}}
+    if all(len(values) == 1 for values in per_step.values()):
+        return {"": list(found)}
+    return {f", λ = {value:.3g}": [a for a in found if a.damping == value]
+            for value in dict.fromkeys(a.damping for a in found)}
+
+
+def _methods(found: Sequence[Alignment]) -> list[str]:
+    return list(dict.fromkeys(a.method for a in found))
+
+
+def _by_step(axis: Any, found: Sequence[Alignment], field: str) -> None:
+    for number, method in enumerate(_methods(found)):
+        mine = [a for a in found if a.method == method and a.layer == 0]
+        steps = sorted({a.step for a in mine})
+        values = [[getattr(a, field) for a in mine if a.step == step] for step in steps]
+        axis.plot(steps, [np.mean(v) for v in values], "o-", markersize=3, color=colour(number), label=method)
+        if len({a.run for a in mine}) > 1:
+            axis.fill_between(steps, [min(v) for v in values], [max(v) for v in values], color=colour(number),
+                              alpha=0.15, linewidth=0)
+    axis.set_xlabel("update")
+
+
+def _by_layer(axis: Any, found: Sequence[Alignment], field: str) -> None:
+    methods = _methods(found)
+    layers = sorted({a.layer for a in found})
+    width = 0.8 / len(methods)
+    for number, method in enumerate(methods):
+        heights = [np.mean([getattr(a, field) for a in found if a.method == method and a.layer == layer])
+                   for layer in layers]
+        places = np.arange(len(layers)) + (number - (len(methods) - 1) / 2) * width
+        axis.bar(places, heights, width, color=colour(number), label=method)
+    axis.set_xticks(range(len(layers)), ["all", *map(str, layers[1:])])
+    axis.set_xlabel("layer")
+    axis.grid(axis="x", visible=False)

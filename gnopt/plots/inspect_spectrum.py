@@ -1,0 +1,54 @@
+"""Spectra of one layer: input factor, output factors by each method, Kronecker products."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gnopt.inspection.blocks import KroneckerBlock
+from gnopt.inspection.factors import Factors
+from gnopt.inspection.spectrum import product_values
+from gnopt.plots.figure import colour, legend, log_axis, new_figure, save_all, style
+
+DECADES = 12.0  # eigenvalues further below the largest are rounding
+DASHES = ("-", "--", "-.", ":")
+
+
+def spectrum(factors: Factors, layer: int, out: Path) -> list[Path]:
+    """Draw the eigenvalues, largest first, on logarithmic axes; return the files written."""
+    with style():
+        figure = new_figure(10.0, 3.9)
+        axes = figure.subplots(1, 3)
+        A = factors.A[layer - 1].spectrum
+        _line(axes[0], np.arange(1, len(A.values) + 1), A.values[::-1], "0.25", "-", "A, same for all")
+        lines = []
+        for number, (name, method) in enumerate(factors.methods.items()):
+            block = method.blocks[layer - 1]
+            look = (colour(number), DASHES[number % len(DASHES)], name)
+            if isinstance(block, KroneckerBlock):
+                G = block.factor_G.spectrum
+                _line(axes[1], np.arange(1, len(G.values) + 1), G.values[::-1], *look)
+                places, values = product_values(A.values, G.values)
+            else:
+                values = block.spectrum.values[::-1]  # type: ignore[attr-defined]
+                places = np.unique(np.geomspace(1, len(values), 2000).astype(int))
+                values = values[places - 1]
+            lines.append(_line(axes[2], places, values, *look))
+        for axis, title in zip(axes, (f"input factor A, layer {layer}", "output factor G", "block (A ⊗ G)"),
+                               strict=True):
+            axis.set_title(title)
+            axis.set_xlabel("index")
+            axis.set_yscale("log")
+            log_axis(axis.xaxis)
+        axes[0].set_ylabel("eigenvalue")
+        legend(figure, lines, [line.get_label() for line in lines])
+        return save_all(figure, out)
+
+
+def _line(axis: Any, places: np.ndarray, values: np.ndarray, shade: str, dash: str, name: str) -> Any:
+    values = np.asarray(values, dtype=np.float64)
+    floor = max(float(values.max(initial=0.0)), 1e-300) * 10.0**-DECADES
+    kept = np.where(values > floor, values, np.nan)
+    return axis.plot(places, kept, dash, color=shade, label=name, linewidth=1.3)[0]
