@@ -11,6 +11,7 @@ import numpy as np
 from gnopt.inspection.alignment import Alignment
 from gnopt.plots.figure import colour, legend_below, new_figure, save_all, style
 
+DASHES = ("-", "--", "-.", ":")  # methods that agree lie on top of each other
 TITLES = (("cosine", "Euclidean cosine"), ("gn_cosine", "cosine in the Gauss-Newton inner product"))
 
 
@@ -52,7 +53,8 @@ def _by_step(axis: Any, found: Sequence[Alignment], field: str) -> None:
         mine = [a for a in found if a.method == method and a.layer == 0]
         steps = sorted({a.step for a in mine})
         values = [[getattr(a, field) for a in mine if a.step == step] for step in steps]
-        axis.plot(steps, [np.mean(v) for v in values], "o-", markersize=3, color=colour(number), label=method)
+        axis.plot(steps, [np.mean(v) for v in values], DASHES[number % len(DASHES)], marker="o", markersize=3,
+                  color=colour(number), label=method)
         if len({a.run for a in mine}) > 1:
             axis.fill_between(steps, [min(v) for v in values], [max(v) for v in values], color=colour(number),
                               alpha=0.15, linewidth=0)

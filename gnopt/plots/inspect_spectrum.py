@@ -41,7 +41,10 @@ def spectrum(factors: Factors, layer: int, out: Path) -> list[Path]:
             axis.set_title(title)
             axis.set_xlabel("index")
             axis.set_yscale("log")
-            log_axis(axis.xaxis)
+            if axis is axes[2]:
+                axis.set_xscale("log")
+            else:
+                log_axis(axis.xaxis)
         axes[0].set_ylabel("eigenvalue")
         legend(figure, lines, [line.get_label() for line in lines])
         return save_all(figure, out)

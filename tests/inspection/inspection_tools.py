@@ -1,0 +1,41 @@
+"""Small subjects of an inspection, made from the cases of ``reference``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from reference import Case
+
+from gnopt.config import Config
+from gnopt.inspection.factors import Factors, compute
+from gnopt.inspection.subject import Look, Subject, look
+
+
+def silent(text: str) -> None:
+    """Takes a note and says nothing."""
+
+
+def subject_of(case: Case, memory: int = 64 << 20, name: str = "case", **optimizer: Any) -> Subject:
+    """A case as the subject of an inspection; the arrays of cached cases are not shared."""
+    config = Config({
+        "data": {}, "network": {"loss": case.loss_name, "activation": list(case.names)},
+        "optimizer": {"method": "kfra", **optimizer},
+        "training": {"seed": 0, "dtype": str(case.net.dtype), "memory": memory, "device": "cpu"}}, {})
+    return Subject(name, config, case.net, case.loss, case.x.copy(), case.y.copy(), [None], case.theta.copy())
+
+
+def look_at(case: Case, **settings: Any) -> Look:
+    """The case with its forward pass."""
+    subject = subject_of(case, **settings)
+    return look(subject, subject.weights(None))
+
+
+def factors_of(at: Look, *names: str, samples: int = 1) -> Factors:
+    """Blocks by these methods."""
+    return compute(at, names, samples, silent)
+
+
+def block_of(A: np.ndarray, G: np.ndarray) -> np.ndarray:
+    """A ⊗ G, dense."""
+    return np.kron(A, np.diag(G) if G.ndim == 1 else G)

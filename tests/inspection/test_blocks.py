@@ -1,0 +1,124 @@
+"""Blocks, spectra and agreement against dense matrices."""
+
+import numpy as np
+import pytest
+from inspection_tools import block_of, factors_of, look_at
+from reference import close, distance, make_case, settings, standard
+
+from gnopt.curvature.exact import unvec, vec
+from gnopt.inspection import agreement
+from gnopt.inspection.blocks import DiagonalBlock, KroneckerBlock
+from gnopt.inspection.spectrum import of_values, product_values, spectrum
+
+NAMES = ("exact", "kflr", "kfra", "kfac", "ekfac", "empirical_fisher", "diagonal_gn")
+
+
+def dense(block):
+    """The block as a matrix, vec = columns stacked."""
+    if isinstance(block, KroneckerBlock):
+        return block_of(block.A, block.G)
+    o, i = block.S.shape
+    Q_G = np.eye(o) if block.Q_G is None else block.Q_G
+    Q_A = np.eye(i) if block.Q_A is None else block.Q_A
+    Q = np.kron(Q_A, Q_G)
+    return Q @ np.diag(vec(block.S)) @ Q.T
+
+
+@pytest.mark.parametrize("loss_name", ["squared_error", "softmax_cross_entropy"])
+@pytest.mark.parametrize("name", NAMES)
+def test_facts_of_a_block(name, loss_name):
+    case, truth = standard("tanh", loss_name, rows=20)
+    at = look_at(case)
+    rng = np.random.default_rng(0)
+    for l, block in enumerate(factors_of(at, name).methods[name].blocks, start=1):
+        D = dense(block)
+        values = np.linalg.eigvalsh(D)
+        close(block.trace(), np.trace(D), 1e-12)
+        close(block.square(), (D**2).sum(), 1e-12)
+        close(block.extremes(), (max(values[0], 0.0), values[-1]), 1e-10)
+        g = rng.standard_normal(case.W[l - 1].shape)
+        lam = 0.3
+        if isinstance(block, DiagonalBlock):
+            damped = D + lam * np.eye(len(D))
+            spectrum_ = block.spectrum.values
+            close(spectrum_, values, 1e-10)
+        else:
+            G = np.diag(block.G) if block.G.ndim == 1 else block.G
+            pi = np.sqrt((np.trace(block.A) / len(block.A)) / (np.trace(G) / len(G)))
+            damped = np.kron(block.A + pi * np.sqrt(lam) * np.eye(len(block.A)),
+                             G + np.sqrt(lam) / pi * np.eye(len(G)))
+            ends = np.linalg.eigvalsh(damped)[[0, -1]]
+            cfg = settings("kfra", damping_rule="fixed", weight_decay=0.0)
+            close(block.damped(cfg, lam, 1.0), ends, 1e-10)
+            cfg["damping_split"] = "exact"
+            close(block.damped(cfg, lam, 1.0), (max(values[0], 0.0) + lam, values[-1] + lam), 1e-10)
+        close(block.prepare(lam)(g), unvec(np.linalg.solve(damped, vec(g)), g.shape), 1e-9)
+
+
+@pytest.mark.parametrize("loss_name", ["binary_cross_entropy", "binary_mixture"])
+def test_distance_to_the_exact_block(loss_name):
+    case, truth = standard("sigmoid", loss_name, rows=20)
+    at = look_at(case)
+    methods = factors_of(at, *NAMES).methods
+    GN = truth.gauss_newton()
+    found = agreement.products(at, [m.blocks for m in methods.values()])
+    squares = np.zeros((len(methods), 2))
+    for l in range(1, case.net.layers + 1):
+        B = truth.block(GN, l)
+        close(agreement.exact_norm(found[l - 1]), np.linalg.norm(B), 1e-10)
+        for m, method in enumerate(methods.values()):
+            K = dense(method.blocks[l - 1])
+            one = agreement.agreement(found[l - 1], m)
+            assert one.distance_error == one.cosine_error == 0.0
+            close(one.distance, distance(K, B), 1e-7)
+            close(one.cosine, (K * B).sum() / np.linalg.norm(K) / np.linalg.norm(B), 1e-10)
+            squares[m] += np.linalg.norm(K - B) ** 2, np.linalg.norm(B) ** 2
+    whole = agreement.together(found)
+    for m, (apart, size) in enumerate(squares):
+        close(agreement.agreement(whole, m).distance, np.sqrt(apart / size), 1e-7)
+
+
+def test_sketches_agree_with_the_exact_way(monkeypatch):
+    case = make_case((6, 8, 7, 5), ("tanh", "tanh"), "binary_cross_entropy", rows=400, seed=3)
+    at = look_at(case)
+    blocks = [m.blocks for m in factors_of(at, "kfra", "kfac", "ekfac", "diagonal_gn").methods.values()]
+    exact = agreement.products(at, blocks)
+    monkeypatch.setattr(agreement, "affordable", lambda look: False)
+    sketched = agreement.products(at, blocks)
+    for l in range(3):
+        for m in range(4):
+            true, estimate = agreement.agreement(exact[l], m), agreement.agreement(sketched[l], m)
+            assert abs(true.distance - estimate.distance) < 6 * estimate.distance_error + 0.02
+            assert abs(true.cosine - estimate.cosine) < 6 * estimate.cosine_error + 0.01
+            assert 0.0 < estimate.distance_error < 0.2
+
+
+def test_linear_net_with_squared_error_is_exact_in_the_summary():
+    case, _ = standard("identity", "squared_error")
+    at = look_at(case)
+    found = agreement.products(at, [m.blocks for m in factors_of(at, "kfra", "kflr").methods.values()])
+    for layer in found:
+        for m in (0, 1):
+            assert agreement.agreement(layer, m).distance < 1e-7
+
+
+# ---- spectra -----------------------------------------------------------------------------------------
+
+def test_rank_and_effective_rank():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((3, 8))
+    s = spectrum(look_at(standard("tanh", "squared_error")[0]).net.ops, X.T @ X)
+    assert s.rank == 3 and 1.0 < s.effective_rank < 3.0 and s.condition == np.inf
+    flat = of_values(np.full(7, 2.0))
+    assert flat.rank == 7 and abs(flat.effective_rank - 7.0) < 1e-12 and flat.condition == 1.0
+    assert of_values(np.zeros(4)).rank == 0 and of_values(np.zeros(4)).effective_rank == 0.0
+
+
+def test_products_of_eigenvalues():
+    rng = np.random.default_rng(1)
+    a, g = rng.random(5), rng.random(4)
+    places, values = product_values(a, g)
+    np.testing.assert_allclose(values, np.sort(np.kron(a, g))[::-1])
+    assert places.tolist() == list(range(1, 21))
+    places, values = product_values(rng.random(100), rng.random(100), limit=200)
+    assert len(values) < 300 and places[0] == 1 and places[-1] == 10000 and (np.diff(values) <= 0).all()
