@@ -25,7 +25,7 @@ OPTIONS = (
     Option("damping_split", "factored", "str", "factored: damp A and G apart; exact: damp their Kronecker product "
            "through two eigendecompositions", choices=("factored", "exact")),
     Option("damping_a", 0.08, "float", "relative rule: c_A, damping of input factors", low=0.0, open_low=True),
-    Option("damping_g", 2.5, "float", "relative rule: c_G, damping of output factors", low=0.0, open_low=True),
+    Option("damping_g", 1.5, "float", "relative rule: c_G, damping of output factors", low=0.0, open_low=True),
     Option("damping", 1.0, "float", "fixed and lm rules: (initial) λ; it scales with the loss", low=0.0, open_low=True),
     Option("damping_min", 1e-4, "float", "lm rule: lowest λ", low=0.0, open_low=True),
     Option("damping_max", 1e6, "float", "lm rule: highest λ", low=0.0, open_low=True),

@@ -17,7 +17,7 @@ from typing import Any
 from gnopt.options import Option
 
 OPTIONS = (
-    Option("growth_limit", 5.0, "float", "the batch may grow to this multiple of training.batch_size, and to half of "
+    Option("growth_limit", 4.0, "float", "the batch may grow to this multiple of training.batch_size, and to half of "
            "the data; 1 = fixed batch", low=1.0),
     Option("growth_noise", 0.05, "float", "share of the expected decrease that the next batch takes back, averaged, "
            "above which the batch grows", low=0.0),
