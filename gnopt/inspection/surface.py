@@ -42,16 +42,19 @@ class Surface:
 
 
 def surfaces(look: Look, layers: Sequence[int], reach: float = 1.0) -> list[Surface]:
-    """One surface for each of the layers, and one over all of them jointly where there are several."""
-    found = [_surface(look, [l], reach) for l in layers]
-    return found if len(layers) == 1 else [*found, _surface(look, layers, reach)]
+    """One surface for each of the layers, and one over all of them jointly where there are several.
+
+    All are over the same rows, as many as the dearest can afford.
+    """
+    cost = 2.0 * POINTS**2 * sum(o * i for o, i in look.net.shapes[min(layers) - 1 :])
+    rows = int(max(1, min(look.tape.rows, FLOPS // cost)))
+    found = [_surface(look, [l], reach, rows) for l in layers]
+    return found if len(layers) == 1 else [*found, _surface(look, layers, reach, rows)]
 
 
-def _surface(look: Look, layers: Sequence[int], reach: float) -> Surface:
+def _surface(look: Look, layers: Sequence[int], reach: float, rows: int) -> Surface:
     net, ops, xp = look.net, look.net.ops, look.net.ops.xp
     first = min(layers)
-    cost = 2.0 * POINTS**2 * sum(o * i for o, i in net.shapes[first - 1 :])
-    rows = int(max(1, min(look.tape.rows, FLOPS // cost)))
     # x and y are random directions over all the chosen layers; within one layer the paper varies that layer alone.
     directions = {l: _directions(look, l) for l in layers}
     at = np.linspace(-reach, reach, POINTS)

@@ -75,9 +75,9 @@ def print_findings(subject: Subject, found: Findings) -> None:
     if found.alignments:
         _print_alignment(found.alignments)
     for kind, d in found.densities.items():
-        how = "all eigenvalues" if d.exact else "Lanczos"
-        print(f"whole {kind.replace('_', '-')} matrix ({how}): eigenvalues {d.low:.4g} to {d.high:.4g}, "
-              f"trace {d.trace:.4g}, {100 * d.negative:.2g}% below zero")
+        what = "eigenvalues" if d.exact else "nodes of Lanczos' quadrature"
+        print(f"whole {kind.replace('_', '-')} matrix: {what} from {d.low:.4g} to {d.high:.4g}, trace {d.trace:.4g}, "
+              f"{100 * d.negative:.2g}% of the spectrum below zero")
     for s in found.surfaces:
         what = f"layer {s.layer}" if s.layer else "layers jointly"
         print(f"surface of {what}: {s.values.min():.5g} to {s.values.max():.5g} over {s.rows} rows, "
@@ -154,7 +154,7 @@ def _print_alignment(found: Sequence[Alignment]) -> None:
 
     rows = [(str(step), number(damping), number(table[step, damping, methods[0], 0].residual),
              *cells(step, damping, 0)) for step, damping in places]
-    _print("Alignment with the exact Gauss-Newton update: cosine, Euclidean / in its own inner product",
+    _print(f"{found[0].run}: alignment with the exact Gauss-Newton update; cosine, Euclidean / in its own inner product",
            ("step", "λ", "residual", *methods), rows, 1)
     if len(places) == 1:
         layers = sorted({a.layer for a in found if a.layer})

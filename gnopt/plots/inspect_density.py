@@ -11,6 +11,7 @@ from gnopt.inspection.lanczos import Density
 from gnopt.plots.figure import colour, new_figure, save_all, style
 
 NAMES = {"gauss_newton": "Gauss-Newton matrix", "hessian": "Hessian"}
+WIDTH = 1.5  # bins over which a node of the quadrature is spread: each stands for a stretch of the spectrum
 DECADES = 6  # either side of zero
 BINS = 60
 
@@ -26,6 +27,8 @@ def density(found: Mapping[str, Density], out: Path) -> list[Path]:
         axes = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
         for number, (axis, (kind, d)) in enumerate(zip(axes, found.items(), strict=True)):
             share = np.histogram(d.nodes, edges, weights=d.weights)[0]
+            if not d.exact:
+                share = _spread(share)
             axis.stairs(share, edges, color=colour(number), fill=True, baseline=1e-12)
             axis.set_xscale("symlog", linthresh=threshold, linscale=0.4)
             axis.set_yscale("log")
@@ -36,3 +39,10 @@ def density(found: Mapping[str, Density], out: Path) -> list[Path]:
             axis.set_xticks(sorted(ticks), [f"{t:.2g}" for t in sorted(ticks)])
         axes[0].set_ylabel("share of all eigenvalues")
         return save_all(figure, out)
+
+
+def _spread(share: np.ndarray) -> np.ndarray:
+    """A histogram convolved with a normal density; the bins next to the ends keep what would fall outside."""
+    bins = np.arange(len(share))
+    kernel = np.exp(-0.5 * ((bins[:, None] - bins[None, :]) / WIDTH) ** 2)
+    return (kernel / kernel.sum(axis=0)) @ share
