@@ -154,7 +154,7 @@ def _print_alignment(found: Sequence[Alignment]) -> None:
 
     rows = [(str(step), number(damping), number(table[step, damping, methods[0], 0].residual),
              *cells(step, damping, 0)) for step, damping in places]
-    _print(f"{found[0].run}: alignment with the exact Gauss-Newton update; cosine, Euclidean / in its own inner product",
+    _print(f"{found[0].run}: alignment with the exact Gauss-Newton update; cosines, Euclidean / Gauss-Newton",
            ("step", "λ", "residual", *methods), rows, 1)
     if len(places) == 1:
         layers = sorted({a.layer for a in found if a.layer})
