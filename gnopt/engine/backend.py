@@ -8,6 +8,7 @@ come from host generators, and scalars are fetched together by :meth:`Backend.sc
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ class Backend:
 
     name = "numpy"
     device = "cpu"
+    tape_bytes = 24 << 20  # a block of data points whose tape is about this large keeps BLAS busy and memory low
+    overlaps = False  # uploads can go on beside the work that is queued
 
     def __init__(self) -> None:
         self.xp: Any = np
@@ -40,12 +43,23 @@ class Backend:
         """Fetch several 0-d results at once; on a GPU this is the one synchronisation of an update."""
         return [float(v) for v in values]
 
+    def upload_beside(self, load: Callable[[], Any]) -> tuple[Any, Any]:
+        """What ``load`` returns and an event to ``wait_for``, with uploads that go on beside queued work."""
+        return load(), None
+
+    def wait_for(self, event: Any) -> None:
+        """Let the work that is queued from now on wait for an upload."""
+
     def synchronize(self) -> None:
         """Wait until queued work is done."""
 
     def free_memory(self) -> int:
         """Bytes that can still be allocated on this device."""
         return available_host_memory()
+
+    def versions(self) -> dict[str, str]:
+        """What runs.json says of this device beside the versions of NumPy and SciPy."""
+        return {}
 
     # ---- products --------------------------------------------------------------------------------------
 
@@ -58,8 +72,8 @@ class Backend:
         result *= scale
         return result
 
-    def axpy(self, a: float, x: Array, y: Array) -> None:
-        """y ← y + a x for contiguous vectors, without a temporary."""
+    def axpy(self, a: Any, x: Array, y: Array) -> None:
+        """y ← y + a x for contiguous vectors, without a temporary; ``a`` is a number or 0-d on the device."""
         from scipy.linalg.blas import get_blas_funcs
 
         get_blas_funcs("axpy", (x, y))(x, y, a=a)
@@ -156,6 +170,39 @@ class Backend:
         value -= e
         p -= y
         return value.sum(axis=1), p
+
+    def bernoulli_variance(self, h: Array) -> Array:
+        """Return σ(h)(1 − σ(h))."""
+        p = self.sigmoid(h)
+        p -= p * p
+        return p
+
+    def tanh_slope(self, a: Array, out: Array) -> Array:
+        """Return 1 − a², the slope of tanh where its value is a."""
+        xp = self.xp
+        xp.multiply(a, a, out=out)
+        return xp.subtract(1.0, out, out=out)
+
+    def sigmoid_slope(self, a: Array, out: Array) -> Array:
+        """Return a (1 − a), the slope of σ where its value is a."""
+        xp = self.xp
+        xp.subtract(1.0, a, out=out)
+        return xp.multiply(out, a, out=out)
+
+    def adam(self, g: Array, m: Array, v: Array, beta1: float, beta2: float, shift: float, rate: float,
+             scratch: Array) -> None:
+        """m ← β₁ m + (1 − β₁) g, v ← β₂ v + (1 − β₂) g², g ← rate · m / (√v + shift)."""
+        xp = self.xp
+        m *= beta1
+        m += xp.multiply(g, 1.0 - beta1, out=scratch)
+        v *= beta2
+        xp.multiply(g, g, out=scratch)
+        scratch *= 1.0 - beta2
+        v += scratch
+        xp.sqrt(v, out=scratch)
+        scratch += shift
+        xp.divide(m, scratch, out=g)
+        g *= rate
 
     def erf(self, h: Array) -> Array:
         """Return the error function."""

@@ -19,22 +19,12 @@ class Adam(FirstOrder):
     moments = 2
 
     def step(self, g: Array, moments: list[Array], rate: float, step: int) -> Array:
-        xp = self.problem.net.ops.xp
         beta1, beta2 = self.settings["beta1"], self.settings["beta2"]
         m, v = moments
-        scratch = self.workspace.take("adam", g.shape)
-        m *= beta1
-        m += xp.multiply(g, 1.0 - beta1, out=scratch)
-        v *= beta2
-        xp.multiply(g, g, out=scratch)
-        scratch *= 1.0 - beta2
-        v += scratch
         # √v̂ + ε = (√v + ε √c₂) / √c₂ with the bias corrections c₁ = 1 − β₁ᵏ, c₂ = 1 − β₂ᵏ folded into the rate.
         root_c2 = (1.0 - beta2**step) ** 0.5
-        xp.sqrt(v, out=scratch)
-        scratch += self.settings["epsilon"] * root_c2
-        xp.divide(m, scratch, out=g)
-        g *= -rate * root_c2 / (1.0 - beta1**step)
+        self.problem.net.ops.adam(g, m, v, beta1, beta2, self.settings["epsilon"] * root_c2,
+                                  -rate * root_c2 / (1.0 - beta1**step), self.workspace.take("adam", g.shape))
         return g
 
 

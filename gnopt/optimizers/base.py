@@ -13,8 +13,6 @@ from gnopt.options import Option
 State = dict[str, Any]  # nested dicts and lists of arrays and plain numbers: what a checkpoint stores
 Stats = dict[str, float]  # one row of steps.csv
 
-TAPE_BYTES = 48 << 20  # a block of data points whose tape is about this large keeps BLAS busy and memory low
-
 
 @dataclass
 class Problem:
@@ -77,7 +75,7 @@ AVERAGING = Option("averaging", 0.0, "float", "decay of Polyak averaging of the 
 def blocks(net: Network, rows: int, memory: int) -> Iterator[slice]:
     """Split rows into equal blocks whose tapes stay small, the last block first, so that the tape left over is that
     of the first data points."""
-    fit = max(64, min(TAPE_BYTES, memory // 2) // net.row_bytes())
+    fit = max(64, min(net.ops.tape_bytes, memory // 2) // net.row_bytes())
     count = -(-rows // fit)
     edges = [rows * i // count for i in range(count + 1)]
     for start, stop in reversed(list(zip(edges[:-1], edges[1:], strict=True))):

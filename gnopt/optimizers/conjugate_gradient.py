@@ -81,14 +81,16 @@ def conjugate_gradients(product: Callable[[Array], Array], b: Array, x: Array, p
     next_kept, i = 1.0, 0
     while i < limit and rz > 0.0 and not stop(i, sqrt(rr / bb) if bb > 0 else 0.0, models):
         Bp = product(p)
-        (pBp,) = ops.scalars(xp.vdot(p, Bp))
-        if not pBp > 0.0:
-            break  # rounding has used up the curvature along p
-        alpha = rz / pBp
+        pBp = xp.vdot(p, Bp)
+        # α stays on the device, so that an iteration waits for it once; it is 0 where p has no curvature.
+        alpha = rz / xp.where(pBp > 0.0, pBp, inf)
         ops.axpy(alpha, p, x)
         ops.axpy(-alpha, Bp, r)
         z = precondition(r)
-        rz_new, rr, xb, xr = ops.scalars(xp.vdot(r, z), xp.vdot(r, r), xp.vdot(x, b), xp.vdot(x, r))
+        curvature, rz_new, *rest = ops.scalars(pBp, xp.vdot(r, z), xp.vdot(r, r), xp.vdot(x, b), xp.vdot(x, r))
+        if not curvature > 0.0:
+            break  # rounding has used it up
+        rr, xb, xr = rest
         models.append(-0.5 * (xb + xr))
         p *= rz_new / rz
         p += z

@@ -17,6 +17,7 @@ import numpy as np
 from gnopt.engine.backend import Array, Backend
 from gnopt.errors import Diverged, GnoptError, Interrupted
 from gnopt.training import checkpoint
+from gnopt.training.batches import Batches
 from gnopt.training.evaluate import Evaluation, evaluate
 from gnopt.training.rundir import RunDirectory
 from gnopt.training.setup import Experiment
@@ -74,6 +75,7 @@ class Trainer:
         self.theta, self.state, self.counters = theta, state, counters
         self.saved: Path | None = checkpoint.pointed(run.checkpoints, "latest")
         self._settings = experiment.config["training"]
+        self._batches = Batches(experiment.data.train, experiment.loss, experiment.ops)
         self._started = time.perf_counter() - counters.wall
 
     def finished(self) -> bool:
@@ -100,18 +102,20 @@ class Trainer:
         except Diverged as error:
             where = f"last good checkpoint: {self.saved}" if self.saved else "there is no checkpoint yet"
             raise Diverged(f"{error}\n{where}") from error
+        finally:
+            self._batches.close()
         return outcome or self._evaluate(write=False)
 
     def _update(self) -> None:
         e, counters = self.experiment, self.counters
         start = time.perf_counter()
         count = e.optimizer.batch_size(self.state, self._settings["batch_size"])
-        x, y = e.data.train.batch(counters.examples, count)
-        targets = e.loss.convert_targets(y)
-        device_x = e.ops.asarray(x)
-        device_y = device_x if np.may_share_memory(targets, x) else e.ops.asarray(targets)
-        stats = e.optimizer.update(self.theta, self.state, device_x, device_y, counters.step + 1)
+        x, y = self._batches.take(counters.examples, count)
+        if counters.step + 1 < self._settings["updates"]:
+            self._batches.announce(counters.examples + count, count)
+        stats = e.optimizer.update(self.theta, self.state, x, y, counters.step + 1)
         e.ops.synchronize()
+        self._batches.settle()
         counters.seconds += time.perf_counter() - start
         counters.wall = time.perf_counter() - self._started
         counters.step += 1

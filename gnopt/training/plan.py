@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from gnopt.errors import GnoptError
-from gnopt.optimizers.base import TAPE_BYTES
 from gnopt.training.setup import Experiment
 
 
@@ -39,7 +38,7 @@ def plan(experiment: Experiment) -> Plan:
     weights = net.size * net.dtype.itemsize
     rows = min(settings["batch_size"], experiment.data.train.rows)
     batch = 2 * rows * (net.sizes[0] + net.sizes[-1]) * net.dtype.itemsize
-    tape = min(rows * net.row_bytes(), max(TAPE_BYTES, 64 * net.row_bytes()))
+    tape = min(rows * net.row_bytes(), max(net.ops.tape_bytes, 64 * net.row_bytes()))
     needs = {"weights": weights, "optimizer state": int(cost["bytes"]),
              "temporaries": 2 * weights + batch + 2 * tape, "data in memory": _held(experiment)}
     return Plan(net.size, float(cost["flops"]), needs, experiment.ops.free_memory())

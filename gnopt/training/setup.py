@@ -72,6 +72,8 @@ def build(config: Config) -> Experiment:
         outputs, mean = target_facts(loss, data)
         net = make_network(config, data.train.inputs, outputs, ops)
         memory = memory_bytes(training["memory"])
+        if ops.device != "cpu":  # there blocks may depend on free memory, and so do the last digits
+            memory = min(memory, ops.free_memory() // 4)
         problem = optimizers.Problem(net, loss, training["seed"], data.train.rows, memory)
         optimizer = optimizers.make(config.method, problem, config.method_settings)
     except BaseException:

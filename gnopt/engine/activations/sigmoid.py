@@ -9,9 +9,7 @@ def _f(ops: Backend, h: Array, out: Array) -> Array:
 
 
 def _df(ops: Backend, h: Array, a: Array, out: Array) -> Array:
-    xp = ops.xp
-    xp.subtract(1.0, a, out=out)
-    return xp.multiply(out, a, out=out)
+    return ops.sigmoid_slope(a, out)
 
 
 def _d2f(ops: Backend, h: Array, a: Array) -> Array:

@@ -46,9 +46,7 @@ class BinaryCrossEntropy(Loss):
         return ops.sigmoid(h)
 
     def gn_diagonal(self, ops: Backend, h: Array, y: Array) -> Array:
-        p = ops.sigmoid(h)
-        p -= p * p
-        return p
+        return ops.bernoulli_variance(h)
 
     def sample(self, ops: Backend, h: Array, rng: np.random.Generator) -> Array:
         return (ops.uniform(rng, h.shape, h.dtype) < ops.sigmoid(h)).astype(h.dtype)
