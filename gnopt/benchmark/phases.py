@@ -1,0 +1,174 @@
+"""One update, phase by phase: the engine's own functions in the order in which ``Optimizer.update`` calls them.
+
+The result is that of ``update``, number for number; only the stopwatch lies between the steps. A driver stands for
+each family of methods; ``driver`` finds the one for an optimizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gnopt.benchmark.clock import Clock
+from gnopt.engine.backend import Array
+from gnopt.engine.network import Tape, forward, gradient
+from gnopt.optimizers.base import Optimizer, Problem, Stats, blocks
+from gnopt.optimizers.conjugate_gradient import GaussNewtonCG, conjugate_gradients
+from gnopt.optimizers.first_order import FirstOrder
+from gnopt.optimizers.quadratic import curvature_products
+from gnopt.optimizers.schedules import learning_rate
+from gnopt.optimizers.second_order import LEAST_MODEL_ROWS, SecondOrder
+
+PHASES = ("data", "forward", "loss", "backward", "factors", "inverses", "solve", "model", "search", "vector",
+          "logging")
+PERIODIC = ("factors", "inverses")  # not in every update alike
+
+Driver = Callable[[Any, Clock, Array, dict[str, Any], Array, Array, int], Stats]
+
+
+def forward_backward(clock: Clock, problem: Problem, W: list[Array], x: Array, y: Array, out: Array,
+                     workspace: Any) -> tuple[Array, Tape, slice]:
+    """``loss_and_gradient`` in three phases."""
+    net, xp = problem.net, problem.net.ops.xp
+    views = net.views(out)
+    total: Any = 0.0
+    for number, rows in enumerate(blocks(net, len(x), problem.memory)):
+        with clock.phase("forward"):
+            tape = forward(net, W, x[rows], workspace)
+        with clock.phase("loss"):
+            value, delta = problem.loss.value_and_gradient(net.ops, tape.output, y[rows])
+            total = total + value.sum(dtype=xp.float64)
+            delta *= 1.0 / len(x)
+        with clock.phase("backward"):
+            if number == 0:
+                gradient(net, W, tape, delta, views, workspace)
+            else:
+                part = workspace.take("gradient part", (net.size,))
+                gradient(net, W, tape, delta, net.views(part), workspace)
+                out += part
+    return total / len(x), tape, rows
+
+
+def first_order(optimizer: FirstOrder, clock: Clock, theta: Array, state: dict[str, Any], x: Array, y: Array,
+                step: int) -> Stats:
+    """Forward, loss, backward; everything else is work on vectors."""
+    net, ops, cfg = optimizer.problem.net, optimizer.problem.net.ops, optimizer.settings
+    g = optimizer.workspace.take("gradient", (net.size,))
+    loss, _, _ = forward_backward(clock, optimizer.problem, net.views(theta), x, y, g, optimizer.workspace)
+    with clock.phase("vector"):
+        if cfg["weight_decay"]:
+            g += theta * cfg["weight_decay"]
+        rate = learning_rate(cfg["learning_rate"], cfg["schedule"], cfg["decay_period"], step)
+        squared = ops.xp.vdot(g, g)
+        delta = optimizer.step(g, state["moments"], rate, step)
+        theta += delta
+        optimizer.average_iterates(theta, state, step)
+        loss_value, gg, dd = ops.scalars(loss, squared, ops.xp.vdot(delta, delta))
+    return {"loss": loss_value, "grad_norm": gg**0.5, "step_norm": dd**0.5, "lr": rate, "batch": len(x)}
+
+
+def second_order(optimizer: SecondOrder, clock: Clock, theta: Array, state: dict[str, Any], x: Array, y: Array,
+                 step: int) -> Stats:
+    """The Kronecker-factored update; a step rejected by the guard shows as ``rejected`` in the result."""
+    net, ops, cfg, factors = optimizer.problem.net, optimizer.problem.net.ops, optimizer.settings, state["factors"]
+    W, make = net.views(theta), optimizer.preconditioner
+    g = optimizer.workspace.take("gradient", (net.size,))
+    loss, tape, held = forward_backward(clock, optimizer.problem, W, x, y, g, optimizer.workspace)
+    with clock.phase("vector"):
+        rejected = optimizer._judge(theta, state, W, x, y, loss, step)
+    if rejected:
+        loss, tape, held = forward_backward(clock, optimizer.problem, W, x, y, g, optimizer.workspace)
+    with clock.phase("vector"):
+        if cfg["weight_decay"]:
+            ops.axpy(cfg["weight_decay"], theta, g)
+    k, lam, boost = state["accepted"] + 1, state["damping"], state["boost"]
+    with clock.phase("factors"):
+        if make.due(factors, k):
+            tape, held = make.observe(factors, W, tape, held, x, y, step, k)
+    with clock.phase("inverses"):
+        make.prepare(factors, k, lam, boost, force=state["previous"] is None)
+    with clock.phase("solve"):
+        D = optimizer.workspace.take("direction", (net.size,))
+        make.solve(factors, g, lam, boost, D)
+    with clock.phase("vector"):
+        D *= -1.0
+    model_seconds = _model_alone(optimizer, clock, state, W, tape, y[held], D, len(x))
+    before = clock.seconds["vector"]
+    with clock.phase("vector"):
+        steps, stats = optimizer._choose_step(theta, state, W, tape, y[held], g, D, loss, len(x))
+    # The choice of the step held the quadratic model's products too: their time is known from before.
+    clock.move("vector", "model", min(model_seconds, clock.seconds["vector"] - before))
+    with clock.phase("vector"):
+        optimizer._advance(theta, state, D, steps)
+    if cfg["damping_rule"] == "lm" and k % cfg["damping_period"] == 0:
+        with clock.phase("search"):
+            rejected += optimizer._levenberg_marquardt(theta, state, x, y, stats, step)
+    with clock.phase("vector"):
+        stats["rejected"] = rejected
+        optimizer.average_iterates(theta, state, step)
+    return stats
+
+
+def model_rows(optimizer: SecondOrder, held: int, rows: int) -> int:
+    """Rows that the quadratic model uses."""
+    return min(held, max(LEAST_MODEL_ROWS, round(optimizer.settings["model_rows"] * rows)))
+
+
+def _model_alone(optimizer: SecondOrder, clock: Clock, state: dict[str, Any], W: list[Array], tape: Tape, y: Array,
+                 D: Array, rows: int) -> float:
+    """Seconds that the products of the quadratic model take, once more and apart."""
+    problem = optimizer.problem
+    V = [D] + [state[name] for name in optimizer._remembered(state)]
+    n = model_rows(optimizer, tape.rows, rows)
+    apart = Clock(synchronize=problem.net.ops.synchronize)
+    apart.read = clock.read
+    with apart.phase("model"):
+        curvature_products(problem.net, W, tape.head(n), problem.loss, y[:n], V, optimizer.workspace)
+    return apart.seconds["model"]
+
+
+def exact(optimizer: GaussNewtonCG, clock: Clock, theta: Array, state: dict[str, Any], x: Array, y: Array,
+          step: int) -> Stats:
+    """Conjugate gradients: the solution as it is found in an update, without the rules that follow it.
+
+    Products with the Gauss-Newton matrix count as "model", applications of the preconditioner as "solve", the
+    preconditioner's making as "factors", the losses tried along the iterates as "search".
+    """
+    net, ops, cfg = optimizer.problem.net, optimizer.problem.net.ops, optimizer.settings
+    W, xp = net.views(theta), ops.xp
+    g = xp.empty_like(theta)
+    loss, _, _ = forward_backward(clock, optimizer.problem, W, x, y, g, optimizer.workspace)
+    rows = min(len(x), max(LEAST_MODEL_ROWS, round(cfg["product_rows"] * len(x))))
+    with clock.phase("vector"):
+        g += theta * cfg["weight_decay"]
+        loss_value, gg = ops.scalars(loss, xp.vdot(g, g))
+    with clock.phase("model"):
+        product = optimizer._product(W, x[:rows], y[:rows], state["damping"] + cfg["weight_decay"])
+    with clock.phase("factors"):
+        precondition = optimizer._precondition(W, x[:rows], y[:rows], state["damping"], step)
+    inner = Clock(synchronize=ops.synchronize)
+    inner.read = clock.read
+
+    def timed(name: str, function: Callable[[Array], Array]) -> Callable[[Array], Array]:
+        def call(v: Array) -> Array:
+            with inner.phase(name):
+                return function(v)
+        return call
+
+    with clock.phase("vector"):
+        solution = conjugate_gradients(timed("model", product), -g, optimizer.start(state),
+                                       timed("solve", precondition), ops, optimizer.stop, cfg["iterations"],
+                                       optimizer.keep)
+    for name, seconds in inner.seconds.items():
+        clock.move("vector", name, seconds)
+    with clock.phase("search"):
+        _, after, share = optimizer._line(theta, W, x, y, loss_value, solution)
+    return {"loss": loss_value, "grad_norm": gg**0.5, "alpha": share, "iterations": solution.iterations, "after": after}
+
+
+def driver(optimizer: Optimizer) -> Driver:
+    """The driver for this optimizer's family."""
+    for family, found in ((SecondOrder, second_order), (GaussNewtonCG, exact), (FirstOrder, first_order)):
+        if isinstance(optimizer, family):
+            return found
+    raise TypeError(f"no phases are known for {type(optimizer).__name__}")
