@@ -42,8 +42,10 @@ if TYPE_CHECKING:
 @click.option("--cg-iterations", type=click.IntRange(1), default=200, show_default=True,
               help="Most iterations of conjugate gradients for it.")
 @click.option("--density", is_flag=True, help="Spectral density of the whole Gauss-Newton matrix and Hessian.")
-@click.option("--lanczos-steps", type=click.IntRange(2), default=40, show_default=True)
-@click.option("--lanczos-probes", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--lanczos-steps", type=click.IntRange(2), default=40, show_default=True,
+              help="Steps of Lanczos' method for --density.")
+@click.option("--lanczos-probes", type=click.IntRange(1), default=2, show_default=True,
+              help="Random starts that it averages.")
 @click.option("--surface", is_flag=True, help="Draw the objective over two random directions (Figure 1 of the paper).")
 @click.option("--surface-range", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True,
               help="How far --surface goes, in norms of a layer's weights.")

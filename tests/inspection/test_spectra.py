@@ -5,7 +5,7 @@ import pytest
 from inspection_tools import look_at
 from reference import OPS, close, make_case, standard
 
-from gnopt.curvature.exact import pre_activation_matrices
+from gnopt.curvature.exact import full_gauss_newton, pre_activation_matrices
 from gnopt.errors import GnoptError
 from gnopt.inspection import density as density_module
 from gnopt.inspection import rank
@@ -86,6 +86,21 @@ def test_whole_matrices(loss_name, monkeypatch):
             found = whole(at, kind, case.net.size, 3)
         assert not found.exact
         close([found.low, found.high], values[[0, -1]], 1e-6)
+
+
+@pytest.mark.parametrize("memory", [1, 64 << 20])
+def test_the_full_gauss_newton_matrix_with_its_off_diagonal_blocks(loss_name, memory):
+    case, truth = standard("tanh", loss_name)
+    order = np.concatenate([start + np.arange(o * i).reshape(o, i).ravel(order="F") for start, (o, i) in zip(
+        case.net.offsets, case.net.shapes, strict=False)])
+    case.check(full_gauss_newton(look_at(case, memory=memory).sample()), truth.gauss_newton()[np.ix_(order, order)])
+
+
+def test_the_full_matrix_is_refused_where_it_cannot_fit(monkeypatch):
+    at = look_at(standard("tanh", "squared_error")[0])
+    monkeypatch.setattr(type(OPS), "free_memory", lambda self: 1000)
+    with pytest.raises(GnoptError, match="53 parameters takes 22,472 bytes"):
+        full_gauss_newton(at.sample())
 
 
 def test_products_in_blocks_of_rows():
