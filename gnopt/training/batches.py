@@ -22,6 +22,7 @@ class Batches:
 
     def take(self, position: int, count: int) -> tuple[Array, Array]:
         """The batch, uploaded; raises what reading or conversion raises."""
+        self.settle()
         announced, self._next = self._next, None
         if announced is None or announced[0] != (position, count):
             return self._load(position, count)
@@ -30,7 +31,7 @@ class Batches:
         return batch
 
     def announce(self, position: int, count: int) -> None:
-        """Say which batch is likely to be next, when the device has work to go on with. Follow with ``settle``."""
+        """Say which batch is likely to be next, to be read beside the update; ``settle`` before reading elsewhere."""
         if self._threads is not None:
             future = self._threads.submit(self.ops.upload_beside, lambda: self._load(position, count))
             self._next = (position, count), future

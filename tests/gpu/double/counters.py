@@ -1,0 +1,42 @@
+"""What crosses the bus and how often the host waits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+
+@dataclass
+class Counters:
+    """Copies host → device and back with their bytes, waits of the host, launches of fused kernels."""
+
+    h2d: int = 0
+    h2d_bytes: int = 0
+    d2h: int = 0
+    d2h_bytes: int = 0
+    flags: int = 0  # error flags of checked linear algebra, and truth values, read by the host
+    syncs: int = 0
+    kernels: int = 0
+
+    def up(self, nbytes: int) -> None:
+        """Host → device; queued, no wait."""
+        self.h2d += 1
+        self.h2d_bytes += nbytes
+
+    def down(self, nbytes: int) -> None:
+        """Device → host: a wait."""
+        self.d2h += 1
+        self.d2h_bytes += nbytes
+        self.syncs += 1
+
+    def flag(self) -> None:
+        """A truth value read by the host: a wait for a byte."""
+        self.flags += 1
+        self.syncs += 1
+
+    def reset(self) -> None:
+        """Start from zero."""
+        for field in fields(self):
+            setattr(self, field.name, 0)
+
+
+COUNTERS = Counters()

@@ -1,0 +1,66 @@
+"""Small problems that run on either device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gnopt.engine.activations import get_activation
+from gnopt.engine.backend import Backend
+from gnopt.engine.initializers import initialize
+from gnopt.engine.losses import Loss, get_loss
+from gnopt.engine.network import Network
+from gnopt.optimizers import make, options_of
+from gnopt.optimizers.base import Optimizer, Problem
+from gnopt.options import defaults
+from gnopt.training.loop import to_device, to_host
+
+
+@dataclass
+class Case:
+    """A problem on the host: sizes, activations, loss, data, initial weights."""
+
+    sizes: tuple[int, ...]
+    names: tuple[str, ...]
+    loss: Loss
+    x: np.ndarray
+    y: np.ndarray
+    theta: np.ndarray
+    dtype: str
+
+    def network(self, ops: Backend) -> Network:
+        """The network on a device."""
+        return Network(self.sizes, [get_activation(n) for n in (*self.names, "identity")], ops, self.dtype)
+
+    def optimizer(self, ops: Backend, method: str, **values: Any) -> Optimizer:
+        """A method with its defaults, but for ``values``."""
+        known = defaults(options_of(method))
+        problem = Problem(self.network(ops), self.loss, 7, 4 * len(self.x))
+        return make(method, problem, {**known, **{k: v for k, v in values.items() if k in known}})
+
+    def run(self, ops: Backend, method: str, updates: int, start: tuple[Any, Any, int] | None = None,
+            **values: Any) -> tuple[list[dict[str, float]], np.ndarray, Any]:
+        """Log rows, weights and state, on the host, after updates from the beginning or from (weights, state, done)."""
+        optimizer = self.optimizer(ops, method, **values)
+        theta = ops.asarray(self.theta.copy() if start is None else start[0].copy())
+        state = optimizer.init(theta) if start is None else to_device(start[1], ops)
+        x, y = ops.asarray(self.x), ops.asarray(self.y)
+        first = 1 if start is None else start[2] + 1
+        rows = [optimizer.update(theta, state, x, y, k) for k in range(first, first + updates)]
+        return rows, ops.to_host(theta), to_host(state, ops)
+
+
+def make_case(loss: str, names: tuple[str, ...] = ("tanh", "sigmoid"), dtype: str = "float64", rows: int = 24,
+              widths: tuple[int, ...] = (5, 6, 4, 3)) -> Case:
+    """A small problem with targets that suit the loss."""
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((rows, widths[0])).astype(dtype)
+    found = get_loss(loss)
+    raw = {"squared_error": rng.standard_normal((rows, 3)), "binary_cross_entropy": rng.random((rows, 3)),
+           "softmax_cross_entropy": rng.integers(0, 3, (rows, 1)), "poisson": rng.poisson(2.0, (rows, 3)),
+           "binary_mixture": rng.integers(0, 2, (rows, 1))}[loss]
+    y = found.convert_targets(np.asarray(raw, dtype=dtype))
+    theta = initialize(widths, "glorot", rng, dtype)
+    return Case(widths, names, found, x, y, theta, dtype)

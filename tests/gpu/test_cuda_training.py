@@ -1,0 +1,173 @@
+"""Whole commands with ``--device cuda`` on the double: training, resuming on the other device, use, inspection."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from double import Counters, installed
+
+from gnopt.cli import main
+from gnopt.training.checkpoint import load_network
+
+CONFIG = """
+[data]
+file = "tiny.h5"
+[network]
+hidden = [8, 3, 8]
+activation = ["tanh", "identity", "tanh"]
+loss = "binary_cross_entropy"
+[optimizer]
+method = "kfra"
+growth_rate = 1.3
+growth_noise = 0.0
+[training]
+batch_size = 16
+updates = 12
+evaluate_every = 4
+checkpoint_every = 3
+dtype = "float64"
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    with h5py.File(tmp_path / "tiny.h5", "w") as file:
+        file["x"] = rng.random((90, 9))
+    (tmp_path / "tiny.toml").write_text(CONFIG)
+    return tmp_path / "tiny.toml"
+
+
+def gnopt(*argv: object) -> int:
+    """The exit code of a command, run in this process."""
+    with pytest.raises(SystemExit) as caught:
+        main([*map(str, argv)])
+    return int(caught.value.code or 0)
+
+
+def numbers(path: Path) -> np.ndarray:
+    with path.open() as file:
+        rows = [{k: v for k, v in row.items() if k not in ("seconds", "wall")} for row in csv.DictReader(file)]
+    return np.array([[float(v or "nan") for v in row.values()] for row in rows])
+
+
+def same(one: Path, other: Path) -> None:
+    for name in ("steps.csv", "eval.csv"):
+        np.testing.assert_allclose(numbers(one / name), numbers(other / name), rtol=1e-6, atol=1e-8)
+    last = [load_network(run / "checkpoints" / (run / "checkpoints" / "latest").read_text().strip())
+            for run in (one, other)]
+    for a, b in zip(last[0].weights, last[1].weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)
+
+
+def test_train_on_either_device_and_change_between(config, tmp_path, capsys):
+    assert gnopt("train", config, "--out", tmp_path / "cpu", "-q") == 0
+    with installed() as counters:
+        assert gnopt("train", config, "--out", tmp_path / "gpu", "-q", "--device", "cuda:0") == 0
+        whole = counters.d2h
+    same(tmp_path / "cpu", tmp_path / "gpu")
+    info = json.loads((tmp_path / "gpu" / "run.json").read_text())
+    assert info["device"] == "cuda:0" and info["versions"]["gpu"] == "double"
+    assert whole < 12 * 3 + 5 * 60  # scalars of updates; arrays of checkpoints; sums of evaluations
+    mixed = tmp_path / "mixed"
+    assert gnopt("train", config, "--out", mixed, "-q", "--max-updates", 3) == 0
+    with installed():
+        assert gnopt("train", "--resume", "--out", mixed, "-q", "--device", "cuda", "--max-updates", 8) == 0
+    assert gnopt("train", "--resume", "--out", mixed, "-q", "--device", "cpu", "--max-updates", 12) == 0
+    same(tmp_path / "cpu", mixed)
+
+
+@pytest.mark.parametrize("method", ["adam", "ekfac", "kflr", "hessian_free"])
+def test_other_methods(config, tmp_path, method):
+    growth = "growth_rate = 1.3\ngrowth_noise = 0.0\n"
+    few = "iterations = 5\n" if method == "hessian_free" else ""
+    config.write_text(CONFIG.replace(growth, few).replace("kfra", method))
+    runs = []
+    for device in ("cpu", "cuda"):
+        runs.append(tmp_path / device)
+        with installed():
+            assert gnopt("train", config, "--out", runs[-1], "-q", "--device", device, "--max-updates", 4) == 0
+    same(*runs)
+
+
+def test_use_of_a_run(config, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert gnopt("train", config, "--out", run, "-q", "--max-updates", 3) == 0
+    capsys.readouterr()
+    found = []
+    for device in ("cpu", "cuda"):
+        with installed():
+            assert gnopt("evaluate", run, "--json", "--device", device) == 0
+            found.append(capsys.readouterr().out)
+            assert gnopt("predict", run, tmp_path / "tiny.h5", tmp_path / f"{device}.h5", "--device", device) == 0
+            capsys.readouterr()
+    one, other = (json.loads(text, parse_float=lambda digits: f"{float(digits):.9g}") for text in found)
+    assert one == other and "." in found[0]
+    same_files(tmp_path / "cpu.h5", tmp_path / "cuda.h5", 1e-10)
+
+
+def same_files(one: Path, other: Path, rtol: float) -> list[str]:
+    """Assert that two HDF5 files hold the same arrays; the names compared."""
+    compared: list[str] = []
+    with h5py.File(one) as a, h5py.File(other) as b:
+
+        def compare(name: str, item: object) -> None:
+            if isinstance(item, h5py.Dataset):
+                np.testing.assert_allclose(b[name][()], item[()], rtol=rtol, atol=1e-10, err_msg=name)
+                compared.append(name)
+
+        a.visititems(compare)
+    assert compared
+    return compared
+
+
+def test_inspection(config, tmp_path):
+    files = []
+    for device in ("cpu", "cuda"):
+        files.append(tmp_path / f"{device}.h5")
+        with installed():
+            assert gnopt("inspect-curvature", config, "--samples", 20, "--device", device, "--export", files[-1],
+                         "--alignment", "--density", "--curvature", "hessian,gauss_newton,kflr,kfra,kfac", "-q") == 0
+    assert len(same_files(*files, 1e-8)) > 20
+
+
+def test_the_plan_counts_the_device(config, tmp_path, capsys):
+    with installed():
+        assert gnopt("train", config, "--device", "cuda", "--dry-run", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["free"] == 3 << 30
+
+
+def test_no_device_is_a_matter_of_configuration(config, tmp_path, capsys):
+    with installed(devices=0, driver=0):
+        assert gnopt("train", config, "--device", "cuda", "--out", tmp_path / "none") == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and "gnopt[cuda13]" in lines[0] and not (tmp_path / "none").exists()
+
+
+def test_batches_are_announced_and_taken(config, tmp_path):
+    from gnopt.config import load
+    from gnopt.engine.cuda import CudaBackend
+    from gnopt.training.batches import Batches
+    from gnopt.training.setup import build
+
+    experiment = build(load(config, (), {}))
+    with installed() as counters:
+        assert isinstance(counters, Counters)
+        ops = CudaBackend(0)
+        batches = Batches(experiment.data.train, experiment.loss, ops)
+        batches.announce(16, 16)
+        batches.settle()
+        before = counters.h2d
+        x, y = batches.take(16, 16)
+        assert x is y and counters.h2d == before  # an autoencoder's targets are its inputs: one upload
+        np.testing.assert_array_equal(ops.to_host(x), experiment.data.train.batch(16, 16)[0])
+        batches.announce(32, 16)
+        other, _ = batches.take(32, 20)  # another size than announced: read anew
+        assert other.shape == (20, 9) and counters.h2d == before + 2
+        batches.close()
+    experiment.data.close()
