@@ -122,6 +122,7 @@ class ndarray:
             raise ValueError("non-scalar numpy.ndarray cannot be used for fill")
         if not isinstance(value, (ndarray, np.ndarray, *NUMBERS)):
             raise TypeError(f"cannot assign {type(value)} to a device array")
+        COUNTERS.calls += 1
         self._host[self._index(index)] = value._host if isinstance(value, ndarray) else value
 
     def _index(self, index: Any) -> Any:
@@ -151,6 +152,7 @@ class ndarray:
 
     def _method(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         check_call(CLASS, name, (self, *args), kwargs)
+        COUNTERS.calls += name not in VIEWS
         for key in ("casting", "subok"):
             if key in kwargs and kwargs[key] is None:
                 del kwargs[key]
@@ -183,6 +185,7 @@ def wrap(found: Any, view: bool = False) -> Any:
 def call_ufunc(name: str, ufunc: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> ndarray:
     """Apply a ufunc by CuPy's rules."""
     check_call("cupy", name, args, kwargs)
+    COUNTERS.calls += 1
     out = kwargs.pop("out", None)
     out = out[0] if isinstance(out, tuple) else out
     if out is not None and not isinstance(out, ndarray):
@@ -220,6 +223,7 @@ def _binary(name: str, reflected: bool = False, in_place: bool = False) -> Calla
 def _matmul(self: ndarray, other: Any) -> Any:
     if not isinstance(other, ndarray):
         raise TypeError(f"Unsupported type {type(other)}")
+    COUNTERS.calls += 1
     return wrap(np.matmul(self._host, other._host))
 
 

@@ -79,6 +79,7 @@ class ElementwiseKernel:
         outputs = [np.array(a._host, order="C") for a in given] or [
             np.empty(shape, types[p.name]) for p in self.outputs]
         COUNTERS.kernels += 1
+        COUNTERS.calls += 1
         names = [p.name for p in (*self.inputs, *self.outputs)]
         run = _compiled if self.compiler else _interpreted
         run(self.operation, tuple((n, types[n].name, p.raw) for n, p in zip(names, (*self.inputs, *self.outputs),

@@ -35,6 +35,7 @@ def _ufunc(name: str) -> Callable[..., ndarray]:
 def _function(name: str) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         check_call("cupy", name, args, kwargs)
+        COUNTERS.calls += name not in VIEWS
         out = kwargs.get("out")
         found = getattr(np, name)(*map(strict, args), **{k: strict(v) for k, v in kwargs.items()})
         # A view is a view in CuPy too, also out of einsum; everything else is C-ordered.
@@ -66,6 +67,7 @@ def copyto(dst: Any, src: Any, casting: str = "same_kind", where: Any = None) ->
     """Within the device; a host array as the source is refused, a number is not."""
     if not isinstance(dst, ndarray):
         raise TypeError("dst must be cupy.ndarray")
+    COUNTERS.calls += 1
     np.copyto(dst._host, strict(src), casting=casting)
 
 
