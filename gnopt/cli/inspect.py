@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from gnopt.cli.common import config_flags, given_flags, print_json
-from gnopt.errors import ConfigError
+from gnopt.errors import ConfigError, GnoptError
 
 if TYPE_CHECKING:
     from gnopt.inspection.run import Findings, Wishes
@@ -128,19 +128,16 @@ def _inspect(targets: Sequence[Path], sets: tuple[str, ...], flags: dict[str, tu
 
     found: list[Findings] = []
     results: list[dict[str, Any]] = []
-    files: list[Path] = []
     for target in targets:
         with open_subject(target, sets, flags, samples, init_from, which) as subject:
             note(texts.headline(subject))
             found.append(inspect(subject, wishes, note))
             results.append(tables.as_json(subject, found[-1]))
-            if figures is not None and target == targets[-1]:
-                from gnopt.plots.inspection import draw
-
-                files += draw(subject, found, figures)
             if not as_json:
                 texts.print_findings(subject, found[-1])
-    files = [*([wishes.export] if wishes.export else []), *tables.write_all(found, csv_file, out), *files]
+    files = [*([wishes.export] if wishes.export else []), *tables.write_all(found, csv_file, out)]
+    if figures is not None:
+        files += _draw(found, figures, out is not None and figures == out / "figures", note)
     result = {**results[0], "files": [str(path) for path in files]}
     if len(results) > 1:
         result = {"targets": results, "files": result["files"]}
@@ -148,6 +145,19 @@ def _inspect(targets: Sequence[Path], sets: tuple[str, ...], flags: dict[str, tu
         print_json(result)
     else:
         click.echo("".join(f"{path}\n" for path in files), nl=False)
+
+
+def _draw(found: Sequence[Findings], folder: Path, optional: bool, note: Callable[[str], None]) -> list[Path]:
+    """Draw the figures; without matplotlib the tables of --out stand alone, with a word on stderr."""
+    from gnopt.plots.inspection import draw
+
+    try:
+        return draw(found, folder)
+    except GnoptError as error:
+        if not optional:
+            raise
+        note(f"no figures: {error}")
+        return []
 
 
 def _check(target: Path, sets: tuple[str, ...], flags: dict[str, tuple[str, Any]], samples: int | None,

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gnopt.inspection.run import Findings
-from gnopt.inspection.subject import Subject
 from gnopt.plots.inspect_alignment import alignment
 from gnopt.plots.inspect_density import density
 from gnopt.plots.inspect_spectrum import spectrum
 from gnopt.plots.inspect_surface import surface_contours, surface_in_3d
 
 
-def draw(subject: Subject, findings: Sequence[Findings], folder: Path) -> list[Path]:
+def draw(findings: Sequence[Findings], folder: Path) -> list[Path]:
     """Draw everything that was found into ``folder``; several findings (runs) share the figure of alignment."""
     last, made = findings[-1], []
     if last.summaries and last.factors is not None:
