@@ -12,19 +12,20 @@ from gnopt.engine.network import Network, backpropagate
 from gnopt.options import Option
 
 
-def moments_of_columns(sample: Sample, delta: Array) -> list[Factor]:
-    """G_l = (1/N) Σ_n δ_{l,n} δ_{l,n}ᵀ for one backpropagated column δ_L, (N, K)."""
+def moments_of_columns(sample: Sample, delta: Array, output: bool = True) -> list[Factor]:
+    """G_l = (1/N) Σ_n δ_{l,n} δ_{l,n}ᵀ for one backpropagated column δ_L, (N, K); without G_L unless ``output``."""
     factors = []
-    for _, delta_l in backpropagate(sample.net, sample.W, sample.tape, delta, sample.workspace):
-        factors.append(second_moment(sample.net.ops, delta_l, 1.0 / sample.tape.rows, sample.settings))
+    for l, delta_l in backpropagate(sample.net, sample.W, sample.tape, delta, sample.workspace):
+        if output or l < sample.net.layers:
+            factors.append(second_moment(sample.net.ops, delta_l, 1.0 / sample.tape.rows, sample.settings))
     return factors[::-1]
 
 
-def mean_moments(sample: Sample, columns: Iterable[Array], count: int) -> list[Factor]:
+def mean_moments(sample: Sample, columns: Iterable[Array], count: int, output: bool = True) -> list[Factor]:
     """The average of ``moments_of_columns`` over ``count`` columns."""
-    factors: list[Factor | None] = [None] * sample.net.layers
+    factors: list[Factor | None] = [None] * (sample.net.layers if output else sample.net.layers - 1)
     for i, delta in enumerate(columns):
-        for l, G in enumerate(moments_of_columns(sample, delta)):
+        for l, G in enumerate(moments_of_columns(sample, delta, output)):
             factors[l] = join(sample.net.ops, factors[l], G, 1.0 if i else 0.0, 1.0 / count)
     return factors
 

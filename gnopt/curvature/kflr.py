@@ -53,10 +53,11 @@ def _sketched(sample: Sample, columns: int) -> list[Factor]:
     ops, h = sample.net.ops, sample.tape.output
     rank = sample.loss.rank(sample.net.sizes[-1])
     signs = (ops.rademacher(sample.rng, (sample.tape.rows, rank), sample.net.dtype) for _ in range(columns))
-    factors = mean_moments(sample, (sample.loss.gn_root_product(ops, h, sample.y, s) for s in signs), columns)
-    if sample.loss.diagonal:
-        factors[-1] = sample.loss.gn_mean(ops, h, sample.y)  # exact, and cheaper than any sketch of it
-    return factors
+    sketches = (sample.loss.gn_root_product(ops, h, sample.y, s) for s in signs)
+    if not sample.loss.diagonal:
+        return mean_moments(sample, sketches, columns)
+    # The mean of a diagonal 𝒢_L is exact, and cheaper than any sketch of it.
+    return [*mean_moments(sample, sketches, columns, output=False), sample.loss.gn_mean(ops, h, sample.y)]
 
 
 def _columns_after(k: int, d: int) -> int:

@@ -7,12 +7,12 @@ come from host generators, and scalars are fetched together by :meth:`Backend.sc
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from gnopt.data.options import free_memory
 from gnopt.errors import ConfigError, Diverged
 
 Array = Any  # numpy.ndarray or cupy.ndarray
@@ -55,7 +55,7 @@ class Backend:
 
     def free_memory(self) -> int:
         """Bytes that can still be allocated on this device."""
-        return available_host_memory()
+        return free_memory()
 
     def versions(self) -> dict[str, str]:
         """What runs.json says of this device beside the versions of NumPy and SciPy."""
@@ -272,37 +272,6 @@ def mirror_lower(M: np.ndarray, block: int = 128) -> None:
         for j in range(0, i, block):
             columns = slice(j, j + block)
             M[columns, rows] = M[rows, columns].T
-
-
-def available_host_memory() -> int:
-    """Bytes of host memory that can be used without swapping, container limits included."""
-    free = _meminfo_available()
-    for limit_file, used_file in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ):
-        try:
-            with open(limit_file) as limit, open(used_file) as used:
-                text = limit.read().strip()
-                if text != "max":
-                    free = min(free, int(text) - int(used.read()))
-        except (OSError, ValueError):
-            continue
-    return max(free, 0)
-
-
-def _meminfo_available() -> int:
-    try:
-        with open("/proc/meminfo") as lines:
-            for line in lines:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    except (ValueError, OSError):
-        return 4 << 30
 
 
 def get_backend(device: str) -> Backend:
