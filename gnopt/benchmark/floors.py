@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from gnopt.benchmark import flops
-from gnopt.benchmark.phases import model_rows
 from gnopt.optimizers import Optimizer
 from gnopt.optimizers.conjugate_gradient import GaussNewtonCG
 from gnopt.optimizers.preconditioner import EARLY
@@ -36,18 +35,19 @@ def _second_order(optimizer: SecondOrder, rows: int) -> Floor:
     problem, cfg, curvature = optimizer.problem, optimizer.settings, optimizer.curvature
     sizes, loss = problem.net.sizes, problem.loss
     n = optimizer.preconditioner.rows(rows, EARLY + 1)
-    m = model_rows(optimizer, rows, rows)
+    m = optimizer.model_rows(rows, rows)
     own = output_factors(curvature.name, cfg, sizes, n, loss)
     if curvature.basis == "identity":
         return {"factors": own / cfg["factor_period"],
                 "model": flops.quadratic_model(sizes, m, 1 + len(cfg["directions"]))}
-    # The output layer's factor is known to be diagonal for methods that take it from the loss.
-    diagonal = loss.diagonal and curvature.name in ("kfra", "kflr")
+    diagonal = optimizer.preconditioner.diagonal
     eigen = optimizer.preconditioner.eigen
     inverses = flops.eigenbases(sizes, diagonal) if eigen else flops.cholesky(sizes, diagonal)
+    ranks = optimizer.preconditioner.ranks
+    inverses += flops.sketches(sizes, ranks)
     inputs = flops.input_factors(sizes, n, first_known=cfg["input_updates"] > 0)
     return {"factors": (inputs + own) / cfg["factor_period"], "inverses": inverses / cfg["inverse_period"],
-            "solve": flops.solve(sizes, diagonal, sides=2 if eigen else 1),
+            "solve": flops.solve(sizes, diagonal, 2 if eigen else 1, ranks),
             "model": flops.quadratic_model(sizes, m, 1 + len(cfg["directions"]))}
 
 
@@ -56,7 +56,7 @@ def _conjugate_gradients(optimizer: GaussNewtonCG, rows: int) -> Floor:
     products, m = cfg["iterations"] + 1, cfg["product_rows"] * rows
     floor = {"model": products * flops.gn_vector(sizes, m), "search": flops.forward(sizes, rows)}
     if optimizer.factors is not None:
-        diagonal = loss.diagonal and cfg["preconditioner"] in ("kfra", "kflr")
+        diagonal = optimizer.factors.diagonal
         floor["factors"] = (flops.input_factors(sizes, m) + flops.cholesky(sizes, diagonal)
                             + output_factors(cfg["preconditioner"], optimizer.factors.settings, sizes, m, loss))
         floor["solve"] = products * flops.solve(sizes, diagonal)

@@ -114,6 +114,12 @@ def cholesky(sizes: Sizes, diagonal: bool) -> float:
     return sum(float(d) ** 3 for d in factor_dimensions(sizes, diagonal)) / 3.0
 
 
+def sketches(sizes: Sizes, ranks: Sequence[int]) -> float:
+    """Σ 2 d² r + 8 d r² over the sketched G, less the d³/3 that their Cholesky factors would take."""
+    layers = zip(shapes(sizes), ranks, strict=True)
+    return sum(2.0 * o * o * r + 8.0 * o * r * r - o**3 / 3.0 for (o, _), r in layers if r)
+
+
 def explicit_inverses(sizes: Sizes, diagonal: bool) -> float:
     """Σ d³: Cholesky and the inverse from it, worth it where an inverse serves several updates."""
     return 3.0 * cholesky(sizes, diagonal)
@@ -124,13 +130,14 @@ def eigenbases(sizes: Sizes, diagonal: bool) -> float:
     return EIGEN * 3.0 * cholesky(sizes, diagonal)
 
 
-def solve(sizes: Sizes, diagonal: bool, sides: int = 1) -> float:
+def solve(sizes: Sizes, diagonal: bool, sides: int = 1, ranks: Sequence[int] = ()) -> float:
     """2 Σ o i (o + i): G⁻¹ g A⁻¹, by triangular solves or explicit inverses alike; 2 o i² where G is diagonal.
 
-    ``sides = 2`` for eigenbases: there and back.
+    ``sides = 2`` for eigenbases: there and back. Where G is sketched with rank r > 0 its o becomes 2 r.
     """
     layers = shapes(sizes)
-    total = sum(2.0 * o * i * (o + i) for o, i in layers)
+    width = [2 * r or o for (o, _), r in zip(layers, ranks or [0] * len(layers), strict=True)]
+    total = sum(2.0 * o * i * (w + i) for (o, i), w in zip(layers, width, strict=True))
     o, i = layers[-1]
     return sides * (total - (2.0 * o * o * i if diagonal else 0.0))
 

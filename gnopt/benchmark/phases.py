@@ -71,60 +71,45 @@ def second_order(optimizer: SecondOrder, clock: Clock, theta: Array, state: dict
                  step: int) -> Stats:
     """The Kronecker-factored update; a step rejected by the guard shows as ``rejected`` in the result."""
     net, ops, cfg, factors = optimizer.problem.net, optimizer.problem.net.ops, optimizer.settings, state["factors"]
-    W, make = net.views(theta), optimizer.preconditioner
+    W, make, k = net.views(theta), optimizer.preconditioner, state["accepted"] + 1
     g = optimizer.workspace.take("gradient", (net.size,))
-    loss, tape, held = forward_backward(clock, optimizer.problem, W, x, y, g, optimizer.workspace)
-    with clock.phase("vector"):
-        rejected = optimizer._judge(theta, state, W, x, y, loss, step)
-    if rejected:
+    rejected = 0
+    while True:
         loss, tape, held = forward_backward(clock, optimizer.problem, W, x, y, g, optimizer.workspace)
+        lam, boost, before = state["damping"], state["boost"], make.mark(factors)
+        with clock.phase("vector"):
+            if cfg["weight_decay"]:
+                ops.axpy(cfg["weight_decay"], theta, g)
+        with clock.phase("factors"):
+            if make.due(factors, k):
+                tape, held = make.observe(factors, W, tape, held, x, y, step, k)
+        with clock.phase("inverses"):
+            make.prepare(factors, k, lam, boost, force=state["previous"] is None)
+        with clock.phase("solve"):
+            D = optimizer.workspace.take("direction", (net.size,))
+            make.solve(factors, g, lam, boost, D)
+        with clock.phase("vector"):
+            D *= -1.0
+        V, n = optimizer.directions(state, D), optimizer.model_rows(tape.rows, len(x))
+        with clock.phase("model"):
+            Q = curvature_products(net, W, tape.head(n), optimizer.problem.loss, y[held][:n], list(V.values()),
+                                   optimizer.workspace)
+        with clock.phase("vector"):
+            found = optimizer.fetch(theta, g, D, loss, V, Q)
+            if rejected or not optimizer.judge(theta, state, x, y, found.loss, step):
+                break
+            factors.update(before)
+            rejected = 1
     with clock.phase("vector"):
-        if cfg["weight_decay"]:
-            ops.axpy(cfg["weight_decay"], theta, g)
-    k, lam, boost = state["accepted"] + 1, state["damping"], state["boost"]
-    with clock.phase("factors"):
-        if make.due(factors, k):
-            tape, held = make.observe(factors, W, tape, held, x, y, step, k)
-    with clock.phase("inverses"):
-        make.prepare(factors, k, lam, boost, force=state["previous"] is None)
-    with clock.phase("solve"):
-        D = optimizer.workspace.take("direction", (net.size,))
-        make.solve(factors, g, lam, boost, D)
-    with clock.phase("vector"):
-        D *= -1.0
-    model_seconds = _model_alone(optimizer, clock, state, W, tape, y[held], D, len(x))
-    before = clock.seconds["vector"]
-    with clock.phase("vector"):
-        steps, stats = optimizer._choose_step(theta, state, W, tape, y[held], g, D, loss, len(x))
-    # The choice of the step held the quadratic model's products too: their time is known from before.
-    clock.move("vector", "model", min(model_seconds, clock.seconds["vector"] - before))
-    with clock.phase("vector"):
-        optimizer._advance(theta, state, D, steps)
+        steps, stats = optimizer.choose_step(state, found, len(x))
+        optimizer.advance(theta, state, D, steps)
     if cfg["damping_rule"] == "lm" and k % cfg["damping_period"] == 0:
         with clock.phase("search"):
-            rejected += optimizer._levenberg_marquardt(theta, state, x, y, stats, step)
+            rejected += optimizer.levenberg_marquardt(theta, state, x, y, stats, step)
     with clock.phase("vector"):
         stats["rejected"] = rejected
         optimizer.average_iterates(theta, state, step)
     return stats
-
-
-def model_rows(optimizer: SecondOrder, held: int, rows: int) -> int:
-    """Rows that the quadratic model uses."""
-    return min(held, max(LEAST_MODEL_ROWS, round(optimizer.settings["model_rows"] * rows)))
-
-
-def _model_alone(optimizer: SecondOrder, clock: Clock, state: dict[str, Any], W: list[Array], tape: Tape, y: Array,
-                 D: Array, rows: int) -> float:
-    """Seconds that the products of the quadratic model take, once more and apart."""
-    problem = optimizer.problem
-    V = [D] + [state[name] for name in optimizer._remembered(state)]
-    n = model_rows(optimizer, tape.rows, rows)
-    apart = Clock(synchronize=problem.net.ops.synchronize)
-    apart.read = clock.read
-    with apart.phase("model"):
-        curvature_products(problem.net, W, tape.head(n), problem.loss, y[:n], V, optimizer.workspace)
-    return apart.seconds["model"]
 
 
 def exact(optimizer: GaussNewtonCG, clock: Clock, theta: Array, state: dict[str, Any], x: Array, y: Array,

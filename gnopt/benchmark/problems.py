@@ -58,7 +58,7 @@ class Variant:
 
 
 FULL = {"factor_rows": 1.0, "factor_period": 1, "inverse_period": 1, "model_rows": 1.0, "input_updates": 0,
-        "directions": [], "growth_limit": 1.0}
+        "directions": [], "growth_limit": 1.0, "sketch_g": 1.0}
 SPECIAL = (
     Variant("kfra-full", "kfra", FULL, note="factors, inverses and rescaling from all rows in every update"),
     Variant("kfac-full", "kfac", FULL, note="the same for KFAC"),

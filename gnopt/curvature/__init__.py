@@ -54,10 +54,22 @@ class Curvature:
     options: tuple[Option, ...] = ()  # settings of this sibling alone
     needs_likelihood: bool = False  # samples targets from the model
     basis: str = "factors"
+    exact_output: bool = False  # G_L is the mean of 𝒢_L itself, and diagonal where that is
+
+    def means(self, sample: Sample) -> list[Array]:
+        """Means over the sample's data points that decide G_1..G_L, one a layer: for most methods the G_l themselves.
+
+        Means of blocks of a batch, weighted by their shares of its rows, add up to that of the batch.
+        """
+        raise TypeError(f"curvature {type(self).__name__} does not define means")
+
+    def finish(self, means: list[Array], sample: Sample) -> list[Array]:
+        """G_1..G_L from these means, which may be overwritten; of ``sample`` only net, weights and settings count."""
+        return means
 
     def output_factors(self, sample: Sample) -> list[Array]:
-        """G_1..G_L as means over the sample's data points: (d, d) each, or (d,) where G is known to be diagonal."""
-        raise TypeError(f"curvature {type(self).__name__} does not define output_factors")
+        """G_1..G_L over the sample's data points: (d, d) each, or (d,) where G is known to be diagonal."""
+        return self.finish(self.means(sample), sample)
 
     def scales(self, sample: Sample, bases: Sequence[tuple[Array | None, Array | None]]) -> list[Array]:
         """Mean diagonal of ā āᵀ ⊗ 𝒢_l in bases (Q_G, Q_A) of every layer, (d_l, d_{l-1} + 1) each; None = identity."""

@@ -16,7 +16,7 @@ class EmpiricalFisher(Curvature):
     name = "empirical_fisher"
     summary = "Kronecker-factored second moment of the training gradients"
 
-    def output_factors(self, sample: Sample) -> list[Factor]:
+    def means(self, sample: Sample) -> list[Factor]:
         return moments_of_columns(sample, sample.loss.gradient(sample.net.ops, sample.tape.output, sample.y))
 
     def flops(self, net: Network, loss: Any, rows: int, settings: dict[str, Any]) -> float:

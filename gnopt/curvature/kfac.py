@@ -44,7 +44,7 @@ class KFAC(Curvature):
     options = (Option("samples", 1, "int", "targets drawn from the model per data point", low=1),)
     needs_likelihood = True
 
-    def output_factors(self, sample: Sample) -> list[Factor]:
+    def means(self, sample: Sample) -> list[Factor]:
         ops, h = sample.net.ops, sample.tape.output
         count = sample.settings.get("samples", 1)
         draws = (sample.loss.sampled_gradient(ops, h, sample.rng) for _ in range(count))

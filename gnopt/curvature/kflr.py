@@ -26,10 +26,11 @@ class KFLR(Curvature):
 
     name = "kflr"
     summary = "Kronecker-factored low rank: exact output factors, or a sketch of them (Botev et al. 2017)"
+    exact_output = True
     options = (Option("columns", 0, "int", "random columns of the root to backpropagate; 0 = all of them, exact",
                       low=0),)
 
-    def output_factors(self, sample: Sample) -> list[Factor]:
+    def means(self, sample: Sample) -> list[Factor]:
         columns = sample.settings.get("columns", 0)
         rank = sample.loss.rank(sample.net.sizes[-1])
         if 0 < columns < rank:
@@ -107,7 +108,7 @@ def _add_block(sample: Sample, factors: list[Factor | None], scale: float) -> No
 def _add_gram(sample: Sample, factors: list[Factor | None], index: int, columns: Array, scale: float) -> None:
     flat = columns.reshape(-1, columns.shape[-1])
     width = {"factor_width": sample.settings.get("factor_width", 0)}  # all columns together are never low rank
-    factors[index] = mix(factors[index], second_moment(sample.net.ops, flat, scale, width), 1.0, 1.0)
+    factors[index] = mix(sample.net.ops, factors[index], second_moment(sample.net.ops, flat, scale, width), 1.0, 1.0)
 
 
 def _recompress(ops: Any, columns: Array) -> Array:

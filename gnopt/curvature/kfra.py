@@ -32,25 +32,29 @@ class KFRA(Curvature):
 
     name = "kfra"
     summary = "Kronecker-factored recursive approximation (Botev et al. 2017)"
+    exact_output = True
 
-    def output_factors(self, sample: Sample) -> list[Factor]:
+    def means(self, sample: Sample) -> list[Factor]:
+        """(1/N) Σ_n f'(h_{l,n}) f'(h_{l,n})ᵀ of the hidden layers, and mean(𝒢_L)."""
         net, ops = sample.net, sample.net.ops
         width = sample.settings.get("factor_width", 0)
+        found: list[Factor] = []
+        for l in range(1, net.layers):
+            f1 = slope(net, sample.tape, l, sample.workspace)
+            blocks = [ops.gram(f1[:, r], 1.0 / sample.tape.rows) for r in pieces(net.sizes[l], width)]
+            found.append(blocks[0] if len(blocks) == 1 else stack(ops, blocks))
         G: Factor = sample.loss.gn_mean(ops, sample.tape.output, sample.y)
         if G.ndim == 2 and 0 < width < len(G):
             G = stack(ops, [G[r, r] for r in pieces(len(G), width)])
-        factors = [G]
-        for l in range(net.layers - 1, 0, -1):
-            f1 = slope(net, sample.tape, l, sample.workspace)
+        return [*found, G]
+
+    def finish(self, means: list[Factor], sample: Sample) -> list[Factor]:
+        """The recursion, down from the mean of 𝒢_L: the average of a batch is passed on, not that of its parts."""
+        for l in range(sample.net.layers - 1, 0, -1):
             weight = sample.W[l][:, :-1]
-            blocks = []
-            for r in pieces(net.sizes[l], width):
-                block = _congruence(ops, G, weight[:, r])
-                block *= ops.gram(f1[:, r], 1.0 / sample.tape.rows)
-                blocks.append(block)
-            G = blocks[0] if len(blocks) == 1 else stack(ops, blocks)
-            factors.append(G)
-        return factors[::-1]
+            for r, block in diagonal_blocks(means[l - 1], sample.net.sizes[l]):
+                block *= _congruence(sample.net.ops, means[l], weight[:, r])
+        return means
 
     def flops(self, net: Network, loss: Any, rows: int, settings: dict[str, Any]) -> float:
         total = 0.0

@@ -74,21 +74,20 @@ def input_factors(net: Network, tape: Tape) -> list[Array]:
     return [input_factor(net, tape, l) for l in range(1, net.layers + 1)]
 
 
-def mix(old: Factor | None, new: Factor, weight_old: float, weight_new: float) -> Factor:
-    """Return weight_old · old + weight_new · new, written into ``old`` where there is one."""
-    if old is None:
-        new *= weight_new
-        return new
-    old *= weight_old
+def mix(ops: Backend, old: Factor | None, new: Factor, weight_old: float, weight_new: float) -> Factor:
+    """Return weight_old · old + weight_new · new, written into ``new``: who holds ``old`` can go back to it."""
     new *= weight_new
-    old += new
-    return old
+    if old is None:
+        return new
+    flat = new.reshape(-1)
+    ops.axpy(weight_old, old.reshape(-1), flat)
+    return flat.reshape(new.shape)
 
 
 def join(ops: Backend, old: Factor | None, new: Factor, weight_old: float, weight_new: float) -> Factor:
     """``mix`` for any form: rows of low-rank factors are put together, or replaced where the old weigh nothing."""
     if not isinstance(new, dict):
-        return mix(None if isinstance(old, dict) else old, new, weight_old, weight_new)
+        return mix(ops, None if isinstance(old, dict) else old, new, weight_old, weight_new)
     rows = new["rows"] * weight_new**0.5
     if isinstance(old, dict) and weight_old > 0.0:
         rows = ops.xp.concatenate([old["rows"] * weight_old**0.5, rows])
@@ -151,6 +150,28 @@ def damped_cholesky(ops: Backend, M: Factor, damping: Any, what: str) -> Factor:
     damped = M.copy()
     damped.reshape(-1)[:: M.shape[0] + 1] += damping
     return {"cholesky": ops.cholesky(damped, what)}
+
+
+def sketched_inverse(ops: Backend, M: Array, basis: Array, damping: Any, what: str) -> tuple[Factor, Array]:
+    """(M̂ + damping · I)⁻¹ for a full M (d, d), and the basis (d, r) to pass next time.
+
+    M̂ = F Fᵀ + s I is the Nyström approximation of rank r, with s = (tr M − ‖F‖²) / d: what the sketch misses counts
+    at its mean, and the trace stays that of M. ``basis`` Ω has orthonormal columns,
+
+        Y = (M + ν I) Ω,   F = Y L⁻ᵀ,   L Lᵀ = Ωᵀ Y,   next Ω = orth(Y),
+
+    so that calls with a slowly changing M are subspace iterations on its largest eigenvalues. For damping above the
+    mean eigenvalue, where the ones left out hardly count. 2 d² r + 8 d r² flops instead of d³, and 4 d r a column in
+    solves instead of 2 d². Source: Frangella, Tropp and Udell (2023), Randomized Nyström Preconditioning.
+    """
+    d, r = basis.shape
+    total = ops.xp.maximum(trace(ops, M), 1e-30)
+    nu = total * float(8.0 * ops.xp.finfo(M.dtype).eps)
+    Y = ops.xp.matmul(M, basis)
+    Y += nu * basis
+    rows = ops.solve_triangular(ops.cholesky(ops.xp.matmul(basis.T, Y), what), Y.T)
+    rest = ops.xp.maximum(total - ops.xp.vdot(rows, rows), 0.0) * (1.0 / d)
+    return damped_inverse(ops, {"rows": rows}, damping + rest, what), ops.orthonormal(Y)
 
 
 def apply_inverses(ops: Backend, G_inverse: Factor, gradient: Array, A_inverse: Factor, out: Array,

@@ -103,6 +103,12 @@ class Backend:
         """Eigenvalues (N, n) and eigenvectors (N, n, n) of many small symmetric matrices."""
         return self.xp.linalg.eigh(M)
 
+    def orthonormal(self, Y: Array) -> Array:
+        """Return orthonormal columns that span those of Y (n, r), r < n, of whatever rank: 4 n r² flops."""
+        from scipy.linalg import qr
+
+        return qr(Y, mode="economic", check_finite=False)[0]
+
     def solve_triangular(self, L: Array, B: Array, transpose: bool = False) -> Array:
         """Return L⁻¹ B, or L⁻ᵀ B, for lower triangular L (n, n)."""
         from scipy.linalg import solve_triangular

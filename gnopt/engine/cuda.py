@@ -117,6 +117,9 @@ class CudaBackend(Backend):
         with self._cupyx.errstate(linalg="raise"):
             return self.xp.linalg.eigh(M)
 
+    def orthonormal(self, Y: Array) -> Array:
+        return self.xp.linalg.qr(Y)[0]
+
     def solve_triangular(self, L: Array, B: Array, transpose: bool = False) -> Array:
         return self._lower(L, B, transpose)
 

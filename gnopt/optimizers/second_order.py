@@ -5,13 +5,14 @@ each time; D = −G⁻¹ g A⁻¹; step sizes along D, the previous update and t
 model with the exact Gauss-Newton matrix; a bound on the step's length; θ ← θ + δ.
 
 A step is judged by the loss of the next batch, which has to be computed anyway: where that is not finite, or has
-jumped and the weights before the step were better on this unseen batch, they are put back, the memory of past
-directions is dropped and damping is raised. With ``damping_rule = "lm"`` the same batch is evaluated again for the
-reduction ratio, at the price of a forward pass.
+jumped and the weights before the step were better on this unseen batch, weights and factors are put back, the memory
+of past directions is dropped and damping is raised. With ``damping_rule = "lm"`` the same batch is evaluated again
+for the reduction ratio, at the price of a forward pass.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from math import inf, isfinite, nan, sqrt
 from typing import Any
 
@@ -41,7 +42,7 @@ OPTIONS = (
     Option("rescale", True, "bool", "step sizes from the quadratic model with the exact Gauss-Newton matrix; "
            "otherwise learning_rate"),
     Option("learning_rate", 1.0, "float", "step size where rescale is off", low=0.0, open_low=True),
-    Option("model_rows", 0.0625, "float", "share of the batch that the quadratic model uses, at least 62 rows",
+    Option("model_rows", 0.03125, "float", "share of the batch that the quadratic model uses, at least 62 rows",
            low=0.0, high=1.0, open_low=True),
     Option("model_damping", 1e-4, "float", "κ added to the Gauss-Newton matrix in the quadratic model (relative "
            "rule; the others use λ)", low=0.0),
@@ -61,6 +62,24 @@ BLAME = 0.1  # a step is undone if it left an unseen batch worse by this share o
 RAISE, RELAX = 4.0, 0.9  # damping's factor after a rejected step, and per accepted one
 ROUNDING = 1e-6  # a rise of the loss by this share is no rise
 MAX_REJECTIONS = 12  # in a row
+
+
+@dataclass
+class Proposal:
+    """What an update has found before it chooses its step: the loss, D, and the quadratic model's numbers.
+
+    ``slopes`` b = Vᵀ∇, ``gram`` VᵀV and ``curvature`` Vᵀ GN V belong to the directions V called ``names``; ``gg`` =
+    ‖∇‖², ``ww`` the squared norm of the weights without biases.
+    """
+
+    loss: float
+    D: Array
+    names: list[str] = field(default_factory=list)
+    gg: float = nan
+    ww: float = nan
+    slopes: Any = None
+    gram: Any = None
+    curvature: Any = None
 
 
 def options_for(curvature: Curvature) -> tuple[Option, ...]:
@@ -91,71 +110,98 @@ class SecondOrder(Optimizer):
         return growth.rows(state["growth"], base, self.problem.rows)
 
     def update(self, theta: Array, state: State, x: Array, y: Array, step: int) -> Stats:
-        net, ops, cfg = self.problem.net, self.problem.net.ops, self.settings
-        W = net.views(theta)
+        net, cfg, factors, k = self.problem.net, self.settings, state["factors"], state["accepted"] + 1
         g = self.workspace.take("gradient", (net.size,))
-        loss, tape, held = loss_and_gradient(self.problem, W, x, y, g, self.workspace)
-        rejected = self._judge(theta, state, W, x, y, loss, step)
-        if rejected:
-            loss, tape, held = loss_and_gradient(self.problem, W, x, y, g, self.workspace)
-        if cfg["weight_decay"]:
-            ops.axpy(cfg["weight_decay"], theta, g)
-
-        k = state["accepted"] + 1
-        factors, lam, boost = state["factors"], state["damping"], state["boost"]
-        if self.preconditioner.due(factors, k):
-            tape, held = self.preconditioner.observe(factors, W, tape, held, x, y, step, k)
-        # No previous update: there was none yet, or it was undone, and the inverses lack the damping raised since.
-        self.preconditioner.prepare(factors, k, lam, boost, force=state["previous"] is None)
-        D = self.workspace.take("direction", (net.size,))
-        self.preconditioner.solve(factors, g, lam, boost, D)
-        D *= -1.0
-
-        steps, stats = self._choose_step(theta, state, W, tape, y[held], g, D, loss, len(x))
-        self._advance(theta, state, D, steps)
+        rejected = 0
+        while True:
+            loss, tape, held = loss_and_gradient(self.problem, net.views(theta), x, y, g, self.workspace)
+            before = self.preconditioner.mark(factors)
+            try:
+                found = self.propose(theta, state, g, loss, tape, held, x, y, step)
+            except Diverged:
+                (value,) = net.ops.scalars(loss)
+                if isfinite(value):
+                    raise
+                found = Proposal(value, g)  # the factors are spoilt by the same numbers as the loss: to be judged
+            if rejected or not self.judge(theta, state, x, y, found.loss, step):
+                break
+            factors.update(before)
+            rejected = 1
+        steps, stats = self.choose_step(state, found, len(x))
+        self.advance(theta, state, found.D, steps)
         if cfg["damping_rule"] == "lm" and k % cfg["damping_period"] == 0:
-            rejected += self._levenberg_marquardt(theta, state, x, y, stats, step)
+            rejected += self.levenberg_marquardt(theta, state, x, y, stats, step)
         stats["rejected"] = rejected
         self.average_iterates(theta, state, step)
         return stats
 
     # ---- the step --------------------------------------------------------------------------------------
 
-    def _choose_step(self, theta: Array, state: State, W: list[Array], tape: Tape, y: Array, g: Array, D: Array,
-                     loss: Array, rows: int) -> tuple[dict[str, float], Stats]:
-        """Step sizes by name of direction, and the log row."""
-        net, ops, xp, cfg = self.problem.net, self.problem.net.ops, self.problem.net.ops.xp, self.settings
-        names = ["preconditioned", *self._remembered(state)]
-        V = [D] + [state[name] for name in names[1:]]
-        m = len(V)
-        n = min(tape.rows, max(LEAST_MODEL_ROWS, round(cfg["model_rows"] * rows)))
-        Q = curvature_products(net, W, tape.head(n), self.problem.loss, y[:n], V, self.workspace)
+    def propose(self, theta: Array, state: State, g: Array, loss: Array, tape: Tape, held: slice, x: Array, y: Array,
+                step: int) -> Proposal:
+        """Statistics, inverses, direction and quadratic model; ends in the update's one fetch from the device.
+
+        The loss is fetched with the rest, so that what a rejected step has left in the factors is to be undone.
+        """
+        net, ops, cfg, make = self.problem.net, self.problem.net.ops, self.settings, self.preconditioner
+        W, factors, k = net.views(theta), state["factors"], state["accepted"] + 1
+        if cfg["weight_decay"]:
+            ops.axpy(cfg["weight_decay"], theta, g)
+        if make.due(factors, k):
+            tape, held = make.observe(factors, W, tape, held, x, y, step, k)
+        # No previous update: there was none yet, or it was undone, and the inverses lack the damping raised since.
+        make.prepare(factors, k, state["damping"], state["boost"], force=state["previous"] is None)
+        D = self.workspace.take("direction", (net.size,))
+        make.solve(factors, g, state["damping"], state["boost"], D)
+        D *= -1.0
+        V = self.directions(state, D)
+        n = self.model_rows(tape.rows, len(x))
+        Q = curvature_products(net, W, tape.head(n), self.problem.loss, y[held][:n], list(V.values()), self.workspace)
+        return self.fetch(theta, g, D, loss, V, Q)
+
+    def directions(self, state: State, D: Array) -> dict[str, Array]:
+        """The directions of the quadratic model by name, D first."""
+        # The decayed sum is a direction of its own once it holds two terms: one alone is parallel to the last step.
+        have = {"previous": state["previous"] is not None, "decayed_sum": state["terms"] >= 2}
+        return {"preconditioned": D} | {name: state[name] for name in self.settings["directions"] if have[name]}
+
+    def model_rows(self, held: int, rows: int) -> int:
+        """Rows that the quadratic model uses."""
+        return min(held, max(LEAST_MODEL_ROWS, round(self.settings["model_rows"] * rows)))
+
+    def fetch(self, theta: Array, g: Array, D: Array, loss: Array, V: dict[str, Array], Q: Array) -> Proposal:
+        """All numbers that the choice of the step needs, brought to the host together."""
+        net, ops, xp = self.problem.net, self.problem.net.ops, self.problem.net.ops.xp
+        v, m = list(V.values()), len(V)
         # Output biases at the data's mean can be most of ‖θ‖ and say nothing of how far weights may move.
-        biases = sum(xp.vdot(W_l[:, -1], W_l[:, -1]) for W_l in W)
-        fetched = ops.scalars(loss, xp.vdot(g, g), xp.vdot(theta, theta) - biases, *[xp.vdot(v, g) for v in V],
-                              *[xp.vdot(V[i], V[j]) for i in range(m) for j in range(m) if j <= i], *Q.reshape(-1))
-        loss_value, gg, ww = fetched[:3]
-        b = np.array(fetched[3 : 3 + m])
+        biases = sum(xp.vdot(W_l[:, -1], W_l[:, -1]) for W_l in net.views(theta))
+        fetched = ops.scalars(loss, xp.vdot(g, g), xp.vdot(theta, theta) - biases, *[xp.vdot(v_i, g) for v_i in v],
+                              *[xp.vdot(v[i], v[j]) for i in range(m) for j in range(m) if j <= i], *Q.reshape(-1))
         gram = np.zeros((m, m))
         gram[np.tril_indices(m)] = fetched[3 + m : 3 + m + m * (m + 1) // 2]
-        gram = gram + np.tril(gram, -1).T
+        GN = np.array(fetched[-m * m :]).reshape(m, m)
+        return Proposal(fetched[0], D, list(V), fetched[1], fetched[2], np.array(fetched[3 : 3 + m]),
+                        gram + np.tril(gram, -1).T, 0.5 * (GN + GN.T))
+
+    def choose_step(self, state: State, found: Proposal, rows: int) -> tuple[dict[str, float], Stats]:
+        """Step sizes by name of direction, and the log row."""
+        cfg, names, b, gram = self.settings, found.names, found.slopes, found.gram
         adaptive = cfg["damping_rule"] != "relative"
         kappa = cfg["weight_decay"] + state["boost"] * (state["damping"] if adaptive else cfg["model_damping"])
-        GN = np.array(fetched[-m * m :]).reshape(m, m)
-        model = 0.5 * (GN + GN.T) + kappa * gram
-        steps = minimise(model, b, RIDGE) if cfg["rescale"] else np.eye(m)[0] * cfg["learning_rate"]
+        model = found.curvature + kappa * gram
+        steps = minimise(model, b, RIDGE) if cfg["rescale"] else np.eye(len(b))[0] * cfg["learning_rate"]
         norm = sqrt(max(float(steps @ gram @ steps), 0.0))
-        longest = cfg["step_limit"] * sqrt(max(ww, 0.0)) / state["boost"]  # rescaling undoes damping alone
+        longest = cfg["step_limit"] * sqrt(max(found.ww, 0.0)) / state["boost"]  # rescaling undoes damping alone
         if 0.0 < longest < norm:
             steps *= longest / norm
             norm = longest
         if "previous" in names:
             growth.observe(state["growth"], cfg, float(b[names.index("previous")]))
         state["growth"]["gain"] = -float(b @ steps)
-        state["last_loss"] = loss_value
+        state["last_loss"] = found.loss
         chosen = dict(zip(names, steps.tolist(), strict=True))
         stats = {
-            "loss": loss_value, "grad_norm": sqrt(gg), "step_norm": norm, "alpha": chosen["preconditioned"],
+            "loss": found.loss, "grad_norm": sqrt(found.gg), "step_norm": norm, "alpha": chosen["preconditioned"],
             "mu": chosen.get("previous", nan), "nu": chosen.get("decayed_sum", nan),
             "damping": state["boost"] * state["damping"] if adaptive else state["boost"],
             "rho": nan, "predicted": float(b @ steps + 0.5 * steps @ model @ steps), "batch": rows,
@@ -163,12 +209,7 @@ class SecondOrder(Optimizer):
         }
         return chosen, stats
 
-    def _remembered(self, state: State) -> list[str]:
-        # The decayed sum is a direction of its own once it holds two terms: one alone is parallel to the last step.
-        have = {"previous": state["previous"] is not None, "decayed_sum": state["terms"] >= 2}
-        return [name for name in self.settings["directions"] if have[name]]
-
-    def _advance(self, theta: Array, state: State, D: Array, steps: dict[str, float]) -> None:
+    def advance(self, theta: Array, state: State, D: Array, steps: dict[str, float]) -> None:
         """θ ← θ + δ, with δ kept as the previous update, D added to the decayed sum, and θ kept as the anchor."""
         ops, xp = self.problem.net.ops, self.problem.net.ops.xp
         if state["previous"] is None:
@@ -194,10 +235,9 @@ class SecondOrder(Optimizer):
 
     # ---- the guard -------------------------------------------------------------------------------------
 
-    def _judge(self, theta: Array, state: State, W: list[Array], x: Array, y: Array, loss: Array, step: int) -> int:
+    def judge(self, theta: Array, state: State, x: Array, y: Array, value: float, step: int) -> int:
         """Undo the last step if it is to blame for a jump of the loss: 1 if so. Raises Diverged."""
         ops = self.problem.net.ops
-        (value,) = ops.scalars(loss)
         last, tolerance, blame = state["last_loss"], self.settings["rejection"], BLAME
         if tolerance > 0.0 and len(x) >= self.problem.rows:
             tolerance, blame = ROUNDING, 0.0  # all of the data: no noise excuses a rise
@@ -211,7 +251,7 @@ class SecondOrder(Optimizer):
         trial = theta.copy()
         ops.xp.copyto(theta, state["anchor"])
         apart = Workspace(ops, self.problem.net.dtype)  # the tape of the batch is still wanted if the step stands
-        (before,) = ops.scalars(mean_loss(self.problem, W, x, y, apart))
+        (before,) = ops.scalars(mean_loss(self.problem, self.problem.net.views(theta), x, y, apart))
         if isfinite(value) and value - before <= blame * abs(before):
             ops.xp.copyto(theta, trial)  # the batch is a hard one, the step was not bad
             state["rejected_in_row"] = 0
@@ -229,7 +269,7 @@ class SecondOrder(Optimizer):
         state["boost"] = min(state["boost"] * RAISE, RAISE**MAX_REJECTIONS)
         state["previous"], state["decayed_sum"], state["terms"] = None, None, 0
 
-    def _levenberg_marquardt(self, theta: Array, state: State, x: Array, y: Array, stats: Stats, step: int) -> int:
+    def levenberg_marquardt(self, theta: Array, state: State, x: Array, y: Array, stats: Stats, step: int) -> int:
         """Adapt λ by the reduction ratio on the same batch; undo a step that raised the objective: 1 if so."""
         net, ops, xp = self.problem.net, self.problem.net.ops, self.problem.net.ops.xp
         after = mean_loss(self.problem, net.views(theta), x, y, self.workspace)
@@ -262,10 +302,14 @@ class SecondOrder(Optimizer):
         width = cfg["factor_width"] or max(net.sizes) + 1
         known = first * min(first, width) if cfg["input_updates"] else 0
         A = sum(float(i) * min(i, width) for _, i in net.shapes) - known
-        dims = [i for _, i in net.shapes] + [o for o, _ in net.shapes[: -1 if self.problem.loss.diagonal else None]]
+        dims = [i for _, i in net.shapes] + [o for o, _ in net.shapes[: -1 if self.preconditioner.diagonal else None]]
+        ranks = self.preconditioner.ranks
         twice = 2.0 if self.preconditioner.eigen else 1.0  # rotations there and back
         inverse = sum(float(d) * min(d, width) ** 2 for d in dims) * (9.0 if self.preconditioner.eigen else 1.0)
-        solve = twice * sum(2.0 * o * i * (min(o, width) + min(i, width)) for o, i in net.shapes)
+        inverse += sum(2.0 * o * o * r + 8.0 * o * r * r - float(o) ** 3
+                       for (o, _), r in zip(net.shapes, ranks, strict=True) if r)
+        solve = twice * sum(2.0 * o * i * ((2 * r or min(o, width)) + min(i, width))
+                            for (o, i), r in zip(net.shapes, ranks, strict=True))
         flops = (training_flops(net, rows) + (n * A + own) / cfg["factor_period"] + inverse / cfg["inverse_period"]
                  + solve + model)
         factors = 2.0 * sum(float(d) * min(d, width) for d in dims) * net.dtype.itemsize

@@ -120,9 +120,26 @@ def _restore(experiment: Experiment, path: Path | None,
         theta = saved["theta"] if "theta" in saved else flat(stored.weights, net.dtype)
         if theta.shape != (net.size,):
             raise ValueError(f"theta of shape {theta.shape}, expected ({net.size},)")
-        return ops.asarray(theta), to_device(saved["optimizer"], ops), Counters(**saved["counters"])
+        state = to_device(saved["optimizer"], ops)
+        lacking = _lacking(experiment.optimizer.init(ops.asarray(theta)), state)
+        if lacking:
+            raise ValueError(f"no '{lacking}' (written by another version of gnopt?); --init-from starts a new run "
+                             "from its weights")
+        return ops.asarray(theta), state, Counters(**saved["counters"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise DataError(f"{path}:/state: not the state of a run: {error}") from error
+
+
+def _lacking(wanted: dict[str, Any], found: dict[str, Any]) -> str:
+    """The first entry of an optimizer's state that is not there; empty if none."""
+    for name, value in wanted.items():
+        if name not in found:
+            return name
+        if isinstance(value, dict):
+            inner = _lacking(value, found[name])
+            if inner:
+                return f"{name}/{inner}"
+    return ""
 
 
 def command_line() -> list[str]:

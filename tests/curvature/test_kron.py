@@ -18,6 +18,7 @@ from gnopt.curvature.kron import (
     right,
     rotate,
     second_moment,
+    sketched_inverse,
     trace,
 )
 from gnopt.errors import Diverged
@@ -128,17 +129,19 @@ def test_dead_layer_keeps_finite_damping(diagonal, dtype_name):
     np.testing.assert_allclose(dense(OPS, inverse), 2.0 * np.eye(3))
 
 
-def test_mixing_writes_into_the_old_average(dtype_name):
-    first = mix(None, np.full((2, 2), 4.0, dtype=dtype_name), 0.0, 1.0)
+def test_mixing_leaves_the_old_average_alone(dtype_name):
+    first = mix(OPS, None, np.full((2, 2), 4.0, dtype=dtype_name), 0.0, 1.0)
     np.testing.assert_array_equal(first, 4.0)
-    second = mix(first, np.full((2, 2), 2.0, dtype=dtype_name), 0.5, 0.5)
-    assert second is first
+    second = mix(OPS, first, np.full((2, 2), 2.0, dtype=dtype_name), 0.5, 0.5)
+    np.testing.assert_array_equal(first, 4.0)
     np.testing.assert_array_equal(second, 3.0)
+    turned = mix(OPS, first, np.arange(4.0).astype(dtype_name).reshape(2, 2).T, 0.5, 1.0)  # not contiguous
+    np.testing.assert_array_equal(turned, [[2.0, 4.0], [3.0, 5.0]])
     assert second.dtype == dtype_name
     constant, average = np.diag([1.0, 2.0]), None
     for k in range(1, 8):  # the moving average of a constant is the constant
         beta = min(1.0 - 1.0 / k, 0.7)
-        average = mix(average, constant.copy(), beta, 1.0 - beta)
+        average = mix(OPS, average, constant.copy(), beta, 1.0 - beta)
         close(average, constant, 1e-15)
 
 
@@ -223,3 +226,61 @@ def test_joining_every_form_is_the_weighted_sum(form):
     close(dense(OPS, total, 8), 0.25 * full_1 + 0.75 * full_2, 1e-14)
     replaced = join(OPS, total, moment(form, seed=2)[0], 0.0, 1.0)
     close(dense(OPS, replaced, 8), moment(form, seed=2)[1], 1e-14)
+
+
+# ---- the sketched inverse ----------------------------------------------------------------------------
+
+def spectrum(values, seed=0):
+    """A symmetric matrix with these eigenvalues, its eigenvectors, and a random start for a sketch."""
+    rng = np.random.default_rng(seed)
+    Q = np.linalg.qr(rng.standard_normal((len(values), len(values))))[0]
+    return (Q * values) @ Q.T, Q, lambda r: OPS.orthonormal(rng.standard_normal((len(values), r)))
+
+
+def inverse_of(prepared, d):
+    out = np.empty((d, d))
+    return left(OPS, prepared, np.eye(d), out)
+
+
+def test_a_sketch_of_full_rank_is_exact():
+    values = np.concatenate([[9.0, 4.0, 1.0, 0.5], np.zeros(8)])
+    M, _, start = spectrum(values)
+    prepared, _ = sketched_inverse(OPS, M, start(4), 0.3, "G")
+    close(inverse_of(prepared, 12), np.linalg.inv(M + 0.3 * np.eye(12)), 1e-9)
+
+
+def test_sketches_follow_the_largest_eigenvalues():
+    values = np.concatenate([[30.0, 20.0, 10.0], np.linspace(1.0, 0.1, 17)])
+    M, Q, start = spectrum(values)
+    basis, damping = start(3), 1.5 * values.mean()
+    for _ in range(20):
+        prepared, basis = sketched_inverse(OPS, M, basis, damping, "G")
+    rest = values[3:].sum() / 20
+    shrunk = np.where(np.arange(20) < 3, values, 0.0) + rest  # the trace is that of M
+    close(inverse_of(prepared, 20), (Q / (shrunk + damping)) @ Q.T, 1e-9)
+    error = np.linalg.norm(inverse_of(prepared, 20) @ (M + damping * np.eye(20)) - np.eye(20), 2)
+    assert error < 0.2  # the eigenvalues left out lie within `damping` of their mean
+
+
+def test_a_first_sketch_is_between_the_damping_and_the_inverse(dtype_name):
+    """Nyström's F Fᵀ never exceeds M, so that the sketched inverse never shortens a step by more than M would."""
+    values = np.geomspace(10.0, 1e-3, 40)
+    M, _, start = spectrum(values)
+    prepared, basis = sketched_inverse(OPS, M.astype(dtype_name), start(10).astype(dtype_name), 2.0, "G")
+    F = prepared["rows"].T.astype(float)
+    assert np.linalg.eigvalsh(M - F @ F.T)[0] > -1e-4
+    assert prepared["rows"].dtype == basis.dtype == dtype_name
+    np.testing.assert_allclose(basis.T @ basis, np.eye(10), atol=1e-5)
+
+
+@pytest.mark.parametrize("rank", [0, 1, 3])
+def test_a_sketch_wider_than_the_rank_of_the_matrix(rank, dtype_name):
+    values = np.where(np.arange(16) < rank, 5.0, 0.0)
+    M, _, start = spectrum(values)
+    basis = start(6).astype(dtype_name)
+    for _ in range(3):
+        prepared, basis = sketched_inverse(OPS, M.astype(dtype_name), basis, 0.5, "G")
+    found = inverse_of(prepared, 16)
+    tolerance = 2e-3 if dtype_name == "float32" else 1e-9
+    np.testing.assert_allclose(found, np.linalg.inv(M + 0.5 * np.eye(16)), atol=tolerance)
+    np.testing.assert_allclose(basis.T @ basis, np.eye(6), atol=1e-4)

@@ -476,6 +476,64 @@ def test_raised_damping_is_in_the_inverses_at_once(by, monkeypatch):
     assert all(a is b for a, b in zip(later, now, strict=True))
 
 
+@pytest.mark.parametrize("cause", ["a jump", "infinity", "not a number"])
+def test_a_rejected_step_leaves_no_trace_in_the_factors(cause):
+    """Statistics, inverses and their ages come from the weights before the step, as if it had not been tried."""
+    case = small(rows=40)
+    method, theta, state = start(case, "kfra", rows=1000, weight_decay=0.0)
+    for k in range(1, 4):
+        method.update(theta, state, case.x, case.y, k)
+    other = start(case, "kfra", rows=1000, weight_decay=0.0)[0]
+    other_theta, other_state = copy.deepcopy((theta, state))
+    with np.errstate(all="ignore"):
+        theta *= {"a jump": 50.0, "infinity": 1e308, "not a number": np.nan}[cause]
+        assert method.update(theta, state, case.x, case.y, 4)["rejected"] == 1
+    # The same update from the anchor, with what a rejection does to damping and memory done by hand.
+    other_theta[...] = other_state["anchor"]
+    other_state |= {"boost": 4.0, "previous": None, "decayed_sum": None, "terms": 0, "last_loss": math.inf}
+    other.update(other_theta, other_state, case.x, case.y, 4)
+    np.testing.assert_array_equal(theta, other_theta)
+    for name in ("A", "G", "prepared_A", "prepared_G"):
+        for a, b in zip(state["factors"][name], other_state["factors"][name], strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert state["factors"]["statistics"] == other_state["factors"]["statistics"] == 4
+    assert state["factors"]["age"] == other_state["factors"]["age"]
+
+
+# ---- the sketch of G -----------------------------------------------------------------------------
+
+def test_only_wide_hard_damped_full_factors_are_sketched():
+    from gnopt.optimizers.preconditioner import SKETCH_WIDTH
+
+    wide = SKETCH_WIDTH
+    case = make_case((3, wide, wide - 1, wide), ("tanh", "tanh"), "binary_cross_entropy", 5, soft=True)
+
+    def ranks(name="kfra", **changes):
+        return start(case, name, **changes)[0].preconditioner.ranks
+
+    assert ranks() == [wide // 8, 0, 0]  # the output's is diagonal
+    assert ranks(sketch_g=0.25) == [wide // 4, 0, 0]
+    assert ranks("kfac") == [wide // 8, 0, wide // 8]
+    assert start(small("squared_error"), "kfra")[0].preconditioner.ranks == [0, 0, 0]
+    for changes in ({"sketch_g": 1.0}, {"damping_g": 0.9}, {"damping_rule": "fixed"}, {"damping_split": "exact"},
+                    {"factor_width": wide - 1}, {"curvature_decay": 0.0}):
+        assert ranks(**changes) == [0, 0, 0]
+    assert ranks("ekfac") == [0, 0, 0]
+
+
+def test_sketched_updates_are_those_of_the_exact_inverse_where_G_has_few_eigenvalues():
+    """Three classes give G of rank two at most, which any sketch holds: the same run to rounding."""
+    case = make_case((6, 256, 256, 3), ("tanh", "tanh"), "softmax_cross_entropy", 30, soft=True)
+    seen = []
+    for share in (0.05, 1.0):
+        method, theta, state = start(case, "kflr", sketch_g=share, curvature_decay=0.5)
+        assert any(method.preconditioner.ranks) == (share < 1.0)
+        for k in range(1, 13):
+            method.update(theta, state, case.x[:1], case.y[:1], k)
+        seen.append(theta)
+    close(seen[0], seen[1], 1e-4)  # past statistics fade out of the sketch
+
+
 # ---- batch growth --------------------------------------------------------------------------------
 
 @given(st.lists(st.floats(-10.0, 10.0), min_size=1, max_size=30), st.integers(1, 500), st.integers(1, 5000),

@@ -72,6 +72,19 @@ def eigh(a: ndarray, UPLO: str = "L") -> tuple[ndarray, ndarray]:
     return ndarray(values), ndarray(np.stack([vectors for _, _, vectors in parts]).reshape(host.shape))
 
 
+def qr(a: ndarray, mode: str = "reduced") -> tuple[ndarray, ndarray]:
+    """Reduced factors, Q Fortran-ordered; two error flags (geqrf, orgqr) where they are read."""
+    check_call("cupy.linalg", "qr", (a, mode), {})
+    host = strict(a)
+    _floating(host)
+    if mode != "reduced" or host.ndim != 2:
+        raise TypeError("the double factorises one matrix, in reduced mode")
+    Q, R = scipy.linalg.qr(host, mode="economic", check_finite=False)
+    _report(False, "geqrf")
+    _report(False, "orgqr")
+    return ndarray(np.asfortranarray(Q)), ndarray(np.ascontiguousarray(R))
+
+
 def _eigh(host: np.ndarray) -> tuple[bool, np.ndarray, np.ndarray]:
     try:
         values, vectors = scipy.linalg.eigh(host, driver="evd", check_finite=False)

@@ -154,7 +154,7 @@ def build(devices: int, driver: int, version: str | None) -> dict[str, types.Mod
     _fill_cupy(made["cupy"])
     made["cupy"].__version__ = version or api()["version"]  # type: ignore[attr-defined]
     made["cupy"].is_available = lambda: devices > 0  # type: ignore[attr-defined]
-    made["cupy.linalg"].__dict__.update(cholesky=linalg.cholesky, eigh=linalg.eigh)
+    made["cupy.linalg"].__dict__.update(cholesky=linalg.cholesky, eigh=linalg.eigh, qr=linalg.qr)
     made["cupy.random"].__dict__.update(default_rng=Generator, Generator=Generator)
     null = Stream(null=True)
     made["cupy.cuda"].__dict__.update(Device=Device, Stream=Stream, Event=Event, get_current_stream=lambda: null)
@@ -182,4 +182,5 @@ def _fill_cupy(module: types.ModuleType) -> None:
         require("cupy", name)
         setattr(module, name, getattr(np, name))
     module.__dict__.update(ndarray=ndarray, asarray=asarray, asnumpy=asnumpy, copyto=copyto,
+                           finfo=np.finfo,
                            ElementwiseKernel=ElementwiseKernel, get_default_memory_pool=lambda: _Pool())
