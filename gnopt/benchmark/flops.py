@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from gnopt.curvature.kron import sketch_flops
+
 Sizes = Sequence[int]
 EIGEN = 9.0  # a symmetric eigendecomposition with vectors takes about 9 d³ (divide and conquer)
 
@@ -116,8 +118,7 @@ def cholesky(sizes: Sizes, diagonal: bool) -> float:
 
 def sketches(sizes: Sizes, ranks: Sequence[int]) -> float:
     """Σ 2 d² r + 8 d r² over the sketched G, less the d³/3 that their Cholesky factors would take."""
-    layers = zip(shapes(sizes), ranks, strict=True)
-    return sum(2.0 * o * o * r + 8.0 * o * r * r - o**3 / 3.0 for (o, _), r in layers if r)
+    return sum(sketch_flops(o, r) - o**3 / 3.0 for (o, _), r in zip(shapes(sizes), ranks, strict=True) if r)
 
 
 def explicit_inverses(sizes: Sizes, diagonal: bool) -> float:

@@ -76,7 +76,8 @@ def input_factors(net: Network, tape: Tape) -> list[Array]:
 
 def mix(ops: Backend, old: Factor | None, new: Factor, weight_old: float, weight_new: float) -> Factor:
     """Return weight_old · old + weight_new · new, written into ``new``: who holds ``old`` can go back to it."""
-    new *= weight_new
+    if weight_new != 1.0:
+        new *= weight_new
     if old is None:
         return new
     flat = new.reshape(-1)
@@ -161,8 +162,9 @@ def sketched_inverse(ops: Backend, M: Array, basis: Array, damping: Any, what: s
         Y = (M + ν I) Ω,   F = Y L⁻ᵀ,   L Lᵀ = Ωᵀ Y,   next Ω = orth(Y),
 
     so that calls with a slowly changing M are subspace iterations on its largest eigenvalues. For damping above the
-    mean eigenvalue, where the ones left out hardly count. 2 d² r + 8 d r² flops instead of d³, and 4 d r a column in
-    solves instead of 2 d². Source: Frangella, Tropp and Udell (2023), Randomized Nyström Preconditioning.
+    mean eigenvalue, where the ones left out hardly count. 2 d² r + 8 d r² flops (``sketch_flops``) instead of d³, and
+    4 d r a column in solves instead of 2 d². Source: Frangella, Tropp and Udell (2023), Randomized Nyström
+    Preconditioning.
     """
     d, r = basis.shape
     total = ops.xp.maximum(trace(ops, M), 1e-30)
@@ -172,6 +174,11 @@ def sketched_inverse(ops: Backend, M: Array, basis: Array, damping: Any, what: s
     rows = ops.solve_triangular(ops.cholesky(ops.xp.matmul(basis.T, Y), what), Y.T)
     rest = ops.xp.maximum(total - ops.xp.vdot(rows, rows), 0.0) * (1.0 / d)
     return damped_inverse(ops, {"rows": rows}, damping + rest, what), ops.orthonormal(Y)
+
+
+def sketch_flops(d: int, rank: int) -> float:
+    """Flops of ``sketched_inverse`` for a d × d factor: two products with the basis, and what is of its rank."""
+    return 2.0 * d * d * rank + 8.0 * d * rank * rank
 
 
 def apply_inverses(ops: Backend, G_inverse: Factor, gradient: Array, A_inverse: Factor, out: Array,

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from gnopt.curvature import Curvature
+from gnopt.curvature.kron import sketch_flops
 from gnopt.engine.backend import Array, Workspace
 from gnopt.engine.network import Tape
 from gnopt.errors import Diverged
@@ -306,8 +307,7 @@ class SecondOrder(Optimizer):
         ranks = self.preconditioner.ranks
         twice = 2.0 if self.preconditioner.eigen else 1.0  # rotations there and back
         inverse = sum(float(d) * min(d, width) ** 2 for d in dims) * (9.0 if self.preconditioner.eigen else 1.0)
-        inverse += sum(2.0 * o * o * r + 8.0 * o * r * r - float(o) ** 3
-                       for (o, _), r in zip(net.shapes, ranks, strict=True) if r)
+        inverse += sum(sketch_flops(o, r) - float(o) ** 3 for (o, _), r in zip(net.shapes, ranks, strict=True) if r)
         solve = twice * sum(2.0 * o * i * ((2 * r or min(o, width)) + min(i, width))
                             for (o, i), r in zip(net.shapes, ranks, strict=True))
         flops = (training_flops(net, rows) + (n * A + own) / cfg["factor_period"] + inverse / cfg["inverse_period"]

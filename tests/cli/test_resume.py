@@ -5,6 +5,7 @@ import random
 import signal
 import time
 
+import h5py
 import pytest
 from cli_tools import rows, same_runs, start
 
@@ -113,6 +114,19 @@ def test_damaged_checkpoint(tiny, gnopt):
     path.write_bytes(path.read_bytes()[:3000])
     result = gnopt("train", "tiny.toml", "--out", "run", "--resume")
     assert result.code == 1 and "step-000005.h5" in result.err and "Traceback" not in result.err
+
+
+def test_a_state_that_lacks_an_entry(tiny, gnopt):
+    """As a checkpoint of an earlier version does: one line says so, and how its weights can be used."""
+    gnopt("train", "tiny.toml", "--out", "run", "--max-updates", 5)
+    path = tiny / "run/checkpoints/step-000005.h5"
+    with h5py.File(path, "a") as file:
+        del file["state/optimizer/factors/basis_G"]
+    result = gnopt("train", "tiny.toml", "--out", "run", "--resume")
+    assert result.code == 1 and "Traceback" not in result.err
+    for words in ("step-000005.h5", "factors/basis_G", "--init-from"):
+        assert words in result.err
+    assert gnopt("train", "tiny.toml", "--out", "new", "--init-from", path, "--max-updates", 5).code == 0
 
 
 LONG = ["--max-updates", "100000",

@@ -262,8 +262,8 @@ def test_sketches_follow_the_largest_eigenvalues():
     assert error < 0.2  # the eigenvalues left out lie within `damping` of their mean
 
 
-def test_a_first_sketch_is_between_the_damping_and_the_inverse(dtype_name):
-    """Nyström's F Fᵀ never exceeds M, so that the sketched inverse never shortens a step by more than M would."""
+def test_a_sketch_never_exceeds_the_matrix(dtype_name):
+    """M − F Fᵀ is positive semidefinite for any basis, also the first, random one."""
     values = np.geomspace(10.0, 1e-3, 40)
     M, _, start = spectrum(values)
     prepared, basis = sketched_inverse(OPS, M.astype(dtype_name), start(10).astype(dtype_name), 2.0, "G")

@@ -182,5 +182,4 @@ def _fill_cupy(module: types.ModuleType) -> None:
         require("cupy", name)
         setattr(module, name, getattr(np, name))
     module.__dict__.update(ndarray=ndarray, asarray=asarray, asnumpy=asnumpy, copyto=copyto,
-                           finfo=np.finfo,
-                           ElementwiseKernel=ElementwiseKernel, get_default_memory_pool=lambda: _Pool())
+                           finfo=np.finfo, ElementwiseKernel=ElementwiseKernel, get_default_memory_pool=lambda: _Pool())
