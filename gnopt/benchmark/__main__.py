@@ -23,7 +23,7 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_
 @click.option("--clock", type=click.Choice(["wall", "cpu"]), default="wall", show_default=True,
               help="cpu: processor time, for one thread on a machine that others use.")
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
-@click.option("--peers", is_flag=True, help="Also torch and BackPACK, where --peer-python has them.")
+@click.option("--peers", is_flag=True, help="Also torch, BackPACK and kfac-jax, where --peer-python has them.")
 @click.option("--peer-python", default=sys.executable, metavar="PATH", help="Interpreter that the peers run under.")
 @click.option("--time-to-target", is_flag=True, help="Also `gnopt train` to given objectives, with peak memory.")
 @click.option("--targets", default="", metavar="NUMBERS", help="Objectives for it, comma-separated.")
@@ -32,7 +32,7 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_
 @click.option("--budget", type=click.FloatRange(0, min_open=True), default=120.0, show_default=True,
               help="Most seconds of training in each run to a target.")
 @click.option("--baseline-seconds", type=click.FloatRange(0, min_open=True), metavar="S",
-              help="Also let Adam train for S seconds; what it reaches becomes a target.")
+              help="Let Adam (with --peers: each peer) train for S seconds first; what it reaches is a target.")
 @click.option("--exact", is_flag=True, help="Also exact KFLR, time and peak memory in a process of its own.")
 @click.option("--growth", is_flag=True, help="Also cost against batch, width, depth and outputs, with a figure.")
 @click.option("--only", is_flag=True, help="Leave out the phases: only what else was asked for.")

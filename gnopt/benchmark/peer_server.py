@@ -1,12 +1,15 @@
-"""Runs under the peers' interpreter, without gnopt: times one piece of work of torch or BackPACK per line it reads.
+"""Runs under the peers' interpreter, without gnopt: times one piece of work of torch, BackPACK or kfac-jax per line.
 
-Start: ``python peer_server.py TASK.json ANSWERS.json``; the first line of output names what can be measured here, then
+Start: ``python peer_server.py TASK.json``; the first line of output names what can be measured here, then
 each line of input, a name, is answered by the seconds it took.
 """
 
 from __future__ import annotations
 
+import importlib
+import itertools
 import json
+import os
 import sys
 import time
 from typing import Any
@@ -14,8 +17,8 @@ from typing import Any
 KINDS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
-class Peers:
-    """The same network, batch and number of threads as gnopt's, in torch."""
+class TorchPeers:
+    """The same network, batch and number of threads as gnopt's, in torch, with BackPACK where it is there."""
 
     def __init__(self, task: dict[str, Any]) -> None:
         import numpy as np
@@ -23,7 +26,7 @@ class Peers:
 
         torch.set_num_threads(task["threads"])
         torch.manual_seed(0)
-        self.torch, self.read = torch, KINDS[task["clock"]]
+        self.torch = torch
         arrays = np.load(task["arrays"])
         self.x, self.y = (torch.from_numpy(arrays[name]) for name in ("x", "y"))
         self.classes, self.sizes, self.activations = task["loss"] == "softmax_cross_entropy", task["sizes"], \
@@ -94,26 +97,52 @@ class Peers:
             if len(damped) > 1:
                 torch.cholesky_solve(g.T, torch.linalg.cholesky(damped[1]))
 
-    def time(self, name: str) -> float:
-        start = self.read()
-        self.work[name]()
-        return self.read() - start
+
+class KfacJaxPeer:
+    """kfac-jax from random weights: an update, on average over a period of its inverses."""
+
+    PERIOD = 5
+
+    def __init__(self, task: dict[str, Any]) -> None:
+        import numpy as np
+
+        trainers = importlib.import_module("peer_train")  # beside this file, and like it without gnopt
+        random, arrays = np.random.default_rng(0), np.load(task["arrays"])
+        weights = [random.normal(0.0, i**-0.5, (o, i + 1)).astype(np.float32)
+                   for i, o in zip(task["sizes"][:-1], task["sizes"][1:], strict=True)]
+        self.peer = trainers.KfacJax({**task, "setting": 10.0, "seed": 0}, weights)
+        self.data = itertools.repeat((arrays["x"], arrays["y"]))
+        self.work = {"kfac-jax update": self.updates}
+        self.updates()  # compiles
+
+    def updates(self) -> None:
+        for _ in range(self.PERIOD):
+            self.peer.step(self.data)
 
 
 def main() -> None:
     """Serve until the input ends."""
     with open(sys.argv[1]) as file:
         task = json.load(file)
-    try:
-        peers = Peers(task)
-    except ImportError as error:
-        print(json.dumps({"names": [], "missing": str(error)}), flush=True)
-        return
-    versions = {name: getattr(sys.modules[name], "__version__", "?") for name in ("torch", "backpack")
-                if name in sys.modules}
-    print(json.dumps({"names": list(peers.work), "versions": versions}), flush=True)
+    if hasattr(os, "sched_setaffinity"):  # the one limit that every program keeps
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: task["threads"]])
+    work: dict[str, Any] = {}
+    missing = []
+    for kind in (TorchPeers, KfacJaxPeer):
+        try:
+            work |= kind(task).work
+        except ImportError as error:
+            missing.append(str(error))
+    known = ("torch", "backpack", "jax", "kfac_jax")
+    versions = {name: getattr(sys.modules[name], "__version__", "?") for name in known if name in sys.modules}
+    print(json.dumps({"names": list(work), "versions": versions, "missing": ", ".join(missing)}), flush=True)
+    read = KINDS[task["clock"]]
     for line in sys.stdin:
-        print(json.dumps(peers.time(line.strip())), flush=True)
+        name = line.strip()
+        start = read()
+        work[name]()
+        seconds = read() - start
+        print(json.dumps(seconds / (KfacJaxPeer.PERIOD if name.startswith("kfac-jax") else 1)), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Other programs as subjects of the same rounds: torch and BackPACK under an interpreter that has them."""
+"""Other programs as subjects of the same rounds: torch, BackPACK and kfac-jax under an interpreter that has them."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ _FACTORS = ("forward", "loss", "backward", "factors")
 COUNTERPARTS = {
     "torch forward+backward": ("forward+backward", ("update",)),
     "torch Adam": ("adam", ("update",)),
+    "kfac-jax update": ("kfac", ("update",)),
     **{f"BackPACK {name.upper()} factors": (f"{name}-full", _FACTORS) for name in ("kfra", "kfac", "kflr")},
     **{f"BackPACK {name.upper()} factors, Cholesky, solve": (f"{name}-full", (*_FACTORS, "inverses", "solve"))
        for name in ("kfra", "kfac")},
@@ -36,7 +37,7 @@ class Peer(Subject):
 
     def __init__(self, server: Server, name: str, floor: floors.Floor) -> None:
         self.server, self.name, self.floor = server, name, floor
-        self.every = 5 if "KFLR" in name else 2 if "BackPACK" in name else 1
+        self.every = 5 if "KFLR" in name or "kfac-jax" in name else 2 if "BackPACK" in name else 1
 
     def measure(self, number: int) -> Seconds | None:
         answer = self.server.ask(self.name)
@@ -65,8 +66,8 @@ class Server:
             return
         first: dict[str, Any] = self._read() or {"missing": "the process ended"}
         self.names, self.versions = first.get("names", []), first.get("versions", {})
-        if not self.names:
-            self.absence = f"{python}: {first.get('missing')}"
+        if first.get("missing"):
+            self.absence = f"{python}: {first['missing']}"
 
     def subjects(self, base: Experiment, net: Net) -> list[Peer]:
         """Everything that this server can time."""

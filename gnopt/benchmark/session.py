@@ -16,8 +16,9 @@ import scipy
 
 from gnopt import __version__
 from gnopt.benchmark import exact_kflr, growth, targets
+from gnopt.benchmark.peer_runs import peer_runs
 from gnopt.benchmark.peers import Server, beside, show_peers
-from gnopt.benchmark.problems import NETS, QUICK, Net, Variant, chosen, experiment, variants
+from gnopt.benchmark.problems import NETS, QUICK, Net, chosen, experiment, variants
 from gnopt.benchmark.rates import Rates
 from gnopt.benchmark.rounds import Row, measure
 from gnopt.benchmark.subjects import Method, Passes, Subject
@@ -162,11 +163,19 @@ def _to_targets(settings: Settings, wanted: list[float], scratch: Path) -> list[
     if settings.config:
         problem = targets.Problem(settings.config, seconds=settings.budget)
     if settings.quick:
-        small: tuple[Variant, ...] = tuple(methods[:1])
         problem = targets.Problem(QUICK["mnist10k"].path, QUICK["mnist10k"].sets, min(settings.budget, 3.0))
-        return targets.measure(problem, small, [200.0], None, scratch)
-    tell(f"to objectives: {', '.join(m.name for m in methods)}")
-    return targets.measure(problem, methods, wanted, settings.baseline_seconds, scratch)
+        methods, wanted = methods[:1], [200.0]
+    own = [targets.OwnRun(variant) for variant in methods]
+    baselines: list[targets.Contestant] = []
+    if settings.peers:
+        runs, absent = peer_runs(settings.peer_python, settings.threads)
+        baselines += runs
+        for line in absent:
+            tell(f"not measured: {line}")
+    if settings.baseline_seconds and not baselines:
+        baselines.append(targets.OwnRun(targets.ADAM))
+    tell(f"to objectives: {', '.join(one.name for one in (*own, *baselines))}")
+    return targets.measure(problem, own, wanted, baselines, settings.baseline_seconds, scratch)
 
 
 def _plain(value: Any) -> Any:

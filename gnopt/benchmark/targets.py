@@ -6,9 +6,9 @@ import csv
 import io
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 from gnopt.benchmark.children import Ended, run
 from gnopt.benchmark.problems import CONFIGS, Variant
@@ -16,8 +16,9 @@ from gnopt.benchmark.tables import number, show
 from gnopt.config import to_toml
 
 MNIST10K = (60.1, 52.6, 50.4)
+Rows: TypeAlias = list[tuple[int, float, float]]  # (updates, seconds, objective)
 EVERY = 2  # updates between evaluations, which do not count as training
-BASELINE_RATE = 2.0**-9  # Adam's best on these autoencoders
+ADAM = Variant("adam, rate 2^-9", "adam", {"learning_rate": 2.0**-9})  # its best on these autoencoders
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Hit:
     peak_megabytes: float
 
 
-def evaluations(path: Path) -> list[tuple[int, float, float]]:
+def evaluations(path: Path) -> Rows:
     """(updates, seconds, objective) of a run's eval.csv, a line being written left out."""
     try:
         text = path.read_text()
@@ -52,18 +53,39 @@ def evaluations(path: Path) -> list[tuple[int, float, float]]:
     return [(int(r["step"]), float(r["seconds"]), float(r["train_loss"])) for r in rows]
 
 
-def train(problem: Problem, variant: Variant, targets: Sequence[float],
-          folder: Path) -> tuple[list[tuple[int, float, float]], Ended]:
-    """Train until the lowest target or the budget; every evaluation, and how the process ended."""
-    log = folder / "eval.csv"
-    sets = [*problem.sets, f"optimizer.method={variant.method}", f"training.evaluate_every={EVERY}",
-            "training.evaluate_rows=0", "training.checkpoint_every=0", "training.updates=1000000",
-            *_settings(variant.settings)]
-    command = [sys.executable, "-m", "gnopt", "train", str(problem.config), "--out", str(folder), "--quiet",
-               "--seed", str(problem.seed), "--max-seconds", str(problem.seconds),
-               *(part for text in sets for part in ("--set", text))]
-    ended = run(command, lambda: bool(targets) and any(o <= min(targets) for _, _, o in evaluations(log)))
-    return evaluations(log), ended
+class Contestant(Protocol):
+    """Something that trains the problem's network from the problem's initial weights."""
+
+    @property
+    def name(self) -> str:
+        """What the table calls it."""
+
+    def train(self, problem: Problem, targets: Sequence[float], folder: Path) -> tuple[Rows, Ended]:
+        """Train until the lowest target or the budget; every evaluation, and how the process ended."""
+
+
+@dataclass(frozen=True)
+class OwnRun:
+    """``gnopt train`` with a variant of a method."""
+
+    variant: Variant
+
+    @property
+    def name(self) -> str:
+        """The variant's."""
+        return self.variant.name
+
+    def train(self, problem: Problem, targets: Sequence[float], folder: Path) -> tuple[Rows, Ended]:
+        """As Contestant says."""
+        log = folder / "eval.csv"
+        sets = [*problem.sets, f"optimizer.method={self.variant.method}", f"training.evaluate_every={EVERY}",
+                "training.evaluate_rows=0", "training.checkpoint_every=0", "training.updates=1000000",
+                *_settings(self.variant.settings)]
+        command = [sys.executable, "-m", "gnopt", "train", str(problem.config), "--out", str(folder), "--quiet",
+                   "--seed", str(problem.seed), "--max-seconds", str(problem.seconds),
+                   *(part for text in sets for part in ("--set", text))]
+        ended = run(command, lambda: bool(targets) and any(o <= min(targets) for _, _, o in evaluations(log)))
+        return evaluations(log), ended
 
 
 def _settings(settings: dict[str, Any]) -> list[str]:
@@ -71,7 +93,7 @@ def _settings(settings: dict[str, Any]) -> list[str]:
     return [f"optimizer.{name}={value}" for name, _, value in (line.partition(" = ") for line in lines) if value]
 
 
-def hits(method: str, rows: Sequence[tuple[int, float, float]], targets: Sequence[float], ended: Ended) -> list[Hit]:
+def hits(method: str, rows: Rows, targets: Sequence[float], ended: Ended) -> list[Hit]:
     """When each target was first reached."""
     found = []
     for target in targets:
@@ -82,21 +104,25 @@ def hits(method: str, rows: Sequence[tuple[int, float, float]], targets: Sequenc
     return found
 
 
-def measure(problem: Problem, variants: Sequence[Variant], targets: Sequence[float], baseline_seconds: float | None,
-            scratch: Path) -> list[dict[str, Any]]:
-    """All hits as rows; with ``baseline_seconds`` Adam runs first and its lowest objective is one more target."""
-    wanted, found = list(targets), []
-    if baseline_seconds:
-        adam = Variant("adam (baseline)", "adam", {"learning_rate": BASELINE_RATE})
-        limited = Problem(problem.config, problem.sets, baseline_seconds, problem.seed)
-        rows, ended = train(limited, adam, (), scratch / "baseline")
-        wanted.append(min(objective for *_, objective in rows))
-        found += hits(adam.name, rows, wanted, ended)
-    for variant in variants:
-        rows, ended = train(problem, variant, wanted, scratch / f"target-{variant.name}")
-        found += hits(variant.name, rows, wanted, ended)
-    first = {hit.target: hit.seconds for hit in reversed(found)}
-    return [asdict(hit) | {"ratio_to_first": _ratio(hit.seconds, first[hit.target])} for hit in found]
+def measure(problem: Problem, contestants: Sequence[Contestant], targets: Sequence[float],
+            baselines: Sequence[Contestant], baseline_seconds: float | None, scratch: Path) -> list[dict[str, Any]]:
+    """All hits as rows; with ``baseline_seconds`` baselines run first and the best that each reaches is a target.
+
+    Without, they run last, to the same targets.
+    """
+    wanted = list(targets)
+    order = [*baselines, *contestants] if baseline_seconds else [*contestants, *baselines]
+    runs = []
+    for number_, one in enumerate(order):
+        first = bool(baseline_seconds) and one in baselines
+        limited = replace(problem, seconds=baseline_seconds) if first and baseline_seconds else problem
+        rows, ended = one.train(limited, () if first else wanted, scratch / f"target-{number_}")
+        if first:
+            wanted.append(min(objective for *_, objective in rows))
+        runs.append((one.name, rows, ended))
+    found = [hit for name, rows, ended in runs for hit in hits(name, rows, wanted, ended)]
+    first_seconds = {hit.target: hit.seconds for hit in reversed(found)}
+    return [asdict(hit) | {"ratio_to_first": _ratio(hit.seconds, first_seconds[hit.target])} for hit in found]
 
 
 def _ratio(one: float | None, other: float | None) -> float | None:
