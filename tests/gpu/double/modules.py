@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import types
 from collections.abc import Callable
 from typing import Any
@@ -137,8 +138,17 @@ class Stream:
 
 
 class _Pool:
+    """The pool's books; a limit is noted, and not enforced."""
+
     def free_bytes(self) -> int:
         return 0
+
+    def used_bytes(self) -> int:
+        return 0
+
+    def get_limit(self) -> int:
+        text = os.environ.get("CUPY_GPU_MEMORY_LIMIT", "0")
+        return int(float(text[:-1]) / 100.0 * (4 << 30)) if text.endswith("%") else int(text)
 
 
 def build(devices: int, driver: int, version: str | None) -> dict[str, types.ModuleType]:
