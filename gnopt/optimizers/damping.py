@@ -6,6 +6,9 @@ fixed      factored Tikhonov damping of a constant λ (Martens & Grosse 2015, 6.
 lm         the same with λ adapted by Levenberg and Marquardt's rule on the reduction ratio
            ρ = (obj(θ + δ) − obj(θ)) / (q(δ) − q(0)): ρ > ¾ → ω λ, ρ < ¼ → λ / ω
 
+Inputs of very different scales, or with means far beyond their deviations, would lose most of their number to one
+amount for all. There the relative rule damps each in units of its own variance (``own_units``).
+
 With exact damping of the Kronecker product the block is A ⊗ G + λ I; for relative damping λ = c_A c_G mean(diag A)
 mean(diag G), the same shift of the smallest eigenvalues.
 """
@@ -14,7 +17,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gnopt.curvature.kron import mean_diagonal, pi
+from gnopt.curvature.kron import Factor, mean_diagonal, pi
 from gnopt.engine.backend import Array, Backend
 from gnopt.options import Option
 
@@ -34,6 +37,9 @@ OPTIONS = (
            open_low=True, open_high=True),
 )
 
+SWALLOWED = 10.0  # damping at so many times an input's variance leaves nothing of it
+NOISE = 1e-4  # a variance below this share of the second moment is rounding, or too little to invert in float32
+
 
 def factor_damping(ops: Backend, settings: dict[str, Any], A: Array, G: Array, lam: float,
                    boost: float) -> tuple[Any, Any]:
@@ -45,6 +51,35 @@ def factor_damping(ops: Backend, settings: dict[str, Any], A: Array, G: Array, l
     root = (boost * lam + settings["weight_decay"]) ** 0.5
     ratio = pi(ops, A, G)
     return ratio * root, root / ratio
+
+
+def own_units(ops: Backend, A: Factor, amount: Any, share: float) -> tuple[Factor, Any]:
+    """The inputs' second moment and what is to be added to its diagonal, so that damping leaves most inputs alive.
+
+    Where ``amount`` is SWALLOWED times the variance of at least half of the inputs that vary, the relative rule is
+    applied as if inputs were standardised: with v the variances and m the mean of (x, 1), the last column of A,
+
+        Â = A + share (diag v + m mᵀ)    =    T⁻¹ (T A Tᵀ + share I) T⁻ᵀ,    T x = (x − mean) / deviation.
+
+    Elsewhere A and ``amount`` come back as they are; the choice is made on the device, without a fetch. Factors that
+    are not full, of wide or of few rows, are left alone. Cost: 3 d² flops.
+    """
+    if isinstance(A, dict) or A.ndim != 2:
+        return A, amount
+    xp = ops.xp
+    diagonal, m = A.reshape(-1)[:: len(A) + 1], A[:, -1]
+    v = diagonal - m * m
+    varies = v > NOISE * diagonal
+    swallowed = varies & (SWALLOWED * v < amount)
+    counts = swallowed.sum(dtype=A.dtype), varies.sum(dtype=A.dtype)
+    wild = (2.0 * counts[0] >= xp.maximum(counts[1], 1.0)).astype(A.dtype)
+    c = share * wild
+    # An input that is always zero gets a unit of its own, one that is constant a little: A is singular without.
+    v = xp.where(diagonal > 0.0, xp.maximum(v, NOISE * diagonal), 1.0)
+    v[-1] = 0.0  # the unit of the bias is in m mᵀ
+    raised = A + xp.outer(c * m, m)
+    raised.reshape(-1)[:: len(A) + 1] += c * v
+    return raised, amount * (1.0 - wild)
 
 
 def product_damping(ops: Backend, settings: dict[str, Any], A: Array, G: Array, lam: float, boost: float) -> Any:

@@ -189,8 +189,10 @@ class Preconditioner:
                     state[prepared][l], state["basis_G"][l] = sketched_inverse(
                         ops, state[factors][l], state["basis_G"][l], amounts[side], what)
                     continue
-                invert = damped_cholesky if period == 1 else damped_inverse
-                state[prepared][l] = invert(ops, state[factors][l], amounts[side], what)
+                invert, M, amount = damped_cholesky if period == 1 else damped_inverse, state[factors][l], amounts[side]
+                if index == 0 and settings["damping_rule"] == "relative":
+                    M, amount = damping.own_units(ops, M, amount, boost**0.5 * settings["damping_a"])
+                state[prepared][l] = invert(ops, M, amount, what)
 
     def solve(self, state: State, g: Array, lam: float, boost: float, out: Array) -> None:
         """Write G⁻¹ g A⁻¹ of every layer into the flat ``out``: 2 o i (o + i) flops each, 2 o i (2 r + i) where G is
