@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 @click.option("--budget-updates", type=click.IntRange(1), metavar="N", help="Updates of every run.")
 @click.option("--budget-seconds", type=click.FloatRange(0, min_open=True), metavar="S",
               help="Seconds of training of every run, evaluation aside.")
-@click.option("--jobs", type=click.IntRange(1), metavar="K", help="Runs at a time (1).")
+@click.option("--jobs", type=click.IntRange(1), metavar="K", help="Runs at a time (1); on a GPU they divide "
+              "its memory and take turns.")
 @click.option("--threads", type=click.IntRange(1), metavar="T", help="BLAS threads per run (cores / jobs).")
 @click.option("--timing", type=click.Choice(["shared", "exclusive"]), default="shared", show_default=True,
               help="exclusive: one run at a time, on all cores.")
@@ -87,6 +88,7 @@ def command(config: Path | None, out: Path | None, jobs: int | None, threads: in
     if dry_run:
         _list_runs(plan, todo, share.text(), as_json)
         return
+    execute.check_devices(todo, share)
     plan.save()
     facts.record(plan, command_line(), share, len(todo))
     with CompareReporter(plan, len(todo), quiet) as reporter:

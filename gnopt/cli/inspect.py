@@ -72,7 +72,7 @@ def command(targets: tuple[Path, ...], init_from: Path | None, which: str, sampl
     ) if wrong]
     if problems:
         raise ConfigError(problems)
-    flags = given_flags(data=data, seed=seed, device="cpu" if check else device,
+    flags = given_flags(data=data, seed=seed, device=device or ("cpu" if check else None),
                         dtype="float64" if check else dtype)
     if check:
         _check(targets[0], sets, flags, samples, init_from, which, as_json)

@@ -42,7 +42,8 @@ def _reconstructions(run: Path, out: Path | None, which: str, count: int) -> lis
     from gnopt.training.load import load_run
 
     path = _inside(out or (run if run.is_dir() else run.parent), "reconstructions.png")
-    reconstructions(load_run(run, which), path, count)
+    on_host = {"training.device": ("gnopt plot", "cpu")}  # some images: also where the run's own device is not
+    reconstructions(load_run(run, which, on_host), path, count)
     return [path]
 
 

@@ -112,5 +112,6 @@ def _dry_run(config: Path, sets: tuple[str, ...], flags: dict[str, tuple[str, An
             ("parameters", f"{found.parameters:,}"),
             ("flops per update", f"{found.flops:.3g}"),
             *((name, size(number)) for name, number in found.bytes.items()),
-            ("in all", f"{size(found.total)} of {size(found.free)} free")]))
+            ("in all", f"{size(found.total)} of {size(found.free)} free"),
+            *((name, f"{size(number)}, on the host") for name, number in found.host.items())]))
     refuse_too_large(found, experiment)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gnopt.compare import cores
+from gnopt.engine.cuda import shared_by
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Task:
     threads: int
     folder: str  # where plug-ins lie
     cores: tuple[int, ...] = ()
+    sharing: int = 1  # runs at a time that divide a GPU's memory
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def perform(task: Task, started: Callable[[subprocess.Popen[bytes]], None] | Non
     path = os.pathsep.join(
         filter(None, [os.environ.get("PYTHONPATH"), str(Path(__file__).parents[2]), task.folder])
     )
-    environment = {**os.environ, **cores.environment(task.threads), "PYTHONPATH": path}
+    environment = {**os.environ, **cores.environment(task.threads), **shared_by(task.sharing), "PYTHONPATH": path}
     argv = [sys.executable, "-m", "gnopt.compare.worker", task.directory, task.run]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                           env=environment, start_new_session=True) as process:

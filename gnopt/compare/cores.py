@@ -19,12 +19,13 @@ def available() -> list[int]:
 
 @dataclass(frozen=True)
 class Share:
-    """What each of ``jobs`` runs at a time gets out of ``cores``."""
+    """What each of ``jobs`` runs at a time gets out of ``cores``, and the ``gpus`` that they use."""
 
     jobs: int
     threads: int
     cores: int
     engine: str = "local"
+    gpus: tuple[str, ...] = ()
 
     @property
     def pinned(self) -> bool:
@@ -40,6 +41,17 @@ class Share:
 
     def text(self) -> str:
         """In words, as the summary states it."""
+        return self._of_cores() + self._of_gpus()
+
+    def _of_gpus(self) -> str:
+        if not self.gpus:
+            return ""
+        names = ", ".join(self.gpus)
+        if self.jobs == 1:  # with MPI, as many as there are workers on a machine
+            return f", on {names}"
+        return f", taking turns on {names}: the more runs at a time, the more seconds each"
+
+    def _of_cores(self) -> str:
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         if self.engine != "local":
             return f"as many runs at a time as {self.engine} has workers, {threads} each"

@@ -11,6 +11,7 @@ from gnopt.compare.cores import Share
 from gnopt.compare.engines import get_engine
 from gnopt.compare.outcome import FINISHED, Outcome, read_outcome
 from gnopt.compare.plan import Plan, Run
+from gnopt.engine.backend import check_device
 from gnopt.errors import ConfigError, Interrupted
 
 Heard = Callable[[Run, Outcome, Ending], None]
@@ -42,6 +43,12 @@ def unfinished(plan: Plan, part: Part | None = None) -> list[Run]:
     """The runs, of one part or all, that neither finished nor diverged."""
     runs = (part or Part()).take(plan.runs)
     return [run for run in runs if read_outcome(plan, run).status not in FINISHED]
+
+
+def check_devices(runs: Sequence[Run], share: Share) -> None:
+    """ConfigError, once for all ``runs``, where a GPU that they need is not there; other engines' may be elsewhere."""
+    for device in share.gpus if runs and share.engine == "local" else ():
+        check_device(device)
 
 
 def execute(plan: Plan, runs: Sequence[Run], share: Share, heard: Heard) -> dict[str, str]:

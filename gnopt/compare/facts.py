@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -62,6 +63,7 @@ def notes(plan: Plan, chosen: Sequence[Chosen]) -> list[str]:
         "initial weights and order of examples for every method",
         f"budget: {budget}; seconds are those of training alone, evaluation aside",
         f"timing: {'; then '.join(dict.fromkeys(entry['share'] for entry in calls))}",
+        *(f"device: {text}" for text in _gpus(plan)),
     ]
     if any(entry["busy"] > 0.5 for entry in calls):
         found.append("timing: other work was running on the machine at the start: take seconds with care")
@@ -75,6 +77,17 @@ def notes(plan: Plan, chosen: Sequence[Chosen]) -> list[str]:
     if grown:
         found.append(f"rows per batch grew: {'; '.join(grown)}")
     return found
+
+
+def _gpus(plan: Plan) -> list[str]:
+    """The GPUs that the runs were made on, as they say themselves."""
+    found: dict[str, None] = {}
+    for run in plan.runs if plan.gpus() else ():
+        with contextlib.suppress(OSError, ValueError, KeyError):  # a run that has not begun, or was not on a GPU
+            info = json.loads((plan.run_path(run) / "run.json").read_text())
+            versions = info["versions"]
+            found[f"{info['device']}, {versions['gpu']}, CuPy {versions['cupy']}"] = None
+    return sorted(found)
 
 
 def _growth(plan: Plan, one: Chosen) -> str:

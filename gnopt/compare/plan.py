@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from gnopt import optimizers
 from gnopt.compare.grid import Variant, points, slug
 from gnopt.config import Config, load, parse_set, to_toml
+from gnopt.engine.backend import check_device, get_backend
 from gnopt.errors import ConfigError, DataError
 from gnopt.training import setup
 from gnopt.training.files import write_text
@@ -65,6 +67,12 @@ class Plan:
     def run_path(self, run: Run) -> Path:
         """The run directory of ``run``."""
         return self.directory / "runs" / run.id
+
+    def gpus(self) -> list[str]:
+        """The devices of the runs, but for the CPU."""
+        own = tomllib.loads(self.problem)["training"]["device"]
+        devices = dict.fromkeys(run.settings.get("training.device", own) for run in self.runs)
+        return sorted(device for device in devices if device != "cpu")
 
     def variant(self, name: str) -> Variant:
         """The variant called ``name``."""
@@ -216,7 +224,10 @@ def _check_runs(plan: Plan) -> None:
                 problems += [f"{run.variant}: {p.removeprefix('--set: ')}" for p in error.problems]
     if problems:
         raise ConfigError(dict.fromkeys(problems))
-    experiment = setup.build(next(iter(configs.values())))
+    for device in dict.fromkeys(config["training"]["device"] for config in configs.values()):
+        check_device(device)
+    # On the CPU: a context of this process would take a GPU's memory from the runs for as long as they last.
+    experiment = setup.build(next(iter(configs.values())), get_backend("cpu"))
     try:
         shared = optimizers.Problem(experiment.net, experiment.loss, 0, experiment.data.train.rows)
         for config in configs.values():

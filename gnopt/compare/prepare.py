@@ -58,7 +58,7 @@ def prepare(directory: Path, go_on: bool, request: Request | None, wishes: Wishe
         new.keep = wishes.keep
         plan = merge(old, new) if old else new
     plan.targets = list(wishes.targets) or plan.targets
-    return plan, Share(jobs, threads, machine, wishes.engine)
+    return plan, Share(jobs, threads, machine, wishes.engine, tuple(plan.gpus()))
 
 
 def _existing(directory: Path, go_on: bool, needed: bool) -> Plan | None:

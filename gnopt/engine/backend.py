@@ -284,14 +284,26 @@ def get_backend(device: str) -> Backend:
     """Return the backend for ``cpu``, ``cuda`` or ``cuda:N``; ConfigError where it cannot be had."""
     if device == "cpu":
         return Backend()
-    if device == "cuda" or device.startswith("cuda:"):
-        index = device.partition(":")[2] or "0"
-        if not index.isdigit():
-            raise ConfigError(f"device '{device}': expected cpu, cuda or cuda:N with a whole number N")
-        from gnopt.engine.cuda import CudaBackend
+    from gnopt.engine.cuda import CudaBackend
 
-        return CudaBackend(int(index))
-    raise ConfigError(f"unknown device '{device}': expected cpu, cuda or cuda:N")
+    return CudaBackend(_index(device))
+
+
+def check_device(device: str) -> None:
+    """ConfigError where `get_backend` would raise one; nothing is allocated on the device, not even a context."""
+    if device != "cpu":
+        from gnopt.engine.cuda import find
+
+        find(_index(device))
+
+
+def _index(device: str) -> int:
+    if device != "cuda" and not device.startswith("cuda:"):
+        raise ConfigError(f"unknown device '{device}': expected cpu, cuda or cuda:N")
+    index = device.partition(":")[2] or "0"
+    if not index.isdigit():
+        raise ConfigError(f"device '{device}': expected cpu, cuda or cuda:N with a whole number N")
+    return int(index)
 
 
 class Workspace:

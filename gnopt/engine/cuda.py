@@ -7,6 +7,7 @@ through CuPy's pinned staging buffers and are queued like kernels.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,8 @@ from gnopt.engine.kernels import GATHERED, KERNELS, gather
 from gnopt.errors import ConfigError, Diverged
 
 LEAST_CUPY = 14  # before it float32 arrays and Python scalars mixed by other rules
+_LIMIT = "CUPY_GPU_MEMORY_LIMIT"  # read by CuPy: what a process's memory pool may take
+_SHARED = 90  # percent of a device's memory that processes on it divide; each one's context takes of the rest
 
 
 class CudaBackend(Backend):
@@ -28,7 +31,7 @@ class CudaBackend(Backend):
 
     def __init__(self, index: int = 0) -> None:
         super().__init__()
-        self.xp, self._cupyx, self._triangular, self._erf = _load(index)
+        self.xp, self._cupyx, self._triangular, self._erf = find(index)
         self.device = f"cuda:{index}"
         self.checks = 0  # times the host has waited for a flag of a factorisation
         self._device = self.xp.cuda.Device(index)
@@ -83,8 +86,10 @@ class CudaBackend(Backend):
         self._device.synchronize()
 
     def free_memory(self) -> int:
-        free, _ = self._device.mem_info
-        return int(free) + int(self.xp.get_default_memory_pool().free_bytes())
+        pool = self.xp.get_default_memory_pool()
+        free = int(self._device.mem_info[0]) + int(pool.free_bytes())
+        limit = int(pool.get_limit())  # 0: none
+        return max(0, min(free, limit - int(pool.used_bytes()))) if limit else free
 
     def versions(self) -> dict[str, str]:
         properties = self.xp.cuda.runtime.getDeviceProperties(self._device.id)
@@ -189,7 +194,14 @@ class CudaBackend(Backend):
         return (2 * bits - 1).astype(dtype)
 
 
-def _load(index: int) -> tuple[Any, Any, Any, Any]:
+def shared_by(processes: int) -> dict[str, str]:
+    """Environment of each of some processes on one device: an equal share of its memory, unless a limit is set."""
+    if processes < 2 or _LIMIT in os.environ:
+        return {}
+    return {_LIMIT: f"{max(1, _SHARED // processes)}%"}
+
+
+def find(index: int) -> tuple[Any, Any, Any, Any]:
     """CuPy, cupyx, its triangular solve and erf, with the device there; else a ConfigError that says what to do."""
     device = f"device 'cuda:{index}'"
     try:
@@ -197,12 +209,12 @@ def _load(index: int) -> tuple[Any, Any, Any, Any]:
         import cupyx
     except ImportError as error:
         raise ConfigError(f"{device}: CuPy is not installed ({error}); install gnopt[cuda13], or gnopt[cuda12] for a "
-                          "driver older than CUDA 13") from error
+                          "driver older than CUDA 13, or choose --device cpu") from error
     if int(cupy.__version__.partition(".")[0]) < LEAST_CUPY:
         raise ConfigError(f"{device}: found CuPy {cupy.__version__}, expected {LEAST_CUPY} or later; install "
                           "gnopt[cuda13] or gnopt[cuda12]")
     if not cupy.is_available():
-        raise ConfigError(f"{device}: {_driver(cupy.cuda.runtime)}")
+        raise ConfigError(f"{device}: {_driver(cupy.cuda.runtime)}; --device cpu does without")
     count = cupy.cuda.runtime.getDeviceCount()
     if index >= count:
         raise ConfigError(f"{device}: this machine has {count} CUDA device{'s' if count > 1 else ''}, numbered from 0")

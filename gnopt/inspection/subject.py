@@ -15,7 +15,6 @@ import numpy as np
 from gnopt import rng
 from gnopt.config import Config, load
 from gnopt.curvature import Sample
-from gnopt.data.options import memory_bytes
 from gnopt.data.source import Data, open_data
 from gnopt.engine.activations import get_activation
 from gnopt.engine.backend import Array, Workspace, get_backend
@@ -27,7 +26,7 @@ from gnopt.options import defaults
 from gnopt.training import checkpoint
 from gnopt.training.evaluate import targets_for
 from gnopt.training.load import find_checkpoint
-from gnopt.training.setup import build, flat
+from gnopt.training.setup import build, flat, temporaries
 
 SAMPLES = 1000  # rows looked at, unless asked for more or fewer
 
@@ -71,7 +70,7 @@ class Subject:
     @property
     def memory(self) -> int:
         """Bytes that temporaries may take."""
-        return memory_bytes(self.config["training"]["memory"])
+        return temporaries(self.config["training"]["memory"], self.net.ops)
 
     def weights(self, place: Path | None) -> Weights:
         """The weights of one place; DataError where the checkpoint is damaged or of another network."""

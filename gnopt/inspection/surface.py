@@ -62,7 +62,8 @@ def _surface(look: Look, layers: Sequence[int], reach: float, rows: int) -> Surf
     abar = look.tape.abar[first - 1][:rows]
     base, along_x, along_y = (abar @ M.T for M in (look.W[first - 1], *directions[first]))
     for j, y in enumerate(at.tolist()):
-        for i, x in enumerate(at.tolist()):
+        row = []
+        for x in at.tolist():
             h = base + x * along_x + y * along_y
             for l in range(first + 1, net.layers + 1):
                 W = look.W[l - 1]
@@ -71,7 +72,8 @@ def _surface(look: Look, layers: Sequence[int], reach: float, rows: int) -> Surf
                 a = net.activations[l - 2].f(ops, h, xp.empty_like(h))
                 h = a @ W[:, :-1].T + W[:, -1]
             loss = look.subject.loss.value(ops, h, look.subject.y[:rows])
-            values[j, i] = ops.scalars(loss.mean(dtype="float64"))[0]
+            row.append(loss.mean(dtype="float64"))
+        values[j] = ops.scalars(*row)  # a GPU is waited for once a row of the grid
     return Surface(first if len(layers) == 1 else 0, at, values, rows)
 
 

@@ -72,11 +72,15 @@ AVERAGING = Option("averaging", 0.0, "float", "decay of Polyak averaging of the 
                    low=0.0, high=1.0, open_high=True)
 
 
+def block_rows(net: Network, memory: int) -> int:
+    """The most rows of one block."""
+    return max(64, min(net.ops.tape_bytes, memory // 2) // net.row_bytes())
+
+
 def blocks(net: Network, rows: int, memory: int) -> Iterator[slice]:
     """Split rows into equal blocks whose tapes stay small, the last block first, so that the tape left over is that
     of the first data points."""
-    fit = max(64, min(net.ops.tape_bytes, memory // 2) // net.row_bytes())
-    count = -(-rows // fit)
+    count = -(-rows // block_rows(net, memory))
     edges = [rows * i // count for i in range(count + 1)]
     for start, stop in reversed(list(zip(edges[:-1], edges[1:], strict=True))):
         yield slice(start, stop)

@@ -9,21 +9,26 @@ from typing import Any
 import numpy as np
 
 from gnopt.errors import GnoptError
+from gnopt.optimizers.base import block_rows
 from gnopt.training.setup import Experiment
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Parameters, flops of one update, bytes by what they are for; ``free`` is what the device has left."""
+    """Parameters, flops of one update, bytes by what they are for; ``free`` is what the device has left.
+
+    ``host`` is what lies in the host's memory where that is not the device's.
+    """
 
     parameters: int
     flops: float
     bytes: dict[str, int]
     free: int
+    host: dict[str, int]
 
     @property
     def total(self) -> int:
-        """Bytes of everything."""
+        """Bytes of everything on the device."""
         return sum(self.bytes.values())
 
     def as_dict(self) -> dict[str, Any]:
@@ -38,10 +43,11 @@ def plan(experiment: Experiment) -> Plan:
     weights = net.size * net.dtype.itemsize
     rows = min(settings["batch_size"], experiment.data.train.rows)
     batch = 2 * rows * (net.sizes[0] + net.sizes[-1]) * net.dtype.itemsize
-    tape = min(rows * net.row_bytes(), max(net.ops.tape_bytes, 64 * net.row_bytes()))
-    needs = {"weights": weights, "optimizer state": int(cost["bytes"]),
-             "temporaries": 2 * weights + batch + 2 * tape, "data in memory": _held(experiment)}
-    return Plan(net.size, float(cost["flops"]), needs, experiment.ops.free_memory())
+    tape = min(rows, block_rows(net, experiment.optimizer.problem.memory)) * net.row_bytes()
+    needs = {"weights": weights, "optimizer state": int(cost["bytes"]), "temporaries": 2 * weights + batch + 2 * tape}
+    held = {"data in memory": _held(experiment)}
+    host = held if net.ops.device != "cpu" else {}
+    return Plan(net.size, float(cost["flops"]), needs if host else needs | held, net.ops.free_memory(), host)
 
 
 def _held(experiment: Experiment) -> int:
@@ -56,7 +62,7 @@ def _held(experiment: Experiment) -> int:
 
 def refuse_too_large(found: Plan, experiment: Experiment) -> None:
     """GnoptError naming the bytes, and the settings that would make it fit, where memory is too short."""
-    needed = found.total - found.bytes["data in memory"]  # the rows are in memory already
+    needed = found.total - found.bytes.get("data in memory", 0)  # the rows are in memory already
     if needed <= found.free:
         return
     parts = {name: number for name, number in found.bytes.items() if name != "data in memory"}

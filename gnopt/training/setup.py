@@ -62,24 +62,33 @@ def flat(weights: list[np.ndarray], dtype: Any) -> np.ndarray:
     return np.concatenate([w.ravel() for w in weights]).astype(dtype)
 
 
-def build(config: Config) -> Experiment:
-    """Open the data and make network, loss and optimizer; raises ConfigError and DataError."""
+def build(config: Config, ops: Backend | None = None) -> Experiment:
+    """Open the data and make network, loss and optimizer; raises ConfigError and DataError.
+
+    ``ops`` takes the place of the configured device.
+    """
     training = config["training"]
-    ops = get_backend(training["device"])
+    ops = ops or get_backend(training["device"])
     loss = get_loss(config["network"]["loss"])
     data = open_data(config["data"], seed=training["seed"], dtype=training["dtype"])
     try:
         outputs, mean = target_facts(loss, data)
         net = make_network(config, data.train.inputs, outputs, ops)
-        memory = memory_bytes(training["memory"])
-        if ops.device != "cpu":  # there blocks may depend on free memory, and so do the last digits
-            memory = min(memory, ops.free_memory() // 4)
+        memory = temporaries(training["memory"], ops)
         problem = optimizers.Problem(net, loss, training["seed"], data.train.rows, memory)
         optimizer = optimizers.make(config.method, problem, config.method_settings)
     except BaseException:
         data.close()
         raise
     return Experiment(config, data, ops, net, loss, optimizer, mean)
+
+
+def temporaries(setting: int | str, ops: Backend) -> int:
+    """Bytes that temporaries may take: ``training.memory``, on a GPU at most a quarter of what is free."""
+    memory = memory_bytes(setting)
+    if ops.device != "cpu":  # there blocks may depend on free memory, and so do the last digits
+        memory = min(memory, ops.free_memory() // 4)
+    return memory
 
 
 def make_network(config: Config, inputs: int, outputs: int, ops: Backend) -> Network:

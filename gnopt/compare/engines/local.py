@@ -32,11 +32,13 @@ class LocalEngine:
         for slot in share.slots():
             slots.put(slot)
         workers = _Workers()
+        # Equal shares also where the runs use several GPUs: which of them meet on one is not foreseen.
+        sharing = min(share.jobs, len(tasks)) if share.gpus else 1
 
         def one(task: Task) -> Ending | None:
             slot = slots.get()
             try:
-                return None if workers.stopped else perform(replace(task, cores=slot), workers.add)
+                return None if workers.stopped else perform(replace(task, cores=slot, sharing=sharing), workers.add)
             finally:
                 slots.put(slot)
 
