@@ -22,6 +22,7 @@ import h5py
 import numpy as np
 import pytest
 
+from gnopt.engine.cuda import shared_by
 from gnopt.training.checkpoint import load_network
 
 GPU = Path(__file__).parent
@@ -295,6 +296,13 @@ def test_compare_in_workers_that_share_the_device(place):
     for run in sorted(path.parent for path in (place.folder / "cuda" / "runs").rglob("steps.csv")):
         same_tables(place.folder / "cpu" / run.relative_to(place.folder / "cuda") / "steps.csv", run / "steps.csv")
         assert json.loads((run / "run.json").read_text())["versions"]["gpu"] == "double"
+
+
+def test_shares_of_a_device(monkeypatch):
+    monkeypatch.delenv("CUPY_GPU_MEMORY_LIMIT", raising=False)
+    assert not shared_by(1) and shared_by(3) == {"CUPY_GPU_MEMORY_LIMIT": "30%"}
+    monkeypatch.setenv("CUPY_GPU_MEMORY_LIMIT", "1000000000")
+    assert not shared_by(3)  # what the user has set stays
 
 
 def test_compare_over_two_devices_and_one_that_is_not_there(place):
