@@ -17,6 +17,7 @@ import numpy as np
 from gnopt.engine.backend import Array, Backend
 from gnopt.errors import Diverged, GnoptError, Interrupted
 from gnopt.training import checkpoint
+from gnopt.training.advice import scale_notes
 from gnopt.training.batches import Batches
 from gnopt.training.evaluate import Evaluation, evaluate
 from gnopt.training.rundir import RunDirectory
@@ -244,6 +245,9 @@ def run_to_end(trainer: Trainer) -> Outcome:
         run.log(f"{'going on' if trainer.counters.step else 'starting'} at update {trainer.counters.step}: "
                 f"{shlex.join(run.info['argv'])}")
         reporter.begin(trainer.experiment, run, trainer.counters)
+        for text in scale_notes(trainer.experiment) if trainer.counters.step == 0 else ():
+            run.log(text)
+            reporter.note(text)
         with np.errstate(all="ignore"):  # what is not finite is looked for, update by update
             outcome = trainer.train()
     except BaseException as error:

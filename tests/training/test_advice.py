@@ -1,0 +1,63 @@
+"""What a run says at its start of data in units that no network starts well with."""
+
+import h5py
+import numpy as np
+import pytest
+
+from gnopt.config import load
+from gnopt.training.advice import scale_notes
+from gnopt.training.setup import build
+
+CONFIG = """
+[data]
+file = "data.h5"
+targets = "y"
+validation = 0
+[network]
+hidden = [4]
+loss = "{loss}"
+"""
+
+
+def notes(folder, x, y, loss="squared_error", *sets):
+    with h5py.File(folder / "data.h5", "w") as file:
+        file["x"], file["y"] = x, y
+    (folder / "net.toml").write_text(CONFIG.format(loss=loss))
+    experiment = build(load(folder / "net.toml", sets))
+    try:
+        return scale_notes(experiment)
+    finally:
+        experiment.data.close()
+
+
+@pytest.fixture
+def table():
+    random = np.random.default_rng(0)
+    return random.normal(size=(300, 3)), random.normal(size=(300, 2))
+
+
+def test_usual_scales_say_nothing(tmp_path, table):
+    assert notes(tmp_path, *table) == []
+    assert notes(tmp_path, table[0], 5.0 + np.zeros((300, 2))) == []  # a constant target has no scale
+
+
+def test_large_inputs_name_the_column_and_the_remedy(tmp_path, table):
+    x, y = table
+    x[:, 1] += 2000.0
+    (note,) = notes(tmp_path, x, y)
+    assert "column 1" in note and "2e+03" in note and "data.standardize" in note
+    assert notes(tmp_path, x, y, "squared_error", "data.standardize=true") == []
+
+
+@pytest.mark.parametrize("factor, scale", [(1e5, "1e-05"), (1e-4, "1e+04")])
+def test_targets_far_from_one(tmp_path, table, factor, scale):
+    x, y = table
+    (note,) = notes(tmp_path, x, y * factor)
+    assert "targets deviate" in note and f"about {scale}" in note
+
+
+def test_counts_and_labels_have_no_scale(tmp_path, table):
+    x, _ = table
+    counts = np.random.default_rng(1).poisson(3000.0, size=(300, 1)) * np.array([1.0, 2.0])
+    assert notes(tmp_path, x, counts, "poisson") == []
+    assert notes(tmp_path, x, np.arange(300) % 70, "softmax_cross_entropy") == []
