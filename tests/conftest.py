@@ -1,19 +1,36 @@
-"""One parametrisation for all tests: an argument named as below runs over all that the registries hold."""
+"""One parametrisation for all tests: an argument named as below runs over all that the registries hold, and ``ops`` over
+both backends of the engine."""
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 import pytest
+from double import installed
 from hypothesis import settings
 
 from gnopt.curvature import all_curvatures
 from gnopt.engine.activations import all_activations
+from gnopt.engine.backend import Backend
+from gnopt.engine.cuda import CudaBackend
 from gnopt.engine.losses import all_losses
 from gnopt.optimizers import methods
 
 settings.register_profile("gnopt", deadline=None, derandomize=True)
 settings.load_profile("gnopt")
 
+
+@cache
+def backends() -> list[Any]:
+    """NumPy's, and CuPy's on the strict double, which a backend once made holds without its place in ``sys.modules``."""
+    with installed():
+        double = CudaBackend(0)
+    return [pytest.param(Backend(), id="numpy"), pytest.param(double, id="cupy-double")]
+
+
 NAMES = {
+    "ops": backends,
     "activation_name": lambda: list(all_activations()),
     "loss_name": lambda: list(all_losses()),
     "curvature_name": lambda: [name for name, c in all_curvatures().items() if c.basis != "identity"],

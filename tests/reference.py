@@ -3,6 +3,8 @@
 Activations and losses are defined here a second time, in jax, by name. A sibling that this file does not know
 is differentiated numerically, so that a new one is tested without a word being written here. Blocks follow
 the package's convention: vec stacks the columns of [weight, bias], so that a block is A ⊗ G.
+
+The truth is of the host: a case holds arrays of its backend, ``Truth`` and the comparisons fetch what they are given.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 
 from gnopt.engine.activations import get_activation  # noqa: E402
-from gnopt.engine.backend import Backend  # noqa: E402
+from gnopt.engine.backend import Array, Backend  # noqa: E402
 from gnopt.engine.losses import Loss, get_loss  # noqa: E402
 from gnopt.engine.network import Network, Tape, forward  # noqa: E402
 from gnopt.optimizers import make, options_of  # noqa: E402
@@ -33,6 +35,11 @@ jax.config.update("jax_enable_x64", True)
 
 OPS = Backend()
 EXACT, NUMERICAL = 1e-10, 1e-6  # relative tolerances, with derivatives by jax and by differences
+
+
+def host(array: Any) -> np.ndarray:
+    """An array of either backend as one of the host."""
+    return np.asarray(array.get() if hasattr(array, "get") else array)
 
 
 # ---- activations ---------------------------------------------------------------------------------
@@ -192,9 +199,9 @@ def point_loss(name: str) -> PointLoss:
     return PointLoss(name)
 
 
-def over_rows(f: Callable, *arrays: np.ndarray) -> np.ndarray:
+def over_rows(f: Callable, *arrays: Array) -> np.ndarray:
     """Apply a function of one data point to every row."""
-    return np.stack([np.asarray(f(*row)) for row in zip(*arrays, strict=True)])
+    return np.stack([np.asarray(f(*row)) for row in zip(*map(host, arrays), strict=True)])
 
 
 # ---- the network ---------------------------------------------------------------------------------
@@ -228,14 +235,26 @@ def _derivatives(sizes: tuple[int, ...], names: tuple[str, ...]) -> Callable:
 
 @dataclass(frozen=True)
 class Case:
-    """A network with weights, a batch and its targets."""
+    """A network with weights, a batch and its targets, on the network's backend."""
 
     net: Network
     names: tuple[str, ...]
     loss_name: str
-    theta: np.ndarray
-    x: np.ndarray
-    y: np.ndarray
+    theta: Array
+    x: Array
+    y: Array
+
+    @property
+    def ops(self) -> Backend:
+        """Where the arrays are."""
+        return self.net.ops
+
+    def on(self, ops: Backend) -> Case:
+        """The case on a backend."""
+        if ops.device == self.ops.device:
+            return self
+        net = Network(self.net.sizes, self.net.activations, ops, self.net.dtype.name)
+        return Case(net, self.names, self.loss_name, *(ops.asarray(host(a)) for a in (self.theta, self.x, self.y)))
 
     @property
     def loss(self) -> Loss:
@@ -243,7 +262,7 @@ class Case:
         return get_loss(self.loss_name)
 
     @property
-    def W(self) -> list[np.ndarray]:
+    def W(self) -> list[Array]:
         """The weights as matrices."""
         return self.net.views(self.theta)
 
@@ -264,15 +283,21 @@ class Case:
 
 def close(actual: Any, expected: Any, tolerance: float = EXACT) -> None:
     """Assert that the largest difference is within ``tolerance`` of the largest entry."""
-    actual, expected = np.asarray(actual), np.asarray(expected)
+    actual, expected = host(actual), host(expected)
     assert actual.shape == expected.shape, f"shape {actual.shape}, expected {expected.shape}"
     scale = np.abs(expected).max(initial=0.0) + 1e-3
     error = np.abs(actual - expected).max(initial=0.0)
     assert error <= tolerance * scale, f"largest difference {error:.3e}, largest entry {scale:.3e}"
 
 
-def distance(a: np.ndarray, b: np.ndarray) -> float:
+def same(actual: Any, expected: Any) -> None:
+    """Assert that two arrays are equal to the last bit."""
+    np.testing.assert_array_equal(host(actual), host(expected))
+
+
+def distance(a: Any, b: Any) -> float:
     """Relative distance in the Frobenius norm."""
+    a, b = host(a), host(b)
     return float(np.linalg.norm(a - b) / np.linalg.norm(b))
 
 
@@ -281,7 +306,7 @@ class Truth:
     S_l = ∂h_L/∂h_l."""
 
     def __init__(self, case: Case) -> None:
-        self.case = case
+        case = self.case = case.on(OPS)
         run = _derivatives(case.net.sizes, case.names)
         points = [jax.tree.map(np.asarray, run(case.theta, x)) for x in case.x]
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *points)
@@ -360,14 +385,14 @@ def targets(loss: Loss, rng: np.random.Generator, rows: int, outputs: int, soft:
     return loss.convert_targets(rng.random((rows, outputs)))
 
 
-def network(sizes: Sequence[int], names: Sequence[str], dtype: str = "float64") -> Network:
+def network(sizes: Sequence[int], names: Sequence[str], dtype: str = "float64", ops: Backend = OPS) -> Network:
     """A network with these hidden activations."""
-    return Network(sizes, [get_activation(name) for name in [*names, "identity"]], OPS, dtype)
+    return Network(sizes, [get_activation(name) for name in [*names, "identity"]], ops, dtype)
 
 
 def make_case(sizes: Sequence[int], names: Sequence[str], loss_name: str, rows: int, seed: int = 0,
-              dtype: str = "float64", soft: bool = False) -> Case:
-    """A random case; the output layer is widened or narrowed to what the loss takes."""
+              dtype: str = "float64", soft: bool = False, ops: Backend = OPS) -> Case:
+    """A random case, the same on any backend; the output layer is widened or narrowed to what the loss takes."""
     rng = np.random.default_rng(seed)
     loss = get_loss(loss_name)
     sizes = (*sizes[:-1], width(loss, sizes[-1]))
@@ -376,20 +401,26 @@ def make_case(sizes: Sequence[int], names: Sequence[str], loss_name: str, rows: 
     x = rng.standard_normal((rows, sizes[0]))
     y = targets(loss, rng, rows, sizes[-1], soft)
     y = y if y.dtype.kind == "i" else y.astype(dtype)
-    return Case(net, tuple(names), loss_name, theta.astype(dtype), x.astype(dtype), y)
+    return Case(net, tuple(names), loss_name, theta.astype(dtype), x.astype(dtype), y).on(ops)
 
 
 def case_of(sizes: Sequence[int], names: Sequence[str], loss_name: str, x: np.ndarray, y: np.ndarray,
-            seed: int = 0) -> Case:
+            seed: int = 0, ops: Backend = OPS) -> Case:
     """A case with this batch, and random weights."""
     net = network(sizes, names)
     theta = 0.7 * np.random.default_rng(seed).standard_normal(net.size)
-    return Case(net, tuple(names), loss_name, theta, x, y)
+    return Case(net, tuple(names), loss_name, theta, x, y).on(ops)
+
+
+def standard(activation_name: str, loss_name: str, rows: int = 6, soft: bool = True,
+             ops: Backend = OPS) -> tuple[Case, Truth]:
+    """The net 4-3-5-3 with its truth; neither may be written to."""
+    case, truth = _standard(activation_name, loss_name, rows, soft)
+    return case.on(ops), truth
 
 
 @cache
-def standard(activation_name: str, loss_name: str, rows: int = 6, soft: bool = True) -> tuple[Case, Truth]:
-    """The net 4-3-5-3 with its truth; cached, so neither may be written to."""
+def _standard(activation_name: str, loss_name: str, rows: int, soft: bool) -> tuple[Case, Truth]:
     case = make_case((4, 3, 5, 3), (activation_name,) * 2, loss_name, rows, soft=soft)
     for array in (case.theta, case.x, case.y):
         array.setflags(write=False)
