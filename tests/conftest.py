@@ -1,5 +1,5 @@
-"""One parametrisation for all tests: an argument named as below runs over all that the registries hold, and ``ops`` over
-both backends of the engine."""
+"""One parametrisation for all tests: an argument named as below runs over all that the registries hold, ``ops`` over
+the engine's backends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ settings.load_profile("gnopt")
 
 @cache
 def backends() -> list[Any]:
-    """NumPy's, and CuPy's on the strict double, which a backend once made holds without its place in ``sys.modules``."""
+    """NumPy's, and CuPy's on the strict double: once made it keeps the double, whatever ``sys.modules`` has later."""
     with installed():
         double = CudaBackend(0)
     return [pytest.param(Backend(), id="numpy"), pytest.param(double, id="cupy-double")]
