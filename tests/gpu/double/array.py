@@ -224,7 +224,12 @@ def _matmul(self: ndarray, other: Any) -> Any:
     if not isinstance(other, ndarray):
         raise TypeError(f"Unsupported type {type(other)}")
     COUNTERS.calls += 1
-    return wrap(np.matmul(self._host, other._host))
+    return wrap(gemm(self._host, other._host))
+
+
+def gemm(a: np.ndarray, b: np.ndarray, **kwargs: Any) -> np.ndarray:
+    """A product as cuBLAS forms it: Xᵀ X is symmetric but for rounding, where NumPy mirrors a triangle (syrk)."""
+    return np.matmul(a, b.copy(order="K") if np.may_share_memory(a, b) else b, **kwargs)
 
 
 def _define() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from double import linalg
 from double.api import api, check_call, members, require
-from double.array import call_ufunc, ndarray, strict, wrap
+from double.array import call_ufunc, gemm, ndarray, strict, wrap
 from double.counters import COUNTERS
 from double.kernels import ElementwiseKernel
 
@@ -34,11 +34,13 @@ def _ufunc(name: str) -> Callable[..., ndarray]:
 
 
 def _function(name: str) -> Callable[..., Any]:
+    compute = gemm if name == "matmul" else getattr(np, name)
+
     def call(*args: Any, **kwargs: Any) -> Any:
         check_call("cupy", name, args, kwargs)
         COUNTERS.calls += name not in VIEWS
         out = kwargs.get("out")
-        found = getattr(np, name)(*map(strict, args), **{k: strict(v) for k, v in kwargs.items()})
+        found = compute(*map(strict, args), **{k: strict(v) for k, v in kwargs.items()})
         # A view is a view in CuPy too, also out of einsum; everything else is C-ordered.
         shares = isinstance(found, np.ndarray) and found.base is not None and found.size > 0 and any(
             np.may_share_memory(found, a._host) for a in args if isinstance(a, ndarray))
