@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from reference import OPS, Truth, close, distance, make_case, over_rows, point_loss, standard
+from reference import Truth, close, distance, host, make_case, over_rows, point_loss, same, standard
 
 from gnopt.curvature import Sample, exact, get_curvature
 from gnopt.curvature.kron import input_factors
@@ -27,58 +27,58 @@ def check_blocks(case, truth, memory=1 << 30):
             case.check(block, truth.block(dense, layer))
 
 
-def test_blocks(activation_name, loss_name):
-    case, truth = standard(activation_name, loss_name)
+def test_blocks(ops, activation_name, loss_name):
+    case, truth = standard(activation_name, loss_name, ops=ops)
     check_blocks(case, truth)
     check_blocks(case, truth, memory=1)
 
 
 @settings(max_examples=8, suppress_health_check=list(HealthCheck))
-@given(st.data())
-def test_blocks_of_random_nets(data):
+@given(data=st.data())
+def test_blocks_of_random_nets(ops, data):
     hidden = data.draw(st.lists(st.integers(1, 4), max_size=3))
     names = [data.draw(st.sampled_from(sorted(all_activations()))) for _ in hidden]
     sizes = (data.draw(st.integers(1, 4)), *hidden, data.draw(st.integers(1, 4)))
     loss_name, rows = data.draw(st.sampled_from(sorted(all_losses()))), data.draw(st.integers(1, 5))
     case = make_case(sizes, names, loss_name, rows,
-                     seed=data.draw(st.integers(0, 2**32)), soft=data.draw(st.booleans()))
+                     seed=data.draw(st.integers(0, 2**32)), soft=data.draw(st.booleans()), ops=ops)
     check_blocks(case, Truth(case))
 
 
-def test_output_factors(activation_name, loss_name):
-    case, truth = standard(activation_name, loss_name)
+def test_output_factors(ops, activation_name, loss_name):
+    case, truth = standard(activation_name, loss_name, ops=ops)
     for memory in (1 << 30, 1):
         for found, G in zip(exact.mean_pre_activation(sample_of(case, memory=memory), False), truth.kflr(),
                             strict=True):
             case.check(found, G)
     # One data point's Hessian block is (ā āᵀ) ⊗ 𝓗.
-    case, truth = standard(activation_name, loss_name, rows=1)
+    case, truth = standard(activation_name, loss_name, rows=1, ops=ops)
     for layer, H in enumerate(exact.mean_pre_activation(sample_of(case), True), start=1):
-        case.check(np.kron(truth.input_factor(layer), H), truth.block(truth.hessian(), layer))
+        case.check(np.kron(truth.input_factor(layer), host(H)), truth.block(truth.hessian(), layer))
 
 
-def test_whole_gauss_newton_matrix(activation_name, loss_name):
-    case, truth = standard(activation_name, loss_name)
+def test_whole_gauss_newton_matrix(ops, activation_name, loss_name):
+    case, truth = standard(activation_name, loss_name, ops=ops)
     order = np.concatenate([start + np.arange(o * i).reshape(o, i).ravel(order="F") for start, (o, i) in
                             zip(case.net.offsets[:-1], case.net.shapes, strict=True)])
     for memory in (1 << 30, 1):
         GN = exact.full_gauss_newton(sample_of(case, memory=memory))
         case.check(GN, truth.gauss_newton()[np.ix_(order, order)])
     bound = len(case.x) * case.loss.rank(case.net.sizes[-1])
-    assert np.linalg.matrix_rank(GN, tol=1e-10 * np.trace(GN)) <= bound
+    assert np.linalg.matrix_rank(host(GN), tol=1e-10 * float(GN.trace())) <= bound
 
 
-def test_piecewise_linear_nets_have_semidefinite_blocks_and_others_need_not():
+def test_piecewise_linear_nets_have_semidefinite_blocks_and_others_need_not(ops):
     for names in (("relu", "leaky_relu"), ("identity", "relu"), ("tanh", "sigmoid")):
-        case = make_case((4, 3, 5, 3), names, "softmax_cross_entropy", 6, soft=True)
+        case = make_case((4, 3, 5, 3), names, "softmax_cross_entropy", 6, soft=True, ops=ops)
         H, GN = (exact.mean_blocks(sample_of(case), hessian) for hessian in (True, False))
-        lowest = min(np.linalg.eigvalsh(block)[0] / np.trace(block) for block in H.values())
+        lowest = min(np.linalg.eigvalsh(block)[0] / np.trace(block) for block in map(host, H.values()))
         assert (lowest >= -1e-14) == ("tanh" not in names)
         assert all((distance(H[l], GN[l]) < 1e-14) == ("tanh" not in names) for l in (1, 2))  # noqa: E741
 
 
-def test_some_layers_alone():
-    case, truth = standard("tanh", "poisson")
+def test_some_layers_alone(ops):
+    case, truth = standard("tanh", "poisson", ops=ops)
     blocks = exact.mean_blocks(sample_of(case), True, layers=[3, 1])
     assert sorted(blocks) == [1, 3]
     case.check(blocks[1], truth.block(truth.hessian(), 1))
@@ -93,28 +93,29 @@ def test_what_cannot_fit_is_refused_with_the_bytes():
         exact.refuse_large_blocks(case.net, [1], kinds=2, available=3 * need - 1)
 
 
-def test_stacking_columns():
-    W = np.arange(6.0).reshape(2, 3)
-    np.testing.assert_array_equal(exact.vec(W), [0, 3, 1, 4, 2, 5])
-    np.testing.assert_array_equal(exact.unvec(exact.vec(W), (2, 3)), W)
-    G, A = np.diag([1.0, 2.0]), np.arange(9.0).reshape(3, 3)
-    close(exact.kronecker_block(OPS, A, G) @ exact.vec(W), exact.vec(G @ W @ A.T), 1e-14)
-    np.testing.assert_array_equal(exact.kronecker_block(OPS, A, np.array([1.0, 2.0])), np.kron(A, G))
+def test_stacking_columns(ops):
+    W = ops.xp.arange(6.0).reshape(2, 3)
+    same(exact.vec(W), [0, 3, 1, 4, 2, 5])
+    same(exact.unvec(exact.vec(W), (2, 3)), W)
+    G, A = ops.asarray(np.diag([1.0, 2.0])), ops.xp.arange(9.0).reshape(3, 3)
+    close(exact.kronecker_block(ops, A, G) @ exact.vec(W), exact.vec(G @ W @ A.T), 1e-14)
+    same(exact.kronecker_block(ops, A, ops.asarray([1.0, 2.0])), np.kron(host(A), host(G)))
 
 
 # ---- diagonals in a basis ------------------------------------------------------------------------
 
 def random_bases(case, identity):
     def basis(n, seed):
-        return None if identity else np.linalg.qr(np.random.default_rng(seed).standard_normal((n, n)))[0]
+        Q = np.linalg.qr(np.random.default_rng(seed).standard_normal((n, n)))[0]
+        return None if identity else case.ops.asarray(Q)
 
     return [(basis(o, 2 * l), basis(i, 2 * l + 1)) for l, (o, i) in enumerate(case.net.shapes)]  # noqa: E741
 
 
 @pytest.mark.parametrize("identity", [True, False], ids=["identity", "rotated"])
-def test_scales_are_unbiased_for_the_diagonal_of_the_block(scaled_name, loss_name, identity):
+def test_scales_are_unbiased_for_the_diagonal_of_the_block(ops, scaled_name, loss_name, identity):
     """The Fisher block for ekfac, the Gauss-Newton block for diagonal_gn, within 5 standard deviations."""
-    case, truth = standard("tanh", loss_name)
+    case, truth = standard("tanh", loss_name, ops=ops)
     curvature = get_curvature(scaled_name)
     weight = truth.output_gn
     if curvature.needs_likelihood:
@@ -125,30 +126,31 @@ def test_scales_are_unbiased_for_the_diagonal_of_the_block(scaled_name, loss_nam
     drawn = [curvature.scales(sample_of(case, seed=seed, **settings), bases) for seed in range(draws)]
     for l, (Q_G, Q_A) in enumerate(bases):  # noqa: E741
         o, i = case.net.shapes[l]
-        Q = np.kron(np.eye(i) if Q_A is None else Q_A, np.eye(o) if Q_G is None else Q_G)
+        Q = np.eye(i * o) if identity else np.kron(host(Q_A), host(Q_G))
         expected = np.diag(Q.T @ truth.block(full, l + 1) @ Q).reshape(i, o).T
-        stack = np.stack([scales[l] for scales in drawn])
+        stack = np.stack([host(scales[l]) for scales in drawn])
         band = 5.0 * stack.std(axis=0) / draws**0.5 + 1e-12
         assert (np.abs(stack.mean(axis=0) - expected) <= band).all()
 
 
-def test_scales_by_hand(scaled_name, loss_name):
+def test_scales_by_hand(ops, scaled_name, loss_name):
     """The very draws: mean (Q_Gᵀ δ)² ((Q_Aᵀ ā)²)ᵀ with δ passed back by automatic differentiation."""
-    case, truth = standard("gelu", loss_name)
+    case, truth = standard("gelu", loss_name, ops=ops)
     bases, rng = random_bases(case, False), np.random.default_rng(0)
+    output = ops.asarray(truth.output)
     if get_curvature(scaled_name).needs_likelihood:
-        delta = case.loss.sampled_gradient(OPS, truth.output, rng)
+        delta = case.loss.sampled_gradient(ops, output, rng)
     else:
-        signs = OPS.rademacher(rng, (len(case.x), case.loss.rank(truth.output.shape[1])), np.float64)
-        delta = case.loss.gn_root_product(OPS, truth.output, case.y, signs)
+        signs = ops.rademacher(rng, (len(case.x), case.loss.rank(output.shape[1])), np.float64)
+        delta = case.loss.gn_root_product(ops, output, case.y, signs)
     found = get_curvature(scaled_name).scales(sample_of(case), bases)
     for l, (Q_G, Q_A) in enumerate(bases):  # noqa: E741
-        back = np.einsum("nk,nki->ni", delta, truth.S[l])
-        case.check(found[l], ((back @ Q_G) ** 2).T @ ((truth.abar[l] @ Q_A) ** 2) / len(back))
+        back = np.einsum("nk,nki->ni", host(delta), truth.S[l])
+        case.check(found[l], ((back @ host(Q_G)) ** 2).T @ ((truth.abar[l] @ host(Q_A)) ** 2) / len(back))
 
 
-def test_averages_of_draws(scaled_name):
-    case, _ = standard("tanh", "squared_error")
+def test_averages_of_draws(ops, scaled_name):
+    case, _ = standard("tanh", "squared_error", ops=ops)
     curvature, bases = get_curvature(scaled_name), random_bases(case, False)
     option = curvature.options[0].name
     many = curvature.scales(sample_of(case, seed=1, **{option: 3}), bases)
@@ -158,11 +160,11 @@ def test_averages_of_draws(scaled_name):
         close(many[l], sum(s[l] for s in singles) / 3)
 
 
-def test_eigenbases_make_the_best_diagonal():
+def test_eigenbases_make_the_best_diagonal(ops):
     """EKFAC's block is nearer to the Fisher's than KFAC's, in the Frobenius norm (George et al. 2018)."""
-    case, truth = standard("tanh", "squared_error")
+    case, truth = standard("tanh", "squared_error", ops=ops)
     full = truth.gauss_newton()  # which is the Fisher of squared error
-    A, G = input_factors(case.net, case.tape()), truth.kflr()
+    A, G = [*map(host, input_factors(case.net, case.tape()))], truth.kflr()
     for l in range(3):  # noqa: E741
         block = truth.block(full, l + 1)
         Q = np.kron(np.linalg.eigh(A[l])[1], np.linalg.eigh(G[l])[1])
