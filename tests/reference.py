@@ -352,6 +352,10 @@ class Truth:
             G.append(W[:, :-1].T @ G[-1] @ W[:, :-1] * second_moment)
         return G[::-1]
 
+    def sampled_gradient(self, rng: np.random.Generator) -> np.ndarray:
+        """∂E/∂h_L at targets drawn from the model, (N, K): the package's own draws."""
+        return self.case.loss.sampled_gradient(OPS, self.output, rng)
+
     def moments(self, delta: np.ndarray) -> list[np.ndarray]:
         """mean δ_l δ_lᵀ for δ_L = ``delta``, (N, K), passed back."""
         back = [np.einsum("nk,nki->ni", delta, S) for S in self.S]
