@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from reference import case_of, close, settings
+from reference import case_of, close, host, settings
 from reference import optimizer as build
 
 from gnopt.errors import Diverged
@@ -14,15 +14,15 @@ STEPS = 10
 
 
 @pytest.fixture
-def problem():
-    """Linear regression: a net without a hidden layer, and ten batches."""
+def problem(ops):
+    """Linear regression: a net without a hidden layer, and ten batches of the host."""
     rng = np.random.default_rng(0)
     batches = [(rng.standard_normal((7, 3)), rng.standard_normal((7, 2))) for _ in range(STEPS)]
-    return case_of((3, 2), (), "squared_error", *batches[0]), batches
+    return case_of((3, 2), (), "squared_error", *batches[0], ops=ops), batches
 
 
 def gradient(theta, x, y):
-    """∇ of the mean of ½ ‖W ā − y‖²."""
+    """∇ of the mean of ½ ‖W ā − y‖², on the host."""
     abar = np.c_[x, np.ones(len(x))]
     return ((abar @ theta.reshape(2, 4).T - y).T @ abar / len(x)).ravel()
 
@@ -37,7 +37,7 @@ def rate_at(s, k):
 
 def recursion(name, s, theta, batches):
     """The iterates θ_1, θ_2, ..., by the formulas of the papers."""
-    theta, m, v = theta.copy(), np.zeros_like(theta), np.zeros_like(theta)
+    m, v = np.zeros_like(theta), np.zeros_like(theta)
     for k, (x, y) in enumerate(batches, start=1):
         g, rate = gradient(theta, x, y) + s["weight_decay"] * theta, rate_at(s, k)
         if name == "sgd":
@@ -72,14 +72,14 @@ VARIATIONS = [
 @pytest.mark.parametrize(("name", "changes"), [
     (name, changes) for name in FIRST_ORDER for changes in VARIATIONS if set(changes) <= set(settings(name))
 ], ids=str)
-def test_ten_steps(name, changes, problem):
+def test_ten_steps(ops, name, changes, problem):
     case, batches = problem
     s = settings(name, **changes)
     optimizer, theta = build(case, name, s), case.theta.copy()
-    state, average, before = optimizer.init(theta), None, theta.copy()
-    steps = zip(recursion(name, s, theta, batches), batches, strict=True)
+    state, average, before = optimizer.init(theta), None, host(case.theta)
+    steps = zip(recursion(name, s, before, batches), batches, strict=True)
     for k, (expected, (x, y)) in enumerate(steps, start=1):
-        stats = optimizer.update(theta, state, x, y, k)
+        stats = optimizer.update(theta, state, ops.asarray(x), ops.asarray(y), k)
         close(theta, expected, 1e-13)
         g = gradient(before, x, y) + s["weight_decay"] * before
         loss = 0.5 * ((np.c_[x, np.ones(7)] @ before.reshape(2, 4).T - y) ** 2).sum() / 7
@@ -96,26 +96,27 @@ def test_ten_steps(name, changes, problem):
         before = expected
 
 
-def test_momentum_rises_every_250_updates(problem):
+def test_momentum_rises_every_250_updates(ops, problem):
     """μ = ½, ¾, ⅚, ⅞, ... up to its value (Sutskever et al. 2013)."""
     case, batches = problem
     s = settings("nesterov", warmup=True, momentum=0.9, learning_rate=0.1)
     for step, mu in ((1, 1 / 2), (250, 1 / 2), (251, 3 / 4), (500, 3 / 4), (501, 5 / 6), (751, 7 / 8), (10**6, 0.9)):
         optimizer, theta = build(case, "nesterov", s), case.theta.copy()
         state = optimizer.init(theta)
-        state["moments"][0][...] = before = np.linspace(-1.0, 1.0, 8)
-        optimizer.update(theta, state, *batches[0], step)
-        g = gradient(case.theta, *batches[0])
+        before = np.linspace(-1.0, 1.0, 8)
+        state["moments"][0][...] = ops.asarray(before)
+        optimizer.update(theta, state, case.x, case.y, step)
+        g = gradient(host(case.theta), *batches[0])
         m = mu * before - 0.1 * g
         close(state["moments"][0], m, 1e-13)
-        close(theta, case.theta + mu * m - 0.1 * g, 1e-13)
+        close(theta, host(case.theta) + mu * m - 0.1 * g, 1e-13)
 
 
 def test_adam_moves_by_the_rate_at_first(problem):
-    case, batches = problem
+    case, _ = problem
     optimizer, theta = build(case, "adam", settings("adam", learning_rate=0.01)), case.theta.copy()
-    optimizer.update(theta, optimizer.init(theta), *batches[0], 1)
-    np.testing.assert_allclose(np.abs(theta - case.theta), 0.01, rtol=1e-5)
+    optimizer.update(theta, optimizer.init(theta), case.x, case.y, 1)
+    np.testing.assert_allclose(np.abs(host(theta - case.theta)), 0.01, rtol=1e-5)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -136,10 +137,10 @@ def test_schedules(schedule):
 
 @pytest.mark.parametrize("name", FIRST_ORDER)
 def test_divergence_is_reported_with_the_rate(name, problem):
-    case, batches = problem
+    case, _ = problem
     optimizer, theta = build(case, name, settings(name, learning_rate=1e200)), case.theta.copy()
     state = optimizer.init(theta)
     with pytest.raises(Diverged, match="learning_rate.*1e"), np.errstate(all="ignore"):
         for k in range(1, 20):
-            optimizer.update(theta, state, *batches[0], k)
+            optimizer.update(theta, state, case.x, case.y, k)
             theta *= 1e200  # Adam's steps are bounded; the weights need not be

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reference import OPS, standard
+from reference import standard
 
 from gnopt.engine.backend import Workspace
 from gnopt.optimizers.quadratic import curvature_products, minimise
@@ -22,13 +22,13 @@ def system(size, seed, rank=None):
     return V.T @ V, V.T @ rng.standard_normal(len(V))
 
 
-def test_matrix_of_the_model(activation_name, loss_name):
-    case, truth = standard(activation_name, loss_name)
+def test_matrix_of_the_model(ops, activation_name, loss_name):
+    case, truth = standard(activation_name, loss_name, ops=ops)
     V = np.random.default_rng(0).standard_normal((3, case.net.size))
     for rows in (6, 4):
         tape = case.tape().head(rows)
-        workspace = Workspace(OPS, "float64")
-        Q = curvature_products(case.net, case.W, tape, case.loss, case.y[:rows], list(V), workspace)
+        workspace = Workspace(ops, "float64")
+        Q = curvature_products(case.net, case.W, tape, case.loss, case.y[:rows], list(ops.asarray(V)), workspace)
         GN = np.einsum("nkp,nkj,njq->pq", truth.J[:rows], truth.output_gn[:rows], truth.J[:rows]) / rows
         case.check(Q, V @ GN @ V.T)
 
