@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from reference import OPS, least_width, make_case, optimizer, settings, supported
+from reference import host, least_width, make_case, optimizer, same, settings, supported
 
 from gnopt.engine.losses import get_loss
 from gnopt.errors import ConfigError, Diverged
@@ -35,30 +35,30 @@ def usable(method_name, loss_name):
 def total(case, theta, eta=0.0):
     """The objective, penalty included."""
     output = type(case)(case.net, case.names, case.loss_name, theta, case.x, case.y).tape().output
-    return case.loss.value(OPS, output, case.y).mean() + 0.5 * eta * theta @ theta
+    return float(case.loss.value(case.ops, output, case.y).mean() + 0.5 * eta * theta @ theta)
 
 
 # ---- progress ------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("names", [("tanh", "sigmoid"), ("relu", "gelu"), ("softplus", "identity")], ids=str)
-def test_fifteen_updates_reduce_the_objective(method_name, loss_name, names):
+def test_fifteen_updates_reduce_the_objective(ops, method_name, loss_name, names):
     usable(method_name, loss_name)
-    case = make_case((4, 5, 3, 3), names, loss_name, 30, seed=1, soft=True)
+    case = make_case((4, 5, 3, 3), names, loss_name, 30, seed=1, soft=True, ops=ops)
     log, _, _ = run(case, method_name, 16, settings(method_name, learning_rate=0.01))
     assert log[15]["loss"] < log[0]["loss"]  # with the fifteenth step judged by the sixteenth update
     assert total(case, case.theta) == pytest.approx(log[0]["loss"], rel=1e-12)
 
 
-def test_second_order_methods_beat_gradient_descent():
-    case = make_case((4, 5, 3), ("tanh",), "squared_error", 30, soft=True)
+def test_second_order_methods_beat_gradient_descent(ops):
+    case = make_case((4, 5, 3), ("tanh",), "squared_error", 30, soft=True, ops=ops)
     sgd = min(run(case, "sgd", 15, settings("sgd", learning_rate=2.0**-e))[0][-1]["loss"] for e in range(6))
     for name, method in methods().items():
         if method.order == 2 and name != "empirical_fisher":
             assert run(case, name, 15, settings(name, step_limit=0.5))[0][-1]["loss"] < sgd
 
 
-def test_log_row(method_name):
-    case = make_case((4, 5, 3), ("tanh",), "binary_cross_entropy", 12)
+def test_log_row(ops, method_name):
+    case = make_case((4, 5, 3), ("tanh",), "binary_cross_entropy", 12, ops=ops)
     log, _, _ = run(case, method_name, 3)
     for row in log:
         assert {"loss", "grad_norm", "step_norm", "batch"} <= set(row)
@@ -74,57 +74,57 @@ SIZES = [(4, 5, 3, 2), (3, 1, 2), (1, 1, 1, 1), (3, 2), (5, 1)]
 
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 @pytest.mark.parametrize("rows", [1, 3, 10])
-def test_small_problems_in_both_precisions(method_name, loss_name, dtype_name, sizes, rows):
+def test_small_problems_in_both_precisions(ops, method_name, loss_name, dtype_name, sizes, rows):
     usable(method_name, loss_name)
     sizes = (*sizes[:-1], max(sizes[-1], least_width(get_loss(loss_name))))
-    case = make_case(sizes, ["tanh"] * (len(sizes) - 2), loss_name, rows, dtype=dtype_name)
+    case = make_case(sizes, ["tanh"] * (len(sizes) - 2), loss_name, rows, dtype=dtype_name, ops=ops)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         log, theta, state = run(case, method_name, 4)
     assert theta.dtype == dtype_name
     assert np.isfinite(theta).all()
     assert all(np.isfinite(row["loss"]) for row in log)
-    for array in arrays(state):
+    for array in arrays(ops, state):
         assert array.dtype == dtype_name
         assert np.isfinite(array).all()
 
 
 @pytest.mark.parametrize("changes", [{"curvature_decay": 0.0}, {"factor_width": 3}, {"damping_split": "exact"},
                                      {"curvature_decay": 0.0, "damping_rule": "fixed"}], ids=str)
-def test_wide_layers_stay_in_single_precision(method_name, changes):
-    case = make_case((30, 20, 4), ("tanh",), "binary_cross_entropy", 6, dtype="float32")
+def test_wide_layers_stay_in_single_precision(ops, method_name, changes):
+    case = make_case((30, 20, 4), ("tanh",), "binary_cross_entropy", 6, dtype="float32", ops=ops)
     log, theta, state = run(case, method_name, 5, settings(method_name, **changes))
-    assert {array.dtype.name for array in (theta, *arrays(state))} == {"float32"}
-    assert all(np.isfinite(array).all() for array in arrays(state))
+    assert {array.dtype.name for array in (theta, *arrays(ops, state))} == {"float32"}
+    assert all(np.isfinite(array).all() for array in arrays(ops, state))
     assert log[-1]["loss"] < log[0]["loss"]
 
 
 @pytest.mark.parametrize("rule", ["relative", "fixed"])
 @pytest.mark.parametrize("method_name", ["kfra", "kflr", "kfac", "empirical_fisher"])
-def test_low_rank_factors_change_nothing(method_name, rule):
+def test_low_rank_factors_change_nothing(ops, method_name, rule):
     """A factor of few rows is solved by Woodbury's identity, a full one by Cholesky: the same steps."""
-    case = make_case((30, 20, 4), ("tanh",), "binary_cross_entropy", 6)
+    case = make_case((30, 20, 4), ("tanh",), "binary_cross_entropy", 6, ops=ops)
     values = settings(method_name, damping_rule=rule, curvature_decay=0.0)
     low = run(case, method_name, 4, values)
     full = run(case, method_name, 4, values | {"curvature_decay": 1e-300})  # not zero, and of no weight
     assert isinstance(low[2]["factors"]["A"][0], dict)
-    assert isinstance(full[2]["factors"]["A"][0], np.ndarray)
-    np.testing.assert_allclose(low[1], full[1], rtol=1e-7, atol=1e-9)
+    assert isinstance(full[2]["factors"]["A"][0], ops.xp.ndarray)
+    np.testing.assert_allclose(host(low[1]), host(full[1]), rtol=1e-7, atol=1e-9)
 
 
-def arrays(state):
+def arrays(ops, state):
     """All arrays of a nested state."""
-    if isinstance(state, np.ndarray):
+    if isinstance(state, ops.xp.ndarray):
         yield state
     elif isinstance(state, dict):
         for value in state.values():
-            yield from arrays(value)
+            yield from arrays(ops, value)
     elif isinstance(state, (list, tuple)):
         for value in state:
-            yield from arrays(value)
+            yield from arrays(ops, value)
 
 
-def test_state_is_arrays_and_plain_values(method_name):
+def test_state_is_arrays_and_plain_values(ops, method_name):
     """What a checkpoint can hold: nothing else."""
     def check(value):
         if isinstance(value, dict):
@@ -133,9 +133,9 @@ def test_state_is_arrays_and_plain_values(method_name):
         elif isinstance(value, list):
             [check(v) for v in value]
         else:
-            assert isinstance(value, np.ndarray) or type(value) in (int, float, str, bool, type(None))
+            assert isinstance(value, ops.xp.ndarray) or type(value) in (int, float, str, bool, type(None))
 
-    case = make_case((4, 5, 3), ("tanh",), "binary_cross_entropy", 12)
+    case = make_case((4, 5, 3), ("tanh",), "binary_cross_entropy", 12, ops=ops)
     for changes in ({}, {"damping_split": "exact", "averaging": 0.5, "damping_rule": "lm"},
                     {"curvature_decay": 0.0, "factor_width": 3}):
         check(run(case, method_name, 6, settings(method_name, **changes))[2])
@@ -149,10 +149,10 @@ VARIATIONS = [{}, {"averaging": 0.9}, {"damping_rule": "lm", "damping_period": 2
 
 
 @pytest.mark.parametrize("changes", VARIATIONS, ids=str)
-def test_a_copied_state_goes_on_bit_for_bit(method_name, changes, monkeypatch):
+def test_a_copied_state_goes_on_bit_for_bit(ops, method_name, changes, monkeypatch):
     if "sketch_g" in changes:
         monkeypatch.setattr("gnopt.optimizers.preconditioner.SKETCH_WIDTH", 3)
-    case = make_case((4, 5, 3, 6), ("tanh", "relu"), "binary_cross_entropy", 200, soft=True)
+    case = make_case((4, 5, 3, 6), ("tanh", "relu"), "binary_cross_entropy", 200, soft=True, ops=ops)
     values = settings(method_name, **changes)
 
     def continue_to(method, theta, state, start, stop):
@@ -171,54 +171,54 @@ def test_a_copied_state_goes_on_bit_for_bit(method_name, changes, monkeypatch):
     second = optimizer(case, method_name, values)  # knows nothing but the settings
     other_theta, other_state = saved
     other_rest = continue_to(second, other_theta, other_state, 14, 30)
-    np.testing.assert_array_equal(theta, other_theta)
-    np.testing.assert_array_equal(first.weights(theta, state), second.weights(other_theta, other_state))
+    same(theta, other_theta)
+    same(first.weights(theta, state), second.weights(other_theta, other_state))
     for row, other in zip(rest, other_rest, strict=True):
         np.testing.assert_equal(row, other)
-    for a, b in zip(arrays(state), arrays(other_state), strict=True):
-        np.testing.assert_array_equal(a, b)
+    for a, b in zip(arrays(ops, state), arrays(ops, other_state), strict=True):
+        same(a, b)
 
 
-def test_the_seed_decides(method_name):
+def test_the_seed_decides(ops, method_name):
     """Same seed, same bits; another seed matters to the methods that sample, and to them alone."""
-    case = make_case((4, 5, 3), ("tanh",), "binary_cross_entropy", 12)
-    same = [run(case, method_name, 4, seed=3)[1] for _ in range(2)]
-    np.testing.assert_array_equal(*same)
+    case = make_case((4, 5, 3), ("tanh",), "binary_cross_entropy", 12, ops=ops)
+    first, again = (run(case, method_name, 4, seed=3)[1] for _ in range(2))
+    same(again, first)
     other = run(case, method_name, 4, seed=4)[1]
-    assert (other != same[0]).any() == (method_name in RANDOM)
+    assert bool((other != first).any()) == (method_name in RANDOM)
 
 
-def test_the_batch_is_left_alone(method_name, loss_name):
+def test_the_batch_is_left_alone(ops, method_name, loss_name):
     usable(method_name, loss_name)
-    case = make_case((4, 5, 3), ("tanh",), loss_name, 12)
+    case = make_case((4, 5, 3), ("tanh",), loss_name, 12, ops=ops)
     x, y = case.x.copy(), case.y.copy()
     run(case, method_name, 3)
-    np.testing.assert_array_equal(case.x, x)
-    np.testing.assert_array_equal(case.y, y)
+    same(case.x, x)
+    same(case.y, y)
 
 
-def test_averaged_weights_follow_the_iterates(method_name):
-    case = make_case((4, 5, 3), ("tanh",), "binary_cross_entropy", 12)
+def test_averaged_weights_follow_the_iterates(ops, method_name):
+    case = make_case((4, 5, 3), ("tanh",), "binary_cross_entropy", 12, ops=ops)
     method = optimizer(case, method_name, settings(method_name, averaging=0.7))
     theta, average = case.theta.copy(), None
     state = method.init(theta)
-    np.testing.assert_array_equal(method.weights(theta, state), theta)
+    same(method.weights(theta, state), theta)
     for k in range(1, 9):
         method.update(theta, state, case.x, case.y, k)
         share = min(0.7, 1.0 - 1.0 / k)
         average = theta.copy() if average is None else share * average + (1.0 - share) * theta
-        np.testing.assert_allclose(method.weights(theta, state), average, rtol=1e-12)
+        np.testing.assert_allclose(host(method.weights(theta, state)), host(average), rtol=1e-12)
 
 
 # ---- a batch in blocks ---------------------------------------------------------------------------
 
 @pytest.mark.parametrize("rows", [1, 63, 64, 65, 200, 203, 1000])
-def test_blocks_cover_the_rows_and_end_with_the_first(rows):
-    net = make_case((40, 50, 30), ("gelu",), "squared_error", 1).net
+def test_blocks_cover_the_rows_and_end_with_the_first(ops, rows):
+    net = make_case((40, 50, 30), ("gelu",), "squared_error", 1, ops=ops).net
     for memory in (1, 200_000, 1 << 30):
         pieces = list(blocks(net, rows, memory))
         covered = np.concatenate([np.arange(rows)[piece] for piece in pieces])
-        np.testing.assert_array_equal(np.sort(covered), np.arange(rows))
+        same(np.sort(covered), np.arange(rows))
         assert pieces[-1].start == 0
         sizes = [piece.stop - piece.start for piece in pieces]
         assert max(sizes) - min(sizes) <= 1
@@ -227,19 +227,19 @@ def test_blocks_cover_the_rows_and_end_with_the_first(rows):
             assert len(pieces) == 1
 
 
-def test_loss_and_gradient_in_blocks(loss_name, dtype_name):
-    case = make_case((40, 20, 3), ("tanh",), loss_name, 203, dtype=dtype_name)
+def test_loss_and_gradient_in_blocks(ops, loss_name, dtype_name):
+    case = make_case((40, 20, 3), ("tanh",), loss_name, 203, dtype=dtype_name, ops=ops)
     results = []
     for memory in (1 << 30, 1):
         method = optimizer(case, "sgd", memory=memory)
-        g = np.full(case.net.size, np.nan, dtype=dtype_name)
+        g = ops.xp.full(case.net.size, np.nan, dtype=dtype_name)
         loss, tape, held = loss_and_gradient(method.problem, case.W, case.x, case.y, g, method.workspace)
         assert held.start == 0
         assert tape.rows == held.stop
-        np.testing.assert_allclose(tape.output, case.tape().output[held], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(host(tape.output), host(case.tape().output[held]), rtol=1e-4, atol=1e-5)
         again = mean_loss(method.problem, case.W, case.x, case.y, method.workspace)
         assert float(again) == pytest.approx(float(loss), rel=1e-12 if dtype_name == "float64" else 1e-6)
-        results.append((float(loss), g))
+        results.append((float(loss), host(g)))
     tolerance = 1e-11 if dtype_name == "float64" else 1e-4
     assert results[0][0] == pytest.approx(results[1][0], rel=tolerance)
     np.testing.assert_allclose(results[0][1], results[1][1], rtol=tolerance, atol=tolerance)
@@ -247,16 +247,16 @@ def test_loss_and_gradient_in_blocks(loss_name, dtype_name):
 
 @pytest.mark.parametrize("factor_rows", [0.25, 0.6, 1.0])
 @pytest.mark.parametrize("rows", [200, 203, 403])
-def test_updates_in_blocks_are_those_of_the_whole_batch(method_name, rows, factor_rows):
+def test_updates_in_blocks_are_those_of_the_whole_batch(ops, method_name, rows, factor_rows):
     """Also where statistics need more rows than the first block holds, but no more than one block may."""
-    case = make_case((60, 20, 3), ("tanh",), "binary_cross_entropy", rows, soft=True)
+    case = make_case((60, 20, 3), ("tanh",), "binary_cross_entropy", rows, soft=True, ops=ops)
     case.theta[...] *= 0.3
     values = settings(method_name, factor_rows=factor_rows, model_rows=0.05, preconditioner="none",
                       tolerance=1e-9, iterations=2000)
     fits = case.net.row_bytes() * 2 * (rows * 2 // 3)  # the batch makes two blocks, two thirds of it one
-    whole, pieces = (run(case, method_name, 3, values, memory=memory)[1] for memory in (1 << 30, fits))
+    whole, pieces = (host(run(case, method_name, 3, values, memory=memory)[1]) for memory in (1 << 30, fits))
     if method_name in RANDOM:  # samples come in another order
-        assert np.linalg.norm(pieces - whole) < 0.5 * np.linalg.norm(whole - case.theta)
+        assert np.linalg.norm(pieces - whole) < 0.5 * np.linalg.norm(whole - host(case.theta))
     else:
         np.testing.assert_allclose(pieces, whole, rtol=1e-7, atol=1e-9)
 
@@ -264,18 +264,18 @@ def test_updates_in_blocks_are_those_of_the_whole_batch(method_name, rows, facto
 # ---- failure -------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_weights_that_are_not_finite_are_an_error(method_name, bad):
-    case = make_case((4, 5, 3), ("tanh",), "squared_error", 12)
+def test_weights_that_are_not_finite_are_an_error(ops, method_name, bad):
+    case = make_case((4, 5, 3), ("tanh",), "squared_error", 12, ops=ops)
     case.theta[0] = case.theta[-1] = bad
     with pytest.raises(Diverged, match="update 1"), np.errstate(all="ignore"):
         run(case, method_name, 1)
 
 
-def test_method_that_cannot_serve_a_loss_says_so(method_name):
+def test_method_that_cannot_serve_a_loss_says_so(ops, method_name):
     class NoModel(type(get_loss("squared_error"))):
         name, likelihood = "no_model", False
 
-    case = make_case((4, 5, 3), ("tanh",), "squared_error", 12)
+    case = make_case((4, 5, 3), ("tanh",), "squared_error", 12, ops=ops)
     problem = Problem(case.net, NoModel(), seed=0, rows=12)
     if methods()[method_name].needs_likelihood:
         with pytest.raises(ConfigError, match=f"{method_name}.*no_model"):
@@ -302,8 +302,8 @@ class Watched(dict):
         return super().get(key, default)
 
 
-def test_every_option_is_read(method_name):
-    case = make_case((4, 5, 3), ("tanh",), "binary_cross_entropy", 40)
+def test_every_option_is_read(ops, method_name):
+    case = make_case((4, 5, 3), ("tanh",), "binary_cross_entropy", 40, ops=ops)
     read = set()
     for changes in ({}, *VARIATIONS, {"damping_rule": "lm", "damping_split": "exact", "damping_period": 2},
                     {"decay_period": 2}, {"step_limit": 0.0}, {"growth_noise": 0.0}):
@@ -314,8 +314,8 @@ def test_every_option_is_read(method_name):
     assert read == set(settings(method_name))
 
 
-def test_settings_are_not_written_to(method_name):
-    case = make_case((4, 5, 3), ("tanh",), "binary_cross_entropy", 40)
+def test_settings_are_not_written_to(ops, method_name):
+    case = make_case((4, 5, 3), ("tanh",), "binary_cross_entropy", 40, ops=ops)
     values = settings(method_name)
     run(case, method_name, 12, values, rows=20)
     assert values == settings(method_name)
