@@ -12,72 +12,72 @@ VALUES = np.array([-200.0, -90.0, -20.0, -3.0, -0.5, 0.0, 1e-3, 0.7, 4.0, 30.0, 
 
 
 @pytest.fixture(params=READINGS, ids=["compiled", "read"])
-def ops(request, cuda, monkeypatch):
+def cuda(request, cuda, monkeypatch):
     monkeypatch.setattr(ElementwiseKernel, "compiler", request.param)
     return cuda
 
 
-def close(ops, found, expected, dtype_name):
+def close(cuda, found, expected, dtype_name):
     tolerance = 3e-7 if dtype_name == "float32" else 1e-15
-    host = ops.to_host(found)
+    host = cuda.to_host(found)
     assert host.dtype == np.dtype(dtype_name) and np.isfinite(host).all()
     np.testing.assert_allclose(host, expected, rtol=50 * tolerance, atol=tolerance)
 
 
-def test_element_wise_functions(ops, dtype_name):
+def test_element_wise_functions(cuda, dtype_name):
     cpu = Backend()
     h = np.tile(VALUES, (3, 1)).astype(dtype_name)
     y = np.linspace(0.0, 1.0, h.size).reshape(h.shape).astype(dtype_name)
-    H, Y = ops.asarray(h), ops.asarray(y)
-    close(ops, ops.sigmoid(H), cpu.sigmoid(h), dtype_name)
-    close(ops, ops.softplus(H), cpu.softplus(h), dtype_name)
-    close(ops, ops.bernoulli_variance(H), cpu.bernoulli_variance(h), dtype_name)
-    for found, expected in zip(ops.bernoulli(H, Y), cpu.bernoulli(h, y), strict=True):
-        close(ops, found, expected, dtype_name)
+    H, Y = cuda.asarray(h), cuda.asarray(y)
+    close(cuda, cuda.sigmoid(H), cpu.sigmoid(h), dtype_name)
+    close(cuda, cuda.softplus(H), cpu.softplus(h), dtype_name)
+    close(cuda, cuda.bernoulli_variance(H), cpu.bernoulli_variance(h), dtype_name)
+    for found, expected in zip(cuda.bernoulli(H, Y), cpu.bernoulli(h, y), strict=True):
+        close(cuda, found, expected, dtype_name)
     a = np.tanh(h / 10)
-    A = ops.asarray(a)
-    close(ops, ops.tanh_slope(A, ops.xp.empty_like(A)), 1 - a * a, dtype_name)
-    close(ops, ops.sigmoid_slope(A, ops.xp.empty_like(A)), a * (1 - a), dtype_name)
-    close(ops, ops.erf(A), cpu.erf(a), dtype_name)
+    A = cuda.asarray(a)
+    close(cuda, cuda.tanh_slope(A, cuda.xp.empty_like(A)), 1 - a * a, dtype_name)
+    close(cuda, cuda.sigmoid_slope(A, cuda.xp.empty_like(A)), a * (1 - a), dtype_name)
+    close(cuda, cuda.erf(A), cpu.erf(a), dtype_name)
 
 
-def test_in_place_and_in_views(ops, dtype_name):
+def test_in_place_and_in_views(cuda, dtype_name):
     h = np.tile(VALUES, (3, 1)).astype(dtype_name)
-    whole = ops.asarray(np.c_[h, np.ones(3)].astype(dtype_name))
+    whole = cuda.asarray(np.c_[h, np.ones(3)].astype(dtype_name))
     view = whole[:, :-1]
-    assert ops.sigmoid(view, out=view) is view
-    close(ops, whole[:, :-1], Backend().sigmoid(h), dtype_name)
-    close(ops, whole[:, -1], np.ones(3), dtype_name)
+    assert cuda.sigmoid(view, out=view) is view
+    close(cuda, whole[:, :-1], Backend().sigmoid(h), dtype_name)
+    close(cuda, whole[:, -1], np.ones(3), dtype_name)
 
 
-def test_axpy_takes_numbers_and_device_scalars(ops, dtype_name):
+def test_axpy_takes_numbers_and_device_scalars(cuda, dtype_name):
     x, y = (np.random.default_rng(k).standard_normal(9).astype(dtype_name) for k in (0, 1))
-    X, Y = ops.asarray(x), ops.asarray(y)
-    ops.axpy(0.5, X, Y)
-    ops.axpy(np.float64(-2.0), X, Y)
-    ops.axpy((X * X).sum(), X, Y)
-    close(ops, Y, y + (0.5 - 2.0 + (x * x).sum()) * x, dtype_name)
+    X, Y = cuda.asarray(x), cuda.asarray(y)
+    cuda.axpy(0.5, X, Y)
+    cuda.axpy(np.float64(-2.0), X, Y)
+    cuda.axpy((X * X).sum(), X, Y)
+    close(cuda, Y, y + (0.5 - 2.0 + (x * x).sum()) * x, dtype_name)
 
 
-def test_adam(ops, dtype_name):
+def test_adam(cuda, dtype_name):
     cpu = Backend()
     g, m, v = (np.abs(np.random.default_rng(k).standard_normal(9)).astype(dtype_name) for k in range(3))
-    there = [ops.asarray(a) for a in (g, m, v)]
+    there = [cuda.asarray(a) for a in (g, m, v)]
     settings = (0.9, 0.999, 1e-8, -0.01, np.empty_like(g))
-    ops.adam(*there, *settings)
+    cuda.adam(*there, *settings)
     cpu.adam(g, m, v, *settings)
     for found, expected in zip(there, (g, m, v), strict=True):
-        close(ops, found, expected, dtype_name)
+        close(cuda, found, expected, dtype_name)
 
 
-def test_scalars_come_in_one_copy(ops, counters):
-    a = ops.asarray(np.arange(2 * GATHERED + 5, dtype=np.float32))
-    b = ops.asarray(np.array([0.1, 0.2]))
+def test_scalars_come_in_one_copy(cuda, counters):
+    a = cuda.asarray(np.arange(2 * GATHERED + 5, dtype=np.float32))
+    b = cuda.asarray(np.array([0.1, 0.2]))
     counters.reset()
-    values = ops.scalars(b.sum(), *a, 7.0, np.float32(2.0))
+    values = cuda.scalars(b.sum(), *a, 7.0, np.float32(2.0))
     assert values == [pytest.approx(0.3, abs=1e-16), *range(2 * GATHERED + 5), 7.0, 2.0]
     assert (counters.d2h, counters.syncs, counters.h2d) == (1, 1, 0)
-    assert ops.scalars() == [] and ops.scalars(1.5) == [1.5] and counters.d2h == 1
+    assert cuda.scalars() == [] and cuda.scalars(1.5) == [1.5] and counters.d2h == 1
 
 
 def test_every_kernel_is_used(cuda):

@@ -11,6 +11,7 @@ from double.api import check_call, members, require
 from double.counters import COUNTERS
 
 NUMBERS = (bool, int, float, complex, np.generic)
+PLAIN = (slice, int, float, str, type(None), type(...))  # most of what is passed, and nothing to look into
 CLASS = "cupy.ndarray"
 VIEWS = {"reshape", "transpose", "diagonal", "swapaxes", "squeeze", "view", "ravel", "astype"}  # keep their order
 
@@ -130,6 +131,8 @@ class ndarray:
         return tuple(self._index_part(p, axis) for axis, p in enumerate(parts))
 
     def _index_part(self, part: Any, axis: int) -> Any:
+        if type(part) in PLAIN:
+            return part
         if isinstance(part, ndarray):
             if part.dtype.kind == "b":
                 COUNTERS.flag()  # the number of true entries makes the shape
@@ -162,6 +165,8 @@ class ndarray:
 
 def strict(value: Any) -> Any:
     """The memory behind an argument; TypeError for host arrays."""
+    if type(value) in PLAIN:
+        return value
     if isinstance(value, ndarray):
         return value._host
     if isinstance(value, np.ndarray):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import math
 import re
 import shutil
 import subprocess
@@ -59,6 +60,7 @@ class ElementwiseKernel:
         if not re.fullmatch(r"[A-Za-z_]\w*", self.name):
             raise ValueError(f"Invalid kernel name: {self.name}")
         self.inputs, self.outputs = _parameters(in_params), _parameters(out_params)
+        self.runs: dict[tuple[np.dtype, ...], Run] = {}  # by the parameters' types
 
     def __call__(self, *args: Any, size: int | None = None) -> Any:
         if len(args) not in (len(self.inputs), len(self.inputs) + len(self.outputs)):
@@ -80,11 +82,7 @@ class ElementwiseKernel:
             np.empty(shape, types[p.name]) for p in self.outputs]
         COUNTERS.kernels += 1
         COUNTERS.calls += 1
-        names = [p.name for p in (*self.inputs, *self.outputs)]
-        run = _compiled if self.compiler else _interpreted
-        run(self.operation, tuple((n, types[n].name, p.raw) for n, p in zip(names, (*self.inputs, *self.outputs),
-                                                                              strict=True)),
-            len(self.inputs), self._placeholder(types))([*inputs, *outputs], int(np.prod(shape)))
+        self._run(types)([*inputs, *outputs], math.prod(shape))
         if given:
             for a, found in zip(given, outputs, strict=True):
                 a._host[...] = found
@@ -92,6 +90,15 @@ class ElementwiseKernel:
         else:
             found = [ndarray(a) for a in outputs]
         return found[0] if len(found) == 1 else tuple(found)
+
+    def _run(self, types: dict[str, np.dtype]) -> Run:
+        key = tuple(types.values())
+        if key not in self.runs:
+            build = _compiled if self.compiler else _interpreted
+            self.runs[key] = build(self.operation, tuple((p.name, types[p.name].name, p.raw) for p in
+                                                         (*self.inputs, *self.outputs)),
+                                   len(self.inputs), self._placeholder(types))
+        return self.runs[key]
 
     def _types(self, args: list[Any]) -> dict[str, np.dtype]:
         """Type by parameter; TypeError where two arrays of one place-holder differ. Numbers have no say."""
