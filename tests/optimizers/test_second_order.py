@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reference import OPS, Case, Truth, close, make_case, optimizer, settings
+from reference import Case, Truth, close, host, make_case, optimizer, same, settings
 
 from gnopt.curvature import all_curvatures
 from gnopt.curvature.kron import dense
@@ -24,8 +24,8 @@ def at(case, theta):
     return Case(case.net, case.names, case.loss_name, theta.copy(), case.x, case.y)
 
 
-def small(loss_name="softmax_cross_entropy", rows=12, sizes=(4, 3, 5, 3), names=("tanh", "softplus"), seed=0):
-    return make_case(sizes, names, loss_name, rows, seed=seed, soft=True)
+def small(ops, loss_name="softmax_cross_entropy", rows=12, sizes=(4, 3, 5, 3), names=("tanh", "softplus"), seed=0):
+    return make_case(sizes, names, loss_name, rows, seed=seed, soft=True, ops=ops)
 
 
 def start(case, name, rows=None, **changes):
@@ -37,7 +37,7 @@ def start(case, name, rows=None, **changes):
 
 def objective(case, theta, eta=0.0):
     moved = at(case, theta)
-    return float(case.loss.value(OPS, moved.tape().output, case.y).mean() + 0.5 * eta * theta @ theta)
+    return float(case.loss.value(case.ops, moved.tape().output, case.y).mean() + 0.5 * eta * theta @ theta)
 
 
 # ---- the direction: one step with step size 1 is the damped solve --------------------------------
@@ -46,9 +46,9 @@ ETA = 0.03
 
 
 def dense_direction(case, truth, name, s):
-    """−(damped A ⊗ G)⁻¹ ∇, layer by layer, from the sibling's G and dense matrices."""
-    G = [dense(OPS, g) for g in optimizer(case, name, s).curvature.output_factors(sample(case, s))]
-    g = truth.gradient() + ETA * case.theta
+    """−(damped A ⊗ G)⁻¹ ∇, layer by layer, from the sibling's G and dense matrices, on the host."""
+    G = [host(dense(case.ops, g)) for g in optimizer(case, name, s).curvature.output_factors(sample(case, s))]
+    g = truth.gradient() + ETA * host(case.theta)
     out = np.zeros_like(g)
     for l, (G_l, g_l, out_l) in enumerate(zip(G, case.net.views(g), case.net.views(out), strict=True)):  # noqa: E741
         A_l = truth.input_factor(l + 1)
@@ -77,8 +77,8 @@ def sample(case, s):
 @pytest.mark.parametrize("split", ["factored", "exact"])
 @pytest.mark.parametrize("rule", ["relative", "fixed", "lm"])
 @pytest.mark.parametrize("name", KRONECKER)
-def test_direction_solves_the_damped_system(name, rule, split, loss_name):
-    case = small(loss_name)
+def test_direction_solves_the_damped_system(ops, name, rule, split, loss_name):
+    case = small(ops, loss_name)
     s = settings(name, damping_rule=rule, damping_split=split, damping=0.7, weight_decay=ETA, rescale=False,
                  learning_rate=1.0, damping_period=5, **PLAIN)
     method, theta = optimizer(case, name, s), case.theta.copy()
@@ -88,8 +88,8 @@ def test_direction_solves_the_damped_system(name, rule, split, loss_name):
 
 
 @pytest.mark.parametrize("split", ["factored", "exact"])
-def test_more_damping_means_a_shorter_step(split):
-    case, lengths = small(), []
+def test_more_damping_means_a_shorter_step(ops, split):
+    case, lengths = small(ops), []
     for lam in (1e-3, 1e-1, 1e1, 1e3):
         method, theta, state = start(case, "kfra", damping_rule="fixed", damping=lam, damping_split=split,
                                      rescale=False, **PLAIN)
@@ -98,8 +98,8 @@ def test_more_damping_means_a_shorter_step(split):
 
 
 @pytest.mark.parametrize("split", ["factored", "exact"])
-def test_solving_twice_is_solving_once_and_factors_stay_as_they_are(split):
-    case = small(rows=40)
+def test_solving_twice_is_solving_once_and_factors_stay_as_they_are(ops, split):
+    case = small(ops, rows=40)
     method, theta, state = start(case, "kflr", damping_split=split)
     for k in range(1, 4):
         method.update(theta, state, case.x, case.y, k)
@@ -108,37 +108,37 @@ def test_solving_twice_is_solving_once_and_factors_stay_as_they_are(split):
     results = []
     for _ in range(2):
         method.preconditioner.prepare(factors, 4, 0.5, 2.0, force=True)
-        out = np.empty(case.net.size)
+        out = ops.xp.empty(case.net.size)
         method.preconditioner.solve(factors, case.theta.copy(), 0.5, 2.0, out)
         results.append(out)
-    np.testing.assert_array_equal(*results)
+    same(*results)
     for now, before in zip([*factors["A"], *factors["G"]], kept, strict=True):
-        np.testing.assert_array_equal(now, before)
+        same(now, before)
 
 
 # ---- statistics over updates ---------------------------------------------------------------------
 
 @pytest.mark.parametrize("beta", [0.0, 0.8])
 @pytest.mark.parametrize("name", ["kfra", "kflr", "empirical_fisher"])
-def test_factors_are_bias_corrected_averages(name, beta):
-    case = small(rows=12)
+def test_factors_are_bias_corrected_averages(ops, name, beta):
+    case = small(ops, rows=12)
     method, theta, state = start(case, name, curvature_decay=beta, input_updates=0, factor_period=1)
     A = G = None
     for k in range(1, 7):
         now = at(case, theta)
         truth, s = Truth(now), settings(name)
         batch_A = [truth.input_factor(l) for l in (1, 2, 3)]  # noqa: E741
-        batch_G = [dense(OPS, g) for g in method.curvature.output_factors(sample(now, s))]
+        batch_G = [host(dense(ops, g)) for g in method.curvature.output_factors(sample(now, s))]
         b = min(1.0 - 1.0 / k, beta)
         A = batch_A if A is None else [b * old + (1 - b) * new for old, new in zip(A, batch_A, strict=True)]
         G = batch_G if G is None else [b * old + (1 - b) * new for old, new in zip(G, batch_G, strict=True)]
         method.update(theta, state, case.x, case.y, k)
         for expected, found in zip([*A, *G], [*state["factors"]["A"], *state["factors"]["G"]], strict=True):
-            close(dense(OPS, found), expected)
+            close(dense(ops, found), expected)
 
 
-def test_first_input_factor_is_known_after_so_many_updates():
-    case = small(rows=40)
+def test_first_input_factor_is_known_after_so_many_updates(ops):
+    case = small(ops, rows=40)
     method, theta, state = start(case, "kfra", input_updates=3, factor_period=1)
     seen = []
     for k in range(1, 7):
@@ -146,12 +146,12 @@ def test_first_input_factor_is_known_after_so_many_updates():
         method.update(theta, state, case.x[rows], case.y[rows], k)
         seen.append((state["factors"]["A"][0].copy(), state["factors"]["A"][1].copy()))
     assert (seen[1][0] != seen[2][0]).any()
-    np.testing.assert_array_equal(seen[2][0], seen[5][0])
+    same(seen[2][0], seen[5][0])
     assert (seen[4][1] != seen[5][1]).any()
 
 
-def test_periods_bound_the_age_of_statistics_and_inverses():
-    case = small(rows=12)
+def test_periods_bound_the_age_of_statistics_and_inverses(ops):
+    case = small(ops, rows=12)
     method, theta, state = start(case, "kfra", factor_period=3, inverse_period=4)
     statistics, prepared = [], []
     for k in range(1, 41):
@@ -173,20 +173,20 @@ def test_periods_bound_the_age_of_statistics_and_inverses():
 
 @pytest.mark.parametrize("rule", ["relative", "lm"])
 @pytest.mark.parametrize("name", DRIVEN)
-def test_step_minimises_the_quadratic_model(name, rule):
+def test_step_minimises_the_quadratic_model(ops, name, rule):
     """Against the dense q(δ) = ∇·δ + ½ δᵀ(GN + κ)δ: along the step, beside it, with fewer directions."""
-    case = small("binary_cross_entropy")
+    case = small(ops, "binary_cross_entropy")
     s = dict(damping_rule=rule, damping=0.5, damping_period=100, weight_decay=ETA, model_damping=0.02)
     method, theta, state = start(case, name, **(PLAIN | s | {"directions": ["previous", "decayed_sum"]}))
     for k in range(1, 6):
-        before, previous, fewer = theta.copy(), copy.deepcopy(state["previous"]), []
+        before, previous, fewer = host(theta.copy()), copy.deepcopy(state["previous"]), []
         for directions in ([], ["previous"]):
             other, other_theta, other_state = start(case, name, **(PLAIN | s | {"directions": directions}))
             other_theta[...], other_state = theta, copy.deepcopy(state)
             other.update(other_theta, other_state, case.x, case.y, k)
-            fewer.append(other_theta - before)
-        stats = method.update(theta, state, case.x, case.y, k)
-        truth, delta = Truth(at(case, before)), theta - before
+            fewer.append(host(other_theta) - before)
+        truth, stats = Truth(at(case, theta)), method.update(theta, state, case.x, case.y, k)
+        delta = host(theta) - before
         g = truth.gradient() + ETA * before
         kappa = ETA + (0.02 if rule == "relative" else 0.5)
         Q = truth.gauss_newton() + kappa * np.eye(len(g))
@@ -203,26 +203,26 @@ def test_step_minimises_the_quadratic_model(name, rule):
         assert all(best <= q(t * delta) + slack for t in np.linspace(-1.0, 3.0, 41))
         assert all(best <= q(d) + slack for d in fewer)
         if previous is not None:
-            assert all(best <= q(delta + t * previous) + slack for t in np.linspace(-1.0, 1.0, 21))
+            assert all(best <= q(delta + t * host(previous)) + slack for t in np.linspace(-1.0, 1.0, 21))
 
 
-def test_one_direction_is_rescaled_by_the_closed_form():
+def test_one_direction_is_rescaled_by_the_closed_form(ops):
     """α = −∇ᵀD / (Dᵀ GN D + κ ‖D‖²)."""
-    case, truth = small(), Truth(small())
+    case, truth = small(ops), Truth(small(ops))
     s = PLAIN | {"weight_decay": ETA, "model_damping": 0.02}
     method, theta, state = start(case, "kfra", rescale=False, learning_rate=1.0, **s)
     method.update(theta, state, case.x, case.y, 1)
-    D = theta - case.theta
+    D = host(theta - case.theta)
     method, theta, state = start(case, "kfra", **s)
     stats = method.update(theta, state, case.x, case.y, 1)
-    g = truth.gradient() + ETA * case.theta
+    g = truth.gradient() + ETA * host(case.theta)
     alpha = -(g @ D) / (D @ truth.gauss_newton() @ D + (ETA + 0.02) * D @ D)
     assert stats["alpha"] == pytest.approx(alpha, rel=1e-5)  # up to the ridge
     close(theta - case.theta, alpha * D, 1e-5)
 
 
-def test_learning_rate_is_the_step_size_without_rescaling():
-    case, steps = small(), []
+def test_learning_rate_is_the_step_size_without_rescaling(ops):
+    case, steps = small(ops), []
     for rate in (1.0, 0.25):
         method, theta, state = start(case, "kfra", rescale=False, learning_rate=rate, **PLAIN)
         assert method.update(theta, state, case.x, case.y, 1)["alpha"] == rate
@@ -231,29 +231,29 @@ def test_learning_rate_is_the_step_size_without_rescaling():
 
 
 @pytest.mark.parametrize("name", DRIVEN)
-def test_step_limit(name):
-    case = small()
+def test_step_limit(ops, name):
+    case = small(ops)
     for limit in (1e-4, 0.01, 10.0):
         method, theta, state = start(case, name, step_limit=limit)
         for k in range(1, 8):
             before = theta.copy()
             stats = method.update(theta, state, case.x, case.y, k)
-            weights = np.concatenate([W[:, :-1].ravel() for W in case.net.views(before)])  # biases aside
+            weights = np.concatenate([host(W[:, :-1]).ravel() for W in case.net.views(before)])  # biases aside
             longest = limit * np.linalg.norm(weights)
-            assert np.linalg.norm(theta - before) <= longest * (1.0 + 1e-9)
+            assert np.linalg.norm(host(theta - before)) <= longest * (1.0 + 1e-9)
             assert stats["step_norm"] <= longest * (1.0 + 1e-9)
             assert stats["predicted"] < 0.0
         if limit == 1e-4:
             assert stats["step_norm"] == pytest.approx(longest, rel=1e-9)
 
 
-def test_previous_update_and_decayed_sum_are_what_they_say():
-    case = small()
+def test_previous_update_and_decayed_sum_are_what_they_say(ops):
+    case = small(ops)
     method, theta, state = start(case, "kfra", direction_decay=0.6, rejection=0.0)
-    weights, directions, decayed = [theta.copy()], [], 0.0
+    weights, directions, decayed = [host(theta.copy())], [], 0.0
     for k in range(1, 7):
         stats = method.update(theta, state, case.x, case.y, k)
-        weights.append(theta.copy())
+        weights.append(host(theta.copy()))
         close(state["previous"], weights[-1] - weights[-2], 1e-9)
         delta = weights[-1] - weights[-2]
         if k >= 2:
@@ -269,8 +269,8 @@ def test_previous_update_and_decayed_sum_are_what_they_say():
 
 # ---- the guard -----------------------------------------------------------------------------------
 
-def test_bad_step_is_undone_bit_for_bit_and_damping_raised():
-    case = small()
+def test_bad_step_is_undone_bit_for_bit_and_damping_raised(ops):
+    case = small(ops)
     method, theta, state = start(case, "kfra")
     for k in range(1, 4):
         method.update(theta, state, case.x, case.y, k)
@@ -278,7 +278,7 @@ def test_bad_step_is_undone_bit_for_bit_and_damping_raised():
     theta *= 50.0  # as if the step had been a wild one
     stats = method.update(theta, state, case.x, case.y, 4)
     assert stats["rejected"] == 1
-    np.testing.assert_array_equal(state["anchor"], good)  # where the new step starts from
+    same(state["anchor"], good)  # where the new step starts from
     assert state["boost"] > boost
     assert stats["damping"] > boost
     assert math.isnan(stats["mu"])
@@ -291,9 +291,9 @@ def test_bad_step_is_undone_bit_for_bit_and_damping_raised():
 
 
 @pytest.mark.parametrize("rule", ["relative", "fixed"])
-def test_steps_get_shorter_while_they_are_rejected(rule):
+def test_steps_get_shorter_while_they_are_rejected(ops, rule):
     """Damping alone would not do it: the quadratic model scales a shorter direction up again."""
-    case = small()
+    case = small(ops)
     method, theta, state = start(case, "kfra", damping_rule=rule)
     for k in range(1, 4):
         method.update(theta, state, case.x, case.y, k)
@@ -307,17 +307,17 @@ def test_steps_get_shorter_while_they_are_rejected(rule):
 
 
 @pytest.mark.parametrize("name", DRIVEN)
-def test_long_runs_on_the_indefinite_loss_go_on(name):
+def test_long_runs_on_the_indefinite_loss_go_on(ops, name):
     """The Gauss-Newton matrix of the mixture says too little: steps are rejected, none of it is the end."""
-    case = make_case((4, 5, 3), ("tanh",), "binary_mixture", 30, seed=1)
+    case = make_case((4, 5, 3), ("tanh",), "binary_mixture", 30, seed=1, ops=ops)
     method, theta, state = start(case, name)
     losses = [method.update(theta, state, case.x, case.y, k)["loss"] for k in range(1, 151)]
     assert losses[-1] < 0.5 * losses[0]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_loss_that_is_not_finite_is_undone_until_it_is_hopeless(bad):
-    case = small()
+def test_loss_that_is_not_finite_is_undone_until_it_is_hopeless(ops, bad):
+    case = small(ops)
     method, theta, state = start(case, "kfra", rejection=0.0)
     method.update(theta, state, case.x, case.y, 1)
     boosts = [state["boost"]]
@@ -332,16 +332,16 @@ def test_loss_that_is_not_finite_is_undone_until_it_is_hopeless(bad):
     assert 5 < len(boosts) < 50
 
 
-def test_batch_that_no_weights_can_take_is_an_error():
-    case = small("squared_error")
+def test_batch_that_no_weights_can_take_is_an_error(ops):
+    case = small(ops, "squared_error")
     method, theta, state = start(case, "kfra")
     method.update(theta, state, case.x, case.y, 1)
     with np.errstate(all="ignore"), pytest.raises(Diverged, match="update 2.*before the last step"):
-        method.update(theta, state, np.full_like(case.x, np.nan), case.y, 2)
+        method.update(theta, state, ops.xp.full_like(case.x, np.nan), case.y, 2)
 
 
-def test_all_of_the_data_excuses_no_rise():
-    case = small("squared_error")
+def test_all_of_the_data_excuses_no_rise(ops):
+    case = small(ops, "squared_error")
     for rows, rejected in ((None, 1), (1000, 0)):
         method, theta, state = start(case, "kfra", rows=rows)
         for k in range(1, 4):
@@ -353,9 +353,9 @@ def test_all_of_the_data_excuses_no_rise():
         assert stats["rejected"] == (rejected if gained > 0.0 else 0)
 
 
-def test_hard_batch_is_not_held_against_the_step():
+def test_hard_batch_is_not_held_against_the_step(ops):
     """The look at the weights before leaves nothing behind: the update is as if there had been none."""
-    case = small("squared_error", rows=12)
+    case = small(ops, "squared_error", rows=12)
     hard = case.y + 40.0
     results = []
     for rejection in (0.25, 0.0):
@@ -366,7 +366,7 @@ def test_hard_batch_is_not_held_against_the_step():
         assert stats["rejected"] == 0
         results.append((theta, state["factors"]["G"][0], state["factors"]["A"][1]))
     for looked, did_not in zip(*results, strict=True):
-        np.testing.assert_array_equal(looked, did_not)
+        same(looked, did_not)
 
 
 # ---- Levenberg-Marquardt -------------------------------------------------------------------------
@@ -390,8 +390,8 @@ def test_damping_moves_the_right_way_and_within_bounds(lam, rho):
     assert after == pytest.approx(min(max(expected, 0.05), 30.0))
 
 
-def test_reduction_ratio_is_actual_over_predicted():
-    case = small("binary_cross_entropy")
+def test_reduction_ratio_is_actual_over_predicted(ops):
+    case = small(ops, "binary_cross_entropy")
     method, theta, state = start(case, "kflr", weight_decay=ETA, **LM)
     lam, moved = 1.0, set()
     for k in range(1, 13):
@@ -407,9 +407,9 @@ def test_reduction_ratio_is_actual_over_predicted():
     assert moved
 
 
-def test_a_model_that_is_exact_lets_damping_fall_to_its_minimum():
+def test_a_model_that_is_exact_lets_damping_fall_to_its_minimum(ops):
     """Squared error on a linear net: ρ ≥ 1, as the model adds λ."""
-    case = small("squared_error", sizes=(4, 2), names=())
+    case = small(ops, "squared_error", sizes=(4, 2), names=())
     method, theta, state = start(case, "kfra", **(LM | PLAIN), weight_decay=0.0)
     ratios = [method.update(theta, state, case.x, case.y, k)["rho"] for k in range(1, 10)]
     assert min(ratios) > 0.999
@@ -419,27 +419,27 @@ def test_a_model_that_is_exact_lets_damping_fall_to_its_minimum():
     assert state["damping"] >= 0.05
 
 
-def test_period_says_when_damping_adapts():
-    case = small("binary_cross_entropy")
+def test_period_says_when_damping_adapts(ops):
+    case = small(ops, "binary_cross_entropy")
     method, theta, state = start(case, "kfra", **(LM | {"damping_period": 4}))
     ratios = [method.update(theta, state, case.x, case.y, k)["rho"] for k in range(1, 13)]
     assert [k for k, rho in enumerate(ratios, start=1) if not math.isnan(rho)] == [4, 8, 12]
 
 
 @pytest.mark.parametrize("spoiled", ["raised", "nan"])
-def test_step_that_raises_the_objective_is_undone_by_lm(spoiled, monkeypatch):
+def test_step_that_raises_the_objective_is_undone_by_lm(ops, spoiled, monkeypatch):
     """The loss after the step is made to look worse than it is."""
     from gnopt.optimizers import second_order
 
-    case = small()
+    case = small(ops)
     method, theta, state = start(case, "kfra", **LM)
     method.update(theta, state, case.x, case.y, 1)
     before, lam, boost = theta.copy(), state["damping"], state["boost"]
     monkeypatch.setattr(second_order, "mean_loss",
-                        lambda *arguments: np.float64(1e3 if spoiled == "raised" else np.nan))
+                        lambda *arguments: ops.asarray(1e3 if spoiled == "raised" else np.nan))
     stats = method.update(theta, state, case.x, case.y, 2)
     assert stats["rejected"] == 1
-    np.testing.assert_array_equal(theta, before)
+    same(theta, before)
     assert state["damping"] > lam
     assert state["boost"] > boost
     assert state["previous"] is None
@@ -450,18 +450,18 @@ def test_step_that_raises_the_objective_is_undone_by_lm(spoiled, monkeypatch):
 
 
 @pytest.mark.parametrize("by", ["lm", "next batch"])
-def test_raised_damping_is_in_the_inverses_at_once(by, monkeypatch):
+def test_raised_damping_is_in_the_inverses_at_once(ops, by, monkeypatch):
     """However far away the next inversion is."""
     from gnopt.optimizers import second_order
 
-    case = small()
+    case = small(ops)
     method, theta, state = start(case, "kfra", **(LM | {"inverse_period": 1000}))
     k = 0
     while k < 22 or max(state["factors"]["age"]) > 0:  # all inverses are new, and would stay for some updates
         k += 1
         method.update(theta, state, case.x, case.y, k)
     if by == "lm":
-        monkeypatch.setattr(second_order, "mean_loss", lambda *arguments: np.float64(1e3))
+        monkeypatch.setattr(second_order, "mean_loss", lambda *arguments: ops.asarray(1e3))
         k += 1
         assert method.update(theta, state, case.x, case.y, k)["rejected"] == 1
         monkeypatch.undo()
@@ -477,9 +477,9 @@ def test_raised_damping_is_in_the_inverses_at_once(by, monkeypatch):
 
 
 @pytest.mark.parametrize("cause", ["a jump", "infinity", "not a number"])
-def test_a_rejected_step_leaves_no_trace_in_the_factors(cause):
+def test_a_rejected_step_leaves_no_trace_in_the_factors(ops, cause):
     """Statistics, inverses and their ages come from the weights before the step, as if it had not been tried."""
-    case = small(rows=40)
+    case = small(ops, rows=40)
     method, theta, state = start(case, "kfra", rows=1000, weight_decay=0.0)
     for k in range(1, 4):
         method.update(theta, state, case.x, case.y, k)
@@ -492,21 +492,21 @@ def test_a_rejected_step_leaves_no_trace_in_the_factors(cause):
     other_theta[...] = other_state["anchor"]
     other_state |= {"boost": 4.0, "previous": None, "decayed_sum": None, "terms": 0, "last_loss": math.inf}
     other.update(other_theta, other_state, case.x, case.y, 4)
-    np.testing.assert_array_equal(theta, other_theta)
+    same(theta, other_theta)
     for name in ("A", "G", "prepared_A", "prepared_G"):
         for a, b in zip(state["factors"][name], other_state["factors"][name], strict=True):
-            np.testing.assert_array_equal(a, b)
+            same(a, b)
     assert state["factors"]["statistics"] == other_state["factors"]["statistics"] == 4
     assert state["factors"]["age"] == other_state["factors"]["age"]
 
 
 # ---- the sketch of G -----------------------------------------------------------------------------
 
-def test_only_wide_hard_damped_full_factors_are_sketched():
+def test_only_wide_hard_damped_full_factors_are_sketched(ops):
     from gnopt.optimizers.preconditioner import SKETCH_WIDTH
 
     wide = SKETCH_WIDTH
-    case = make_case((3, wide, wide - 1, wide), ("tanh", "tanh"), "binary_cross_entropy", 5, soft=True)
+    case = make_case((3, wide, wide - 1, wide), ("tanh", "tanh"), "binary_cross_entropy", 5, soft=True, ops=ops)
 
     def ranks(name="kfra", **changes):
         return start(case, name, **changes)[0].preconditioner.ranks
@@ -514,16 +514,16 @@ def test_only_wide_hard_damped_full_factors_are_sketched():
     assert ranks() == [wide // 8, 0, 0]  # the output's is diagonal
     assert ranks(sketch_g=0.25) == [wide // 4, 0, 0]
     assert ranks("kfac") == [wide // 8, 0, wide // 8]
-    assert start(small("squared_error"), "kfra")[0].preconditioner.ranks == [0, 0, 0]
+    assert start(small(ops, "squared_error"), "kfra")[0].preconditioner.ranks == [0, 0, 0]
     for changes in ({"sketch_g": 1.0}, {"damping_g": 0.9}, {"damping_rule": "fixed"}, {"damping_split": "exact"},
                     {"factor_width": wide - 1}, {"curvature_decay": 0.0}):
         assert ranks(**changes) == [0, 0, 0]
     assert ranks("ekfac") == [0, 0, 0]
 
 
-def test_sketched_updates_are_those_of_the_exact_inverse_where_G_has_few_eigenvalues():
+def test_sketched_updates_are_those_of_the_exact_inverse_where_G_has_few_eigenvalues(ops):
     """Three classes give G of rank two at most, which any sketch holds: the same run to rounding."""
-    case = make_case((6, 256, 256, 3), ("tanh", "tanh"), "softmax_cross_entropy", 30, soft=True)
+    case = make_case((6, 256, 256, 3), ("tanh", "tanh"), "softmax_cross_entropy", 30, soft=True, ops=ops)
     seen = []
     for share in (0.05, 1.0):
         method, theta, state = start(case, "kflr", sketch_g=share, curvature_decay=0.5)
@@ -563,18 +563,18 @@ def test_batch_grows_with_noise_alone():
         assert growth.rows(state, 100, 500) == (250 if grows else 100)
 
 
-def test_growth_takes_the_slope_along_the_last_step():
-    case = small(rows=60)
+def test_growth_takes_the_slope_along_the_last_step(ops):
+    case = small(ops, rows=60)
     method, theta, state = start(case, "kfra", directions=["previous"], rejection=0.0, weight_decay=ETA)
     noise = gain = delta = 0.0
     for k in range(1, 6):
         rows = np.random.default_rng(k).integers(0, 60, 20)
         batch = Case(case.net, case.names, case.loss_name, theta.copy(), case.x[rows], case.y[rows])
-        g = Truth(batch).gradient() + ETA * theta
+        g = Truth(batch).gradient() + ETA * host(theta)
         if k > 1:
             noise += 0.1 * (min(max(g @ delta / gain, -1.0), 2.0) - noise)
-        before = theta.copy()
+        before = host(theta.copy())
         stats = method.update(theta, state, case.x[rows], case.y[rows], k)
-        delta = theta - before
+        delta = host(theta) - before
         gain = -(g @ delta)
         assert stats["noise"] == pytest.approx(noise, rel=1e-7, abs=1e-12)
