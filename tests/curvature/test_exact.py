@@ -112,6 +112,7 @@ def random_bases(case, identity):
     return [(basis(o, 2 * l), basis(i, 2 * l + 1)) for l, (o, i) in enumerate(case.net.shapes)]  # noqa: E741
 
 
+@pytest.mark.on_double(identity=[False])
 @pytest.mark.parametrize("identity", [True, False], ids=["identity", "rotated"])
 def test_scales_are_unbiased_for_the_diagonal_of_the_block(ops, scaled_name, loss_name, identity):
     """The Fisher block for ekfac, the Gauss-Newton block for diagonal_gn, within 5 standard deviations."""

@@ -11,7 +11,6 @@ from gnopt.training.tree import read_tree, write_tree
 CPU = Backend()
 CG = ("gauss_newton", "hessian_free")
 DRAWS = {"kfac": 1, "ekfac": 2, "diagonal_gn": 1}  # uploads of random numbers in an update that takes statistics
-LOSSES = ("squared_error", "binary_cross_entropy", "softmax_cross_entropy", "poisson", "binary_mixture")
 SMALL = {"iterations": 5}
 VARIANTS = {
     "exact split": {"damping_split": "exact"}, "Levenberg-Marquardt": {"damping_rule": "lm", "damping_period": 1},
@@ -32,15 +31,8 @@ def agree(case, cuda, method, updates, rtol, **values):
             assert a[name] == pytest.approx(b[name], rel=10 * rtol, abs=10 * rtol, nan_ok=True), name
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-def test_the_numbers_of_the_cpu(cuda, method_name, loss):
-    agree(make_case(loss), cuda, method_name, 4, 1e-7, **SMALL)
-
-
-@pytest.mark.parametrize("activation", ["identity", "relu", "leaky_relu", "elu", "selu", "softplus", "gelu", "silu"])
-def test_any_activation(cuda, activation):
-    for method in ("adam", "kfra", "ekfac", "hessian_free"):
-        agree(make_case("softmax_cross_entropy", (activation, "tanh")), cuda, method, 3, 1e-7, **SMALL)
+def test_the_numbers_of_the_cpu(cuda, method_name, loss_name):
+    agree(make_case(loss_name), cuda, method_name, 4, 1e-7, **SMALL)
 
 
 def test_float32(cuda, method_name):
@@ -112,15 +104,3 @@ def test_cpu_to_gpu_to_cpu(cuda, method_name, tmp_path):
         with h5py.File(path) as file:  # as a checkpoint holds it: arrays of the host and plain values
             start = theta, read_tree(file, "state", path.stat().st_size), done + 3
     np.testing.assert_allclose(start[0], whole, rtol=1e-6, atol=1e-7)
-
-
-def test_a_rejected_step_on_the_device(cuda, counters):
-    case = make_case("squared_error")
-    optimizer = case.optimizer(cuda, "kfra", rejection=0.5)
-    theta, x, y = cuda.asarray(case.theta), cuda.asarray(case.x), cuda.asarray(case.y)
-    state = optimizer.init(theta)
-    for k in (1, 2):
-        optimizer.update(theta, state, x, y, k)
-    theta *= 1e30
-    stats = optimizer.update(theta, state, x, y, 3)
-    assert stats["rejected"] == 1 and np.isfinite(cuda.to_host(theta)).all()
