@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from gnopt.engine.activations import get_activation
@@ -64,3 +66,18 @@ def make_case(loss: str, names: tuple[str, ...] = ("tanh", "sigmoid"), dtype: st
     y = found.convert_targets(np.asarray(raw, dtype=dtype))
     theta = initialize(widths, "glorot", rng, dtype)
     return Case(widths, names, found, x, y, theta, dtype)
+
+
+def same_files(one: Path, other: Path, rtol: float) -> list[str]:
+    """Assert that two HDF5 files hold the same arrays; the names compared."""
+    compared: list[str] = []
+    with h5py.File(one) as a, h5py.File(other) as b:
+
+        def compare(name: str, item: object) -> None:
+            if isinstance(item, h5py.Dataset):
+                np.testing.assert_allclose(b[name][()], item[()], rtol=rtol, atol=1e-10, err_msg=name)
+                compared.append(name)
+
+        a.visititems(compare)
+    assert compared
+    return compared

@@ -21,6 +21,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from gpu_case import same_files
 
 from gnopt.engine.cuda import shared_by
 from gnopt.training.checkpoint import load_network
@@ -149,20 +150,6 @@ def same_weights(*checkpoints: Path) -> None:
         np.testing.assert_allclose(right, left, rtol=1e-6, atol=1e-9)
 
 
-def same_arrays(one: Path, other: Path, rtol: float = 1e-8) -> int:
-    """Two HDF5 files with the same arrays; how many."""
-    compared: list[str] = []
-    with h5py.File(one) as a, h5py.File(other) as b:
-
-        def compare(name: str, item: object) -> None:
-            if isinstance(item, h5py.Dataset):
-                np.testing.assert_allclose(b[name][()], item[()], rtol=rtol, atol=1e-10, err_msg=name)
-                compared.append(name)
-
-        a.visititems(compare)
-    return len(compared)
-
-
 def leaves(checkpoint: Path) -> list[tuple[str, str, str]]:
     """Name, type and kind of everything in the state that a checkpoint holds."""
     found: list[tuple[str, str, str]] = []
@@ -252,7 +239,7 @@ def test_evaluate_and_predict(runs):
         runs("predict", "cuda", "tiny.h5", f"{device}.h5", "--layer", "code", "--device", device)
         assert len(runs.used()) == (2 if device == "cuda" else 0)
     close(*found)
-    assert same_arrays(runs.folder / "cpu.h5", runs.folder / "cuda.h5") == 1
+    assert len(same_files(runs.folder / "cpu.h5", runs.folder / "cuda.h5", 1e-8)) == 1
 
 
 def test_a_run_from_a_gpu_is_of_use_without_one(runs):
@@ -330,7 +317,7 @@ def test_inspect_a_configuration(place):
             f"{device}.h5", "--csv", f"{device}.csv", "--density", "--json", "-q", "--kfac-samples", 20, *SOLVE)))
     (used,) = place.used()
     assert used["kernels"] > 50
-    assert same_arrays(place.folder / "cpu.h5", place.folder / "cuda.h5") > 30
+    assert len(same_files(place.folder / "cpu.h5", place.folder / "cuda.h5", 1e-8)) > 30
     close(*found, skip=lambda key: key in ("files", "seconds", "device"))
     assert len(found[0]["alignment"]) > 20 and len(found[0]["density"]) == 2
     same_tables(place.folder / "cpu.csv", place.folder / "cuda.csv")

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 from double import Counters, installed
+from gpu_case import same_files
 
 from gnopt.cli import main
 from gnopt.training.checkpoint import load_network
@@ -109,21 +110,6 @@ def test_use_of_a_run(config, tmp_path, capsys):
     one, other = (json.loads(text, parse_float=lambda digits: f"{float(digits):.9g}") for text in found)
     assert one == other and "." in found[0]
     same_files(tmp_path / "cpu.h5", tmp_path / "cuda.h5", 1e-10)
-
-
-def same_files(one: Path, other: Path, rtol: float) -> list[str]:
-    """Assert that two HDF5 files hold the same arrays; the names compared."""
-    compared: list[str] = []
-    with h5py.File(one) as a, h5py.File(other) as b:
-
-        def compare(name: str, item: object) -> None:
-            if isinstance(item, h5py.Dataset):
-                np.testing.assert_allclose(b[name][()], item[()], rtol=rtol, atol=1e-10, err_msg=name)
-                compared.append(name)
-
-        a.visititems(compare)
-    assert compared
-    return compared
 
 
 def test_inspection(config, tmp_path):
