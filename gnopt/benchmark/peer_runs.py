@@ -37,7 +37,7 @@ class PeerRun:
         folder.mkdir(parents=True)
         log, task = folder / "eval.csv", folder / "task.json"
         task.write_text(json.dumps({
-            **_export(problem, folder / "start.npz"), "program": self.program, "setting": self.setting,
+            **_export(problem, folder.parent / "start.npz"), "program": self.program, "setting": self.setting,
             "threads": self.threads, "seed": problem.seed, "seconds": problem.seconds,
             "every": problem.seconds / EVALUATIONS, "target": min(targets, default=-np.inf), "log": str(log)}))
         ended = run([self.python, str(SCRIPT), str(task)])
@@ -45,15 +45,16 @@ class PeerRun:
 
 
 def _export(problem: Problem, path: Path) -> dict[str, Any]:
-    """Write the data and the weights of step 0; what the task says of them."""
+    """Write the data and the weights of step 0, unless ``path`` is there already; what the task says of them."""
     experiment = build(load(problem.config, problem.sets, {"training.seed": ("--seed", problem.seed)}))
     try:
         loss = experiment.config["network"]["loss"]
         if loss not in LOSSES:
             raise GnoptError(f"{problem.config}: peers train with {' or '.join(LOSSES)}, not {loss}")
-        x, y = experiment.data.train.batch(0, experiment.data.train.rows)
-        theta = experiment.ops.to_host(experiment.initial_weights())
-        np.savez(path, x=x, y=y, **{f"W{layer}": w for layer, w in enumerate(experiment.net.views(theta))})
+        if not path.exists():  # all runs of a problem start from the same file
+            x, y = experiment.data.train.batch(0, experiment.data.train.rows)
+            theta = experiment.ops.to_host(experiment.initial_weights())
+            np.savez(path, x=x, y=y, **{f"W{layer}": w for layer, w in enumerate(experiment.net.views(theta))})
         return {"activations": [f.name for f in experiment.net.activations], "loss": loss, "arrays": str(path),
                 "batch": experiment.config["training"]["batch_size"]}
     finally:
@@ -63,14 +64,15 @@ def _export(problem: Problem, path: Path) -> dict[str, Any]:
 def peer_runs(python: str, threads: int) -> tuple[list[PeerRun], list[str]]:
     """Adam at the rates around its best on deep autoencoders, kfac-jax from two dampings; what is absent, and why."""
     runs, absent = [], []
-    for program, module, settings in (("torch", "torch", (2.0**-8, 2.0**-9, 2.0**-10)),
-                                      ("kfac-jax", "kfac_jax", (10.0, 1.0))):
+    for program, module, label, settings in (
+        ("torch", "torch", "torch Adam, rate {:.6g}", (2.0**-8, 2.0**-9, 2.0**-10)),
+        ("kfac-jax", "kfac_jax", "kfac-jax, damping {:g}", (10.0, 1.0)),
+    ):
         reason = _lacks(python, module)
         if reason:
             absent.append(f"{program}: {reason}")
             continue
-        runs += [PeerRun(f"torch Adam, rate {setting:.6g}" if program == "torch" else f"kfac-jax, damping {setting:g}",
-                         program, setting, python, threads) for setting in settings]
+        runs += [PeerRun(label.format(setting), program, setting, python, threads) for setting in settings]
     return runs, absent
 
 

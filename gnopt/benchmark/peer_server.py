@@ -9,12 +9,16 @@ from __future__ import annotations
 import importlib
 import itertools
 import json
-import os
 import sys
 import time
 from typing import Any
 
 KINDS = {"wall": time.perf_counter, "cpu": time.process_time}
+
+
+def trainers() -> Any:
+    """peer_train, which lies beside this file and like it does without gnopt; ImportError without NumPy."""
+    return importlib.import_module("peer_train")
 
 
 class TorchPeers:
@@ -106,11 +110,10 @@ class KfacJaxPeer:
     def __init__(self, task: dict[str, Any]) -> None:
         import numpy as np
 
-        trainers = importlib.import_module("peer_train")  # beside this file, and like it without gnopt
         random, arrays = np.random.default_rng(0), np.load(task["arrays"])
         weights = [random.normal(0.0, i**-0.5, (o, i + 1)).astype(np.float32)
                    for i, o in zip(task["sizes"][:-1], task["sizes"][1:], strict=True)]
-        self.peer = trainers.KfacJax({**task, "setting": 10.0, "seed": 0}, weights)
+        self.peer = trainers().KfacJax({**task, "setting": 10.0, "seed": 0}, weights)
         self.data = itertools.repeat((arrays["x"], arrays["y"]))
         self.work = {"kfac-jax update": self.updates}
         self.updates()  # compiles
@@ -124,12 +127,11 @@ def main() -> None:
     """Serve until the input ends."""
     with open(sys.argv[1]) as file:
         task = json.load(file)
-    if hasattr(os, "sched_setaffinity"):  # the one limit that every program keeps
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: task["threads"]])
     work: dict[str, Any] = {}
     missing = []
     for kind in (TorchPeers, KfacJaxPeer):
         try:
+            trainers().keep_to_cores(task["threads"])
             work |= kind(task).work
         except ImportError as error:
             missing.append(str(error))

@@ -20,6 +20,12 @@ FIRST = 6  # updates that may hold compilations
 CHUNK = 1000  # rows of an evaluation at a time
 
 
+def keep_to_cores(count: int) -> None:
+    """Run on the first ``count`` cores: the one limit on threads that every program keeps."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
+
+
 def batches(x: Any, y: Any, rows: int, seed: int) -> Iterator[tuple[Any, Any]]:
     """Endless batches, a new order in every epoch."""
     order = np.random.default_rng(seed)
@@ -151,8 +157,7 @@ def main() -> None:
     """Train as the task says."""
     with open(sys.argv[1]) as file:
         task = json.load(file)
-    if hasattr(os, "sched_setaffinity"):  # the one limit that every program keeps
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: task["threads"]])
+    keep_to_cores(task["threads"])
     arrays = np.load(task["arrays"])
     weights = [arrays[f"W{layer}"] for layer in range(len(task["activations"]))]
     train(PROGRAMS[task["program"]](task, weights), task, arrays["x"], arrays["y"])

@@ -113,12 +113,13 @@ def measure(problem: Problem, contestants: Sequence[Contestant], targets: Sequen
     wanted = list(targets)
     order = [*baselines, *contestants] if baseline_seconds else [*contestants, *baselines]
     runs = []
-    for number_, one in enumerate(order):
-        first = bool(baseline_seconds) and one in baselines
-        limited = replace(problem, seconds=baseline_seconds) if first and baseline_seconds else problem
-        rows, ended = one.train(limited, () if first else wanted, scratch / f"target-{number_}")
-        if first:
+    for place, one in enumerate(order):
+        folder = scratch / f"target-{place}"
+        if baseline_seconds and one in baselines:
+            rows, ended = one.train(replace(problem, seconds=baseline_seconds), (), folder)
             wanted.append(min(objective for *_, objective in rows))
+        else:
+            rows, ended = one.train(problem, wanted, folder)
         runs.append((one.name, rows, ended))
     found = [hit for name, rows, ended in runs for hit in hits(name, rows, wanted, ended)]
     first_seconds = {hit.target: hit.seconds for hit in reversed(found)}
