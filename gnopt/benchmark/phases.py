@@ -13,11 +13,12 @@ from gnopt.benchmark.clock import Clock
 from gnopt.engine.backend import Array
 from gnopt.engine.network import Tape, forward, gradient
 from gnopt.optimizers.base import Optimizer, Problem, Stats, blocks
-from gnopt.optimizers.conjugate_gradient import GaussNewtonCG, conjugate_gradients
+from gnopt.optimizers.conjugate_gradient import GaussNewtonCG, Proposal, Trial
 from gnopt.optimizers.first_order import FirstOrder
 from gnopt.optimizers.quadratic import curvature_products
 from gnopt.optimizers.schedules import learning_rate
-from gnopt.optimizers.second_order import LEAST_MODEL_ROWS, SecondOrder
+from gnopt.optimizers.second_order import SecondOrder
+from gnopt.optimizers.solver import ConjugateGradients
 
 PHASES = ("data", "forward", "loss", "backward", "factors", "inverses", "solve", "model", "search", "vector",
           "logging")
@@ -123,14 +124,14 @@ def exact(optimizer: GaussNewtonCG, clock: Clock, theta: Array, state: dict[str,
     W, xp = net.views(theta), ops.xp
     g = xp.empty_like(theta)
     loss, _, _ = forward_backward(clock, optimizer.problem, W, x, y, g, optimizer.workspace)
-    rows = min(len(x), max(LEAST_MODEL_ROWS, round(cfg["product_rows"] * len(x))))
+    rows = optimizer.product_rows(len(x))
     with clock.phase("vector"):
-        g += theta * cfg["weight_decay"]
+        ops.axpy(cfg["weight_decay"], theta, g)
         loss_value, gg = ops.scalars(loss, xp.vdot(g, g))
     with clock.phase("model"):
-        product = optimizer._product(W, x[:rows], y[:rows], state["damping"] + cfg["weight_decay"])
+        product = optimizer.product(W, x[:rows], y[:rows], state["damping"] + cfg["weight_decay"])
     with clock.phase("factors"):
-        precondition = optimizer._precondition(W, x[:rows], y[:rows], state["damping"], step)
+        precondition = optimizer.preconditioner(W, x[:rows], y[:rows], state["damping"], step)
     inner = Clock(synchronize=ops.synchronize)
     inner.read = clock.read
 
@@ -141,14 +142,18 @@ def exact(optimizer: GaussNewtonCG, clock: Clock, theta: Array, state: dict[str,
         return call
 
     with clock.phase("vector"):
-        solution = conjugate_gradients(timed("model", product), -g, optimizer.start(state),
-                                       timed("solve", precondition), ops, optimizer.stop, cfg["iterations"],
-                                       optimizer.keep)
+        solver = ConjugateGradients(timed("model", product), -g, optimizer.start(state), timed("solve", precondition),
+                                    ops, optimizer.stop, optimizer.keep)
+        solver.run(cfg["iterations"])
+        count, residual = ops.scalars(solver.count, solver.residual())
     for name, seconds in inner.seconds.items():
         clock.move("vector", name, seconds)
     with clock.phase("search"):
-        _, after, share = optimizer._line(theta, W, x, y, loss_value, solution)
-    return {"loss": loss_value, "grad_norm": gg**0.5, "alpha": share, "iterations": solution.iterations, "after": after}
+        trials = [Trial(point) for point in (solver.last(), *solver.earlier(int(count)))]
+        found = Proposal(loss_value, gg, int(count), residual, solver.x, trials)
+        chosen, share = optimizer.search(theta, x, y, found)
+    return {"loss": loss_value, "grad_norm": gg**0.5, "alpha": share, "iterations": found.iterations,
+            "after": chosen.losses[share]}
 
 
 def driver(optimizer: Optimizer) -> Driver:

@@ -75,6 +75,10 @@ class Curvature:
         """Mean diagonal of ā āᵀ ⊗ 𝒢_l in bases (Q_G, Q_A) of every layer, (d_l, d_{l-1} + 1) each; None = identity."""
         raise TypeError(f"curvature {type(self).__name__} does not define scales")
 
+    def temporaries(self, net: Network, loss: Any, rows: int, settings: dict[str, Any], memory: int) -> int:
+        """Bytes that ``output_factors`` takes for a while beside the tape, within ``memory``, where they count."""
+        return 0
+
     def flops(self, net: Network, loss: Any, rows: int, settings: dict[str, Any]) -> float:
         """Flops of ``output_factors`` for this many rows (products alone)."""
         raise TypeError(f"curvature {type(self).__name__} does not define flops")

@@ -37,6 +37,12 @@ class KFLR(Curvature):
             return _sketched(sample, columns)
         return _exact(sample, rank)
 
+    def temporaries(self, net: Network, loss: Any, rows: int, settings: dict[str, Any], memory: int) -> int:
+        rank = loss.rank(net.sizes[-1])
+        if 0 < settings.get("columns", 0) < rank:
+            return 0
+        return _row_bytes(net, loss, rank) * _block_rows(net, loss, rank, rows, memory)
+
     def flops(self, net: Network, loss: Any, rows: int, settings: dict[str, Any]) -> float:
         rank, columns = loss.rank(net.sizes[-1]), settings.get("columns", 0)
         if 0 < columns < rank:
@@ -66,13 +72,20 @@ def _columns_after(k: int, d: int) -> int:
     return d if 2 * d < k else k
 
 
+def _row_bytes(net: Network, loss: Any, rank: int) -> int:
+    """Bytes of all columns of a data point, at two neighbouring layers; a diagonal loss has none at the output."""
+    widths = net.sizes[1:-1] if loss.diagonal and net.layers > 1 else net.sizes[1:]
+    return (rank + 1) * (2 * max(widths) + min(widths)) * net.dtype.itemsize
+
+
+def _block_rows(net: Network, loss: Any, rank: int, rows: int, memory: int) -> int:
+    return max(1, min(rows, int(memory // max(_row_bytes(net, loss, rank), 1))))
+
+
 def _exact(sample: Sample, rank: int) -> list[Factor]:
     """Run blocks of data points, so that all columns of a block fit the memory budget, and add up."""
     net = sample.net
-    # A data point keeps its columns at two neighbouring layers and, for a diagonal loss, never at the output.
-    widths = net.sizes[1:-1] if sample.loss.diagonal and net.layers > 1 else net.sizes[1:]
-    per_row = (rank + 1) * (2 * max(widths) + min(widths)) * net.dtype.itemsize
-    rows = max(1, min(sample.tape.rows, int(sample.memory // max(per_row, 1))))
+    rows = _block_rows(net, sample.loss, rank, sample.tape.rows, sample.memory)
     factors: list[Factor | None] = [None] * net.layers
     for start in range(0, sample.tape.rows, rows):
         _add_block(sample.take(slice(start, start + rows)), factors, 1.0 / sample.tape.rows)

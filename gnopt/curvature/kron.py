@@ -130,7 +130,7 @@ def damped_inverse(ops: Backend, M: Factor, damping: Any, what: str) -> Factor:
         X = M["rows"]
         small = ops.gram(X.T, 1.0)
         small.reshape(-1)[:: len(small) + 1] += damping
-        return {"rows": X, "inverse": ops.spd_inverse(small, what), "damping": ops.xp.asarray(damping)}
+        return {"rows": X, "inverse": ops.spd_inverse(small, what), "damping": ops.xp.asarray(damping, dtype=X.dtype)}
     if M.ndim == 1:
         return 1.0 / (M + damping)
     if M.ndim == 3:
@@ -199,9 +199,7 @@ def left(ops: Backend, G: Factor, B: Array, out: Array) -> Array:
     if isinstance(G, dict):
         X = G["rows"]
         xp.matmul(X.T, G["inverse"] @ (X @ B), out=out)
-        xp.subtract(B, out, out=out)
-        out *= 1.0 / G["damping"]
-        return out
+        return ops.elementwise(_rest, B, out, G["damping"], out=out)
     if G.ndim == 1:
         return xp.multiply(G[:, None], B, out=out)
     if G.ndim == 2:
@@ -221,15 +219,20 @@ def right(ops: Backend, B: Array, A: Factor, out: Array) -> Array:
     if isinstance(A, dict):
         X = A["rows"]
         xp.matmul((B @ X.T) @ A["inverse"], X, out=out)
-        xp.subtract(B, out, out=out)
-        out *= 1.0 / A["damping"]
-        return out
+        return ops.elementwise(_rest, B, out, A["damping"], out=out)
     if A.ndim == 1:
         return xp.multiply(B, A[None, :], out=out)
     if A.ndim == 2:
         return xp.matmul(B, A, out=out)
     for r, block in diagonal_blocks(A, B.shape[1]):
         out[:, r] = B[:, r] @ block
+    return out
+
+
+def _rest(ops: Backend, B: Array, low: Array, damping: Array, out: Array) -> Array:
+    """(B − low) / damping."""
+    ops.xp.subtract(B, low, out=out)
+    out *= 1.0 / damping
     return out
 
 

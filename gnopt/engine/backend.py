@@ -2,12 +2,14 @@
 
 Rules that keep one text valid on both devices: scalars are Python floats (never ``np.float64``, which would
 promote float32 arrays), ufuncs take ``out=`` but no ``where=``, no boolean masks in the update, random numbers
-come from host generators, and scalars are fetched together by :meth:`Backend.scalars`.
+are those of host generators, and scalars are fetched together by :meth:`Backend.scalars`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from math import pi, prod
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,11 @@ from gnopt.data.options import free_memory
 from gnopt.errors import ConfigError, Diverged
 
 Array = Any  # numpy.ndarray or cupy.ndarray
+Elementwise = Callable[..., Array]  # function(ops, *arrays[, out]): each element of its result from those in its place
+
+
+class Unchecked(Exception):
+    """A factorisation whose check was put off has failed: the work is to be done again, with checks at once."""
 
 
 class Backend:
@@ -24,7 +31,7 @@ class Backend:
     name = "numpy"
     device = "cpu"
     tape_bytes = 24 << 20  # a block of data points whose tape is about this large keeps BLAS busy and memory low
-    overlaps = False  # uploads can go on beside the work that is queued
+    queued = False  # work runs behind the host's back, so that reading a number waits for what is queued
 
     def __init__(self) -> None:
         self.xp: Any = np
@@ -80,6 +87,16 @@ class Backend:
 
     # ---- factorisations (symmetric positive definite input; checked) -----------------------------------
 
+    def deferred_checks(self, on: bool) -> AbstractContextManager[None]:
+        """Where checking waits for the device, let failures show at the next ``scalars`` or ``confirm``: Unchecked.
+
+        Where it does not, as here, factorisations are checked at once.
+        """
+        return nullcontext()
+
+    def confirm(self, numbers: Iterable[float]) -> None:
+        """Unchecked where checks are deferred and not all of these numbers, made of factorisations, are finite."""
+
     def cholesky(self, M: Array, what: str) -> Array:
         """Return lower L with L Lᵀ = M; retries in float64, then raises Diverged naming ``what``."""
         return self._factorise(M, what, _potrf)
@@ -134,7 +151,15 @@ class Backend:
                 raise Diverged(f"{what} ({M.shape[0]} x {M.shape[0]}) is not positive definite, also in float64")
         return result.astype(M.dtype, copy=False)
 
-    # ---- element-wise functions that array modules lack -------------------------------------------------
+    # ---- element-wise functions: given, and those that array modules lack ---------------------------------
+
+    def elementwise(self, function: Elementwise, *inputs: Array | None, out: Array | None = None) -> Array:
+        """Return ``function(ops, *inputs[, out])``, which writes to an ``out``; on a GPU one kernel where it can be."""
+        return function(self, *inputs) if out is None else function(self, *inputs, out)
+
+    def times_slope(self, x: Array, df: Elementwise, h: Array | None, a: Array, workspace: Workspace) -> None:
+        """x ← x ⊙ df(ops, h, a, out) for an x of a's shape or with more axes in front; ``out`` is of the workspace."""
+        x *= df(self, h, a, workspace.take("slope", a.shape))
 
     def sigmoid(self, h: Array, out: Array | None = None) -> Array:
         """Return 1 / (1 + exp(−h)), finite for every finite h (exp is kept below overflow by a floor)."""
@@ -183,18 +208,6 @@ class Backend:
         p -= p * p
         return p
 
-    def tanh_slope(self, a: Array, out: Array) -> Array:
-        """Return 1 − a², the slope of tanh where its value is a."""
-        xp = self.xp
-        xp.multiply(a, a, out=out)
-        return xp.subtract(1.0, out, out=out)
-
-    def sigmoid_slope(self, a: Array, out: Array) -> Array:
-        """Return a (1 − a), the slope of σ where its value is a."""
-        xp = self.xp
-        xp.subtract(1.0, a, out=out)
-        return xp.multiply(out, a, out=out)
-
     def adam(self, g: Array, m: Array, v: Array, beta1: float, beta2: float, shift: float, rate: float,
              scratch: Array) -> None:
         """m ← β₁ m + (1 − β₁) g, v ← β₂ v + (1 − β₂) g², g ← rate · m / (√v + shift)."""
@@ -210,21 +223,40 @@ class Backend:
         xp.divide(m, scratch, out=g)
         g *= rate
 
+    def advance(self, theta: Array, anchor: Array, delta: Array, total: Array | None, D: Array, alpha: float,
+                mu: float, nu: float, decay: float) -> None:
+        """δ ← α D + μ δ + ν s, s ← decay · s + D, anchor ← θ, θ ← θ + δ; without s (``total``) if it is None."""
+        delta *= mu
+        self.axpy(alpha, D, delta)
+        if total is not None:
+            self.axpy(nu, total, delta)
+            total *= decay
+            total += D
+        self.xp.copyto(anchor, theta)
+        theta += delta
+
     def erf(self, h: Array) -> Array:
         """Return the error function."""
         from scipy.special import erf
 
         return erf(h)
 
-    # ---- random numbers: drawn on the host, so that a seed means the same on every device ----------------
+    # ---- random numbers: a host generator says which, so that a seed means the same on every device -------
 
     def uniform(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Array:
         """Uniform numbers in [0, 1)."""
         return self.asarray(rng.random(shape, dtype=dtype))
 
     def normal(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Standard normal numbers."""
-        return self.asarray(rng.standard_normal(shape, dtype=dtype))
+        """Standard normal numbers, √(−2 log(1 − u)) (cos 2πv, sin 2πv) of uniform pairs (Box & Muller 1958).
+
+        NumPy's own take an unknown number of uniform ones each, which a device could not follow.
+        """
+        xp, count = self.xp, prod(shape)
+        u = self.uniform(rng, (2, -(-count // 2)), dtype)
+        radius = xp.sqrt(-2.0 * xp.log(1.0 - u[0]))
+        angle = (2.0 * pi) * u[1]
+        return xp.concatenate([radius * xp.cos(angle), radius * xp.sin(angle)])[:count].reshape(shape)
 
     def rademacher(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Array:
         """Independent signs, +1 or −1 with probability one half."""
@@ -313,12 +345,17 @@ class Workspace:
         self.ops, self.dtype = ops, dtype
         self._buffers: dict[Any, Array] = {}
 
-    def take(self, key: Any, shape: tuple[int, ...]) -> Array:
-        """Return an array of ``shape`` with undefined contents; valid until ``key`` is taken again."""
+    def take(self, key: Any, shape: tuple[int, ...], prepare: Callable[[Array], None] | None = None) -> Array:
+        """Return an array of ``shape`` with undefined contents; valid until ``key`` is taken again.
+
+        ``prepare`` is given the flat memory once, when it is new.
+        """
         size = 1
         for extent in shape:
             size *= extent
         buffer = self._buffers.get(key)
         if buffer is None or buffer.size < size:
             self._buffers[key] = buffer = self.ops.xp.empty(size, dtype=self.dtype)
+            if prepare is not None:
+                prepare(buffer)
         return buffer[:size].reshape(shape)

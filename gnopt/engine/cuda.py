@@ -1,24 +1,30 @@
 """The CuPy backend: what differs from NumPy on a GPU. The only file that imports CuPy, and only when it is asked for.
 
 Work is queued and runs behind the host's back; the host waits where it reads something: at ``scalars`` and
-``to_host``, and once or twice in a checked factorisation (a flag of a few bytes, counted in ``checks``). Uploads go
-through CuPy's pinned staging buffers and are queued like kernels.
+``to_host``, and once or twice in a factorisation that is checked at once (a flag of a few bytes, counted in
+``checks``). Uploads go through CuPy's pinned staging buffers and are queued like kernels.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from math import ceil, isfinite
 from typing import Any
 
 import numpy as np
 
-from gnopt.engine.backend import Array, Backend
-from gnopt.engine.kernels import GATHERED, KERNELS, gather
+from gnopt.engine.backend import Array, Backend, Elementwise, Unchecked, Workspace
+from gnopt.engine.fuse import fuse, softplus
+from gnopt.engine.kernels import GATHERED, KERNELS, RANDOM, gather
 from gnopt.errors import ConfigError, Diverged
 
 LEAST_CUPY = 14  # before it float32 arrays and Python scalars mixed by other rules
+_FUSED_TYPES = {np.dtype(np.float32)}, {np.dtype(np.float64)}  # of all arrays that a kernel takes
 _LIMIT = "CUPY_GPU_MEMORY_LIMIT"  # read by CuPy: what a process's memory pool may take
+_FLAGS = 1024  # most checks that are put off until the next fetch
+_UPPER = 1  # CUBLAS_FILL_MODE_UPPER: of a matrix in Fortran's order, the lower triangle in C's
 _SHARED = 90  # percent of a device's memory that processes on it divide; each one's context takes of the rest
 
 
@@ -27,19 +33,23 @@ class CudaBackend(Backend):
 
     name = "cupy"
     tape_bytes = 1 << 30  # fewer and larger launches; memory.training still bounds it
-    overlaps = True
+    queued = True
 
     def __init__(self, index: int = 0) -> None:
         super().__init__()
-        self.xp, self._cupyx, self._triangular, self._erf = find(index)
+        self.xp, self._cupyx, self._triangular, self._erf, self._cusolver = find(index)
         self.device = f"cuda:{index}"
         self.checks = 0  # times the host has waited for a flag of a factorisation
         self._device = self.xp.cuda.Device(index)
         self._device.use()
         self._uploads: Any = None  # stream of uploads beside the work
         self._gathers: dict[tuple[str, ...], Any] = {}
+        self._fused: dict[Any, Any] = {}  # kernels made of functions
+        self._flags = self.xp.zeros(_FLAGS, dtype=np.int32)  # of checks that are put off
+        self._flagged = 0  # how many of them are in use
+        self._deferring = False
         self._kernels = {name: self.xp.ElementwiseKernel(k.inputs, k.outputs, k.body, f"gnopt_{name}")
-                         for name, k in KERNELS.items()}
+                         for name, k in (KERNELS | RANDOM).items()}
 
     # ---- transfers -------------------------------------------------------------------------------------
 
@@ -51,7 +61,15 @@ class CudaBackend(Backend):
 
     def scalars(self, *values: Any) -> list[float]:
         there = [v for v in values if isinstance(v, self.xp.ndarray)]
-        fetched = iter(self._fetch(there))
+        if self._flagged:
+            there.append(self._flags[: self._flagged].any())
+            *found, failed = self._fetch(there)
+            self._flagged = 0
+            if failed:
+                raise Unchecked
+        else:
+            found = self._fetch(there)
+        fetched = iter(found)
         return [next(fetched) if isinstance(v, self.xp.ndarray) else float(v) for v in values]
 
     def _fetch(self, values: list[Array]) -> list[float]:
@@ -102,25 +120,73 @@ class CudaBackend(Backend):
 
     # ---- factorisations --------------------------------------------------------------------------------
 
+    @contextmanager
+    def deferred_checks(self, on: bool) -> Iterator[None]:
+        self._deferring, self._flagged = on, 0
+        try:
+            yield
+        finally:
+            self._deferring, self._flagged = False, 0
+
+    def confirm(self, numbers: Iterable[float]) -> None:
+        # Numbers that are not finite may have gone into a factorisation without its noticing.
+        if self._deferring and not all(map(isfinite, numbers)):
+            raise Unchecked
+
     def cholesky(self, M: Array, what: str) -> Array:
-        return self._checked(self.xp.linalg.cholesky, M, what, "is not positive definite")
+        if self._flag() is None:
+            return self._checked(self.xp.linalg.cholesky, M, what, "is not positive definite")
+        return self._potrf(M)
 
     def spd_inverse(self, M: Array, what: str) -> Array:
-        return self._checked(self._inverse, M, what, "is not positive definite")
+        if self._flag() is None:
+            return self._checked(lambda m: self._inverse(self.xp.linalg.cholesky(m)), M, what,
+                                 "is not positive definite")
+        return self._inverse(self._potrf(M))
 
-    def _inverse(self, M: Array) -> Array:
+    def _inverse(self, L: Array) -> Array:
         # CuPy has no potri. L⁻¹ by one triangular solve, then a product, at which a GPU is fastest: 10/3 n³ flops.
-        L = self.xp.linalg.cholesky(M)
-        root = self._lower(L, self.xp.eye(len(M), dtype=M.dtype), transpose=False)
+        identity = self.xp.eye(len(L), dtype=L.dtype, order="F")
+        root = self._triangular(L.T, identity, trans=1, lower=False, overwrite_b=True)
         return self.xp.matmul(root.T, root)
 
+    def _potrf(self, M: Array) -> Array:
+        """Lower L with L Lᵀ = M, its error flag left on the device: CuPy's own routine waits for it or loses it."""
+        suffix = "s" if M.dtype == np.float32 else "d"
+        potrf, size = (getattr(self._cusolver, f"{suffix}potrf{part}") for part in ("", "_bufferSize"))
+        handle, n = self._device.cusolver_handle, len(M)
+        L = self.xp.tril(M)
+        work = self.xp.empty(size(handle, _UPPER, n, L.data.ptr, n), dtype=M.dtype)
+        potrf(handle, _UPPER, n, L.data.ptr, n, work.data.ptr, len(work), self._flag().data.ptr)
+        self._flagged += 1
+        return L
+
+    def _flag(self) -> Any:
+        """The next free flag, (1,) int32; None where checks are made at once."""
+        if not self._deferring or self._flagged == _FLAGS:
+            return None
+        return self._flags[self._flagged : self._flagged + 1]
+
     def eigh(self, M: Array, what: str) -> tuple[Array, Array]:
-        return self._checked(self.xp.linalg.eigh, M, what, "has no eigendecomposition")
+        if self._flag() is None:
+            return self._checked(self.xp.linalg.eigh, M, what, "has no eigendecomposition")
+        return self._unwaited(M)
 
     def eigh_stack(self, M: Array) -> tuple[Array, Array]:
+        if self._flag() is not None:
+            return self._unwaited(M)
         self.checks += 1
         with self._cupyx.errstate(linalg="raise"):
             return self.xp.linalg.eigh(M)
+
+    def _unwaited(self, M: Array) -> tuple[Array, Array]:
+        """Eigenvalues and vectors, with a flag that says whether ‖M‖² = Σ λ² fails to hold: it does not converge, or
+        is not finite."""
+        values, vectors = self.xp.linalg.eigh(M)
+        norm, found = self.xp.vdot(M, M), self.xp.vdot(values, values)
+        self._flag()[...] = self.xp.logical_not(self.xp.absolute(norm - found) <= 1e-3 * norm)
+        self._flagged += 1
+        return values, vectors
 
     def orthonormal(self, Y: Array) -> Array:
         return self.xp.linalg.qr(Y)[0]
@@ -157,41 +223,109 @@ class CudaBackend(Backend):
 
     # ---- fused element-wise functions ------------------------------------------------------------------
 
-    def _run(self, name: str, *inputs: Array, out: Array | None = None) -> Any:
-        return self._kernels[name](*inputs) if out is None else self._kernels[name](*inputs, out)
+    def elementwise(self, function: Elementwise, *inputs: Array | None, out: Array | None = None) -> Array:
+        kernel = self._fuse(function, inputs, out, product=False)
+        if kernel is None:
+            return super().elementwise(function, *inputs, out=out)
+        return kernel(*(x for x in (*inputs, out) if x is not None))
+
+    def times_slope(self, x: Array, df: Elementwise, h: Array | None, a: Array, workspace: Workspace) -> None:
+        kernel = self._fuse(df, (h, a), x, product=True)
+        if kernel is None:
+            super().times_slope(x, df, h, a, workspace)
+        else:
+            kernel(*(v for v in (h, a, x) if v is not None))
+
+    def _fuse(self, function: Elementwise, inputs: tuple[Array | None, ...], out: Array | None, product: bool) -> Any:
+        """The kernel of a function for arrays of these types; None where it is to run as it is."""
+        types = tuple(None if x is None else x.dtype for x in (*inputs, out))
+        try:
+            return self._fused[function, product, types]
+        except KeyError:
+            given = [t is not None for t in types]
+            k = fuse(function, given[:-1], given[-1], product) if set(types) - {None} in _FUSED_TYPES else None
+            kernel = k and self.xp.ElementwiseKernel(k.inputs, k.outputs, k.body, "gnopt_fused")
+            self._fused[function, product, types] = kernel
+            return kernel
+        except TypeError:  # an object that has no hash
+            return None
 
     def sigmoid(self, h: Array, out: Array | None = None) -> Array:
-        return self._run("sigmoid", h, out=out)
+        return self.elementwise(Backend.sigmoid, h, out=out)
 
     def softplus(self, h: Array) -> Array:
-        return self._run("softplus", h)
+        return self.elementwise(softplus, h)
 
     def bernoulli(self, h: Array, y: Array) -> tuple[Array, Array]:
-        value, gradient = self._run("bernoulli", h, y)
+        value, gradient = self._kernels["bernoulli"](h, y)
         return value.sum(axis=1), gradient
 
     def bernoulli_variance(self, h: Array) -> Array:
-        return self._run("bernoulli_variance", h)
-
-    def tanh_slope(self, a: Array, out: Array) -> Array:
-        return self._run("tanh_slope", a, out=out)
-
-    def sigmoid_slope(self, a: Array, out: Array) -> Array:
-        return self._run("sigmoid_slope", a, out=out)
+        return self._kernels["bernoulli_variance"](h)
 
     def adam(self, g: Array, m: Array, v: Array, beta1: float, beta2: float, shift: float, rate: float,
              scratch: Array) -> None:
         self._kernels["adam"](beta1, beta2, shift, rate, g, m, v)
 
+    def advance(self, theta: Array, anchor: Array, delta: Array, total: Array | None, D: Array, alpha: float,
+                mu: float, nu: float, decay: float) -> None:
+        if total is None:
+            self._kernels["advance_alone"](alpha, mu, D, theta, anchor, delta)
+        else:
+            self._kernels["advance"](alpha, mu, nu, decay, D, theta, anchor, delta, total)
+
     def erf(self, h: Array) -> Array:
         return self._erf(h)
 
-    # ---- random numbers --------------------------------------------------------------------------------
+    # ---- random numbers: NumPy's Philox, followed on the device --------------------------------------------
+
+    def uniform(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Array:
+        kind = np.dtype(dtype)
+        at = _position(rng)
+        if at is None or (kind == np.float64 and at % 2):
+            return super().uniform(rng, shape, dtype)
+        return self._draw(f"uniform_{kind}", rng, at, shape, kind, kind.itemsize // 4)
 
     def rademacher(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Array:
-        # The host's draws, uploaded as bytes: a quarter of the traffic of float32.
-        bits = self.asarray(rng.integers(0, 2, size=shape, dtype=np.int8))
-        return (2 * bits - 1).astype(dtype)
+        at = _position(rng)
+        if at is None:
+            return super().rademacher(rng, shape, dtype)
+        return self._draw("signs", rng, at, shape, np.dtype(np.int8), 0.25).astype(dtype)
+
+    def _draw(self, name: str, rng: np.random.Generator, at: int, shape: tuple[int, ...], dtype: np.dtype,
+              words: float) -> Array:
+        """Numbers of ``words`` words each from position ``at`` of the stream, and the generator moved past them."""
+        out = self.xp.empty(shape, dtype=dtype)
+        key = rng.bit_generator.state["state"]["key"]
+        if out.size:
+            self._kernels[name](key[0], key[1], np.uint64(at), out)
+        _move(rng, at + ceil(words * out.size))
+        return out
+
+
+def _position(rng: np.random.Generator) -> int | None:
+    """Words of 32 bits that a Philox generator has gone past, counting the block of counter 0; None for others, and
+    where a half that was left over is not that of the last number."""
+    state = rng.bit_generator.state
+    if state["bit_generator"] != "Philox" or any(state["state"]["counter"][1:]):
+        return None
+    if state["has_uint32"] and state["uinteger"] != int(state["buffer"][state["buffer_pos"] - 1]) >> 32:
+        return None
+    return 2 * (4 * int(state["state"]["counter"][0]) + state["buffer_pos"]) - state["has_uint32"]
+
+
+def _move(rng: np.random.Generator, position: int) -> None:
+    """Put a Philox generator where it would be after drawing that many words."""
+    bits = rng.bit_generator
+    state = bits.state
+    half = position % 2
+    number = (position + half) // 2 - half  # of 64 bits: the one that is read next, or half read
+    state["state"]["counter"][0] = number // 4 - 1
+    bits.state = {**state, "buffer_pos": 4, "has_uint32": 0}
+    if number % 4:
+        bits.random_raw(number % 4, output=False)
+    if half:
+        rng.random(dtype=np.float32)
 
 
 def shared_by(processes: int) -> dict[str, str]:
@@ -201,8 +335,9 @@ def shared_by(processes: int) -> dict[str, str]:
     return {_LIMIT: f"{max(1, _SHARED // processes)}%"}
 
 
-def find(index: int) -> tuple[Any, Any, Any, Any]:
-    """CuPy, cupyx, its triangular solve and erf, with the device there; else a ConfigError that says what to do."""
+def find(index: int) -> tuple[Any, Any, Any, Any, Any]:
+    """CuPy, cupyx, its triangular solve and erf, cuSOLVER, with the device there; else a ConfigError that says what to
+    do."""
     device = f"device 'cuda:{index}'"
     try:
         import cupy
@@ -219,13 +354,14 @@ def find(index: int) -> tuple[Any, Any, Any, Any]:
     if index >= count:
         raise ConfigError(f"{device}: this machine has {count} CUDA device{'s' if count > 1 else ''}, numbered from 0")
     try:
+        from cupy.cuda import cusolver
         from cupyx.scipy.linalg import solve_triangular
         from cupyx.scipy.special import erf
     except ImportError as error:
         extra = f"cuda{cupy.cuda.runtime.runtimeGetVersion() // 1000}"
         raise ConfigError(f"{device}: CUDA's libraries are missing ({error}); install a CUDA toolkit, or "
                           f"cupy-{extra}x[ctk] beside gnopt[{extra}]") from error
-    return cupy, cupyx, solve_triangular, erf
+    return cupy, cupyx, solve_triangular, erf, cusolver
 
 
 def _driver(runtime: Any) -> str:

@@ -47,6 +47,11 @@ class Network:
         return [flat[start:stop].reshape(shape)
                 for start, stop, shape in zip(self.offsets[:-1], self.offsets[1:], self.shapes, strict=True)]
 
+    def bias_positions(self) -> np.ndarray:
+        """Where the biases lie in the flat vector: the last column of every W_l."""
+        return np.concatenate([start + i * np.arange(1, o + 1) - 1
+                               for start, (o, i) in zip(self.offsets[:-1], self.shapes, strict=True)])
+
     def row_bytes(self) -> int:
         """Bytes that one data point occupies on the tape."""
         kept = sum(s + 1 for s in self.sizes[:-1]) + self.sizes[-1]
@@ -96,7 +101,7 @@ def forward(net: Network, W: Sequence[Array], x: Array, workspace: Workspace | N
         else:
             h = xp.matmul(abar[-1], W_l.T, out=ws.take(("h", l), (rows, net.sizes[l])))
             kept.append(h)
-        f.f(net.ops, h, a[:, :-1])
+        net.ops.elementwise(f.f, h, out=a[:, :-1])
         abar.append(a)
     output = xp.matmul(abar[-1], W[-1].T, out=ws.take("output", (rows, net.sizes[-1])))
     kept.append(output)
@@ -104,17 +109,23 @@ def forward(net: Network, W: Sequence[Array], x: Array, workspace: Workspace | N
 
 
 def _augmented(ws: Workspace, layer: int, rows: int, width: int) -> Array:
-    abar = ws.take(("abar", layer), (rows, width + 1))
-    abar[:, -1] = 1.0
-    return abar
+    def ones(flat: Array) -> None:  # of the bias, in the last column: nobody else writes there
+        flat[width :: width + 1] = 1.0
+
+    return ws.take(("abar", layer, width), (rows, width + 1), ones)
 
 
 def slope(net: Network, tape: Tape, layer: int, workspace: Workspace | None = None) -> Array:
     """f'(h_l) of a hidden layer l = 1..L-1, (N, d_l)."""
     a = tape.abar[layer][:, :-1]
     ws = workspace or Workspace(net.ops, net.dtype)
-    out = ws.take("slope", a.shape)
-    return net.activations[layer - 1].df(net.ops, tape.h[layer - 1], a, out)
+    return net.ops.elementwise(net.activations[layer - 1].df, tape.h[layer - 1], a, out=ws.take("slope", a.shape))
+
+
+def times_slope(net: Network, tape: Tape, layer: int, x: Array, workspace: Workspace | None = None) -> None:
+    """x ← f'(h_l) ⊙ x for an x of shape (N, d_l) or (k, N, d_l)."""
+    ws = workspace or Workspace(net.ops, net.dtype)
+    net.ops.times_slope(x, net.activations[layer - 1].df, tape.h[layer - 1], tape.abar[layer][:, :-1], ws)
 
 
 def backpropagate(net: Network, W: Sequence[Array], tape: Tape, delta: Array,
@@ -131,7 +142,7 @@ def backpropagate(net: Network, W: Sequence[Array], tape: Tape, delta: Array,
         flat = delta.reshape(-1, delta.shape[-1])
         out = ws.take(("delta", l % 2), (len(flat), net.sizes[l]))
         delta = xp.matmul(flat, W[l][:, :-1], out=out).reshape(shape)
-        delta *= slope(net, tape, l, ws)
+        times_slope(net, tape, l, delta, ws)
         yield l, delta
 
 
@@ -161,7 +172,7 @@ def r_forward(net: Network, W: Sequence[Array], tape: Tape, directions: Sequence
                                 out=ws.take("through", (k * rows, net.sizes[l])))
             rh += through.reshape(rh.shape)
         if l < net.layers:
-            rh *= slope(net, tape, l, ws)
+            times_slope(net, tape, l, rh, ws)
         ra = rh
     return ra
 
@@ -208,4 +219,4 @@ def hessian_vector(net: Network, W: Sequence[Array], tape: Tape, loss: Any, y: A
 def curve(net: Network, tape: Tape, layer: int) -> Array:
     """f''(h_l) of a hidden layer, (N, d_l)."""
     a = tape.abar[layer][:, :-1]
-    return net.activations[layer - 1].d2f(net.ops, tape.h[layer - 1], a)
+    return net.ops.elementwise(net.activations[layer - 1].d2f, tape.h[layer - 1], a)

@@ -15,14 +15,14 @@ from math import nan
 import numpy as np
 
 from gnopt.engine.backend import Array
-from gnopt.engine.network import slope
+from gnopt.engine.network import times_slope
 from gnopt.inspection.blocks import Block
 from gnopt.inspection.dense import loss_gradient
 from gnopt.inspection.density import product_with
 from gnopt.inspection.factors import Factors, Note
 from gnopt.inspection.subject import Look
-from gnopt.optimizers.conjugate_gradient import conjugate_gradients
 from gnopt.optimizers.damping import OPTIONS
+from gnopt.optimizers.solver import conjugate_gradients
 from gnopt.options import defaults
 
 GRADIENT = "gradient"  # the plain gradient, shown beside the methods
@@ -149,7 +149,7 @@ def _grams(look: Look, updates: Sequence[Array]) -> tuple[np.ndarray, np.ndarray
         euclid[l] = ops.to_host(V @ V.T)
         rh = xp.stack([look.tape.abar[l - 1] @ view[l - 1].T for view in views])
         for above in range(l, net.layers):
-            rh *= slope(net, look.tape, above, look.workspace)
+            times_slope(net, look.tape, above, rh, look.workspace)
             rh = (rh.reshape(k * rows, -1) @ look.W[above][:, :-1].T).reshape(k, rows, -1)
         curved[l] = _gram(look, rh)
         total = rh if total is None else total + rh

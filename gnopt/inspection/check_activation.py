@@ -30,21 +30,21 @@ def of_activation(ops: Backend, f: Activation) -> list[Check]:
 
     def value(h: np.ndarray) -> np.ndarray:
         h = ops.asarray(h)
-        return ops.to_host(f.f(ops, h, ops.xp.empty_like(h)))
+        return ops.to_host(ops.elementwise(f.f, h, out=ops.xp.empty_like(h)))
 
     def first(h: np.ndarray) -> np.ndarray:
         h = ops.asarray(h)
-        a = f.f(ops, h, ops.xp.empty_like(h))
-        return ops.to_host(f.df(ops, None if f.from_output else h, a, ops.xp.empty_like(h)))
+        a = ops.elementwise(f.f, h, out=ops.xp.empty_like(h))
+        return ops.to_host(ops.elementwise(f.df, None if f.from_output else h, a, out=ops.xp.empty_like(h)))
 
     def second(h: np.ndarray) -> np.ndarray:
         h = ops.asarray(h)
-        a = f.f(ops, h, ops.xp.empty_like(h))
-        return ops.to_host(f.d2f(ops, None if f.from_output else h, a))
+        a = ops.elementwise(f.f, h, out=ops.xp.empty_like(h))
+        return ops.to_host(ops.elementwise(f.d2f, None if f.from_output else h, a))
 
     def in_place() -> float:
         h = ops.asarray(grid.copy())
-        return float(np.abs(ops.to_host(f.f(ops, h, h)) - value(grid)).max())
+        return float(np.abs(ops.to_host(ops.elementwise(f.f, h, out=h)) - value(grid)).max())
 
     def finite() -> float:
         single = far.astype(np.float32)

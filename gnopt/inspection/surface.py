@@ -69,7 +69,7 @@ def _surface(look: Look, layers: Sequence[int], reach: float, rows: int) -> Surf
                 W = look.W[l - 1]
                 if l in directions:
                     W = W + x * directions[l][0] + y * directions[l][1]
-                a = net.activations[l - 2].f(ops, h, xp.empty_like(h))
+                a = ops.elementwise(net.activations[l - 2].f, h, out=xp.empty_like(h))
                 h = a @ W[:, :-1].T + W[:, -1]
             loss = look.subject.loss.value(ops, h, look.subject.y[:rows])
             row.append(loss.mean(dtype="float64"))

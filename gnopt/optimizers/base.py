@@ -45,6 +45,10 @@ class Optimizer:
         """Rows of the next update, given the configured batch size."""
         return min(base, self.problem.rows)
 
+    def largest_batch(self, base: int) -> int:
+        """The most rows that an update may take."""
+        return self.batch_size({}, base)
+
     def update(self, theta: Array, state: State, x: Array, y: Array, step: int) -> Stats:
         """Change θ and the state by one update on a batch; return the row of the log. Raises Diverged."""
         raise TypeError(f"optimizer {type(self).__name__} does not define update")
@@ -54,8 +58,13 @@ class Optimizer:
         average = state.get("average")
         return theta if average is None else average
 
+    def closing_weights(self, theta: Array, state: State, x: Array, y: Array) -> Array | None:
+        """At the end of a run, the weights to hand out instead of ``weights`` where the last step made the loss of the
+        batch that would come next jump; θ and the state stay, so that the run can go on."""
+        return None
+
     def cost(self, base: int) -> dict[str, float]:
-        """Flops of one update at this batch size and bytes of the state."""
+        """Flops of one update at this batch size, bytes of the state, and of temporaries where they count."""
         raise TypeError(f"optimizer {type(self).__name__} does not define cost")
 
     def average_iterates(self, theta: Array, state: State, step: int) -> None:

@@ -2,6 +2,7 @@
 
 GN-vector products need no matrix (``engine.network.gn_vector``). λ adapts by Levenberg and Marquardt's rule on the
 batch that the step was made from; a step that raises the objective is shortened, and undone if that does not help.
+Nothing on the way waits for the device: an update usually fetches its numbers once.
 The siblings ``gauss_newton`` (solve to a tolerance) and ``hessian_free`` (Martens 2010) differ in when they stop, where
 they start and which iterate they take.
 """
@@ -9,12 +10,12 @@ they start and which iterate they take.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf, isfinite, nan, sqrt
 from typing import Any
 
 from gnopt.curvature import get_curvature
-from gnopt.engine.backend import Array
+from gnopt.engine.backend import Array, Unchecked
 from gnopt.engine.network import Tape, forward, gn_vector
 from gnopt.errors import Diverged
 from gnopt.optimizers import damping, preconditioner
@@ -30,6 +31,7 @@ from gnopt.optimizers.base import (
     training_flops,
 )
 from gnopt.optimizers.preconditioner import Preconditioner
+from gnopt.optimizers.solver import BETWEEN_LOOKS, ConjugateGradients, Iterate
 from gnopt.options import Option, defaults
 
 OPTIONS = (
@@ -49,57 +51,34 @@ OPTIONS = (
 )
 MAX_REJECTIONS = 12
 BACKTRACKS = 6
+FACTS = 5  # numbers of a point of the line search
+
+
 
 
 @dataclass
-class Solution:
-    """Iterates of conjugate gradients: the last, some on the way, iterations used, residual and model value."""
+class Trial:
+    """A point of the line search: an iterate Δ, and once fetched the loss by share s of the step, ‖Δ‖², ∇ᵀΔ, θᵀΔ and
+    ΔᵀBΔ with B = GN + λ I."""
 
-    x: Array
-    path: list[Array]
+    iterate: Iterate
+    losses: dict[float, float] = field(default_factory=dict)
+    dd: float = nan
+    gd: float = nan
+    td: float = nan
+    dBd: float = nan
+
+
+@dataclass
+class Proposal:
+    """What an update knows before it steps: loss, ‖∇‖², the last iterate and points to choose from, likeliest first."""
+
+    loss: float
+    gg: float
     iterations: int
     residual: float
-    model: float
-
-
-def conjugate_gradients(product: Callable[[Array], Array], b: Array, x: Array, precondition: Callable[[Array], Array],
-                        ops: Any, stop: Callable[[int, float, list[float]], bool], limit: int,
-                        keep: float = 0.0) -> Solution:
-    """Minimise ½ xᵀ B x − bᵀ x from ``x`` for a positive definite B given by its ``product``.
-
-    ``stop(i, relative residual, model values)`` ends it; iterates are kept at indices growing by the factor ``keep``
-    (> 1) for backtracking. Two products a start and one an iteration.
-    """
-    xp = ops.xp
-    x = x.copy()
-    r = b - product(x)
-    z = precondition(r)
-    p = z.copy()
-    rz, bb, rr, xb, xr = ops.scalars(xp.vdot(r, z), xp.vdot(b, b), xp.vdot(r, r), xp.vdot(x, b), xp.vdot(x, r))
-    models = [-0.5 * (xb + xr)]  # ½ xᵀBx − bᵀx with Bx = b − r
-    path: list[Array] = []
-    next_kept, i = 1.0, 0
-    while i < limit and rz > 0.0 and not stop(i, sqrt(rr / bb) if bb > 0 else 0.0, models):
-        Bp = product(p)
-        pBp = xp.vdot(p, Bp)
-        # α stays on the device, so that an iteration waits for it once; it is 0 where p has no curvature.
-        alpha = rz / xp.where(pBp > 0.0, pBp, inf)
-        ops.axpy(alpha, p, x)
-        ops.axpy(-alpha, Bp, r)
-        z = precondition(r)
-        curvature, rz_new, *rest = ops.scalars(pBp, xp.vdot(r, z), xp.vdot(r, r), xp.vdot(x, b), xp.vdot(x, r))
-        if not curvature > 0.0:
-            break  # rounding has used it up
-        rr, xb, xr = rest
-        models.append(-0.5 * (xb + xr))
-        p *= rz_new / rz
-        p += z
-        rz = rz_new
-        i += 1
-        if keep > 1.0 and i >= next_kept:
-            path.append(x.copy())
-            next_kept = max(next_kept + 1.0, next_kept * keep)
-    return Solution(x, path, i, sqrt(rr / bb) if bb > 0 else 0.0, models[-1])
+    solution: Array
+    trials: list[Trial]
 
 
 class GaussNewtonCG(Optimizer):
@@ -114,7 +93,9 @@ class GaussNewtonCG(Optimizer):
         name = settings["preconditioner"]
         if name != "none":
             curvature = get_curvature(name)
-            own = {**defaults(preconditioner.OPTIONS + curvature.options), "damping_rule": "fixed", "inverse_period": 1,
+            # Made anew at every update, but as inverses, which a period of 1 would not make: many solves use them, and
+            # on a GPU two products are a fraction of the operations of four triangular solves.
+            own = {**defaults(preconditioner.OPTIONS + curvature.options), "damping_rule": "fixed", "inverse_period": 2,
                    "factor_period": 1, "curvature_decay": 0.0, "input_updates": 0, "factor_rows": 1.0,
                    "weight_decay": settings["weight_decay"]}
             if name == "kflr":
@@ -122,7 +103,7 @@ class GaussNewtonCG(Optimizer):
             self.factors = Preconditioner(problem, own, curvature, self.workspace)
 
     def init(self, theta: Array) -> State:
-        state: State = {"damping": self.settings["damping"], "rejected_in_row": 0,
+        state: State = {"damping": self.settings["damping"], "rejected_in_row": 0, "iterations": BETWEEN_LOOKS,
                         "solution": self.problem.net.ops.xp.zeros_like(theta)}
         if self.settings["averaging"]:
             state["average"] = theta.copy()
@@ -134,45 +115,37 @@ class GaussNewtonCG(Optimizer):
         """Where conjugate gradients begin."""
         raise TypeError(f"{type(self).__name__} does not define start")
 
-    def stop(self, i: int, residual: float, models: list[float]) -> bool:
-        """Whether iteration i is the last."""
+    def stop(self, i: int, residual: Array, models: list[Array]) -> Array:
+        """Whether i iterations are enough, 0-d on the device like the relative residual and the model's values."""
         raise TypeError(f"{type(self).__name__} does not define stop")
 
     # ---- the update --------------------------------------------------------------------------------------
 
     def update(self, theta: Array, state: State, x: Array, y: Array, step: int) -> Stats:
-        net, ops, xp, cfg = self.problem.net, self.problem.net.ops, self.problem.net.ops.xp, self.settings
-        W = net.views(theta)
-        g = xp.empty_like(theta)
-        loss, _, _ = loss_and_gradient(self.problem, W, x, y, g, self.workspace)
-        g += theta * cfg["weight_decay"]
-        loss_value, gg = ops.scalars(loss, xp.vdot(g, g))
-        if not (isfinite(loss_value) and isfinite(gg)):
-            raise Diverged(f"update {step}: loss {loss_value:g}, gradient norm {sqrt(gg) if gg >= 0 else gg:g}")
-        rows = min(len(x), max(62, round(cfg["product_rows"] * len(x))))
-        shift = state["damping"] + cfg["weight_decay"]
-        product = self._product(W, x[:rows], y[:rows], shift)
-        solution = conjugate_gradients(product, -g, self.start(state),
-                                       self._precondition(W, x[:rows], y[:rows], state["damping"], step), ops,
-                                       self.stop, cfg["iterations"], self.keep)
-        state["solution"] = solution.x
-        chosen, after, share = self._line(theta, W, x, y, loss_value, solution)
-        delta = chosen * share
-        dd, gd, td, dBd = ops.scalars(xp.vdot(delta, delta), xp.vdot(g, delta), xp.vdot(theta, delta),
-                                      xp.vdot(delta, product(delta)))
-        predicted = gd + 0.5 * dBd
-        change = after - loss_value + cfg["weight_decay"] * (td + 0.5 * dd)
+        ops, xp, cfg = self.problem.net.ops, self.problem.net.ops.xp, self.settings
+        try:
+            with ops.deferred_checks(True):
+                found = self.propose(theta, state, x, y, step)
+        except Unchecked:
+            found = self.propose(theta, state, x, y, step)
+        if not (isfinite(found.loss) and isfinite(found.gg)):
+            raise Diverged(f"update {step}: loss {found.loss:g}, gradient norm {sqrt(max(found.gg, 0.0)):g}")
+        state["solution"], state["iterations"] = found.solution, found.iterations
+        chosen, share = self.search(theta, x, y, found)
+        after, dd, gd = chosen.losses[share], share * share * chosen.dd, share * chosen.gd
+        predicted = gd + 0.5 * share * share * chosen.dBd
+        change = after - found.loss + cfg["weight_decay"] * (share * chosen.td + 0.5 * dd)
         accepted = change <= 0.0
         rho = change / predicted if predicted < 0.0 else nan
         stats: Stats = {
-            "loss": loss_value, "grad_norm": sqrt(gg), "step_norm": sqrt(dd) if accepted else 0.0, "alpha": share,
-            "damping": state["damping"], "rho": rho, "rejected": 0.0 if accepted else 1.0, "batch": len(x),
-            "predicted": predicted, "iterations": solution.iterations, "residual": solution.residual,
+            "loss": found.loss, "grad_norm": sqrt(found.gg), "step_norm": sqrt(dd) if accepted else 0.0,
+            "alpha": share, "damping": state["damping"], "rho": rho, "rejected": 0.0 if accepted else 1.0,
+            "batch": len(x), "predicted": predicted, "iterations": found.iterations, "residual": found.residual,
         }
         if cfg["damping_rule"] == "lm" and (step % cfg["damping_period"] == 0 or not accepted):
             state["damping"] = damping.adapt(cfg, state["damping"], rho if accepted else -1.0)
         if accepted:
-            theta += delta
+            ops.axpy(share, chosen.iterate.x, theta)
             state["rejected_in_row"] = 0
         else:
             state["rejected_in_row"] += 1
@@ -182,30 +155,88 @@ class GaussNewtonCG(Optimizer):
         self.average_iterates(theta, state, step)
         return stats
 
-    def _line(self, theta: Array, W: list[Array], x: Array, y: Array, before: float,
-              solution: Solution) -> tuple[Array, float, float]:
-        """The iterate to step to, the loss there and the share of it taken: best iterate, halved until it helps."""
-        net, ops = self.problem.net, self.problem.net.ops
+    def propose(self, theta: Array, state: State, x: Array, y: Array, step: int) -> Proposal:
+        """Gradient, conjugate gradients and the first points of the line search, in one fetch from the device.
 
-        def loss_at(delta: Array, share: float) -> float:
-            (value,) = ops.scalars(mean_loss(self.problem, net.views(theta + delta * share), x, y, self.workspace))
-            return value if isfinite(value) else inf
-
-        chosen, after = solution.x, loss_at(solution.x, 1.0)
-        for earlier in reversed(solution.path[:-1]):  # Martens 2010: back up while it gets better
-            value = loss_at(earlier, 1.0)
-            if value >= after:
+        Where a fetch waits, as many iterations are queued as the last update took and a few more, and all points of
+        the search are tried; a further fetch is needed only where it takes longer than that, or a step is shortened.
+        """
+        net, ops, xp, cfg = self.problem.net, self.problem.net.ops, self.problem.net.ops.xp, self.settings
+        W, g, limit = net.views(theta), xp.empty_like(theta), cfg["iterations"]
+        loss, _, _ = loss_and_gradient(self.problem, W, x, y, g, self.workspace)
+        ops.axpy(cfg["weight_decay"], theta, g)
+        rows = self.product_rows(len(x))
+        product = self.product(W, x[:rows], y[:rows], state["damping"] + cfg["weight_decay"])
+        try:
+            precondition = self.preconditioner(W, x[:rows], y[:rows], state["damping"], step)
+        except Diverged:
+            (value,) = ops.scalars(loss)
+            if isfinite(value):
+                raise
+            raise Diverged(f"update {step}: loss {value:g}") from None
+        solver = ConjugateGradients(product, -g, self.start(state), precondition, ops, self.stop, self.keep)
+        until = min(limit, state["iterations"] + state["iterations"] // 8 + 2) if ops.queued else limit
+        while True:
+            solver.run(until)
+            points = [solver.last(), *solver.earlier(solver.index)]
+            tried = points if ops.queued else points[:1]
+            values = [loss, xp.vdot(g, g), solver.active, solver.count, solver.residual()]
+            for point in tried:
+                values += self._facts(theta, x, y, point)
+            loss_value, gg, active, count, residual, *facts = ops.scalars(*values)
+            ops.confirm([loss_value, gg, residual])
+            if not active or until == limit:
                 break
-            chosen, after = earlier, value
-        share = 1.0
+            until = min(limit, 2 * until)
+        trials = [Trial(point) for point in (points[0], *solver.earlier(int(count)))]
+        known = {id(point.x): facts[FACTS * i : FACTS * (i + 1)] for i, point in enumerate(tried)}
+        for trial in trials:
+            if id(trial.iterate.x) in known:
+                self._note(trial, known[id(trial.iterate.x)])
+        return Proposal(loss_value, gg, int(count), residual, solver.x, trials)
+
+    def _facts(self, theta: Array, x: Array, y: Array, point: Iterate) -> list[Array]:
+        """The loss at θ + Δ and the numbers of a ``Trial``, 0-d on the device."""
+        xp = self.problem.net.ops.xp
+        return [self._loss(theta, x, y, point, 1.0), xp.vdot(point.x, point.x), -point.xb, xp.vdot(theta, point.x),
+                point.curvature]
+
+    def _note(self, trial: Trial, facts: list[float]) -> None:
+        value, trial.dd, trial.gd, trial.td, trial.dBd = facts
+        trial.losses[1.0] = value if isfinite(value) else inf
+
+    def _loss(self, theta: Array, x: Array, y: Array, point: Iterate, share: float) -> Array:
+        net = self.problem.net
+        return mean_loss(self.problem, net.views(theta + point.x * share), x, y, self.workspace)
+
+    def search(self, theta: Array, x: Array, y: Array, found: Proposal) -> tuple[Trial, float]:
+        """The point to step to and the share of it taken: best iterate, halved until it helps."""
+        ops = self.problem.net.ops
+
+        def known(trial: Trial) -> float:
+            if not trial.losses:
+                self._note(trial, ops.scalars(*self._facts(theta, x, y, trial.iterate)))
+            return trial.losses[1.0]
+
+        chosen, *earlier = found.trials
+        for trial in earlier:  # Martens 2010: back up while it gets better
+            if known(trial) >= known(chosen):
+                break
+            chosen = trial
+        share, after = 1.0, known(chosen)
         for _ in range(BACKTRACKS):
-            if after < before:
+            if after < found.loss:
                 break
             share *= 0.5
-            after = loss_at(chosen, share)
-        return chosen, after, share
+            (value,) = ops.scalars(self._loss(theta, x, y, chosen.iterate, share))
+            after = chosen.losses[share] = value if isfinite(value) else inf
+        return chosen, share
 
-    def _product(self, W: list[Array], x: Array, y: Array, shift: float) -> Callable[[Array], Array]:
+    def product_rows(self, rows: int) -> int:
+        """Rows of the batch that products use."""
+        return min(rows, max(62, round(self.settings["product_rows"] * rows)))
+
+    def product(self, W: list[Array], x: Array, y: Array, shift: float) -> Callable[[Array], Array]:
         """v → (GN + shift I) v over the rows of x, in blocks."""
         net, xp = self.problem.net, self.problem.net.ops.xp
         parts = list(blocks(net, len(x), self.problem.memory))
@@ -227,7 +258,7 @@ class GaussNewtonCG(Optimizer):
 
         return product
 
-    def _precondition(self, W: list[Array], x: Array, y: Array, lam: float, step: int) -> Callable[[Array], Array]:
+    def preconditioner(self, W: list[Array], x: Array, y: Array, lam: float, step: int) -> Callable[[Array], Array]:
         """r → P⁻¹ r with the Kronecker factors of these rows, or the identity."""
         if self.factors is None:
             return lambda r: r

@@ -23,7 +23,7 @@ class GaussNewton(GaussNewtonCG):
     def start(self, state: State) -> Array:
         return self.problem.net.ops.xp.zeros_like(state["solution"])
 
-    def stop(self, i: int, residual: float, models: list[float]) -> bool:
+    def stop(self, i: int, residual: Array, models: list[Array]) -> Array:
         return residual <= self.settings["tolerance"]
 
 

@@ -29,11 +29,12 @@ class HessianFree(GaussNewtonCG):
     def start(self, state: State) -> Array:
         return state["solution"] * self.settings["warm_start"]
 
-    def stop(self, i: int, residual: float, models: list[float]) -> bool:
+    def stop(self, i: int, residual: Array, models: list[Array]) -> Array:
         k = max(10, i // 10)
-        if i < k or not models[-1] < 0.0:
+        if i < k:
             return residual == 0.0
-        return (models[-1] - models[-1 - k]) / models[-1] < k * self.settings["progress"]
+        last, before = models[-1], models[-1 - k]  # negative where it has got anywhere
+        return (residual == 0.0) | (last < 0.0) & (last - before > k * self.settings["progress"] * last)
 
 
 OPTIMIZER = HessianFree

@@ -96,7 +96,8 @@ class Preconditioner:
         if rank == 0:
             return None
         draw = rng.generator(self.problem.seed, "sketch", layer)
-        return net.ops.orthonormal(net.ops.normal(draw, (net.shapes[layer][0], rank), net.dtype))
+        columns = draw.standard_normal((net.shapes[layer][0], rank), dtype=net.dtype)
+        return net.ops.orthonormal(net.ops.asarray(columns))
 
     def mark(self, state: State) -> State:
         """The state as it is now, to go back to: arrays in it are replaced, never written to."""

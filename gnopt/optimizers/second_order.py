@@ -6,8 +6,8 @@ model with the exact Gauss-Newton matrix; a bound on the step's length; θ ← �
 
 A step is judged by the loss of the next batch, which has to be computed anyway: where that is not finite, or has
 jumped and the weights before the step were better on this unseen batch, weights and factors are put back, the memory
-of past directions is dropped and damping is raised. With ``damping_rule = "lm"`` the same batch is evaluated again
-for the reduction ratio, at the price of a forward pass.
+of past directions is dropped and damping is raised. The last step of a run is judged likewise, by ``closing_weights``.
+With ``damping_rule = "lm"`` the same batch is evaluated again for the reduction ratio, at the price of a forward pass.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 
 from gnopt.curvature import Curvature
 from gnopt.curvature.kron import sketch_flops
-from gnopt.engine.backend import Array, Workspace
+from gnopt.engine.backend import Array, Unchecked, Workspace
 from gnopt.engine.network import Tape
 from gnopt.errors import Diverged
 from gnopt.optimizers import damping, growth, preconditioner
@@ -96,6 +96,7 @@ class SecondOrder(Optimizer):
         self.curvature = curvature
         self.name, self.summary, self.options = curvature.name, curvature.summary, options_for(curvature)
         self.preconditioner = Preconditioner(problem, settings, curvature, self.workspace)
+        self.biases = problem.net.ops.asarray(problem.net.bias_positions())
 
     def init(self, theta: Array) -> State:
         state: State = {
@@ -110,15 +111,23 @@ class SecondOrder(Optimizer):
     def batch_size(self, state: State, base: int) -> int:
         return growth.rows(state["growth"], base, self.problem.rows)
 
+    def largest_batch(self, base: int) -> int:
+        return growth.rows({"multiple": self.settings["growth_limit"]}, base, self.problem.rows)
+
     def update(self, theta: Array, state: State, x: Array, y: Array, step: int) -> Stats:
         net, cfg, factors, k = self.problem.net, self.settings, state["factors"], state["accepted"] + 1
         g = self.workspace.take("gradient", (net.size,))
-        rejected = 0
+        rejected, unchecked = 0, True
         while True:
             loss, tape, held = loss_and_gradient(self.problem, net.views(theta), x, y, g, self.workspace)
             before = self.preconditioner.mark(factors)
             try:
-                found = self.propose(theta, state, g, loss, tape, held, x, y, step)
+                with net.ops.deferred_checks(unchecked):
+                    found = self.propose(theta, state, g, loss, tape, held, x, y, step)
+            except Unchecked:
+                factors.update(before)
+                unchecked = False
+                continue
             except Diverged:
                 (value,) = net.ops.scalars(loss)
                 if isfinite(value):
@@ -127,7 +136,7 @@ class SecondOrder(Optimizer):
             if rejected or not self.judge(theta, state, x, y, found.loss, step):
                 break
             factors.update(before)
-            rejected = 1
+            rejected, unchecked = 1, True
         steps, stats = self.choose_step(state, found, len(x))
         self.advance(theta, state, found.D, steps)
         if cfg["damping_rule"] == "lm" and k % cfg["damping_period"] == 0:
@@ -172,12 +181,13 @@ class SecondOrder(Optimizer):
 
     def fetch(self, theta: Array, g: Array, D: Array, loss: Array, V: dict[str, Array], Q: Array) -> Proposal:
         """All numbers that the choice of the step needs, brought to the host together."""
-        net, ops, xp = self.problem.net, self.problem.net.ops, self.problem.net.ops.xp
-        v, m = list(V.values()), len(V)
+        ops, xp, v, m = self.problem.net.ops, self.problem.net.ops.xp, list(V.values()), len(V)
         # Output biases at the data's mean can be most of ‖θ‖ and say nothing of how far weights may move.
-        biases = sum(xp.vdot(W_l[:, -1], W_l[:, -1]) for W_l in net.views(theta))
-        fetched = ops.scalars(loss, xp.vdot(g, g), xp.vdot(theta, theta) - biases, *[xp.vdot(v_i, g) for v_i in v],
+        biases = xp.take(theta, self.biases)
+        fetched = ops.scalars(loss, xp.vdot(g, g), xp.vdot(theta, theta) - xp.vdot(biases, biases),
+                              *[xp.vdot(v_i, g) for v_i in v],
                               *[xp.vdot(v[i], v[j]) for i in range(m) for j in range(m) if j <= i], *Q.reshape(-1))
+        ops.confirm(fetched)
         gram = np.zeros((m, m))
         gram[np.tril_indices(m)] = fetched[3 + m : 3 + m + m * (m + 1) // 2]
         GN = np.array(fetched[-m * m :]).reshape(m, m)
@@ -217,20 +227,11 @@ class SecondOrder(Optimizer):
             state["previous"] = xp.zeros_like(theta)
         if state["anchor"] is None:
             state["anchor"] = xp.empty_like(theta)
-        delta = state["previous"]
-        delta *= steps.get("previous", 0.0)
-        ops.axpy(steps["preconditioned"], D, delta)
-        if "decayed_sum" in steps:
-            ops.axpy(steps["decayed_sum"], state["decayed_sum"], delta)
-        if "decayed_sum" in self.settings["directions"]:
-            if state["decayed_sum"] is None:
-                state["decayed_sum"] = D.copy()
-            else:
-                state["decayed_sum"] *= self.settings["direction_decay"]
-                state["decayed_sum"] += D
-            state["terms"] += 1
-        xp.copyto(state["anchor"], theta)
-        theta += delta
+        if "decayed_sum" in self.settings["directions"] and state["decayed_sum"] is None:
+            state["decayed_sum"] = xp.zeros_like(theta)
+        ops.advance(theta, state["anchor"], state["previous"], state["decayed_sum"], D, steps["preconditioned"],
+                    steps.get("previous", 0.0), steps.get("decayed_sum", 0.0), self.settings["direction_decay"])
+        state["terms"] += state["decayed_sum"] is not None
         state["accepted"] += 1
         state["boost"] = max(1.0, state["boost"] * RELAX)
 
@@ -239,10 +240,7 @@ class SecondOrder(Optimizer):
     def judge(self, theta: Array, state: State, x: Array, y: Array, value: float, step: int) -> int:
         """Undo the last step if it is to blame for a jump of the loss: 1 if so. Raises Diverged."""
         ops = self.problem.net.ops
-        last, tolerance, blame = state["last_loss"], self.settings["rejection"], BLAME
-        if tolerance > 0.0 and len(x) >= self.problem.rows:
-            tolerance, blame = ROUNDING, 0.0  # all of the data: no noise excuses a rise
-        if isfinite(value) and not (tolerance > 0.0 and value - last > tolerance * abs(last)):
+        if not self.jumped(state, value, len(x)):
             state["rejected_in_row"] = 0
             return 0
         if state["anchor"] is None:
@@ -253,7 +251,7 @@ class SecondOrder(Optimizer):
         ops.xp.copyto(theta, state["anchor"])
         apart = Workspace(ops, self.problem.net.dtype)  # the tape of the batch is still wanted if the step stands
         (before,) = ops.scalars(mean_loss(self.problem, self.problem.net.views(theta), x, y, apart))
-        if isfinite(value) and value - before <= blame * abs(before):
+        if not self.to_blame(value, before, len(x)):
             ops.xp.copyto(theta, trial)  # the batch is a hard one, the step was not bad
             state["rejected_in_row"] = 0
             return 0
@@ -261,6 +259,28 @@ class SecondOrder(Optimizer):
             raise Diverged(f"update {step}: the loss is {before:g} on this batch also before the last step")
         self._reject(state, step, isfinite(value))
         return 1
+
+    def jumped(self, state: State, value: float, rows: int) -> bool:
+        """Whether the loss of a batch is not finite, or so far above that of the last that the step is looked into."""
+        last, tolerance = state["last_loss"], self.settings["rejection"]
+        if tolerance > 0.0 and rows >= self.problem.rows:
+            tolerance = ROUNDING  # all of the data: no noise excuses a rise
+        return not isfinite(value) or (tolerance > 0.0 and value - last > tolerance * abs(last))
+
+    def to_blame(self, value: float, before: float, rows: int) -> bool:
+        """Whether the last step left this batch worse, ``before`` being the loss without the step."""
+        blame = 0.0 if self.settings["rejection"] > 0.0 and rows >= self.problem.rows else BLAME
+        return not isfinite(value) or value - before > blame * abs(before)
+
+    def closing_weights(self, theta: Array, state: State, x: Array, y: Array) -> Array | None:
+        if state["anchor"] is None or "average" in state:
+            return None
+        net, ops = self.problem.net, self.problem.net.ops
+        (value,) = ops.scalars(mean_loss(self.problem, net.views(theta), x, y, self.workspace))
+        if not self.jumped(state, value, len(x)):
+            return None
+        (before,) = ops.scalars(mean_loss(self.problem, net.views(state["anchor"]), x, y, self.workspace))
+        return state["anchor"] if isfinite(before) and self.to_blame(value, before, len(x)) else None
 
     def _reject(self, state: State, step: int, finite: bool) -> None:
         """Raise damping and forget past directions; the weights are those of the anchor again."""
@@ -289,8 +309,11 @@ class SecondOrder(Optimizer):
     # ---- cost --------------------------------------------------------------------------------------------
 
     def cost(self, base: int) -> dict[str, float]:
-        """Average flops of an update once periods are reached, and bytes of factors, inverses and directions."""
+        """Average flops of an update once periods are reached, bytes of factors, inverses and directions, and of the
+        curvature's temporaries."""
         net, cfg = self.problem.net, self.settings
+        largest = self.preconditioner.rows(self.largest_batch(base), 1)
+        temporary = float(self.curvature.temporaries(net, self.problem.loss, largest, cfg, self.problem.memory))
         rows = min(base, self.problem.rows)
         n = self.preconditioner.rows(rows, preconditioner.EARLY + 1)
         first = net.shapes[0][1]
@@ -299,7 +322,7 @@ class SecondOrder(Optimizer):
         vectors = net.size * (3.0 + len(cfg["directions"])) * net.dtype.itemsize
         if self.curvature.basis == "identity":
             return {"flops": training_flops(net, rows) + own / cfg["factor_period"] + model,
-                    "bytes": vectors + net.size * net.dtype.itemsize}
+                    "bytes": vectors + net.size * net.dtype.itemsize, "temporaries": temporary}
         width = cfg["factor_width"] or max(net.sizes) + 1
         known = first * min(first, width) if cfg["input_updates"] else 0
         A = sum(float(i) * min(i, width) for _, i in net.shapes) - known
@@ -313,4 +336,4 @@ class SecondOrder(Optimizer):
         flops = (training_flops(net, rows) + (n * A + own) / cfg["factor_period"] + inverse / cfg["inverse_period"]
                  + solve + model)
         factors = 2.0 * sum(float(d) * min(d, width) for d in dims) * net.dtype.itemsize
-        return {"flops": flops, "bytes": factors + vectors}
+        return {"flops": flops, "bytes": factors + vectors, "temporaries": temporary}

@@ -17,7 +17,7 @@ class Batches:
 
     def __init__(self, split: Split, loss: Loss, ops: Backend) -> None:
         self.split, self.loss, self.ops = split, loss, ops
-        self._threads = ThreadPoolExecutor(1, "batches") if ops.overlaps else None
+        self._threads = ThreadPoolExecutor(1, "batches") if ops.queued else None
         self._next: tuple[tuple[int, int], Future[Any]] | None = None
 
     def take(self, position: int, count: int) -> tuple[Array, Array]:

@@ -41,10 +41,11 @@ def plan(experiment: Experiment) -> Plan:
     net, settings = experiment.net, experiment.config["training"]
     cost = experiment.optimizer.cost(settings["batch_size"])
     weights = net.size * net.dtype.itemsize
-    rows = min(settings["batch_size"], experiment.data.train.rows)
+    rows = experiment.optimizer.largest_batch(settings["batch_size"])
     batch = 2 * rows * (net.sizes[0] + net.sizes[-1]) * net.dtype.itemsize
     tape = min(rows, block_rows(net, experiment.optimizer.problem.memory)) * net.row_bytes()
-    needs = {"weights": weights, "optimizer state": int(cost["bytes"]), "temporaries": 2 * weights + batch + 2 * tape}
+    temporary = 2 * weights + batch + 2 * tape + int(cost.get("temporaries", 0))
+    needs = {"weights": weights, "optimizer state": int(cost["bytes"]), "temporaries": temporary}
     held = {"data in memory": _held(experiment)}
     host = held if net.ops.device != "cpu" else {}
     return Plan(net.size, float(cost["flops"]), needs if host else needs | held, net.ops.free_memory(), host)

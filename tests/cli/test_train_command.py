@@ -133,6 +133,19 @@ def test_dry_run(tiny, gnopt):
     assert found["flops"] > 0 and found["total"] == sum(found["bytes"].values()) < found["free"]
 
 
+def test_dry_run_counts_what_a_method_needs_for_a_while(tiny, gnopt):
+    def temporaries(*settings):
+        flags = [word for setting in settings for word in ("--set", setting)]
+        return json.loads(gnopt("train", "tiny.toml", "--dry-run", "--json", *flags).out)["bytes"]["temporaries"]
+
+    exact, one = temporaries("optimizer.method=kflr"), temporaries("optimizer.method=kflr", "optimizer.columns=1")
+    batch = 54 // 2  # it grows to half of the training rows
+    assert exact - one == batch * (12 + 1) * (2 * 8 + 3) * 4  # columns of 12 outputs at two layers, and at a narrow one
+    assert one == temporaries("optimizer.method=kfra")
+    fixed = temporaries("optimizer.method=kfra", "optimizer.growth_limit=1")
+    assert fixed < one and temporaries("optimizer.method=adam") == fixed
+
+
 def test_what_does_not_fit_is_refused(tiny, gnopt, monkeypatch):
     from gnopt.engine.backend import Backend
 

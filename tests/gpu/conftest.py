@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from double import Counters, installed
+from double.kernels import ElementwiseKernel
 
 from gnopt.engine.cuda import CudaBackend
 
@@ -21,3 +22,11 @@ def counters() -> Iterator[Counters]:
 def cuda(counters: Counters) -> CudaBackend:
     """The CuPy backend on the double."""
     return CudaBackend(0)
+
+
+@pytest.fixture(params=[
+    pytest.param("g++", marks=pytest.mark.skipif(not ElementwiseKernel.compiler, reason="no g++")), None,
+], ids=["compiled", "read"])
+def reading(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bodies of kernels by g++, and read as Python."""
+    monkeypatch.setattr(ElementwiseKernel, "compiler", request.param)

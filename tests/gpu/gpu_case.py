@@ -9,9 +9,12 @@ from typing import Any
 import h5py
 import numpy as np
 
-from gnopt.engine.activations import get_activation
+from gnopt.curvature import kron
+from gnopt.engine.activations import all_activations, get_activation
 from gnopt.engine.backend import Backend
+from gnopt.engine.fuse import FUNCTIONS, fuse, softplus
 from gnopt.engine.initializers import initialize
+from gnopt.engine.kernels import Kernel
 from gnopt.engine.losses import Loss, get_loss
 from gnopt.engine.network import Network
 from gnopt.optimizers import make, options_of
@@ -66,6 +69,28 @@ def make_case(loss: str, names: tuple[str, ...] = ("tanh", "sigmoid"), dtype: st
     y = found.convert_targets(np.asarray(raw, dtype=dtype))
     theta = initialize(widths, "glorot", rng, dtype)
     return Case(widths, names, found, x, y, theta, dtype)
+
+
+def every_function(ops: Any, h: Any, out: Any) -> Any:
+    """One after the other, each from a number between 0 and 1."""
+    out[...] = h
+    for name in FUNCTIONS:
+        if name != "erf":
+            out += getattr(ops.xp, name)(1.0 / (1.0 + out * out))
+    out += ops.erf(h) + ops.softplus(h) + ops.sigmoid(h)
+    out += 1.5 ** (ops.xp.where(h > 0.0, ops.xp.sign(out), 0.5) / (1.0 + h * h))
+    return out
+
+
+def traced() -> dict[str, Kernel]:
+    """The kernels of the activations, of the products with their slopes, and of all functions that can be traced."""
+    found = {"every function": fuse(every_function, (True,), True), "sigmoid": fuse(Backend.sigmoid, (True,), True),
+             "softplus": fuse(softplus, (True,), False), "low rank": fuse(kron._rest, (True, True, True), True)}
+    for name, f in all_activations().items():
+        kept = not f.from_output, True
+        found |= {f"{name}-f": fuse(f.f, (True,), True), f"{name}-df": fuse(f.df, kept, True),
+                  f"{name}-d2f": fuse(f.d2f, kept, False), f"{name}-times-df": fuse(f.df, kept, True, True)}
+    return found
 
 
 def same_files(one: Path, other: Path, rtol: float) -> list[str]:

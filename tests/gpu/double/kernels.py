@@ -16,14 +16,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 from double.api import check_call
 from double.array import NUMBERS, ndarray
 from double.counters import COUNTERS
+from gnopt.engine.fuse import FUNCTIONS
 
 CTYPES = {"float32": "float", "float64": "double", "int8": "signed char", "int32": "int", "int64": "long long",
-          "bool": "bool"}
-HEADER = "#include <cmath>\n#include <algorithm>\nusing namespace std;\n"
+          "uint64": "unsigned long long", "bool": "bool"}
+HEADER = """#include <cmath>
+#include <algorithm>
+using namespace std;
+static inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
+    return (unsigned __int128)a * b >> 64;
+}
+"""
 
 
 @dataclass(frozen=True)
@@ -172,14 +180,17 @@ def _interpreted(body: str, parameters: tuple[tuple[str, str, bool], ...], input
             statements.append((picked[2], int(picked[1]), picked[3]))
         else:
             target, _, value = statement.partition(" = ")
+            value = re.sub(r"(.+) \? (.+) : (.+)", r"where(\1, \2, \3)", value)
             statements.append((target.split()[-1], None, value))
-    scope = {"exp": np.exp, "log1p": np.log1p, "fabs": np.abs, "max": np.maximum, "min": np.minimum, "sqrt": np.sqrt}
+    scope: dict[str, Any] = {ours: getattr(np, theirs) for theirs, ours in FUNCTIONS.items() if theirs != "erf"}
+    scope |= {"max": np.maximum, "min": np.minimum, "pow": np.power, "erf": special.erf, "where": np.where}
+    scope |= {"__umul64hi": _umul64hi, "float": np.float32, "double": np.float64}
     for place, kind in places:
         scope[place] = lambda v, kind=kind: np.asarray(v).astype(kind)
 
     def run(arrays: list[np.ndarray], count: int) -> None:
         values = dict(zip((name for name, _, _ in parameters), arrays, strict=True))
-        local: dict[str, Any] = dict(values)
+        local: dict[str, Any] = {**values, "i": np.arange(count, dtype=np.uint64).reshape(arrays[-1].shape)}
         for target, element, text in statements:
             with np.errstate(all="ignore"):  # no warnings on a device
                 found = eval(text, {**scope, **local})
@@ -191,3 +202,11 @@ def _interpreted(body: str, parameters: tuple[tuple[str, str, bool], ...], input
                 local[target] = found
 
     return run
+
+
+def _umul64hi(a: Any, b: Any) -> np.ndarray:
+    """The upper half of a product of 64-bit numbers, from products of their halves."""
+    low, high = [np.uint64(v) & np.uint64(0xFFFFFFFF) for v in (a, b)], [np.uint64(v) >> np.uint64(32) for v in (a, b)]
+    outer, inner = low[0] * high[1], high[0] * low[1]
+    middle = (low[0] * low[1] >> 32) + (outer & 0xFFFFFFFF) + (inner & 0xFFFFFFFF)
+    return high[0] * high[1] + (outer >> 32) + (inner >> 32) + (middle >> 32)

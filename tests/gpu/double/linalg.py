@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from double.array import ndarray, strict
 from double.counters import COUNTERS
 
 _STATE = {"linalg": "ignore"}
+HANDLE = 77  # of cuSOLVER
 
 
 @contextmanager
@@ -55,6 +57,35 @@ def cholesky(a: ndarray) -> ndarray:
     lower, info = potrf(np.array(host, order="F"), lower=True, clean=False)
     _report(info != 0, "potrf")
     return ndarray(np.ascontiguousarray(np.tril(lower)))
+
+
+def cusolver() -> dict[str, Callable[..., Any]]:
+    """The raw Cholesky routines of cuSOLVER: addresses in, an error flag left in memory, nobody told."""
+    return {f"{kind}potrf{part}": partial(routine, f"{kind}potrf{part}", dtype)
+            for kind, dtype in (("s", np.float32), ("d", np.float64))
+            for part, routine in (("", _potrf), ("_bufferSize", _buffer_size))}
+
+
+def _potrf(name: str, dtype: type, *args: int) -> None:
+    check_call("cupy.cuda.cusolver", name, args, {})
+    COUNTERS.calls += 1
+    handle, uplo, n, address, lda, work, lwork, info = args
+    assert handle == HANDLE and uplo in (0, 1) and lda == n and work and lwork == n
+    M = _memory(address, n * n, dtype).reshape(n, n).T  # the caller's memory in Fortran's order
+    (routine,) = get_lapack_funcs(("potrf",), (M,))
+    factor, found = routine(M, lower=uplo == 0, clean=False, overwrite_a=True)
+    assert np.may_share_memory(factor, M)
+    _memory(info, 1, np.int32)[0] = found
+
+
+def _buffer_size(name: str, dtype: type, *args: int) -> int:
+    check_call("cupy.cuda.cusolver", name, args, {})
+    return args[2]
+
+
+def _memory(address: int, count: int, dtype: type) -> np.ndarray:
+    kind = np.ctypeslib.as_ctypes_type(np.dtype(dtype))
+    return np.ctypeslib.as_array((kind * count).from_address(address))
 
 
 def eigh(a: ndarray, UPLO: str = "L") -> tuple[ndarray, ndarray]:

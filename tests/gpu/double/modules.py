@@ -96,6 +96,7 @@ class Device:
     """A device with four gigabytes."""
 
     current = 0
+    cusolver_handle = linalg.HANDLE
 
     def __init__(self, device: int | None = None) -> None:
         self.id = Device.current if device is None else device
@@ -155,8 +156,8 @@ class _Pool:
 
 def build(devices: int, driver: int, version: str | None) -> dict[str, types.ModuleType]:
     """Fresh modules for a machine with this many devices and this driver."""
-    names = ("cupy", "cupy.linalg", "cupy.random", "cupy.cuda", "cupy.cuda.runtime", "cupyx", "cupyx.scipy",
-             "cupyx.scipy.linalg", "cupyx.scipy.special")
+    names = ("cupy", "cupy.linalg", "cupy.random", "cupy.cuda", "cupy.cuda.cusolver", "cupy.cuda.runtime", "cupyx",
+             "cupyx.scipy", "cupyx.scipy.linalg", "cupyx.scipy.special")
     made = {name: (types.ModuleType if name == "cupyx.scipy" else Module)(name) for name in names}
     for name, module in made.items():
         parent, _, own = name.rpartition(".")
@@ -173,6 +174,7 @@ def build(devices: int, driver: int, version: str | None) -> dict[str, types.Mod
     made["cupy.cuda.runtime"].__dict__.update(
         getDeviceCount=lambda: devices, driverGetVersion=lambda: driver, runtimeGetVersion=lambda: 13020,
         getDeviceProperties=lambda device: {"name": b"double"})
+    made["cupy.cuda.cusolver"].__dict__.update(linalg.cusolver())
     made["cupyx"].__dict__.update(errstate=linalg.errstate)
     made["cupyx.scipy.linalg"].__dict__.update(solve_triangular=linalg.solve_triangular)
     made["cupyx.scipy.special"].__dict__.update(erf=linalg.erf)
