@@ -77,6 +77,7 @@ class Trainer:
         self.saved: Path | None = checkpoint.pointed(run.checkpoints, "latest")
         self._settings = experiment.config["training"]
         self._batches = Batches(experiment.data.train, experiment.loss, experiment.ops)
+        self._closing: Array | None = None  # weights to hand out in place of those of the last step
         self._started = time.perf_counter() - counters.wall
 
     def finished(self) -> bool:
@@ -89,7 +90,7 @@ class Trainer:
 
         Raises Diverged (the last good checkpoint is kept and named) and Interrupted (after a checkpoint).
         """
-        outcome = None
+        outcome: Outcome | None = None
         try:
             with Signals() as signals:
                 if self.counters.step == 0:
@@ -100,12 +101,13 @@ class Trainer:
                     outcome = self._after_update()
                 if signals.received and not self.finished():
                     self._stop(signals.received)
+                outcome = self._close(outcome)
         except Diverged as error:
             where = f"last good checkpoint: {self.saved}" if self.saved else "there is no checkpoint yet"
             raise Diverged(f"{error}\n{where}") from error
         finally:
             self._batches.close()
-        return outcome or self._evaluate(write=False)
+        return outcome
 
     def _update(self) -> None:
         e, counters = self.experiment, self.counters
@@ -138,7 +140,28 @@ class Trainer:
             self._save(outcome)
         return outcome
 
+    def _close(self, outcome: Outcome | None) -> Outcome:
+        """Judge the last step as every other, by the batch that would come next; what it left is evaluated again where
+        it is not handed out. ``outcome`` is None where no update was made."""
+        e, counters = self.experiment, self.counters
+        count = e.optimizer.batch_size(self.state, self._settings["batch_size"])
+        batch = self._batches.take(counters.examples, count)
+        self._closing = e.optimizer.closing_weights(self.theta, self.state, *batch) if counters.step else None
+        if outcome is None:
+            return self._evaluate(write=False)
+        if self._closing is None:
+            return outcome
+        left, outcome = outcome, self._evaluate()
+        text = (f"update {counters.step}, the last, made the loss of the batch after it jump and is not handed out: "
+                f"{left.train.loss:.6g} on the training rows, {outcome.train.loss:.6g} without it")
+        self.run.log(text)
+        self.reporter.note(text)
+        self._save(outcome)
+        return outcome
+
     def _weights(self) -> Array:
+        if self._closing is not None:
+            return self._closing
         return self.experiment.optimizer.weights(self.theta, self.state)
 
     def _evaluate(self, write: bool = True) -> Outcome:
@@ -173,7 +196,7 @@ class Trainer:
                 losses["validation_loss"] = outcome.validation.loss
         judged = losses.get("validation_loss", losses.get("train_loss", math.nan))
         best = judged <= self.counters.best
-        if best and self._in_turn():  # else a run that goes on from here would not end like one uninterrupted
+        if best and self._in_turn() and self._closing is None:  # else a run that goes on would not end as if it had not
             self.counters.best, self.counters.best_step = judged, self.counters.step
         self.counters.wall = time.perf_counter() - self._started
         state = {"counters": asdict(self.counters), "optimizer": to_host(self.state, e.ops)}

@@ -109,13 +109,14 @@ class RunDirectory:
         run.info = read_info(path)
         return run
 
-    def rewind(self, step: int, keep_eval: bool, config_text: str, info: Mapping[str, Any]) -> None:
+    def rewind(self, step: int, keep_eval: bool, over: bool, config_text: str, info: Mapping[str, Any]) -> None:
         """Bring every file back to where it stood after ``step`` updates, and mark the run as running again.
 
-        ``keep_eval`` tells whether an evaluation at ``step`` itself belongs to an uninterrupted run.
+        ``keep_eval`` tells whether an evaluation at ``step`` itself belongs to an uninterrupted run, ``over`` whether
+        the run has come to its end: a second evaluation there, of its closing weights, belongs to no other.
         """
         truncate(self.path / "steps.csv", lambda s: s <= step)
-        truncate(self.path / "eval.csv", lambda s: s < step or (s == step and keep_eval))
+        truncate(self.path / "eval.csv", lambda s: s < step or (s == step and keep_eval), once=not over)
         for path in checkpoint.listed(self.checkpoints):
             if (checkpoint.step_of(path) or 0) > step:
                 path.unlink()

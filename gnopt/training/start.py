@@ -81,7 +81,7 @@ def resume(config_path: Path | None, sets: tuple[str, ...], flags: dict[str, tup
         theta, state, counters = _restore(experiment, newest(out), Path(start) if start else None)
         trainer = Trainer(experiment, run, theta, state, counters, reporter)
         keep_eval = counters.step > 0 and (trainer.finished() or _on_turn(config, counters.step))
-        run.rewind(counters.step, keep_eval, to_toml(config.values), describe(experiment, argv))
+        run.rewind(counters.step, keep_eval, trainer.finished(), to_toml(config.values), describe(experiment, argv))
         best = run.checkpoints / checkpoint.checkpoint_name(counters.best_step)
         if not trainer.finished() and best.is_file():
             checkpoint.point(run.checkpoints, "best", best)

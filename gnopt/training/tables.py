@@ -66,8 +66,8 @@ def read_table(path: Path) -> list[dict[str, str]]:
     return [row for row in csv.DictReader(io.StringIO(whole)) if None not in row and None not in row.values()]
 
 
-def truncate(path: Path, keep: Callable[[int], bool]) -> None:
-    """Drop the rows of ``path`` whose step is not to be kept."""
+def truncate(path: Path, keep: Callable[[int], bool], once: bool = False) -> None:
+    """Drop the rows of ``path`` whose step is not to be kept, and with ``once`` all but the first row of a step."""
     rows = read_table(path)
     if not rows:
         path.unlink(missing_ok=True)
@@ -76,5 +76,7 @@ def truncate(path: Path, keep: Callable[[int], bool]) -> None:
     if header[:1] != ["step"]:
         raise DataError(f"{path}: found the columns {', '.join(header)}; expected 'step' first")
     kept = [row for row in rows if row["step"].isdecimal() and keep(int(row["step"]))]
+    if once:
+        kept = list({row["step"]: row for row in reversed(kept)}.values())[::-1]
     lines = [header, *(list(row.values()) for row in kept)]
     write_text(path, "".join(",".join(line) + "\n" for line in lines))
