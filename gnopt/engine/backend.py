@@ -85,6 +85,10 @@ class Backend:
 
         get_blas_funcs("axpy", (x, y))(x, y, a=a)
 
+    def ratio(self, where: Any, a: Any, b: Any) -> Any:
+        """a / b of 0-d numbers where ``where`` (0-d) holds, else 0."""
+        return a / b if where else 0.0
+
     # ---- factorisations (symmetric positive definite input; checked) -----------------------------------
 
     def deferred_checks(self, on: bool) -> AbstractContextManager[None]:

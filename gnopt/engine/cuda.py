@@ -118,6 +118,9 @@ class CudaBackend(Backend):
     def axpy(self, a: Any, x: Array, y: Array) -> None:
         self._kernels["axpy"](a if isinstance(a, self.xp.ndarray) else float(a), x, y)
 
+    def ratio(self, where: Any, a: Any, b: Any) -> Any:
+        return self._kernels["ratio"](where, a, b)
+
     # ---- factorisations --------------------------------------------------------------------------------
 
     @contextmanager

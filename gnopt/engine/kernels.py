@@ -31,6 +31,7 @@ KERNELS: dict[str, Kernel] = {
         "gradient = s * (T(1) + T(h < T(0)) * (e - T(1))) - y"),
     "bernoulli_variance": Kernel("T h", "T v", "T e = exp(-fabs(h)); T s = T(1) / (T(1) + e); v = e * s * s"),
     "axpy": Kernel("T a, T x", "T y", "y = y + a * x"),
+    "ratio": Kernel("bool where, T a, T b", "T q", "q = where ? a / b : T(0)"),
     "advance": Kernel(
         "T alpha, T mu, T nu, T decay, T D", "T theta, T anchor, T delta, T total",
         "delta = mu * delta + alpha * D + nu * total; total = decay * total + D; "

@@ -81,12 +81,12 @@ class ConjugateGradients:
             Bp = self.product(self.p)
             pBp = xp.vdot(self.p, Bp)
             self.active = self.active & (pBp > 0.0)  # rounding may have used the curvature up
-            alpha = xp.where(self.active, self.rz / xp.where(self.active, pBp, 1.0), 0.0)
+            alpha = self.ops.ratio(self.active, self.rz, pBp)
             self.ops.axpy(alpha, self.p, self.x)
             self.ops.axpy(-alpha, Bp, self.r)
             z = self.precondition(self.r)
             rz = xp.vdot(self.r, z)
-            self.p *= xp.where(self.active, rz / xp.where(self.active, self.rz, 1.0), 0.0)
+            self.p *= self.ops.ratio(self.active, rz, self.rz)
             self.p += z
             self.rz, self.rr = rz, xp.vdot(self.r, self.r)
             self.count = self.count + self.active
