@@ -1,7 +1,24 @@
-"""The comparison that ``bin/gpu-check`` prints, tried on the double."""
+"""What ``bin/gpu-check`` runs, tried on the double: the comparison that it prints, and the tests marked ``gpu``."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import gpu_check
 import pytest
+
+HERE = Path(__file__).parent
+
+
+def test_the_tests_for_a_gpu_pass_on_the_double():
+    paths = os.pathsep.join(map(str, (HERE / "site", HERE, HERE.parents[1])))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / "test_cuda_hardware.py")]
+    found = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout + found.stderr
+    dots = re.sub(r"[^.s]", "", found.stdout.partition("[")[0])
+    assert len(dots) > 60 and "s" not in dots  # none was skipped
 
 
 def test_tables(counters, capsys, monkeypatch):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from gpu_case import make_case
 
-from gnopt.engine.backend import Backend, get_backend
+from gnopt import rng
+from gnopt.engine.activations import all_activations, get_activation
+from gnopt.engine.backend import Backend, Unchecked, get_backend
 from gnopt.errors import ConfigError, Diverged
 from gnopt.optimizers import methods
 
@@ -55,18 +59,95 @@ def test_factorisations(dtype):
             gpu.cholesky(gpu.asarray(bad), "M")
 
 
-def test_no_wait_between_scalars():
+@pytest.fixture
+def waits(monkeypatch):
+    """The fetches of a backend, each counted; any other wait for the device is an error while they are."""
     import cupyx
 
-    gpu = get_backend("cuda")
-    case = make_case("binary_cross_entropy", dtype="float32", rows=64)
-    net = case.network(gpu)
+    @contextmanager
+    def watched(gpu):
+        fetches, to_host = [], gpu.to_host
+
+        def fetch(array):
+            fetches.append(array.size)
+            with cupyx.allow_synchronize(True):
+                return to_host(array)
+
+        monkeypatch.setattr(gpu, "to_host", fetch)
+        with warnings.catch_warnings(), cupyx.allow_synchronize(False):
+            warnings.simplefilter("ignore")
+            yield fetches
+        monkeypatch.undo()
+
+    return watched
+
+
+@pytest.mark.parametrize("method", methods())
+def test_one_fetch_an_update(method, waits):
+    gpu, case = get_backend("cuda"), make_case("binary_cross_entropy", dtype="float32", rows=64)
+    optimizer = case.optimizer(gpu, method, iterations=5)
     theta, x, y = gpu.asarray(case.theta), gpu.asarray(case.x), gpu.asarray(case.y)
+    state = optimizer.init(theta)
+    for k in range(1, 13):
+        with waits(gpu) as fetches:
+            stats = optimizer.update(theta, state, x, y, k)
+        halvings = -np.log2(stats["alpha"]) if method in ("gauss_newton", "hessian_free") else 0
+        assert len(fetches) == 1 + halvings + 2 * stats.get("rejected", 0)
 
-    from gnopt.engine.backend import Workspace
-    from gnopt.optimizers.base import Problem, loss_and_gradient
 
-    problem, out = Problem(net, case.loss, 0, 64), gpu.xp.empty_like(theta)
-    with cupyx.allow_synchronize(False):
-        loss, _, _ = loss_and_gradient(problem, net.views(theta), x, y, out, Workspace(gpu, net.dtype))
-    assert np.isfinite(gpu.scalars(loss)[0])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_factorisations_whose_checks_are_put_off(dtype):
+    gpu, cpu = get_backend("cuda"), Backend()
+    X = np.random.default_rng(0).standard_normal((600, 200))
+    M = (X.T @ X / 200 + np.eye(200)).astype(dtype)
+    tolerance = {"rtol": 0, "atol": 1e-4 if dtype == "float32" else 1e-11}
+    with gpu.deferred_checks(True):
+        there = gpu.asarray(M)
+        L, inverse, (values, vectors) = gpu.cholesky(there, "M"), gpu.spd_inverse(there, "M"), gpu.eigh(there, "M")
+        gpu.scalars(L[0, 0])
+    assert gpu.checks == 0
+    np.testing.assert_allclose(gpu.to_host(L), cpu.cholesky(M, "M"), **tolerance)
+    np.testing.assert_allclose(gpu.to_host(inverse), cpu.spd_inverse(M.copy(), "M"), **tolerance)
+    np.testing.assert_allclose(gpu.to_host((vectors * values) @ vectors.T), M, rtol=0, atol=50 * tolerance["atol"])
+    bad = M.copy()
+    bad[150, 150] = -1.0
+    for routine in (gpu.cholesky, gpu.spd_inverse):
+        with gpu.deferred_checks(True), pytest.raises(Unchecked):
+            routine(there, "M")
+            routine(gpu.asarray(bad), "M")
+            routine(there, "M")
+            gpu.scalars(there[0, 0])
+    with gpu.deferred_checks(True), pytest.raises(Unchecked):
+        gpu.eigh(gpu.asarray(M * np.nan), "M")
+        gpu.scalars(there[0, 0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_random_numbers(dtype):
+    gpu, cpu = get_backend("cuda"), Backend()
+    here, there = rng.generator(3, "random"), rng.generator(3, "random")
+    for name in ("uniform", "rademacher", "uniform", "normal"):
+        for shape in ((1000, 784), (8,)):
+            found = gpu.to_host(getattr(gpu, name)(there, shape, dtype))
+            expected = getattr(cpu, name)(here, shape, dtype)
+            if name == "normal":
+                np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+            else:
+                np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", list(all_activations()))
+def test_activations(name, dtype):
+    gpu, cpu, f = get_backend("cuda"), Backend(), get_activation(name)
+    h = np.random.default_rng(0).standard_normal((100, 33)).astype(dtype) * 3
+    a = f.f(cpu, h, np.empty_like(h))
+    H, A = gpu.asarray(h), gpu.asarray(a)
+    kept, there = (None, None) if f.from_output else (h, H)
+    tolerance = {"rtol": 2e-5, "atol": 2e-6} if dtype == "float32" else {"rtol": 1e-13, "atol": 1e-14}
+    for found, expected in (
+        (gpu.elementwise(f.f, H, out=gpu.xp.empty_like(H)), a),
+        (gpu.elementwise(f.df, there, A, out=gpu.xp.empty_like(A)), f.df(cpu, kept, a, np.empty_like(a))),
+        (gpu.elementwise(f.d2f, there, A), f.d2f(cpu, kept, a)),
+    ):
+        np.testing.assert_allclose(gpu.to_host(found), expected, **tolerance)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
 
@@ -27,11 +29,17 @@ class Counters:
         """Device → host: a wait."""
         self.d2h += 1
         self.d2h_bytes += nbytes
-        self.syncs += 1
+        self.wait()
 
     def flag(self) -> None:
         """A truth value read by the host: a wait for a byte."""
         self.flags += 1
+        self.wait()
+
+    def wait(self) -> None:
+        """The host waits; DeviceSynchronized where it has been forbidden to."""
+        if not _ALLOWED[-1]:
+            raise DeviceSynchronized
         self.syncs += 1
 
     def reset(self) -> None:
@@ -41,3 +49,18 @@ class Counters:
 
 
 COUNTERS = Counters()
+_ALLOWED = [True]
+
+
+class DeviceSynchronized(RuntimeError):
+    """cupyx.DeviceSynchronized."""
+
+
+@contextmanager
+def allow_synchronize(allow: bool) -> Iterator[None]:
+    """cupyx.allow_synchronize: whether the host may wait for the device meanwhile."""
+    _ALLOWED.append(allow)
+    try:
+        yield
+    finally:
+        _ALLOWED.pop()

@@ -12,7 +12,7 @@ import numpy as np
 from double import linalg
 from double.api import api, check_call, members, require
 from double.array import call_ufunc, gemm, ndarray, strict, wrap
-from double.counters import COUNTERS
+from double.counters import COUNTERS, DeviceSynchronized, allow_synchronize
 from double.kernels import ElementwiseKernel
 
 VIEWS = {"transpose", "reshape", "ravel", "diagonal", "broadcast_to", "expand_dims", "swapaxes", "moveaxis"}
@@ -105,7 +105,7 @@ class Device:
         Device.current = self.id
 
     def synchronize(self) -> None:
-        COUNTERS.syncs += 1
+        COUNTERS.wait()
 
     @property
     def mem_info(self) -> tuple[int, int]:
@@ -137,7 +137,7 @@ class Stream:
         self.waited.append(event)
 
     def synchronize(self) -> None:
-        COUNTERS.syncs += 1
+        COUNTERS.wait()
 
 
 class _Pool:
@@ -175,7 +175,8 @@ def build(devices: int, driver: int, version: str | None) -> dict[str, types.Mod
         getDeviceCount=lambda: devices, driverGetVersion=lambda: driver, runtimeGetVersion=lambda: 13020,
         getDeviceProperties=lambda device: {"name": b"double"})
     made["cupy.cuda.cusolver"].__dict__.update(linalg.cusolver())
-    made["cupyx"].__dict__.update(errstate=linalg.errstate)
+    made["cupyx"].__dict__.update(errstate=linalg.errstate, allow_synchronize=allow_synchronize,
+                                  DeviceSynchronized=DeviceSynchronized)
     made["cupyx.scipy.linalg"].__dict__.update(solve_triangular=linalg.solve_triangular)
     made["cupyx.scipy.special"].__dict__.update(erf=linalg.erf)
     for name, module in made.items():
