@@ -150,7 +150,7 @@ class CudaBackend(Backend):
     def _inverse(self, L: Array) -> Array:
         # CuPy has no potri. L⁻¹ by one triangular solve, then a product, at which a GPU is fastest: 10/3 n³ flops.
         identity = self.xp.eye(len(L), dtype=L.dtype, order="F")
-        root = self._triangular(L.T, identity, trans=1, lower=False, overwrite_b=True)
+        root = self._lower(L, identity, transpose=False, overwrite=True)
         return self.xp.matmul(root.T, root)
 
     def _potrf(self, M: Array) -> Array:
@@ -202,9 +202,9 @@ class CudaBackend(Backend):
         full = self._lower(L, half, transpose=True)
         B[...] = full.T if right else full
 
-    def _lower(self, L: Array, B: Array, transpose: bool) -> Array:
+    def _lower(self, L: Array, B: Array, transpose: bool, overwrite: bool = False) -> Array:
         """L⁻¹ B or L⁻ᵀ B; Lᵀ is Fortran-ordered as cuBLAS wants it, so that L is not copied."""
-        return self._triangular(L.T, B, trans=0 if transpose else 1, lower=False)
+        return self._triangular(L.T, B, trans=0 if transpose else 1, lower=False, overwrite_b=overwrite)
 
     def _checked(self, routine: Callable[[Array], Any], M: Array, what: str, problem: str) -> Any:
         """``routine`` with its error flag read, in float64 where float32 fails; Diverged names ``what``."""

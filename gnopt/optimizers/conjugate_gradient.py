@@ -188,11 +188,10 @@ class GaussNewtonCG(Optimizer):
             if not active or until == limit:
                 break
             until = min(limit, 2 * until)
-        trials = [Trial(point) for point in (points[0], *solver.earlier(int(count)))]
-        known = {id(point.x): facts[FACTS * i : FACTS * (i + 1)] for i, point in enumerate(tried)}
-        for trial in trials:
-            if id(trial.iterate.x) in known:
-                self._note(trial, known[id(trial.iterate.x)])
+        last, *earlier = [Trial(point) for point in points]
+        for i, trial in enumerate([last, *earlier][: len(tried)]):
+            self._note(trial, facts[FACTS * i : FACTS * (i + 1)])
+        trials = [last, *(trial for trial in earlier if trial.iterate.index < count)]
         return Proposal(loss_value, gg, int(count), residual, solver.x, trials)
 
     def _facts(self, theta: Array, x: Array, y: Array, point: Iterate) -> list[Array]:

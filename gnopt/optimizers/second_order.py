@@ -247,30 +247,30 @@ class SecondOrder(Optimizer):
             if not isfinite(value):
                 raise Diverged(f"update {step}: the loss is {value:g} before the first step")
             return 0
-        trial = theta.copy()
-        ops.xp.copyto(theta, state["anchor"])
         apart = Workspace(ops, self.problem.net.dtype)  # the tape of the batch is still wanted if the step stands
-        (before,) = ops.scalars(mean_loss(self.problem, self.problem.net.views(theta), x, y, apart))
+        (before,) = ops.scalars(mean_loss(self.problem, self.problem.net.views(state["anchor"]), x, y, apart))
         if not self.to_blame(value, before, len(x)):
-            ops.xp.copyto(theta, trial)  # the batch is a hard one, the step was not bad
-            state["rejected_in_row"] = 0
+            state["rejected_in_row"] = 0  # the batch is a hard one, the step was not bad
             return 0
         if not isfinite(before):
             raise Diverged(f"update {step}: the loss is {before:g} on this batch also before the last step")
+        ops.xp.copyto(theta, state["anchor"])
         self._reject(state, step, isfinite(value))
         return 1
 
     def jumped(self, state: State, value: float, rows: int) -> bool:
         """Whether the loss of a batch is not finite, or so far above that of the last that the step is looked into."""
-        last, tolerance = state["last_loss"], self.settings["rejection"]
-        if tolerance > 0.0 and rows >= self.problem.rows:
-            tolerance = ROUNDING  # all of the data: no noise excuses a rise
+        last, tolerance = state["last_loss"], ROUNDING if self._exact(rows) else self.settings["rejection"]
         return not isfinite(value) or (tolerance > 0.0 and value - last > tolerance * abs(last))
 
     def to_blame(self, value: float, before: float, rows: int) -> bool:
         """Whether the last step left this batch worse, ``before`` being the loss without the step."""
-        blame = 0.0 if self.settings["rejection"] > 0.0 and rows >= self.problem.rows else BLAME
+        blame = 0.0 if self._exact(rows) else BLAME
         return not isfinite(value) or value - before > blame * abs(before)
+
+    def _exact(self, rows: int) -> bool:
+        """Whether a batch is all of the data, where steps are judged by it: no noise excuses a rise."""
+        return self.settings["rejection"] > 0.0 and rows >= self.problem.rows
 
     def closing_weights(self, theta: Array, state: State, x: Array, y: Array) -> Array | None:
         if state["anchor"] is None or "average" in state:

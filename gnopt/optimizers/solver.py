@@ -109,23 +109,19 @@ class ConjugateGradients:
 
 @dataclass
 class Solution:
-    """The last iterate, those kept on the way, iterations used, relative residual and model value."""
+    """The last iterate, iterations used and the relative residual."""
 
     x: Array
-    path: list[Array]
     iterations: int
     residual: float
-    model: float
 
 
 def conjugate_gradients(product: Callable[[Array], Array], b: Array, x: Array, precondition: Callable[[Array], Array],
-                        ops: Backend, stop: Stop, limit: int, keep: float = 0.0) -> Solution:
+                        ops: Backend, stop: Stop, limit: int) -> Solution:
     """Run ``ConjugateGradients`` to its rule or to ``limit`` iterations, and bring its numbers to the host."""
-    solver = ConjugateGradients(product, b, x, precondition, ops, stop, keep)
+    solver = ConjugateGradients(product, b, x, precondition, ops, stop)
     while True:
         solver.run(min(limit, solver.index + BETWEEN_LOOKS) if ops.queued else limit)
-        count, active, residual, model = ops.scalars(solver.count, solver.active, solver.residual(), solver.models[-1])
+        count, active, residual = ops.scalars(solver.count, solver.active, solver.residual())
         if not active or solver.index == limit:
-            break
-    earlier = solver.earlier(int(count))
-    return Solution(solver.x, [iterate.x for iterate in reversed(earlier)], int(count), residual, model)
+            return Solution(solver.x, int(count), residual)

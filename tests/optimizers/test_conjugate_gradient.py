@@ -5,7 +5,7 @@ import pytest
 from reference import Case, Truth, close, host, make_case, optimizer, same, settings
 
 from gnopt.errors import Diverged
-from gnopt.optimizers.solver import conjugate_gradients
+from gnopt.optimizers.solver import ConjugateGradients, conjugate_gradients
 
 METHODS = ("gauss_newton", "hessian_free")
 ETA = 0.02
@@ -36,20 +36,25 @@ def test_solves_a_dense_system(ops, start, preconditioned):
     close(found.x, np.linalg.solve(host(B), host(b)), 1e-9)
     assert found.residual <= 1e-12
     assert found.iterations <= 20
-    assert found.model == pytest.approx(float(0.5 * found.x @ B @ found.x - b @ found.x), rel=1e-10)
+    solver = ConjugateGradients(lambda v: B @ v, b, x0, lambda r: inverse @ r, ops, to_tolerance)
+    solver.run(found.iterations)
+    same(solver.x, found.x)
+    assert float(solver.models[-1]) == pytest.approx(float(0.5 * found.x @ B @ found.x - b @ found.x), rel=1e-10)
     same(x0, kept)
 
 
 def test_model_falls_with_every_iteration_and_iterates_are_kept_further_and_further_apart(ops):
     B, b = system(ops, 30)
     seen = []
-    found = conjugate_gradients(lambda v: B @ v, b, ops.xp.zeros(30), lambda r: r, ops,
-                                lambda i, residual, models: seen.append(models[-1]) or False, 25, keep=1.3)
+    solver = ConjugateGradients(lambda v: B @ v, b, ops.xp.zeros(30), lambda r: r, ops,
+                                lambda i, residual, models: seen.append(models[-1]) or False, keep=1.3)
+    solver.run(25)
+    path = [iterate.x for iterate in reversed(solver.earlier(solver.index))]
     assert all(later < earlier for earlier, later in zip(seen, seen[1:], strict=False))
-    values = [float(0.5 * x @ B @ x - b @ x) for x in found.path]
+    values = [float(0.5 * x @ B @ x - b @ x) for x in path]
     assert values == sorted(values, reverse=True)
-    assert 4 < len(found.path) < found.iterations
-    assert len({id(x) for x in found.path}) == len(found.path)
+    assert 4 < len(path) < int(solver.count)
+    assert len({id(x) for x in path}) == len(path)
 
 
 def test_the_exact_inverse_as_preconditioner_takes_one_iteration(ops):
