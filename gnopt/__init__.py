@@ -19,14 +19,16 @@ G_l        mean of the pre-activation Gauss-Newton matrices 𝒢_l   (d_l, d_l)
 =========  =====================================================  ====================
 
 The reading order of the package is its import order: ``data`` → ``engine`` (network, losses) →
-``curvature`` → ``optimizers`` → ``training`` → ``cli``; a module imports only from what comes before it.
+``curvature`` → ``optimizers`` → ``training`` → ``cli``; a module imports only from what comes
+before it.
 """
 
 import os
 
-# The wheels of NumPy and SciPy bring an OpenBLAS each, with threads of its own that spin for about 25 ms after every
-# call, in the way of the other's: with two threads on two cores the update was slower than with one. Threads that sleep
-# at once make it 1.7 times as fast. Read when the libraries load, so it stands here, before anything imports NumPy.
+# The wheels of NumPy and SciPy bring an OpenBLAS each, with threads of its own that spin for about
+# 25 ms after every call, in the way of the other's: with two threads on two cores the update was
+# slower than with one. Threads that sleep at once make it 1.7 times as fast. Read when the
+# libraries load, so it stands here, before anything imports NumPy.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "10")
 
 __version__ = "0.1.0"

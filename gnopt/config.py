@@ -1,7 +1,7 @@
 """The configuration: defaults, file, ``--set`` and flags, merged and checked as a whole.
 
-Precedence is default < file < ``--set`` < dedicated flag. Every problem is reported, not the first alone, and
-each value remembers where it came from.
+Precedence is default < file < ``--set`` < dedicated flag. Every problem is reported, not the first
+alone, and each value remembers where it came from.
 """
 
 from __future__ import annotations
@@ -23,12 +23,25 @@ from gnopt.options import Option, parse_all
 from gnopt.settings import DEFAULT_METHOD, PACKAGES, PLUG_INS, sections
 
 # What may differ between a run and its continuation: nothing that the numbers depend on.
-FREE_ON_RESUME = {f"training.{name}" for name in ("updates", "max_seconds", "evaluate_every", "evaluate_rows",
-                                                  "checkpoint_every", "keep_checkpoints", "device")}
+FREE_ON_RESUME = {
+    f"training.{name}"
+    for name in (
+        "updates",
+        "max_seconds",
+        "evaluate_every",
+        "evaluate_rows",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "device",
+    )
+}
+
 
 @dataclass
 class Config:
-    """A checked configuration: section → key → value, and key in full → where its value came from."""
+    """A checked configuration: section → key → value, and key in full → where its value came
+    from.
+    """
 
     values: dict[str, dict[str, Any]]
     sources: dict[str, str]
@@ -49,12 +62,18 @@ class Config:
 
     def flat(self) -> dict[str, Any]:
         """Key in full → value."""
-        return {f"{section}.{name}": value
-                for section, part in self.values.items() for name, value in part.items()}
+        return {
+            f"{section}.{name}": value
+            for section, part in self.values.items()
+            for name, value in part.items()
+        }
 
 
-def load(path: Path, sets: Sequence[str] = (), flags: Mapping[str, tuple[str, Any]] | None = None) -> Config:
-    """Read ``path``, lay ``--set`` texts and flags (key → (flag, value)) over it, and check everything.
+def load(
+    path: Path, sets: Sequence[str] = (), flags: Mapping[str, tuple[str, Any]] | None = None
+) -> Config:
+    """Read ``path``, lay ``--set`` texts and flags (key → (flag, value)) over it, and check
+    everything.
 
     Raises ConfigError with all problems at once.
     """
@@ -93,21 +112,30 @@ def _read(path: Path) -> tuple[dict[str, tuple[Any, str]], list[str]]:
 
 
 def _home_of(name: str) -> str:
-    homes = [f"{section}.{name}" for section, options in sections(DEFAULT_METHOD).items()
-             if any(o.name == name for o in options)]
+    homes = [
+        f"{section}.{name}"
+        for section, options in sections(DEFAULT_METHOD).items()
+        if any(o.name == name for o in options)
+    ]
     if homes:
         return f" (did you mean '{homes[0]}'?)"
     return "; expected [data], [network], [optimizer] or [training]"
 
 
 def parse_set(text: str) -> tuple[str, Any, str | None]:
-    """Split ``section.key=value``: (key, value, None), or a problem. The value is TOML, else a string."""
+    """Split ``section.key=value``: (key, value, None), or a problem. The value is TOML, else a
+    string.
+    """
     key, equals, value = text.partition("=")
     key, value = key.strip(), value.strip()
     if not equals or key.count(".") != 1 or not all(key.split(".")):
         return key, None, f"--set {text!r}: expected section.key=value"
     if not value.isprintable():
-        return key, None, f"--set {key}: the value {value!r} holds characters that cannot be printed"
+        return (
+            key,
+            None,
+            f"--set {key}: the value {value!r} holds characters that cannot be printed",
+        )
     try:
         parsed = tomllib.loads(f"value = {value}")
     except (tomllib.TOMLDecodeError, ValueError, RecursionError):
@@ -120,25 +148,39 @@ def _check(given: dict[str, tuple[Any, str]], problems: list[str], path: Path) -
     known = sections(method)
     values: dict[str, dict[str, Any]] = {}
     for section, options in known.items():
-        part = {key.partition(".")[2]: value for key, (value, _) in given.items()
-                if key.partition(".")[0] == section}
+        part = {
+            key.partition(".")[2]: value
+            for key, (value, _) in given.items()
+            if key.partition(".")[0] == section
+        }
         if section == "optimizer" and method not in optimizers.methods():
-            part = {"method": part["method"]}  # which of the other keys are right depends on the method
+            part = {
+                "method": part["method"]
+            }  # which of the other keys are right depends on the method
         part, too_long = _within_64_bits(part, section)
         values[section], wrong = parse_all(options, part, section)
-        values[section] = {o.name: values[section][o.name] for o in options if o.name in values[section]}
+        values[section] = {
+            o.name: values[section][o.name] for o in options if o.name in values[section]
+        }
         wrong = [problem + _elsewhere(problem, section, method, known) for problem in wrong]
         problems += [_located(problem, given, path) for problem in too_long + wrong]
-    strangers = dict.fromkeys(key.partition(".")[0] for key in given if key.partition(".")[0] not in known)
-    problems += [f"{_source(given, name)}: unknown section [{name}]{nearest(name, known)}"
-                 for name in strangers]
+    strangers = dict.fromkeys(
+        key.partition(".")[0] for key in given if key.partition(".")[0] not in known
+    )
+    problems += [
+        f"{_source(given, name)}: unknown section [{name}]{nearest(name, known)}"
+        for name in strangers
+    ]
     _import_from(path, values["network"])
     problems += [_located(problem, given, path) for problem in _cross_checks(values)]
     if problems:
         raise ConfigError(problems)
     _normalise(values, given, path)
-    sources = {f"{section}.{name}": given.get(f"{section}.{name}", (None, "default"))[1]
-               for section, part in values.items() for name in part}
+    sources = {
+        f"{section}.{name}": given.get(f"{section}.{name}", (None, "default"))[1]
+        for section, part in values.items()
+        for name in part
+    }
     return Config(values, sources, path)
 
 
@@ -147,13 +189,18 @@ def _within_64_bits(part: dict[str, Any], section: str) -> tuple[dict[str, Any],
         if isinstance(value, list):
             return any(too_long(v) for v in value)
         return isinstance(value, int) and abs(value) >= 2**63
+
     long = [name for name, value in part.items() if too_long(value)]
     problems = [f"{section}.{name}: a whole number out of range" for name in long]
     return {name: value for name, value in part.items() if name not in long}, problems
 
 
-def _elsewhere(problem: str, section: str, method: str, known: Mapping[str, Sequence[Option]]) -> str:
-    """What would have been right: a name near the first wrong one of a list, or a key's section or method."""
+def _elsewhere(
+    problem: str, section: str, method: str, known: Mapping[str, Sequence[Option]]
+) -> str:
+    """What would have been right: a name near the first wrong one of a list, or a key's section or
+    method.
+    """
     for option in known[section]:
         if option.choices and problem.startswith(f"{section}.{option.name} = ["):
             names = re.findall(r"'([^']*)'", problem.partition("]")[0])
@@ -163,12 +210,17 @@ def _elsewhere(problem: str, section: str, method: str, known: Mapping[str, Sequ
     if not match:
         return ""
     name = match.group(1)
-    others = [other for other, options in known.items()
-              if other != section and any(o.name == name for o in options)]
+    others = [
+        other
+        for other, options in known.items()
+        if other != section and any(o.name == name for o in options)
+    ]
     if others:
         return f"; it belongs to [{others[0]}]"
     if section == "optimizer":
-        having = [m for m in optimizers.methods() if any(o.name == name for o in optimizers.options_of(m))]
+        having = [
+            m for m in optimizers.methods() if any(o.name == name for o in optimizers.options_of(m))
+        ]
         if having:
             return f"; an option of {', '.join(having)}, not of {method}"
     return ""
@@ -184,7 +236,9 @@ def _located(problem: str, given: Mapping[str, tuple[Any, str]], path: Path) -> 
 
 
 def _cross_checks(values: dict[str, dict[str, Any]]) -> list[str]:
-    """Problems that no single key shows. Values that failed their own check stand at their default here."""
+    """Problems that no single key shows. Values that failed their own check stand at their default
+    here.
+    """
     problems = []
     for section, options in sections(values["optimizer"].get("method", "")).items():
         for option in options:  # plug-ins are named "module:Name", which only some keys take
@@ -207,8 +261,10 @@ def _cross_checks(values: dict[str, dict[str, Any]]) -> list[str]:
             problems.append(f"optimizer.method: {error}")
     hidden, activation = network.get("hidden"), network["activation"]
     if hidden is not None and isinstance(activation, list) and len(activation) != len(hidden):
-        problems.append(f"network.activation: found {len(activation)} names for {len(hidden)} hidden layers; "
-                        "expected one for each, or one name for all")
+        problems.append(
+            f"network.activation: found {len(activation)} names for {len(hidden)} hidden layers; "
+            "expected one for each, or one name for all"
+        )
     if not re.fullmatch(r"cpu|cuda(:\d+)?", training["device"]):
         problems.append(f"training.device = {training['device']!r}: expected cpu, cuda or cuda:N")
     for section in ("data", "training"):
@@ -216,7 +272,9 @@ def _cross_checks(values: dict[str, dict[str, Any]]) -> list[str]:
             memory_bytes(values[section]["memory"])
         except ConfigError as error:
             problems.append(str(error).replace("data.memory", f"{section}.memory"))
-    if str(training["memory"]).strip().lower() == "auto":  # sums would depend on what else is running
+    if (
+        str(training["memory"]).strip().lower() == "auto"
+    ):  # sums would depend on what else is running
         problems.append('training.memory = "auto": expected a size, such as "256MB"')
     return problems
 
@@ -226,12 +284,16 @@ def _import_from(path: Path, network: Mapping[str, Any]) -> None:
     if ":" in f"{network.get('loss')} {network.get('activation')}":
         folders = [Path.cwd(), path.resolve().parent]
         run = path.resolve().parent / "run.json"
-        if run.is_file():  # the configuration of a run: plug-ins lie beside the one it was started with
+        if (
+            run.is_file()
+        ):  # the configuration of a run: plug-ins lie beside the one it was started with
             folders.append(Path(json.loads(run.read_text()).get("config_folder", ".")))
         sys.path[:0] = [str(folder) for folder in folders if str(folder) not in sys.path]
 
 
-def _normalise(values: dict[str, dict[str, Any]], given: Mapping[str, tuple[Any, str]], path: Path) -> None:
+def _normalise(
+    values: dict[str, dict[str, Any]], given: Mapping[str, tuple[Any, str]], path: Path
+) -> None:
     network, data = values["network"], values["data"]
     if isinstance(network["activation"], str):
         network["activation"] = [network["activation"]] * len(network["hidden"])
@@ -241,13 +303,17 @@ def _normalise(values: dict[str, dict[str, Any]], given: Mapping[str, tuple[Any,
 
 
 def _resolve(file: Path, folder: Path) -> Path:
-    """``file`` as an absolute path, relative to ``folder`` if it is there, else to the working directory."""
+    """``file`` as an absolute path, relative to ``folder`` if it is there, else to the working
+    directory.
+    """
     beside = folder / file
     return (beside if beside.exists() else Path.cwd() / file).resolve()
 
 
 def to_toml(values: Mapping[str, Mapping[str, Any]]) -> str:
-    """Write sections as TOML that `load` reads back to the same values; keys set to None are left out."""
+    """Write sections as TOML that `load` reads back to the same values; keys set to None are left
+    out.
+    """
     lines = []
     for section, part in values.items():
         pairs = [f"{name} = {_toml(value)}" for name, value in part.items() if value is not None]
@@ -266,17 +332,18 @@ def _toml(value: Any) -> str:
 
 
 def refuse_changes(saved: Config, new: Config) -> None:
-    """ConfigError where ``new`` would continue the run of ``saved`` under settings that change its numbers.
+    """ConfigError where ``new`` would continue the run of ``saved`` under settings that change its
+    numbers.
 
     The data file may have moved: its fingerprint is compared where the data is opened.
     """
     before, after = saved.flat(), new.flat()
     free = FREE_ON_RESUME | {"data.file"}
-    problems = [f"{key}: the run was started with {before.get(key)!r}, but now it is {after.get(key)!r}; "
-                "a resumed run keeps its settings"
-                for key in dict.fromkeys([*before, *after])
-                if key not in free and before.get(key) != after.get(key)]
+    problems = [
+        f"{key}: the run was started with {before.get(key)!r}, but now it is {after.get(key)!r}; "
+        "a resumed run keeps its settings"
+        for key in dict.fromkeys([*before, *after])
+        if key not in free and before.get(key) != after.get(key)
+    ]
     if problems:
         raise ConfigError(problems)
-
-

@@ -14,8 +14,10 @@ REQUIRED = object()  # the default of a setting that has none
 
 @dataclass(frozen=True)
 class Option:
-    """A setting: ``kind`` is one of bool, int, float, str, strs (a list of names), ints, path, or any of
-    them joined by ``|``; ``low``/``high`` are inclusive unless ``open_low``/``open_high``."""
+    """A setting: ``kind`` is one of bool, int, float, str, strs (a list of names), ints, path, or
+    any of them joined by ``|``; ``low``/``high`` are inclusive unless
+    ``open_low``/``open_high``.
+    """
 
     name: str
     default: Any
@@ -30,8 +32,15 @@ class Option:
     @property
     def expected(self) -> str:
         """The valid values, in words."""
-        words = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "a name",
-                 "strs": "a list of names", "ints": "a list of whole numbers", "path": "a path"}
+        words = {
+            "bool": "true or false",
+            "int": "a whole number",
+            "float": "a number",
+            "str": "a name",
+            "strs": "a list of names",
+            "ints": "a list of whole numbers",
+            "path": "a path",
+        }
         text = " or ".join(words[k] for k in self.kind.split("|"))
         if self.choices:
             text += f" out of {', '.join(self.choices)}"
@@ -43,7 +52,9 @@ class Option:
         return " ".join([text, " and ".join(limits)]) if limits else text
 
     def parse(self, value: Any, key: str) -> tuple[Any, str | None]:
-        """Return ``(value as its type, None)``, or ``(None, problem)`` naming ``key``, found and expected."""
+        """Return ``(value as its type, None)``, or ``(None, problem)`` naming ``key``, found and
+        expected.
+        """
         for kind in self.kind.split("|"):
             ok, parsed = _convert(kind, value)
             if ok and self._within(parsed):
@@ -64,7 +75,9 @@ class Option:
 
 
 def _convert(kind: str, value: Any) -> tuple[bool, Any]:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    number = (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    )
     if kind == "bool":
         return isinstance(value, bool), value
     if kind == "int":
@@ -86,8 +99,12 @@ def defaults(options: Iterable[Option]) -> dict[str, Any]:
     return {o.name: o.default for o in options if o.default is not REQUIRED}
 
 
-def parse_all(options: Iterable[Option], values: Mapping[str, Any], section: str) -> tuple[dict[str, Any], list[str]]:
-    """Check ``values`` against ``options``: the parsed values with defaults filled in, and all problems."""
+def parse_all(
+    options: Iterable[Option], values: Mapping[str, Any], section: str
+) -> tuple[dict[str, Any], list[str]]:
+    """Check ``values`` against ``options``: the parsed values with defaults filled in, and all
+    problems.
+    """
     by_name = {o.name: o for o in options}
     parsed, problems = defaults(by_name.values()), []
     for name, value in values.items():
@@ -100,6 +117,9 @@ def parse_all(options: Iterable[Option], values: Mapping[str, Any], section: str
             problems.append(problem)
         else:
             parsed[name] = parsed_value
-    problems += [f"missing key {section}.{o.name}: {o.doc}" for o in by_name.values()
-                 if o.default is REQUIRED and o.name not in values]
+    problems += [
+        f"missing key {section}.{o.name}: {o.doc}"
+        for o in by_name.values()
+        if o.default is REQUIRED and o.name not in values
+    ]
     return parsed, problems

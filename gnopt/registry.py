@@ -12,7 +12,9 @@ from gnopt.errors import ConfigError, nearest
 
 @cache
 def discover(package: str, attribute: str) -> dict[str, Any]:
-    """Map name → object for every module of ``package`` that defines ``attribute`` (which has a ``name``)."""
+    """Map name → object for every module of ``package`` that defines ``attribute`` (which has a
+    ``name``).
+    """
     folder = importlib.import_module(package)
     found = {}
     for module_info in pkgutil.iter_modules(folder.__path__):
@@ -24,12 +26,16 @@ def discover(package: str, attribute: str) -> dict[str, Any]:
 
 
 def lookup(package: str, attribute: str, name: str, what: str) -> Any:
-    """Return the sibling called ``name``, or the plug-in named ``"module:Name"``; ConfigError otherwise."""
+    """Return the sibling called ``name``, or the plug-in named ``"module:Name"``; ConfigError
+    otherwise.
+    """
     if ":" in name:
         return _plug_in(name, what)
     found = discover(package, attribute)
     if name not in found:
-        raise ConfigError(f"unknown {what} '{name}'{nearest(name, found)}; known: {', '.join(found)}")
+        raise ConfigError(
+            f"unknown {what} '{name}'{nearest(name, found)}; known: {', '.join(found)}"
+        )
     return found[name]
 
 

@@ -1,5 +1,7 @@
-"""Counter-based random streams: a generator is a pure function of (seed, purpose, counters), so there is
-no generator state to save and a resumed run draws the same numbers as one never interrupted."""
+"""Counter-based random streams: a generator is a pure function of (seed, purpose, counters), so
+there is no generator state to save and a resumed run draws the same numbers as one never
+interrupted.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""One parametrisation for all tests: an argument named as below runs over all that the registries hold, ``ops`` over
-the engine's backends."""
+"""One parametrisation for all tests: an argument named as below runs over all that the registries
+hold, ``ops`` over the engine's backends.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ settings.load_profile("gnopt")
 
 @cache
 def backends() -> list[Any]:
-    """NumPy's, and CuPy's on the strict double: once made it keeps the double, whatever ``sys.modules`` has later."""
+    """NumPy's, and CuPy's on the strict double: once made it keeps the double, whatever
+    ``sys.modules`` has later.
+    """
     with installed():
         double = CudaBackend(0)
     return [pytest.param(Backend(), id="numpy"), pytest.param(double, id="cupy-double")]
@@ -32,7 +35,9 @@ def backends() -> list[Any]:
 NAMES = {
     "activation_name": lambda: list(all_activations()),
     "loss_name": lambda: list(all_losses()),
-    "curvature_name": lambda: [name for name, c in all_curvatures().items() if c.basis != "identity"],
+    "curvature_name": lambda: [
+        name for name, c in all_curvatures().items() if c.basis != "identity"
+    ],
     "scaled_name": lambda: [name for name, c in all_curvatures().items() if c.basis != "factors"],
     "method_name": lambda: list(methods()),
     "dtype_name": lambda: ["float32", "float64"],
@@ -49,7 +54,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test marked ``on_double`` runs on the double with these values alone: checking every call in Python is slow."""
+    """A test marked ``on_double`` runs on the double with these values alone: checking every call
+    in Python is slow.
+    """
     items[:] = filter(_wanted, items)
 
 
@@ -58,4 +65,6 @@ def _wanted(item: pytest.Item) -> bool:
     if mark is None:
         return True
     values = item.callspec.params  # type: ignore[attr-defined]
-    return values["ops"].name == "numpy" or all(values[name] in some for name, some in mark.kwargs.items())
+    return values["ops"].name == "numpy" or all(
+        values[name] in some for name, some in mark.kwargs.items()
+    )

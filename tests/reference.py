@@ -1,10 +1,13 @@
-"""Small problems and their slow, dense truth: automatic differentiation in float64, one data point at a time.
+"""Small problems and their slow, dense truth: automatic differentiation in float64, one data point
+at a time.
 
-Activations and losses are defined here a second time, in jax, by name. A sibling that this file does not know
-is differentiated numerically, so that a new one is tested without a word being written here. Blocks follow
-the package's convention: vec stacks the columns of [weight, bias], so that a block is A ⊗ G.
+Activations and losses are defined here a second time, in jax, by name. A sibling that this file
+does not know is differentiated numerically, so that a new one is tested without a word being
+written here. Blocks follow the package's convention: vec stacks the columns of [weight, bias], so
+that a block is A ⊗ G.
 
-The truth is of the host: a case holds arrays of its backend, ``Truth`` and the comparisons fetch what they are given.
+The truth is of the host: a case holds arrays of its backend, ``Truth`` and the comparisons fetch
+what they are given.
 """
 
 from __future__ import annotations
@@ -18,7 +21,9 @@ from typing import Any
 import numpy as np
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # compiling costs more than running
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0"
+)  # compiling costs more than running
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
@@ -51,14 +56,17 @@ ACTIVATIONS: dict[str, Callable] = {
     "relu": lambda h: jnp.where(h > 0, h, 0.0 * h),
     "leaky_relu": lambda h: jnp.where(h > 0, h, 0.01 * h),
     "elu": lambda h: jnp.where(h > 0, h, jnp.expm1(jnp.minimum(h, 0.0))),
-    "selu": lambda h: 1.0507009873554804934 * jnp.where(
-        h > 0, h, 1.6732632423543772848 * jnp.expm1(jnp.minimum(h, 0.0))),
+    "selu": lambda h: (
+        1.0507009873554804934
+        * jnp.where(h > 0, h, 1.6732632423543772848 * jnp.expm1(jnp.minimum(h, 0.0)))
+    ),
     "softplus": lambda h: jnp.logaddexp(h, 0.0),
     "gelu": lambda h: 0.5 * h * (1.0 + jax.scipy.special.erf(h / np.sqrt(2.0))),
     "silu": lambda h: h / (1.0 + jnp.exp(-h)),
 }
 
-# Central differences of eighth order: weights of f(h + j s), j = 1..4, divided by s or s², and of f(h).
+# Central differences of eighth order: weights of f(h + j s), j = 1..4, divided by s or s², and of
+# f(h).
 FIRST = (4 / 5, -1 / 5, 4 / 105, -1 / 280)
 SECOND, SECOND_CENTRE = (8 / 5, -1 / 5, 8 / 315, -1 / 560), -205 / 72
 STEP = 0.02
@@ -75,12 +83,16 @@ def differences(f: Callable[[np.ndarray], np.ndarray], h: np.ndarray, order: int
 
 
 def numerical(f: Callable[[np.ndarray], np.ndarray], order: int = 0) -> Callable:
-    """A jax function whose values and first two derivatives come from calls of the NumPy function f."""
+    """A jax function whose values and first two derivatives come from calls of the NumPy function
+    f.
+    """
+
     @jax.custom_jvp
     def g(h):
         shape = jax.ShapeDtypeStruct(jnp.shape(h), jnp.float64)
-        return jax.pure_callback(lambda v: differences(f, np.asarray(v), order), shape, h,
-                                 vmap_method="expand_dims")
+        return jax.pure_callback(
+            lambda v: differences(f, np.asarray(v), order), shape, h, vmap_method="expand_dims"
+        )
 
     @g.defjvp
     def derivative(primals, tangents):
@@ -103,6 +115,7 @@ def activation(name: str) -> Callable:
 
 # ---- losses: E(h, y) of one data point -----------------------------------------------------------
 
+
 def _mixture_probability(h):
     gate, first, second = jax.nn.sigmoid(h[0]), jax.nn.sigmoid(h[1]), jax.nn.sigmoid(h[2])
     return gate * first + (1.0 - gate) * second
@@ -114,12 +127,17 @@ def _softmax(h, y):
 
 LOSSES: dict[str, Callable] = {
     "squared_error": lambda h, y: 0.5 * jnp.sum((h - y) ** 2),
-    "binary_cross_entropy": lambda h, y: -jnp.sum(y * jax.nn.log_sigmoid(h)
-                                                  + (1.0 - y) * jax.nn.log_sigmoid(-h)),
+    "binary_cross_entropy": lambda h, y: (
+        -jnp.sum(y * jax.nn.log_sigmoid(h) + (1.0 - y) * jax.nn.log_sigmoid(-h))
+    ),
     "softmax_cross_entropy": _softmax,
     "poisson": lambda h, y: jnp.sum(jnp.exp(h) - y * h),
-    "binary_mixture": lambda h, y: -(y[0] * jnp.log(_mixture_probability(h))
-                                     + (1.0 - y[0]) * jnp.log1p(-_mixture_probability(h))),
+    "binary_mixture": lambda h, y: (
+        -(
+            y[0] * jnp.log(_mixture_probability(h))
+            + (1.0 - y[0]) * jnp.log1p(-_mixture_probability(h))
+        )
+    ),
 }
 
 
@@ -158,7 +176,9 @@ class PointLoss:
         """∂E/∂h, (K,)."""
         if self.known:
             return np.asarray(self._gradient(h, y))
-        return np.array([differences(self._along(h, e, y), np.zeros(()), 1) for e in np.eye(len(h))])
+        return np.array(
+            [differences(self._along(h, e, y), np.zeros(()), 1) for e in np.eye(len(h))]
+        )
 
     def hessian(self, h: np.ndarray, y: Any) -> np.ndarray:
         """∂²E/∂h², (K, K)."""
@@ -172,7 +192,9 @@ class PointLoss:
                 H[i, j] = H[j, i] = 0.25 * (plus - minus)
         return H
 
-    def _along(self, h: np.ndarray, direction: np.ndarray, y: Any) -> Callable[[np.ndarray], np.ndarray]:
+    def _along(
+        self, h: np.ndarray, direction: np.ndarray, y: Any
+    ) -> Callable[[np.ndarray], np.ndarray]:
         return lambda t: np.asarray(self.value(h + t * direction, y))
 
     def gauss_newton(self, h: np.ndarray, y: Any) -> np.ndarray:
@@ -206,9 +228,12 @@ def over_rows(f: Callable, *arrays: Array) -> np.ndarray:
 
 # ---- the network ---------------------------------------------------------------------------------
 
+
 @cache
 def _derivatives(sizes: tuple[int, ...], names: tuple[str, ...]) -> Callable:
-    """A compiled function (θ, x) → everything about one data point that does not depend on the loss."""
+    """A compiled function (θ, x) → everything about one data point that does not depend on the
+    loss.
+    """
     functions = [activation(name) for name in names]
     shapes = [(o, i + 1) for i, o in zip(sizes[:-1], sizes[1:], strict=True)]
     ends = np.cumsum([0] + [o * i for o, i in shapes])
@@ -224,7 +249,9 @@ def _derivatives(sizes: tuple[int, ...], names: tuple[str, ...]) -> Callable:
     def everything(theta, x):
         shifts = [jnp.zeros(o) for o, _ in shapes]
         output, abar, h = run(theta, x, shifts)
-        slopes = [jax.jvp(f, (v,), (jnp.ones_like(v),))[1] for f, v in zip(functions, h, strict=False)]
+        slopes = [
+            jax.jvp(f, (v,), (jnp.ones_like(v),))[1] for f, v in zip(functions, h, strict=False)
+        ]
         J = jax.jacrev(lambda t: run(t, x, shifts)[0])(theta)
         T = jax.jacfwd(jax.jacrev(lambda t: run(t, x, shifts)[0]))(theta)
         S = jax.jacrev(lambda s: run(theta, x, s)[0])(shifts)
@@ -254,7 +281,12 @@ class Case:
         if ops.device == self.ops.device:
             return self
         net = Network(self.net.sizes, self.net.activations, ops, self.net.dtype.name)
-        return Case(net, self.names, self.loss_name, *(ops.asarray(host(a)) for a in (self.theta, self.x, self.y)))
+        return Case(
+            net,
+            self.names,
+            self.loss_name,
+            *(ops.asarray(host(a)) for a in (self.theta, self.x, self.y)),
+        )
 
     @property
     def loss(self) -> Loss:
@@ -302,8 +334,9 @@ def distance(a: Any, b: Any) -> float:
 
 
 class Truth:
-    """Dense derivatives of a case, per data point: output h_L, ā_l, f'(h_l), J = ∂h_L/∂θ, T = ∂²h_L/∂θ² and
-    S_l = ∂h_L/∂h_l."""
+    """Dense derivatives of a case, per data point: output h_L, ā_l, f'(h_l), J = ∂h_L/∂θ, T =
+    ∂²h_L/∂θ² and S_l = ∂h_L/∂h_l.
+    """
 
     def __init__(self, case: Case) -> None:
         case = self.case = case.on(OPS)
@@ -364,6 +397,7 @@ class Truth:
 
 # ---- small problems ------------------------------------------------------------------------------
 
+
 def width(loss: Loss, outputs: int) -> int:
     """Outputs that a loss takes where ``outputs`` are wanted."""
     return loss.outputs(np.zeros((2, outputs)))
@@ -380,8 +414,12 @@ SOFT = {
 }
 
 
-def targets(loss: Loss, rng: np.random.Generator, rows: int, outputs: int, soft: bool = False) -> np.ndarray:
-    """Converted targets drawn from the loss's own model; with ``soft``, grey ones where it takes them."""
+def targets(
+    loss: Loss, rng: np.random.Generator, rows: int, outputs: int, soft: bool = False
+) -> np.ndarray:
+    """Converted targets drawn from the loss's own model; with ``soft``, grey ones where it takes
+    them.
+    """
     if soft and loss.name in SOFT:
         return loss.convert_targets(SOFT[loss.name](rng, rows, outputs))
     if loss.likelihood:
@@ -389,14 +427,26 @@ def targets(loss: Loss, rng: np.random.Generator, rows: int, outputs: int, soft:
     return loss.convert_targets(rng.random((rows, outputs)))
 
 
-def network(sizes: Sequence[int], names: Sequence[str], dtype: str = "float64", ops: Backend = OPS) -> Network:
+def network(
+    sizes: Sequence[int], names: Sequence[str], dtype: str = "float64", ops: Backend = OPS
+) -> Network:
     """A network with these hidden activations."""
     return Network(sizes, [get_activation(name) for name in [*names, "identity"]], ops, dtype)
 
 
-def make_case(sizes: Sequence[int], names: Sequence[str], loss_name: str, rows: int, seed: int = 0,
-              dtype: str = "float64", soft: bool = False, ops: Backend = OPS) -> Case:
-    """A random case, the same on any backend; the output layer is widened or narrowed to what the loss takes."""
+def make_case(
+    sizes: Sequence[int],
+    names: Sequence[str],
+    loss_name: str,
+    rows: int,
+    seed: int = 0,
+    dtype: str = "float64",
+    soft: bool = False,
+    ops: Backend = OPS,
+) -> Case:
+    """A random case, the same on any backend; the output layer is widened or narrowed to what the
+    loss takes.
+    """
     rng = np.random.default_rng(seed)
     loss = get_loss(loss_name)
     sizes = (*sizes[:-1], width(loss, sizes[-1]))
@@ -408,16 +458,24 @@ def make_case(sizes: Sequence[int], names: Sequence[str], loss_name: str, rows: 
     return Case(net, tuple(names), loss_name, theta.astype(dtype), x.astype(dtype), y).on(ops)
 
 
-def case_of(sizes: Sequence[int], names: Sequence[str], loss_name: str, x: np.ndarray, y: np.ndarray,
-            seed: int = 0, ops: Backend = OPS) -> Case:
+def case_of(
+    sizes: Sequence[int],
+    names: Sequence[str],
+    loss_name: str,
+    x: np.ndarray,
+    y: np.ndarray,
+    seed: int = 0,
+    ops: Backend = OPS,
+) -> Case:
     """A case with this batch, and random weights."""
     net = network(sizes, names)
     theta = 0.7 * np.random.default_rng(seed).standard_normal(net.size)
     return Case(net, tuple(names), loss_name, theta, x, y).on(ops)
 
 
-def standard(activation_name: str, loss_name: str, rows: int = 6, soft: bool = True,
-             ops: Backend = OPS) -> tuple[Case, Truth]:
+def standard(
+    activation_name: str, loss_name: str, rows: int = 6, soft: bool = True, ops: Backend = OPS
+) -> tuple[Case, Truth]:
     """The net 4-3-5-3 with its truth; neither may be written to."""
     case, truth = _standard(activation_name, loss_name, rows, soft)
     return case.on(ops), truth
@@ -432,13 +490,16 @@ def _standard(activation_name: str, loss_name: str, rows: int, soft: bool) -> tu
 
 
 def settings(method_name: str, **changes: Any) -> dict[str, Any]:
-    """The default settings of a method, with changes; a name that the method does not have is left out."""
+    """The default settings of a method, with changes; a name that the method does not have is left
+    out.
+    """
     values = defaults(options_of(method_name))
     return values | {k: v for k, v in changes.items() if k in values}
 
 
-def optimizer(case: Case, method_name: str, values: dict[str, Any] | None = None,
-              **problem: Any) -> Optimizer:
+def optimizer(
+    case: Case, method_name: str, values: dict[str, Any] | None = None, **problem: Any
+) -> Optimizer:
     """A method at work on a case."""
     facts = {"seed": 0, "rows": len(case.x)} | problem
     return make(method_name, Problem(case.net, case.loss, **facts), values or settings(method_name))

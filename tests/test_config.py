@@ -1,4 +1,6 @@
-"""Configurations: precedence, sources, all problems at once, near names, hostile input, the TOML writer."""
+"""Configurations: precedence, sources, all problems at once, near names, hostile input, the TOML
+writer.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +39,11 @@ def problems(folder: Path, text: str | bytes, *sets: str) -> list[str]:
 
 def test_precedence_and_sources(tmp_path):
     path = write(tmp_path, GOOD + "[training]\nseed = 1\nupdates = 1\nbatch_size = 1\n")
-    config = load(path, ["training.updates=2", "training.batch_size=2"],
-                  {"training.batch_size": ("--flag", 3)})
+    config = load(
+        path,
+        ["training.updates=2", "training.batch_size=2"],
+        {"training.batch_size": ("--flag", 3)},
+    )
     training = config["training"]
     assert (training["seed"], training["updates"], training["batch_size"]) == (1, 2, 3)
     found = [config.sources[f"training.{k}"] for k in ("seed", "updates", "batch_size", "dtype")]
@@ -56,7 +61,9 @@ def test_last_set_wins_and_bare_words_are_strings(tmp_path):
 
 
 def test_all_problems_at_once_with_near_names(tmp_path):
-    found = problems(tmp_path, """
+    found = problems(
+        tmp_path,
+        """
         batch_size = 3
         [data]
         fil = "x.h5"
@@ -74,19 +81,31 @@ def test_all_problems_at_once_with_near_names(tmp_path):
         device = "gpu"
         [traning]
         x = 1
-        """, "training.sede=3", "nonsense", "optimizer.dampin=2")
+        """,
+        "training.sede=3",
+        "nonsense",
+        "optimizer.dampin=2",
+    )
     text = "\n".join(found)
-    for expected in ("batch_size stands outside a section (did you mean 'training.batch_size'?)",
-                     "unknown key data.fil (did you mean 'file'?)", "missing key data.file",
-                     "data.validation = 1.5",
-                     "unknown key network.hiden (did you mean 'hidden'?)", "(did you mean 'sigmoid'?)",
-                     "(did you mean 'squared_error'?)", "unknown key optimizer.moments",
-                     "; it belongs to [training]", "missing key network.hidden",
-                     "training.batch_size = -1",
-                     "training.device = 'gpu'", "unknown section [traning] (did you mean 'training'?)",
-                     "--set: unknown key training.sede (did you mean 'seed'?)", "--set 'nonsense'",
-                     "--set: unknown key optimizer.dampin (did you mean 'damping'?)",
-                     str(tmp_path / "c.toml")):
+    for expected in (
+        "batch_size stands outside a section (did you mean 'training.batch_size'?)",
+        "unknown key data.fil (did you mean 'file'?)",
+        "missing key data.file",
+        "data.validation = 1.5",
+        "unknown key network.hiden (did you mean 'hidden'?)",
+        "(did you mean 'sigmoid'?)",
+        "(did you mean 'squared_error'?)",
+        "unknown key optimizer.moments",
+        "; it belongs to [training]",
+        "missing key network.hidden",
+        "training.batch_size = -1",
+        "training.device = 'gpu'",
+        "unknown section [traning] (did you mean 'training'?)",
+        "--set: unknown key training.sede (did you mean 'seed'?)",
+        "--set 'nonsense'",
+        "--set: unknown key optimizer.dampin (did you mean 'damping'?)",
+        str(tmp_path / "c.toml"),
+    ):
         assert expected in text, expected
     assert len(found) == 16
 
@@ -108,11 +127,16 @@ def test_activation_list_must_match(tmp_path):
 
 
 HOSTILE = {
-    "empty": b"", "binary": bytes(range(256)), "not closed": b"[data", "twice": b"[data]\nfile='a'\nfile='b'",
+    "empty": b"",
+    "binary": bytes(range(256)),
+    "not closed": b"[data",
+    "twice": b"[data]\nfile='a'\nfile='b'",
     "deep": b"a=" + b"[" * 5000 + b"]" * 5000,
     "long number": GOOD.encode() + b"[training]\nseed=" + b"9" * 5000,
-    "big number": GOOD.encode() + b"[training]\nseed=" + b"9" * 50, "section is a number": b"data = 3",
-    "section is a list": b"[[data]]\nfile='x'", "date": GOOD.encode() + b"[training]\nseed=2020-01-01",
+    "big number": GOOD.encode() + b"[training]\nseed=" + b"9" * 50,
+    "section is a number": b"data = 3",
+    "section is a list": b"[[data]]\nfile='x'",
+    "date": GOOD.encode() + b"[training]\nseed=2020-01-01",
     "nan": GOOD.encode() + b"[training]\nmax_seconds=nan",
     "inf": GOOD.encode() + b"[training]\nmax_seconds=inf",
     "bool for int": GOOD.encode() + b"[training]\nseed=true",
@@ -122,7 +146,8 @@ HOSTILE = {
     "negative width": GOOD.replace("[4, 2]", "[4, -2]").encode(),
     "method is a list": GOOD.encode() + b"[optimizer]\nmethod=['kfra']",
     "odd keys": GOOD.encode() + b'["a b"]\n"c.d" = 1\n[training]\n"\\u0000" = 2\n"" = 1',
-    "utf-16": GOOD.encode("utf-16"), "memory": GOOD.encode() + b"[training]\nmemory='lots'",
+    "utf-16": GOOD.encode("utf-16"),
+    "memory": GOOD.encode() + b"[training]\nmemory='lots'",
     "auto memory": GOOD.encode() + b"[training]\nmemory='auto'",
     "plug-in where none is allowed": GOOD.encode() + b"[training]\ndtype='a:b'",
     "plug-in that is not there": GOOD.replace("squared_error", "absent_module:Loss").encode(),
@@ -168,7 +193,9 @@ def test_the_data_file_is_sought_beside_the_configuration_first(tmp_path, monkey
     assert load(path)["data"]["file"] == str(tmp_path / "work/x.h5")
     (tmp_path / "configs/x.h5").touch()
     assert load(path)["data"]["file"] == str(tmp_path / "configs/x.h5")
-    assert load(path, (), {"data.file": ("--data", "x.h5")})["data"]["file"] == str(tmp_path / "work/x.h5")
+    assert load(path, (), {"data.file": ("--data", "x.h5")})["data"]["file"] == str(
+        tmp_path / "work/x.h5"
+    )
 
 
 @pytest.mark.parametrize("method", optimizers.methods())
@@ -179,8 +206,12 @@ def test_what_is_written_is_read_back(tmp_path, method):
     refuse_changes(config, again)
 
 
-LEAVES = (st.booleans() | st.integers(-2**62, 2**62) | st.text()
-          | st.floats(allow_nan=False, allow_infinity=False))
+LEAVES = (
+    st.booleans()
+    | st.integers(-(2**62), 2**62)
+    | st.text()
+    | st.floats(allow_nan=False, allow_infinity=False)
+)
 
 
 @given(st.dictionaries(st.sampled_from("abcdef"), LEAVES | st.lists(LEAVES)))
@@ -197,7 +228,9 @@ def test_changes_on_resume(tmp_path):
     with pytest.raises(ConfigError) as error:
         refuse_changes(one, load(path, ["training.seed=9", "network.hidden=[4, 3]"]))
     assert len(error.value.problems) == 2
-    assert "training.seed" in str(error.value) and "0" in str(error.value) and "9" in str(error.value)
+    assert (
+        "training.seed" in str(error.value) and "0" in str(error.value) and "9" in str(error.value)
+    )
 
 
 def test_every_option_has_a_meaning_and_a_valid_default():
@@ -207,7 +240,10 @@ def test_every_option_has_a_meaning_and_a_valid_default():
             for option in options:
                 assert len(option.doc) > 5, (section, option.name)
                 if isinstance(option.default, (bool, int, float, str, list)):
-                    assert option.parse(option.default, "k") == (option.default, None), (section, option.name)
+                    assert option.parse(option.default, "k") == (option.default, None), (
+                        section,
+                        option.name,
+                    )
 
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.toml"))

@@ -27,13 +27,22 @@ class Ended:
     output: str
 
 
-def run(command: Sequence[str], stop: Callable[[], bool] = lambda: False, poll: float = 0.3) -> Ended:
-    """Run ``command``, asking ``stop`` now and then whether to end it by SIGTERM; GnoptError if it fails otherwise."""
+def run(
+    command: Sequence[str], stop: Callable[[], bool] = lambda: False, poll: float = 0.3
+) -> Ended:
+    """Run ``command``, asking ``stop`` now and then whether to end it by SIGTERM; GnoptError if it
+    fails otherwise.
+    """
     with tempfile.TemporaryDirectory(prefix="gnopt-benchmark-") as folder:
-        result, output, errors = (Path(folder) / name for name in ("result.json", "output", "errors"))
+        result, output, errors = (
+            Path(folder) / name for name in ("result.json", "output", "errors")
+        )
         with output.open("w") as out, errors.open("w") as err:
-            process = subprocess.Popen([sys.executable, "-S", "-E", str(PEAK), str(result), *command],
-                                       stdout=out, stderr=err)
+            process = subprocess.Popen(
+                [sys.executable, "-S", "-E", str(PEAK), str(result), *command],
+                stdout=out,
+                stderr=err,
+            )
             stopped = False
             try:
                 while process.poll() is None:
@@ -46,8 +55,12 @@ def run(command: Sequence[str], stop: Callable[[], bool] = lambda: False, poll: 
                     process.terminate()
                     process.wait()
         if not result.is_file():
-            raise GnoptError(f"{' '.join(command)}: the process was lost: {errors.read_text()[-2000:]}")
+            raise GnoptError(
+                f"{' '.join(command)}: the process was lost: {errors.read_text()[-2000:]}"
+            )
         ended = Ended(**json.loads(result.read_text()), output=output.read_text())
         if ended.code and not stopped:
-            raise GnoptError(f"{' '.join(command)}: exit code {ended.code}: {errors.read_text()[-2000:]}")
+            raise GnoptError(
+                f"{' '.join(command)}: exit code {ended.code}: {errors.read_text()[-2000:]}"
+            )
         return ended

@@ -1,4 +1,6 @@
-"""Stopwatches: wall time as a user feels it, or the processor time of this process where other work disturbs."""
+"""Stopwatches: wall time as a user feels it, or the processor time of this process where other work
+disturbs.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Exact KFLR's output factors, and others beside them, in a process of their own: seconds, least flops, peak memory.
+"""Exact KFLR's output factors, and others beside them, in a process of their own: seconds, least
+flops, peak memory.
 
 ``python -m gnopt.benchmark.exact_kflr NET ROWS METHOD QUICK CLOCK`` prints one JSON object.
 """
@@ -36,15 +37,26 @@ class Task:
 
 
 def factors(task: Task) -> dict[str, Any]:
-    """Compute the factors, several times if that is quick, and report the best; rates are those around it."""
+    """Compute the factors, several times if that is quick, and report the best; rates are those
+    around it.
+    """
     net: Net = replace((QUICK if task.quick else NETS)[task.net], batch=task.rows)
     base = experiment(net, ("training.memory=256MB",))
     try:
         problem, curvature = base.optimizer.problem, get_curvature(task.method)
         x, y = batch(base, 0, task.rows)
         W = base.net.views(base.initial_weights())
-        sample = Sample(base.net, W, forward(base.net, W, x), base.loss, y, generator(0, "curvature", 1),
-                        problem.memory, {"columns": 0}, Workspace(base.ops, base.net.dtype))
+        sample = Sample(
+            base.net,
+            W,
+            forward(base.net, W, x),
+            base.loss,
+            y,
+            generator(0, "curvature", 1),
+            problem.memory,
+            {"columns": 0},
+            Workspace(base.ops, base.net.dtype),
+        )
         rates = Rates(base.ops, base.net.dtype, task.kind)
         times: list[tuple[float, float]] = []
         while len(times) < MOST and sum(seconds for seconds, _ in times) < LONG:
@@ -61,8 +73,15 @@ def factors(task: Task) -> dict[str, Any]:
         least = flops.kflr_factors(sizes, task.rows, loss.rank(sizes[-1]), loss.diagonal)
     else:
         least = flops.kfra_factors(sizes, task.rows, loss.diagonal)
-    return {"net": task.net, "method": task.method, "rows": task.rows, "seconds": seconds, "gflop": least * 1e-9,
-            "gflops_rate": rate, "ratio_to_floor": seconds * rate * 1e9 / least}
+    return {
+        "net": task.net,
+        "method": task.method,
+        "rows": task.rows,
+        "seconds": seconds,
+        "gflop": least * 1e-9,
+        "gflops_rate": rate,
+        "ratio_to_floor": seconds * rate * 1e9 / least,
+    }
 
 
 def measure(nets: list[str], rows: int, quick: bool, kind: str) -> list[dict[str, Any]]:
@@ -70,19 +89,48 @@ def measure(nets: list[str], rows: int, quick: bool, kind: str) -> list[dict[str
     found = []
     for net in nets:
         for method in ("kfra", "kflr"):
-            ended = run([sys.executable, "-m", "gnopt.benchmark.exact_kflr", net, str(rows), method,
-                         str(int(quick)), kind])
+            ended = run(
+                [
+                    sys.executable,
+                    "-m",
+                    "gnopt.benchmark.exact_kflr",
+                    net,
+                    str(rows),
+                    method,
+                    str(int(quick)),
+                    kind,
+                ]
+            )
             found.append(json.loads(ended.output) | {"peak_megabytes": ended.peak_bytes / 1e6})
     return found
 
 
 def show_exact(rows: list[dict[str, Any]]) -> None:
     """Print the rows of ``measure``."""
-    show("Output factors, exact KFLR beside KFRA", ["net", "method", "rows", "seconds", "GFLOP", "/ floor", "peak MB"],
-         [[r["net"], r["method"], str(r["rows"]), number(r["seconds"]), number(r["gflop"]),
-           number(r["ratio_to_floor"]), number(r["peak_megabytes"])] for r in rows],
-         "peak MB: of the whole process, data and network included; temporaries were allowed 256 MB")
+    show(
+        "Output factors, exact KFLR beside KFRA",
+        ["net", "method", "rows", "seconds", "GFLOP", "/ floor", "peak MB"],
+        [
+            [
+                r["net"],
+                r["method"],
+                str(r["rows"]),
+                number(r["seconds"]),
+                number(r["gflop"]),
+                number(r["ratio_to_floor"]),
+                number(r["peak_megabytes"]),
+            ]
+            for r in rows
+        ],
+        "peak MB: of the whole process, data and network included; temporaries were allowed 256 MB",
+    )
 
 
 if __name__ == "__main__":
-    print(json.dumps(factors(Task(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4] == "1", sys.argv[5]))))
+    print(
+        json.dumps(
+            factors(
+                Task(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4] == "1", sys.argv[5])
+            )
+        )
+    )

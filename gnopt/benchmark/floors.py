@@ -1,4 +1,6 @@
-"""The least work of an optimizer's average update by phase: the formulas of ``flops`` at the optimizer's settings."""
+"""The least work of an optimizer's average update by phase: the formulas of ``flops`` at the
+optimizer's settings.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,12 @@ from gnopt.optimizers.second_order import SecondOrder
 Floor = dict[str, float]  # phase → flops; phases without products are not in it
 
 
-def output_factors(name: str, settings: dict[str, Any], sizes: flops.Sizes, rows: float, loss: Any) -> float:
-    """Flops of one set of output factors (or diagonals) by the curvature ``name`` from these rows."""
+def output_factors(
+    name: str, settings: dict[str, Any], sizes: flops.Sizes, rows: float, loss: Any
+) -> float:
+    """Flops of one set of output factors (or diagonals) by the curvature ``name`` from these
+    rows.
+    """
     rank, columns = loss.rank(sizes[-1]), settings.get("columns", 0)
     if name == "kfra":
         return flops.kfra_factors(sizes, rows, loss.diagonal)
@@ -38,17 +44,22 @@ def _second_order(optimizer: SecondOrder, rows: int) -> Floor:
     m = optimizer.model_rows(rows, rows)
     own = output_factors(curvature.name, cfg, sizes, n, loss)
     if curvature.basis == "identity":
-        return {"factors": own / cfg["factor_period"],
-                "model": flops.quadratic_model(sizes, m, 1 + len(cfg["directions"]))}
+        return {
+            "factors": own / cfg["factor_period"],
+            "model": flops.quadratic_model(sizes, m, 1 + len(cfg["directions"])),
+        }
     diagonal = optimizer.preconditioner.diagonal
     eigen = optimizer.preconditioner.eigen
     inverses = flops.eigenbases(sizes, diagonal) if eigen else flops.cholesky(sizes, diagonal)
     ranks = optimizer.preconditioner.ranks
     inverses += flops.sketches(sizes, ranks)
     inputs = flops.input_factors(sizes, n, first_known=cfg["input_updates"] > 0)
-    return {"factors": (inputs + own) / cfg["factor_period"], "inverses": inverses / cfg["inverse_period"],
-            "solve": flops.solve(sizes, diagonal, 2 if eigen else 1, ranks),
-            "model": flops.quadratic_model(sizes, m, 1 + len(cfg["directions"]))}
+    return {
+        "factors": (inputs + own) / cfg["factor_period"],
+        "inverses": inverses / cfg["inverse_period"],
+        "solve": flops.solve(sizes, diagonal, 2 if eigen else 1, ranks),
+        "model": flops.quadratic_model(sizes, m, 1 + len(cfg["directions"])),
+    }
 
 
 def _conjugate_gradients(optimizer: GaussNewtonCG, rows: int) -> Floor:
@@ -57,14 +68,19 @@ def _conjugate_gradients(optimizer: GaussNewtonCG, rows: int) -> Floor:
     floor = {"model": products * flops.gn_vector(sizes, m), "search": flops.forward(sizes, rows)}
     if optimizer.factors is not None:
         diagonal = optimizer.factors.diagonal
-        floor["factors"] = (flops.input_factors(sizes, m) + flops.cholesky(sizes, diagonal)
-                            + output_factors(cfg["preconditioner"], optimizer.factors.settings, sizes, m, loss))
+        floor["factors"] = (
+            flops.input_factors(sizes, m)
+            + flops.cholesky(sizes, diagonal)
+            + output_factors(cfg["preconditioner"], optimizer.factors.settings, sizes, m, loss)
+        )
         floor["solve"] = products * flops.solve(sizes, diagonal)
     return floor
 
 
 def floor(optimizer: Optimizer, rows: int) -> Floor:
-    """Flops by phase of an update with ``rows`` rows, averaged over the periods of a run that is past its start."""
+    """Flops by phase of an update with ``rows`` rows, averaged over the periods of a run that is
+    past its start.
+    """
     sizes = optimizer.problem.net.sizes
     found = {"forward": flops.forward(sizes, rows), "backward": flops.backward(sizes, rows)}
     if isinstance(optimizer, SecondOrder):

@@ -1,9 +1,9 @@
 """The least work of every phase of an update in floating-point operations, one formula each.
 
-A network of widths (d_0, ..., d_L) has augmented inputs i_l = d_{l-1} + 1 and outputs o_l = d_l. N rows go forward and
-backward, n of them make the factors, m the quadratic model. A product (a × b)(b × c) counts 2abc; one whose result is
-known to be symmetric counts half of it. Element-wise work, sums and copies count nothing: they are bounded by memory,
-and what they take shows in the ratio.
+A network of widths (d_0, ..., d_L) has augmented inputs i_l = d_{l-1} + 1 and outputs o_l = d_l. N
+rows go forward and backward, n of them make the factors, m the quadratic model. A product (a × b)(b
+× c) counts 2abc; one whose result is known to be symmetric counts half of it. Element-wise work,
+sums and copies count nothing: they are bounded by memory, and what they take shows in the ratio.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ def shapes(sizes: Sizes) -> list[tuple[int, int]]:
 
 
 def _between(sizes: Sizes) -> list[tuple[int, int]]:
-    """(d_{l+1}, d_l) of the hidden layers l = L-1..1: what goes back through the weights of layer l + 1."""
+    """(d_{l+1}, d_l) of the hidden layers l = L-1..1: what goes back through the weights of layer l
+    + 1.
+    """
     return [(sizes[l + 1], sizes[l]) for l in range(len(sizes) - 2, 0, -1)]
 
 
@@ -32,12 +34,16 @@ def forward(sizes: Sizes, rows: float) -> float:
 
 
 def through(sizes: Sizes, rows: float) -> float:
-    """2 N Σ_{l>1} d_l d_{l-1}: one column per row passed back to the first layer, or on beside the activations."""
+    """2 N Σ_{l>1} d_l d_{l-1}: one column per row passed back to the first layer, or on beside the
+    activations.
+    """
     return 2.0 * rows * sum(above * below for above, below in _between(sizes))
 
 
 def backward(sizes: Sizes, rows: float) -> float:
-    """2 N Σ o i + 2 N Σ_{l>1} d_l d_{l-1}: the gradients δ ᵀā, and δ passed back; none is wanted for the input."""
+    """2 N Σ o i + 2 N Σ_{l>1} d_l d_{l-1}: the gradients δ ᵀā, and δ passed back; none is wanted
+    for the input.
+    """
     return forward(sizes, rows) + through(sizes, rows)
 
 
@@ -47,13 +53,15 @@ def quadratic_model(sizes: Sizes, rows: float, directions: int) -> float:
 
 
 def gn_vector(sizes: Sizes, rows: float) -> float:
-    """4 m Σ o i + 4 m Σ_{l>1} d_l d_{l-1}: a product with the Gauss-Newton matrix, R-forward and back."""
+    """4 m Σ o i + 4 m Σ_{l>1} d_l d_{l-1}: a product with the Gauss-Newton matrix, R-forward and
+    back.
+    """
     return 2.0 * backward(sizes, rows)
 
 
 def input_factors(sizes: Sizes, rows: float, first_known: bool = False) -> float:
     """n Σ i²: the second moments of ā (symmetric); the first layer's may be known."""
-    return rows * sum(float(i) ** 2 for _, i in shapes(sizes)[int(first_known):])
+    return rows * sum(float(i) ** 2 for _, i in shapes(sizes)[int(first_known) :])
 
 
 def slopes(sizes: Sizes, rows: float) -> float:
@@ -62,8 +70,9 @@ def slopes(sizes: Sizes, rows: float) -> float:
 
 
 def recursion(sizes: Sizes, diagonal: bool) -> float:
-    """Σ_hidden 2 d_{l+1}² d_l + d_{l+1} d_l²: W ᵀ(G W) of KFRA, the second product symmetric; the first is for
-    nothing where G is diagonal."""
+    """Σ_hidden 2 d_{l+1}² d_l + d_{l+1} d_l²: W ᵀ(G W) of KFRA, the second product symmetric; the
+    first is for nothing where G is diagonal.
+    """
     total = 0.0
     for position, (above, below) in enumerate(_between(sizes)):
         if not (diagonal and position == 0):
@@ -73,13 +82,20 @@ def recursion(sizes: Sizes, diagonal: bool) -> float:
 
 
 def kfra_factors(sizes: Sizes, rows: float, diagonal: bool) -> float:
-    """Output factors of KFRA: ``slopes`` and ``recursion``, independent of the number of outputs but for its G_L."""
-    return slopes(sizes, rows) + recursion(sizes, diagonal) + (0.0 if diagonal else rows * float(sizes[-1]) ** 2)
+    """Output factors of KFRA: ``slopes`` and ``recursion``, independent of the number of outputs
+    but for its G_L.
+    """
+    return (
+        slopes(sizes, rows)
+        + recursion(sizes, diagonal)
+        + (0.0 if diagonal else rows * float(sizes[-1]) ** 2)
+    )
 
 
 def column_factors(sizes: Sizes, rows: float, columns: int, output: bool = True) -> float:
-    """S (2 n Σ_{l>1} d_l d_{l-1} + n Σ d²): output factors from S backpropagated columns (KFAC, sketched KFLR); the
-    output layer's is left out where it is known otherwise."""
+    """S (2 n Σ_{l>1} d_l d_{l-1} + n Σ d²): output factors from S backpropagated columns (KFAC,
+    sketched KFLR); the output layer's is left out where it is known otherwise.
+    """
     layers = sizes[1:] if output else sizes[1:-1]
     return columns * (through(sizes, rows) + rows * sum(float(d) ** 2 for d in layers))
 
@@ -87,9 +103,9 @@ def column_factors(sizes: Sizes, rows: float, columns: int, output: bool = True)
 def kflr_factors(sizes: Sizes, rows: float, rank: int, diagonal: bool) -> float:
     """Output factors of exact KFLR: k columns per row, k = rank at first.
 
-    Each layer takes 2 n k d_{l+1} d_l for passing them back, nothing where the root is diagonal, and n k d_l² for
-    their second moment. Below a layer with 2 d_l < k the columns are replaced by d_l: n (k d_l² + 9 d_l³) for the
-    small matrices C Cᵀ of the rows and their roots.
+    Each layer takes 2 n k d_{l+1} d_l for passing them back, nothing where the root is diagonal,
+    and n k d_l² for their second moment. Below a layer with 2 d_l < k the columns are replaced by
+    d_l: n (k d_l² + 9 d_l³) for the small matrices C Cᵀ of the rows and their roots.
     """
     total, k = (0.0 if diagonal else rows * float(sizes[-1]) ** 2), rank
     hidden = _between(sizes)
@@ -104,7 +120,9 @@ def kflr_factors(sizes: Sizes, rows: float, rank: int, diagonal: bool) -> float:
 
 
 def factor_dimensions(sizes: Sizes, diagonal: bool) -> Iterator[int]:
-    """Dimensions of the factors that have to be factorised: all i_l and o_l, but o_L where G_L is diagonal."""
+    """Dimensions of the factors that have to be factorised: all i_l and o_l, but o_L where G_L is
+    diagonal.
+    """
     for o, i in shapes(sizes)[:-1]:
         yield from (i, o)
     o, i = shapes(sizes)[-1]
@@ -117,8 +135,12 @@ def cholesky(sizes: Sizes, diagonal: bool) -> float:
 
 
 def sketches(sizes: Sizes, ranks: Sequence[int]) -> float:
-    """Σ 2 d² r + 8 d r² over the sketched G, less the d³/3 that their Cholesky factors would take."""
-    return sum(sketch_flops(o, r) - o**3 / 3.0 for (o, _), r in zip(shapes(sizes), ranks, strict=True) if r)
+    """Σ 2 d² r + 8 d r² over the sketched G, less the d³/3 that their Cholesky factors would
+    take.
+    """
+    return sum(
+        sketch_flops(o, r) - o**3 / 3.0 for (o, _), r in zip(shapes(sizes), ranks, strict=True) if r
+    )
 
 
 def explicit_inverses(sizes: Sizes, diagonal: bool) -> float:
@@ -132,9 +154,11 @@ def eigenbases(sizes: Sizes, diagonal: bool) -> float:
 
 
 def solve(sizes: Sizes, diagonal: bool, sides: int = 1, ranks: Sequence[int] = ()) -> float:
-    """2 Σ o i (o + i): G⁻¹ g A⁻¹, by triangular solves or explicit inverses alike; 2 o i² where G is diagonal.
+    """2 Σ o i (o + i): G⁻¹ g A⁻¹, by triangular solves or explicit inverses alike; 2 o i² where G
+    is diagonal.
 
-    ``sides = 2`` for eigenbases: there and back. Where G is sketched with rank r > 0 its o becomes 2 r.
+    ``sides = 2`` for eigenbases: there and back. Where G is sketched with rank r > 0 its o becomes
+    2 r.
     """
     layers = shapes(sizes)
     width = [2 * r or o for (o, _), r in zip(layers, ranks or [0] * len(layers), strict=True)]
@@ -144,7 +168,9 @@ def solve(sizes: Sizes, diagonal: bool, sides: int = 1, ranks: Sequence[int] = (
 
 
 def rotated_scales(sizes: Sizes, rows: float, diagonal: bool) -> float:
-    """EKFAC's diagonals: one more column passed back, rotations 2 n (o² + i²), the squares' product 2 n o i."""
+    """EKFAC's diagonals: one more column passed back, rotations 2 n (o² + i²), the squares' product
+    2 n o i.
+    """
     layers = shapes(sizes)
     total = sum(2.0 * rows * (o * o + i * i + o * i) for o, i in layers)
     o = layers[-1][0]

@@ -1,7 +1,8 @@
 """How the cost of an update grows with batch, width, depth and outputs, and the exponent of each.
 
-Everything is computed from all rows in every update (the variant ``kfra-full`` and its siblings), so that the growth of
-each method's own work shows. The expected exponent is that of the formulas of ``flops`` over the same points.
+Everything is computed from all rows in every update (the variant ``kfra-full`` and its siblings),
+so that the growth of each method's own work shows. The expected exponent is that of the formulas of
+``flops`` over the same points.
 """
 
 from __future__ import annotations
@@ -27,7 +28,11 @@ from gnopt.optimizers import Optimizer, Problem, make, options_of
 from gnopt.options import defaults
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
-    "kfra": ("kfra", {}), "kfac": ("kfac", {}), "kflr": ("kflr", {}), "kflr-sketch": ("kflr", {"columns": 1})}
+    "kfra": ("kfra", {}),
+    "kfac": ("kfac", {}),
+    "kflr": ("kflr", {}),
+    "kflr-sketch": ("kflr", {"columns": 1}),
+}
 INPUTS = 256
 
 
@@ -53,8 +58,10 @@ AXES: dict[str, list[Point]] = {
     "outputs": [Point(outputs=k) for k in (8, 32, 128, 512)],
 }
 QUICK: dict[str, list[Point]] = {
-    "batch": [Point(n, 32, 2, 8) for n in (64, 128)], "width": [Point(64, d, 2, 8) for d in (32, 64)],
-    "depth": [Point(64, 32, l, 8) for l in (1, 2)], "outputs": [Point(64, 32, 2, k) for k in (4, 16)],
+    "batch": [Point(n, 32, 2, 8) for n in (64, 128)],
+    "width": [Point(64, d, 2, 8) for d in (32, 64)],
+    "depth": [Point(64, 32, l, 8) for l in (1, 2)],
+    "outputs": [Point(64, 32, 2, k) for k in (4, 16)],
 }
 FIRST = 100
 
@@ -70,9 +77,12 @@ class _Runner:
         rng = np.random.default_rng(0)
         self.x = rng.standard_normal((point.batch, INPUTS), dtype=np.float32)
         self.y = rng.random((point.batch, point.outputs), dtype=np.float32)
-        # More rows exist than a batch holds, so that no step is judged as if the batch were all there is.
+        # More rows exist than a batch holds, so that no step is judged as if the batch were all
+        # there is.
         problem = Problem(net, get_loss("binary_cross_entropy"), 0, 10 * point.batch)
-        self.optimizer: Optimizer = make(name, problem, {**defaults(options_of(name)), **FULL, **extra})
+        self.optimizer: Optimizer = make(
+            name, problem, {**defaults(options_of(name)), **FULL, **extra}
+        )
         self.theta = initialize(net.sizes, "glorot", np.random.default_rng(1), net.dtype)
         self.state = self.optimizer.init(self.theta)
         self.flops = sum(floors.floor(self.optimizer, point.batch).values())
@@ -89,13 +99,19 @@ class _Runner:
         return clock.seconds["update"]
 
 
-def measure(kind: str, quick: bool, tell: Callable[[str], None], repeats: int = 3) -> list[dict[str, Any]]:
-    """One row for every axis, point and method; points and methods are interleaved within an axis."""
+def measure(
+    kind: str, quick: bool, tell: Callable[[str], None], repeats: int = 3
+) -> list[dict[str, Any]]:
+    """One row for every axis, point and method; points and methods are interleaved within an
+    axis.
+    """
     rates = Rates(get_backend("cpu"), np.float32, kind, size=200 if quick else 1000)
     found = []
     for axis, points in (QUICK if quick else AXES).items():
         tell(f"growth with {axis}")
-        runners = {(point, method): _Runner(point, method) for point in points for method in METHODS}
+        runners = {
+            (point, method): _Runner(point, method) for point in points for method in METHODS
+        }
         times: dict[Any, list[tuple[float, float]]] = {key: [] for key in runners}
         for repeat in range(repeats + 1):
             for key, runner in runners.items():
@@ -104,11 +120,17 @@ def measure(kind: str, quick: bool, tell: Callable[[str], None], repeats: int = 
                     times[key].append((seconds, rates.gemm(1)))
         for (point, method), pairs in times.items():
             least = runners[point, method].flops
-            found.append({
-                "axis": axis, "value": getattr(point, axis), "method": method,
-                "seconds": median(s for s, _ in pairs), "gflop": least * 1e-9,
-                "floor_seconds": median(least / (r * 1e9) for _, r in pairs),
-                "ratio_to_floor": median(s * r * 1e9 / least for s, r in pairs)})
+            found.append(
+                {
+                    "axis": axis,
+                    "value": getattr(point, axis),
+                    "method": method,
+                    "seconds": median(s for s, _ in pairs),
+                    "gflop": least * 1e-9,
+                    "floor_seconds": median(least / (r * 1e9) for _, r in pairs),
+                    "ratio_to_floor": median(s * r * 1e9 / least for s, r in pairs),
+                }
+            )
     return found
 
 
@@ -126,9 +148,14 @@ def exponents(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for axis, method in dict.fromkeys((r["axis"], r["method"]) for r in rows):
         own = [r for r in rows if (r["axis"], r["method"]) == (axis, method)]
         values = [r["value"] for r in own]
-        found.append({"axis": axis, "method": method,
-                      "measured": exponent(values, [r["ratio_to_floor"] * r["gflop"] for r in own]),
-                      "expected": exponent(values, [r["gflop"] for r in own])})
+        found.append(
+            {
+                "axis": axis,
+                "method": method,
+                "measured": exponent(values, [r["ratio_to_floor"] * r["gflop"] for r in own]),
+                "expected": exponent(values, [r["gflop"] for r in own]),
+            }
+        )
     return found
 
 
@@ -139,6 +166,15 @@ def show_growth(rows: Sequence[dict[str, Any]]) -> None:
     lines = []
     for axis in dict.fromkeys(r["axis"] for r in table):
         own = {r["method"]: r for r in table if r["axis"] == axis}
-        lines.append([axis, *(f"{number(own[m]['measured'])} ({number(own[m]['expected'])})" for m in methods)])
-    show("Growth of an update's cost: exponent measured (that of the least work over the same points)",
-         ["with", *methods], lines)
+        lines.append(
+            [
+                axis,
+                *(f"{number(own[m]['measured'])} ({number(own[m]['expected'])})" for m in methods),
+            ]
+        )
+    show(
+        "Growth of an update's cost: exponent measured (that of the least work over the same "
+        "points)",
+        ["with", *methods],
+        lines,
+    )

@@ -1,4 +1,6 @@
-"""The growth curves as a figure: seconds of an update with the least possible below, both axes logarithmic."""
+"""The growth curves as a figure: seconds of an update with the least possible below, both axes
+logarithmic.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,12 @@ from typing import Any
 from gnopt.benchmark.growth import exponents
 from gnopt.plots.figure import colour, legend_below, log_axis, new_figure, save, style
 
-LABELS = {"batch": "rows in the batch", "width": "width of the two hidden layers", "depth": "hidden layers",
-          "outputs": "outputs"}
+LABELS = {
+    "batch": "rows in the batch",
+    "width": "width of the two hidden layers",
+    "depth": "hidden layers",
+    "outputs": "outputs",
+}
 MARKERS = ("o", "s", "^", "D")
 
 
@@ -26,13 +32,34 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
             for index, method in enumerate(dict.fromkeys(r["method"] for r in own)):
                 line = [r for r in own if r["method"] == method]
                 values = [r["value"] for r in line]
-                panel.plot(values, [1e3 * r["seconds"] for r in line], marker=MARKERS[index], markersize=4.5,
-                           color=colour(index), label=method)
-                panel.plot(values, [1e3 * r["floor_seconds"] for r in line], "--", linewidth=1.0, alpha=0.7,
-                           color=colour(index))
-            panel.plot([], [], "--", linewidth=1.0, color="0.4", label="least possible, in the same colours")
-            text = ", ".join(f"{m} {slopes[axis, m]['measured']:.2f} ({slopes[axis, m]['expected']:.2f})"
-                             for m in dict.fromkeys(r["method"] for r in own))
+                panel.plot(
+                    values,
+                    [1e3 * r["seconds"] for r in line],
+                    marker=MARKERS[index],
+                    markersize=4.5,
+                    color=colour(index),
+                    label=method,
+                )
+                panel.plot(
+                    values,
+                    [1e3 * r["floor_seconds"] for r in line],
+                    "--",
+                    linewidth=1.0,
+                    alpha=0.7,
+                    color=colour(index),
+                )
+            panel.plot(
+                [],
+                [],
+                "--",
+                linewidth=1.0,
+                color="0.4",
+                label="least possible, in the same colours",
+            )
+            text = ", ".join(
+                f"{m} {slopes[axis, m]['measured']:.2f} ({slopes[axis, m]['expected']:.2f})"
+                for m in dict.fromkeys(r["method"] for r in own)
+            )
             panel.set_title(f"exponents (expected):\n{text}", fontsize=7.5, loc="left")
             panel.set_xlabel(LABELS[axis])
             log_axis(panel.xaxis)

@@ -1,8 +1,9 @@
-"""Peak resident memory of a command: a small process between, so that nobody else's memory is counted.
+"""Peak resident memory of a command: a small process between, so that nobody else's memory is
+counted.
 
-``python peak.py RESULT.json COMMAND...``. Linux counts the memory of the process that starts another as that one's
-own peak, so a command started from a large process would seem large. This file imports nothing of gnopt for that
-reason.
+``python peak.py RESULT.json COMMAND...``. Linux counts the memory of the process that starts
+another as that one's own peak, so a command started from a large process would seem large. This
+file imports nothing of gnopt for that reason.
 """
 
 from __future__ import annotations
@@ -24,8 +25,15 @@ def main() -> int:
     _, status, usage = os.wait4(child.pid, 0)
     unit = 1 if sys.platform == "darwin" else 1024
     with open(result, "w") as file:
-        json.dump({"code": os.waitstatus_to_exitcode(status), "peak_bytes": usage.ru_maxrss * unit,
-                   "cpu_seconds": usage.ru_utime + usage.ru_stime, "wall_seconds": time.perf_counter() - start}, file)
+        json.dump(
+            {
+                "code": os.waitstatus_to_exitcode(status),
+                "peak_bytes": usage.ru_maxrss * unit,
+                "cpu_seconds": usage.ru_utime + usage.ru_stime,
+                "wall_seconds": time.perf_counter() - start,
+            },
+            file,
+        )
     return 0
 
 

@@ -1,7 +1,8 @@
-"""Runs under the peers' interpreter, without gnopt: times one piece of work of torch, BackPACK or kfac-jax per line.
+"""Runs under the peers' interpreter, without gnopt: times one piece of work of torch, BackPACK or
+kfac-jax per line.
 
-Start: ``python peer_server.py TASK.json``; the first line of output names what can be measured here, then
-each line of input, a name, is answered by the seconds it took.
+Start: ``python peer_server.py TASK.json``; the first line of output names what can be measured
+here, then each line of input, a name, is answered by the seconds it took.
 """
 
 from __future__ import annotations
@@ -17,12 +18,16 @@ KINDS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def trainers() -> Any:
-    """peer_train, which lies beside this file and like it does without gnopt; ImportError without NumPy."""
+    """peer_train, which lies beside this file and like it does without gnopt; ImportError without
+    NumPy.
+    """
     return importlib.import_module("peer_train")
 
 
 class TorchPeers:
-    """The same network, batch and number of threads as gnopt's, in torch, with BackPACK where it is there."""
+    """The same network, batch and number of threads as gnopt's, in torch, with BackPACK where it is
+    there.
+    """
 
     def __init__(self, task: dict[str, Any]) -> None:
         import numpy as np
@@ -33,8 +38,11 @@ class TorchPeers:
         self.torch = torch
         arrays = np.load(task["arrays"])
         self.x, self.y = (torch.from_numpy(arrays[name]) for name in ("x", "y"))
-        self.classes, self.sizes, self.activations = task["loss"] == "softmax_cross_entropy", task["sizes"], \
-            task["activations"]
+        self.classes, self.sizes, self.activations = (
+            task["loss"] == "softmax_cross_entropy",
+            task["sizes"],
+            task["activations"],
+        )
         self.model = self.network()
         self.adam = torch.optim.Adam(self.model.parameters(), lr=2.0**-9)
         self.work = {"torch forward+backward": self.passes, "torch Adam": self.update}
@@ -42,12 +50,15 @@ class TorchPeers:
             import backpack  # noqa: F401
         except ImportError:
             return
-        # BackPACK's binary cross-entropy takes a single output: its squared error has factors of the same shapes.
+        # BackPACK's binary cross-entropy takes a single output: its squared error has factors of
+        # the same shapes.
         self.extended = self.extend()
-        self.work |= {"BackPACK KFRA factors": lambda: self.factors("KFRA"),
-                      "BackPACK KFAC factors": lambda: self.factors("KFAC"),
-                      "BackPACK KFRA factors, Cholesky, solve": lambda: self.solved("KFRA"),
-                      "BackPACK KFAC factors, Cholesky, solve": lambda: self.solved("KFAC")}
+        self.work |= {
+            "BackPACK KFRA factors": lambda: self.factors("KFRA"),
+            "BackPACK KFAC factors": lambda: self.factors("KFAC"),
+            "BackPACK KFRA factors, Cholesky, solve": lambda: self.solved("KFRA"),
+            "BackPACK KFAC factors, Cholesky, solve": lambda: self.solved("KFAC"),
+        }
         if self.classes:
             self.work["BackPACK KFLR factors"] = lambda: self.factors("KFLR")
 
@@ -79,7 +90,9 @@ class TorchPeers:
         import backpack
 
         nn = self.torch.nn
-        return backpack.extend(self.network()), backpack.extend(nn.CrossEntropyLoss() if self.classes else nn.MSELoss())
+        return backpack.extend(self.network()), backpack.extend(
+            nn.CrossEntropyLoss() if self.classes else nn.MSELoss()
+        )
 
     def factors(self, name: str) -> None:
         import backpack
@@ -111,8 +124,10 @@ class KfacJaxPeer:
         import numpy as np
 
         random, arrays = np.random.default_rng(0), np.load(task["arrays"])
-        weights = [random.normal(0.0, i**-0.5, (o, i + 1)).astype(np.float32)
-                   for i, o in zip(task["sizes"][:-1], task["sizes"][1:], strict=True)]
+        weights = [
+            random.normal(0.0, i**-0.5, (o, i + 1)).astype(np.float32)
+            for i, o in zip(task["sizes"][:-1], task["sizes"][1:], strict=True)
+        ]
         self.peer = trainers().KfacJax({**task, "setting": 10.0, "seed": 0}, weights)
         self.data = itertools.repeat((arrays["x"], arrays["y"]))
         self.work = {"kfac-jax update": self.updates}
@@ -136,15 +151,25 @@ def main() -> None:
         except ImportError as error:
             missing.append(str(error))
     known = ("torch", "backpack", "jax", "kfac_jax")
-    versions = {name: getattr(sys.modules[name], "__version__", "?") for name in known if name in sys.modules}
-    print(json.dumps({"names": list(work), "versions": versions, "missing": ", ".join(missing)}), flush=True)
+    versions = {
+        name: getattr(sys.modules[name], "__version__", "?")
+        for name in known
+        if name in sys.modules
+    }
+    print(
+        json.dumps({"names": list(work), "versions": versions, "missing": ", ".join(missing)}),
+        flush=True,
+    )
     read = KINDS[task["clock"]]
     for line in sys.stdin:
         name = line.strip()
         start = read()
         work[name]()
         seconds = read() - start
-        print(json.dumps(seconds / (KfacJaxPeer.PERIOD if name.startswith("kfac-jax") else 1)), flush=True)
+        print(
+            json.dumps(seconds / (KfacJaxPeer.PERIOD if name.startswith("kfac-jax") else 1)),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Runs under a peer's interpreter, without gnopt: trains with torch's Adam or kfac-jax and logs what it reaches.
+"""Runs under a peer's interpreter, without gnopt: trains with torch's Adam or kfac-jax and logs
+what it reaches.
 
-Start: ``python peer_train.py TASK.json``. Rows of ``step,seconds,train_loss`` go to the task's ``log``; ``seconds`` are
-of training alone, without compilations.
+Start: ``python peer_train.py TASK.json``. Rows of ``step,seconds,train_loss`` go to the task's
+``log``; ``seconds`` are of training alone, without compilations.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ class Torch:
                 linear.bias.copy_(torch.from_numpy(w[:, -1]))
             layers += [linear, *([] if name == "identity" else [getattr(torch, name)])]
         self.layers = layers
-        parameters = [p for layer in layers if isinstance(layer, torch.nn.Module) for p in layer.parameters()]
+        parameters = [
+            p for layer in layers if isinstance(layer, torch.nn.Module) for p in layer.parameters()
+        ]
         self.adam = torch.optim.Adam(parameters, lr=task["setting"])
 
     def loss(self, x: Any, y: Any) -> Any:
@@ -101,10 +104,20 @@ class KfacJax:
 
         self.parameters = [(jnp.asarray(w[:, :-1].T), jnp.asarray(w[:, -1])) for w in weights]
         self.optimizer = kfac_jax.Optimizer(
-            jax.value_and_grad(loss), l2_reg=1e-5, use_adaptive_learning_rate=True, use_adaptive_momentum=True,
-            use_adaptive_damping=True, initial_damping=task["setting"], min_damping=1e-5, max_damping=1000.0,
-            damping_adaptation_decay=0.95, damping_adaptation_interval=5, num_burnin_steps=5, curvature_ema=0.95,
-            inverse_update_period=5)
+            jax.value_and_grad(loss),
+            l2_reg=1e-5,
+            use_adaptive_learning_rate=True,
+            use_adaptive_momentum=True,
+            use_adaptive_damping=True,
+            initial_damping=task["setting"],
+            min_damping=1e-5,
+            max_damping=1000.0,
+            damping_adaptation_decay=0.95,
+            damping_adaptation_interval=5,
+            num_burnin_steps=5,
+            curvature_ema=0.95,
+            inverse_update_period=5,
+        )
         self.key = jax.random.PRNGKey(task["seed"])
         self.state: Any = None
         self.loss = jax.jit(lambda parameters, batch: loss(parameters, batch, False))
@@ -113,7 +126,9 @@ class KfacJax:
         self.key, key = self.jax.random.split(self.key)
         if self.state is None:
             self.state = self.optimizer.init(self.parameters, key, next(data))
-        self.parameters, self.state, _ = self.optimizer.step(self.parameters, self.state, key, data_iterator=data)
+        self.parameters, self.state, _ = self.optimizer.step(
+            self.parameters, self.state, key, data_iterator=data
+        )
         self.jax.block_until_ready(self.parameters)
 
     def evaluate(self, x: Any, y: Any) -> float:
@@ -144,8 +159,13 @@ def train(peer: Any, task: dict[str, Any], x: Any, y: Any) -> None:
             waited.append(time.perf_counter() - start)
             if step < 2 * FIRST:
                 continue
-            # The first updates hold compilations: the median of as many that follow stands for each of them.
-            spent = spent + waited[-1] if spent else FIRST * float(np.median(waited[FIRST:])) + sum(waited[FIRST:])
+            # The first updates hold compilations: the median of as many that follow stands for each
+            # of them.
+            spent = (
+                spent + waited[-1]
+                if spent
+                else FIRST * float(np.median(waited[FIRST:])) + sum(waited[FIRST:])
+            )
             if spent >= min(evaluated + task["every"], task["seconds"]):
                 evaluated, value = spent, mean_loss(peer, x, y)
                 log.write(f"{step},{spent},{value}\n")

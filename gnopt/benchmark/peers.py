@@ -1,4 +1,6 @@
-"""Other programs as subjects of the same rounds: torch, BackPACK and kfac-jax under an interpreter that has them."""
+"""Other programs as subjects of the same rounds: torch, BackPACK and kfac-jax under an interpreter
+that has them.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +21,23 @@ from gnopt.benchmark.tables import number, show
 from gnopt.training.setup import Experiment
 
 _FACTORS = ("forward", "loss", "backward", "factors")
-# A peer's work → the variant that does the same, and the phases that make it up. BackPACK computes factors in the
-# course of a forward and a backward pass.
+# A peer's work → the variant that does the same, and the phases that make it up. BackPACK computes
+# factors in the course of a forward and a backward pass.
 COUNTERPARTS = {
     "torch forward+backward": ("forward+backward", ("update",)),
     "torch Adam": ("adam", ("update",)),
     "kfac-jax update": ("kfac", ("update",)),
-    **{f"BackPACK {name.upper()} factors": (f"{name}-full", _FACTORS) for name in ("kfra", "kfac", "kflr")},
-    **{f"BackPACK {name.upper()} factors, Cholesky, solve": (f"{name}-full", (*_FACTORS, "inverses", "solve"))
-       for name in ("kfra", "kfac")},
+    **{
+        f"BackPACK {name.upper()} factors": (f"{name}-full", _FACTORS)
+        for name in ("kfra", "kfac", "kflr")
+    },
+    **{
+        f"BackPACK {name.upper()} factors, Cholesky, solve": (
+            f"{name}-full",
+            (*_FACTORS, "inverses", "solve"),
+        )
+        for name in ("kfra", "kfac")
+    },
 }
 SERVER = Path(__file__).with_name("peer_server.py")
 
@@ -47,20 +57,36 @@ class Peer(Subject):
 class Server:
     """A process that holds the peers; ``absence`` says in a line why it has none."""
 
-    def __init__(self, base: Experiment, net: Net, python: str, threads: int, kind: str, scratch: Path) -> None:
+    def __init__(
+        self, base: Experiment, net: Net, python: str, threads: int, kind: str, scratch: Path
+    ) -> None:
         x, y = batch(base, 0, net.batch)
         arrays, task = scratch / f"{net.name}-peers.npz", scratch / f"{net.name}-peers.json"
         np.savez(arrays, x=base.ops.to_host(x), y=base.ops.to_host(y))
-        task.write_text(json.dumps({
-            "sizes": list(base.net.sizes), "activations": [f.name for f in base.net.activations],
-            "loss": base.config["network"]["loss"], "threads": threads, "clock": kind, "arrays": str(arrays)}))
+        task.write_text(
+            json.dumps(
+                {
+                    "sizes": list(base.net.sizes),
+                    "activations": [f.name for f in base.net.activations],
+                    "loss": base.config["network"]["loss"],
+                    "threads": threads,
+                    "clock": kind,
+                    "arrays": str(arrays),
+                }
+            )
+        )
         self.process: subprocess.Popen[str] | None = None
         self.names: list[str] = []
         self.versions: dict[str, str] = {}
         self.absence = ""
         try:
-            self.process = subprocess.Popen([python, str(SERVER), str(task)], stdin=subprocess.PIPE,
-                                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            self.process = subprocess.Popen(
+                [python, str(SERVER), str(task)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
         except OSError as error:
             self.absence = f"{python}: {error.strerror}"
             return
@@ -100,24 +126,48 @@ class Server:
 
 
 def beside(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """gnopt's time over each peer's for the same work, both in units of the passes of the same rounds."""
+    """gnopt's time over each peer's for the same work, both in units of the passes of the same
+    rounds.
+    """
     table = {row.name: row for row in rows}
     found = []
     for peer, (own, phases) in COUNTERPARTS.items():
         if peer not in table or own not in table or "update" not in table[peer].figures:
             continue
-        theirs, ours = table[peer].figures["update"], [table[own].figures.get(phase) for phase in phases]
+        theirs, ours = (
+            table[peer].figures["update"],
+            [table[own].figures.get(phase) for phase in phases],
+        )
         having = [figure for figure in ours if figure is not None]
         relative = sum(figure.relative or 0.0 for figure in having)
-        found.append({"peer": peer, "peer_seconds": theirs.seconds, "gnopt": own, "phases": " ".join(phases),
-                      "gnopt_seconds": sum(figure.seconds for figure in having),
-                      "gnopt_over_peer": relative / theirs.relative if theirs.relative else None})
+        found.append(
+            {
+                "peer": peer,
+                "peer_seconds": theirs.seconds,
+                "gnopt": own,
+                "phases": " ".join(phases),
+                "gnopt_seconds": sum(figure.seconds for figure in having),
+                "gnopt_over_peer": relative / theirs.relative if theirs.relative else None,
+            }
+        )
     return found
 
 
 def show_peers(net: str, rows: Sequence[dict[str, Any]]) -> None:
     """Print the rows of ``beside``."""
     if rows:
-        show(f"{net}: beside other programs", ["peer", "its ms", "gnopt's", "phases", "ms", "gnopt / peer"],
-             [[r["peer"], number(r["peer_seconds"] * 1e3), r["gnopt"], r["phases"], number(r["gnopt_seconds"] * 1e3),
-               number(r["gnopt_over_peer"])] for r in rows])
+        show(
+            f"{net}: beside other programs",
+            ["peer", "its ms", "gnopt's", "phases", "ms", "gnopt / peer"],
+            [
+                [
+                    r["peer"],
+                    number(r["peer_seconds"] * 1e3),
+                    r["gnopt"],
+                    r["phases"],
+                    number(r["gnopt_seconds"] * 1e3),
+                    number(r["gnopt_over_peer"]),
+                ]
+                for r in rows
+            ],
+        )

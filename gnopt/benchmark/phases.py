@@ -1,7 +1,8 @@
-"""One update, phase by phase: the engine's own functions in the order in which ``Optimizer.update`` calls them.
+"""One update, phase by phase: the engine's own functions in the order in which ``Optimizer.update``
+calls them.
 
-The result is that of ``update``, number for number; only the stopwatch lies between the steps. A driver stands for
-each family of methods; ``driver`` finds the one for an optimizer.
+The result is that of ``update``, number for number; only the stopwatch lies between the steps. A
+driver stands for each family of methods; ``driver`` finds the one for an optimizer.
 """
 
 from __future__ import annotations
@@ -20,15 +21,27 @@ from gnopt.optimizers.schedules import learning_rate
 from gnopt.optimizers.second_order import SecondOrder
 from gnopt.optimizers.solver import ConjugateGradients
 
-PHASES = ("data", "forward", "loss", "backward", "factors", "inverses", "solve", "model", "search", "vector",
-          "logging")
+PHASES = (
+    "data",
+    "forward",
+    "loss",
+    "backward",
+    "factors",
+    "inverses",
+    "solve",
+    "model",
+    "search",
+    "vector",
+    "logging",
+)
 PERIODIC = ("factors", "inverses")  # not in every update alike
 
 Driver = Callable[[Any, Clock, Array, dict[str, Any], Array, Array, int], Stats]
 
 
-def forward_backward(clock: Clock, problem: Problem, W: list[Array], x: Array, y: Array, out: Array,
-                     workspace: Any) -> tuple[Array, Tape, slice]:
+def forward_backward(
+    clock: Clock, problem: Problem, W: list[Array], x: Array, y: Array, out: Array, workspace: Any
+) -> tuple[Array, Tape, slice]:
     """``loss_and_gradient`` in three phases."""
     net, xp = problem.net, problem.net.ops.xp
     views = net.views(out)
@@ -50,12 +63,21 @@ def forward_backward(clock: Clock, problem: Problem, W: list[Array], x: Array, y
     return total / len(x), tape, rows
 
 
-def first_order(optimizer: FirstOrder, clock: Clock, theta: Array, state: dict[str, Any], x: Array, y: Array,
-                step: int) -> Stats:
+def first_order(
+    optimizer: FirstOrder,
+    clock: Clock,
+    theta: Array,
+    state: dict[str, Any],
+    x: Array,
+    y: Array,
+    step: int,
+) -> Stats:
     """Forward, loss, backward; everything else is work on vectors."""
     net, ops, cfg = optimizer.problem.net, optimizer.problem.net.ops, optimizer.settings
     g = optimizer.workspace.take("gradient", (net.size,))
-    loss, _, _ = forward_backward(clock, optimizer.problem, net.views(theta), x, y, g, optimizer.workspace)
+    loss, _, _ = forward_backward(
+        clock, optimizer.problem, net.views(theta), x, y, g, optimizer.workspace
+    )
     with clock.phase("vector"):
         if cfg["weight_decay"]:
             g += theta * cfg["weight_decay"]
@@ -65,18 +87,40 @@ def first_order(optimizer: FirstOrder, clock: Clock, theta: Array, state: dict[s
         theta += delta
         optimizer.average_iterates(theta, state, step)
         loss_value, gg, dd = ops.scalars(loss, squared, ops.xp.vdot(delta, delta))
-    return {"loss": loss_value, "grad_norm": gg**0.5, "step_norm": dd**0.5, "lr": rate, "batch": len(x)}
+    return {
+        "loss": loss_value,
+        "grad_norm": gg**0.5,
+        "step_norm": dd**0.5,
+        "lr": rate,
+        "batch": len(x),
+    }
 
 
-def second_order(optimizer: SecondOrder, clock: Clock, theta: Array, state: dict[str, Any], x: Array, y: Array,
-                 step: int) -> Stats:
-    """The Kronecker-factored update; a step rejected by the guard shows as ``rejected`` in the result."""
-    net, ops, cfg, factors = optimizer.problem.net, optimizer.problem.net.ops, optimizer.settings, state["factors"]
+def second_order(
+    optimizer: SecondOrder,
+    clock: Clock,
+    theta: Array,
+    state: dict[str, Any],
+    x: Array,
+    y: Array,
+    step: int,
+) -> Stats:
+    """The Kronecker-factored update; a step rejected by the guard shows as ``rejected`` in the
+    result.
+    """
+    net, ops, cfg, factors = (
+        optimizer.problem.net,
+        optimizer.problem.net.ops,
+        optimizer.settings,
+        state["factors"],
+    )
     W, make, k = net.views(theta), optimizer.preconditioner, state["accepted"] + 1
     g = optimizer.workspace.take("gradient", (net.size,))
     rejected = 0
     while True:
-        loss, tape, held = forward_backward(clock, optimizer.problem, W, x, y, g, optimizer.workspace)
+        loss, tape, held = forward_backward(
+            clock, optimizer.problem, W, x, y, g, optimizer.workspace
+        )
         lam, boost, before = state["damping"], state["boost"], make.mark(factors)
         with clock.phase("vector"):
             if cfg["weight_decay"]:
@@ -93,8 +137,15 @@ def second_order(optimizer: SecondOrder, clock: Clock, theta: Array, state: dict
             D *= -1.0
         V, n = optimizer.directions(state, D), optimizer.model_rows(tape.rows, len(x))
         with clock.phase("model"):
-            Q = curvature_products(net, W, tape.head(n), optimizer.problem.loss, y[held][:n], list(V.values()),
-                                   optimizer.workspace)
+            Q = curvature_products(
+                net,
+                W,
+                tape.head(n),
+                optimizer.problem.loss,
+                y[held][:n],
+                list(V.values()),
+                optimizer.workspace,
+            )
         with clock.phase("vector"):
             found = optimizer.fetch(theta, g, D, loss, V, Q)
             if rejected or not optimizer.judge(theta, state, x, y, found.loss, step):
@@ -113,12 +164,21 @@ def second_order(optimizer: SecondOrder, clock: Clock, theta: Array, state: dict
     return stats
 
 
-def exact(optimizer: GaussNewtonCG, clock: Clock, theta: Array, state: dict[str, Any], x: Array, y: Array,
-          step: int) -> Stats:
-    """Conjugate gradients: the solution as it is found in an update, without the rules that follow it.
+def exact(
+    optimizer: GaussNewtonCG,
+    clock: Clock,
+    theta: Array,
+    state: dict[str, Any],
+    x: Array,
+    y: Array,
+    step: int,
+) -> Stats:
+    """Conjugate gradients: the solution as it is found in an update, without the rules that follow
+    it.
 
-    Products with the Gauss-Newton matrix count as "model", applications of the preconditioner as "solve", the
-    preconditioner's making as "factors", the losses tried along the iterates as "search".
+    Products with the Gauss-Newton matrix count as "model", applications of the preconditioner as
+    "solve", the preconditioner's making as "factors", the losses tried along the iterates as
+    "search".
     """
     net, ops, cfg = optimizer.problem.net, optimizer.problem.net.ops, optimizer.settings
     W, xp = net.views(theta), ops.xp
@@ -139,11 +199,19 @@ def exact(optimizer: GaussNewtonCG, clock: Clock, theta: Array, state: dict[str,
         def call(v: Array) -> Array:
             with inner.phase(name):
                 return function(v)
+
         return call
 
     with clock.phase("vector"):
-        solver = ConjugateGradients(timed("model", product), -g, optimizer.start(state), timed("solve", precondition),
-                                    ops, optimizer.stop, optimizer.keep)
+        solver = ConjugateGradients(
+            timed("model", product),
+            -g,
+            optimizer.start(state),
+            timed("solve", precondition),
+            ops,
+            optimizer.stop,
+            optimizer.keep,
+        )
         solver.run(cfg["iterations"])
         count, residual = ops.scalars(solver.count, solver.residual())
     for name, seconds in inner.seconds.items():
@@ -152,13 +220,22 @@ def exact(optimizer: GaussNewtonCG, clock: Clock, theta: Array, state: dict[str,
         trials = [Trial(point) for point in (solver.last(), *solver.earlier(int(count)))]
         found = Proposal(loss_value, gg, int(count), residual, solver.x, trials)
         chosen, share = optimizer.search(theta, x, y, found)
-    return {"loss": loss_value, "grad_norm": gg**0.5, "alpha": share, "iterations": found.iterations,
-            "after": chosen.losses[share]}
+    return {
+        "loss": loss_value,
+        "grad_norm": gg**0.5,
+        "alpha": share,
+        "iterations": found.iterations,
+        "after": chosen.losses[share],
+    }
 
 
 def driver(optimizer: Optimizer) -> Driver:
     """The driver for this optimizer's family."""
-    for family, found in ((SecondOrder, second_order), (GaussNewtonCG, exact), (FirstOrder, first_order)):
+    for family, found in (
+        (SecondOrder, second_order),
+        (GaussNewtonCG, exact),
+        (FirstOrder, first_order),
+    ):
         if isinstance(optimizer, family):
             return found
     raise TypeError(f"no phases are known for {type(optimizer).__name__}")

@@ -27,18 +27,27 @@ class Net:
 
     @property
     def path(self) -> Path:
-        """The configuration's file; GnoptError outside a checkout, which alone holds configurations and data."""
+        """The configuration's file; GnoptError outside a checkout, which alone holds configurations
+        and data.
+        """
         path = CONFIGS / self.config
         if not path.is_file():
-            raise GnoptError(f"{path}: missing; the benchmark runs from a checkout of gnopt, by bin/benchmark")
+            raise GnoptError(
+                f"{path}: missing; the benchmark runs from a checkout of gnopt, by bin/benchmark"
+            )
         return path
 
 
 _ALL = ("data.validation=0",)
-_SMALL = ("network.hidden=[96, 32, 8, 32, 96]", 'network.activation=["tanh", "tanh", "identity", "tanh", "tanh"]')
+_SMALL = (
+    "network.hidden=[96, 32, 8, 32, 96]",
+    'network.activation=["tanh", "tanh", "identity", "tanh", "tanh"]',
+)
 NETS = {
     "mnist10k": Net("mnist10k", "mnist10k.toml", 1000, _ALL),
-    "classifier": Net("classifier", "classifier.toml", 1000, (*_ALL, "network.hidden=[1000, 500, 250, 30]")),
+    "classifier": Net(
+        "classifier", "classifier.toml", 1000, (*_ALL, "network.hidden=[1000, 500, 250, 30]")
+    ),
 }
 QUICK = {
     "mnist10k": Net("mnist10k", "mnist10k.toml", 200, (*_ALL, *_SMALL)),
@@ -57,16 +66,39 @@ class Variant:
     note: str = ""
 
 
-FULL = {"factor_rows": 1.0, "factor_period": 1, "inverse_period": 1, "model_rows": 1.0, "input_updates": 0,
-        "directions": [], "growth_limit": 1.0, "sketch_g": 1.0}
+FULL = {
+    "factor_rows": 1.0,
+    "factor_period": 1,
+    "inverse_period": 1,
+    "model_rows": 1.0,
+    "input_updates": 0,
+    "directions": [],
+    "growth_limit": 1.0,
+    "sketch_g": 1.0,
+}
 SPECIAL = (
-    Variant("kfra-full", "kfra", FULL, note="factors, inverses and rescaling from all rows in every update"),
+    Variant(
+        "kfra-full",
+        "kfra",
+        FULL,
+        note="factors, inverses and rescaling from all rows in every update",
+    ),
     Variant("kfac-full", "kfac", FULL, note="the same for KFAC"),
     Variant("kflr-full", "kflr", FULL, slow=True, note="the same for exact KFLR"),
     Variant("kflr", "kflr", slow=True, note="exact: all columns of the root"),
     Variant("kflr-sketch", "kflr", {"columns": 1}, note="one random column of the root"),
-    Variant("gauss_newton", "gauss_newton", {"iterations": 3}, note="3 iterations of conjugate gradients"),
-    Variant("hessian_free", "hessian_free", {"iterations": 3}, note="3 iterations of conjugate gradients"),
+    Variant(
+        "gauss_newton",
+        "gauss_newton",
+        {"iterations": 3},
+        note="3 iterations of conjugate gradients",
+    ),
+    Variant(
+        "hessian_free",
+        "hessian_free",
+        {"iterations": 3},
+        note="3 iterations of conjugate gradients",
+    ),
 )
 
 
@@ -83,19 +115,30 @@ BESIDE_PEERS = ("kfac-full", "kflr-full")  # there to be compared with
 
 
 def chosen(names: Sequence[str], net: Net, slow: bool, peers: bool = False) -> list[Variant]:
-    """The variants called ``names``, or all; those that would take minutes only with ``slow`` or by their name."""
+    """The variants called ``names``, or all; those that would take minutes only with ``slow`` or by
+    their name.
+    """
     table = variants()
     wrong = [name for name in names if name not in table]
     if wrong:
-        raise ConfigError([f"--methods: unknown method '{name}'{nearest(name, table)}; known: {', '.join(table)}"
-                           for name in wrong])
+        raise ConfigError(
+            [
+                f"--methods: unknown method '{name}'{nearest(name, table)}; known: "
+                f"{', '.join(table)}"
+                for name in wrong
+            ]
+        )
     if names:
         return [table[name] for name in names]
-    quick_enough = [v for v in table.values() if slow or not (v.slow and net.config == "mnist10k.toml")]
+    quick_enough = [
+        v for v in table.values() if slow or not (v.slow and net.config == "mnist10k.toml")
+    ]
     return [v for v in quick_enough if peers or v.name not in BESIDE_PEERS]
 
 
-def experiment(net: Net, sets: Sequence[str] = (), seed: int = 0, dtype: str = "float32") -> Experiment:
+def experiment(
+    net: Net, sets: Sequence[str] = (), seed: int = 0, dtype: str = "float32"
+) -> Experiment:
     """Data, network and loss of ``net`` with its configured method."""
     flags = {"training.seed": ("--seed", seed), "training.dtype": ("--dtype", dtype)}
     return build(load(net.path, (*net.sets, *sets), flags))
@@ -104,7 +147,9 @@ def experiment(net: Net, sets: Sequence[str] = (), seed: int = 0, dtype: str = "
 def optimizer(base: Experiment, net: Net, variant: Variant) -> Optimizer:
     """The variant's method on the problem of ``base``, sharing its data, network and loss."""
     config = load(net.path, (*net.sets, f"optimizer.method={variant.method}"))
-    return make(variant.method, base.optimizer.problem, {**config.method_settings, **variant.settings})
+    return make(
+        variant.method, base.optimizer.problem, {**config.method_settings, **variant.settings}
+    )
 
 
 def batch(base: Experiment, start: int, rows: int) -> tuple[Array, Array]:

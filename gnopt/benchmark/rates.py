@@ -1,4 +1,6 @@
-"""What this machine makes of matrix products at this moment, in GFLOP/s of float32 or the dtype in use."""
+"""What this machine makes of matrix products at this moment, in GFLOP/s of float32 or the dtype in
+use.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ class Rates:
 
     def potrf(self, repeats: int = 2) -> float:
         """n³ / 3 flops."""
-        return self._best(lambda: self.ops.cholesky(self.definite, "the benchmark's matrix"), 1.0 / 3.0, repeats)
+        return self._best(
+            lambda: self.ops.cholesky(self.definite, "the benchmark's matrix"), 1.0 / 3.0, repeats
+        )
 
     def all(self) -> dict[str, float]:
         """The three rates."""

@@ -15,7 +15,8 @@ OUTSIDE = ("data", "logging")  # beside the update, not in it
 
 @dataclass
 class Figure:
-    """A phase: seconds, least flops, the seconds that these take at the rate of the moment, and the ratio to them.
+    """A phase: seconds, least flops, the seconds that these take at the rate of the moment, and the
+    ratio to them.
 
     ``relative`` is the ratio to the forward and backward passes of the same rounds.
     """
@@ -29,7 +30,9 @@ class Figure:
 
 @dataclass
 class Row:
-    """All figures of a subject; "sum" adds the phases inside the update, "update" is the whole of it."""
+    """All figures of a subject; "sum" adds the phases inside the update, "update" is the whole of
+    it.
+    """
 
     name: str
     note: str
@@ -39,7 +42,9 @@ class Row:
 
 @dataclass
 class Sample:
-    """One measurement: its place in the subject's cycle, GFLOP/s around it, seconds of the passes of the round."""
+    """One measurement: its place in the subject's cycle, GFLOP/s around it, seconds of the passes
+    of the round.
+    """
 
     place: int
     rate: float
@@ -47,9 +52,12 @@ class Sample:
     seconds: Seconds
 
 
-def measure(subjects: Sequence[Subject], rates: Rates, rounds: int,
-            tell: Callable[[int], None]) -> tuple[list[Row], dict[str, list[float]]]:
-    """Rows in the order of ``subjects``, the first of which is the reference, and the rates of every round."""
+def measure(
+    subjects: Sequence[Subject], rates: Rates, rounds: int, tell: Callable[[int], None]
+) -> tuple[list[Row], dict[str, list[float]]]:
+    """Rows in the order of ``subjects``, the first of which is the reference, and the rates of
+    every round.
+    """
     samples: dict[str, list[Sample]] = {subject.name: [] for subject in subjects}
     seen: dict[str, list[float]] = {}
     for number in range(rounds):
@@ -66,19 +74,25 @@ def measure(subjects: Sequence[Subject], rates: Rates, rounds: int,
                 if position == 0:
                     reference = seconds["update"]
                 rate = 0.5 * (before + after)
-                samples[subject.name].append(Sample(number % subject.cycle, rate, reference, seconds))
+                samples[subject.name].append(
+                    Sample(number % subject.cycle, rate, reference, seconds)
+                )
             before = after
     return [summarise(subject, samples[subject.name]) for subject in subjects], seen
 
 
 def summarise(subject: Subject, samples: Sequence[Sample]) -> Row:
-    """Median seconds by phase, for work that is not the same in every update the mean of the medians of a cycle."""
+    """Median seconds by phase, for work that is not the same in every update the mean of the
+    medians of a cycle.
+    """
     row = Row(subject.name, subject.note, samples=len(samples))
     if not samples:
         return row
     for sample in samples:
         if len(sample.seconds) > 1:
-            sample.seconds["sum"] = sum(v for k, v in sample.seconds.items() if k in PHASES and k not in OUTSIDE)
+            sample.seconds["sum"] = sum(
+                v for k, v in sample.seconds.items() if k in PHASES and k not in OUTSIDE
+            )
     least = dict(subject.floor)
     if "update" not in least and least:
         least["update"] = least["sum"] = sum(least.values())
@@ -89,7 +103,9 @@ def summarise(subject: Subject, samples: Sequence[Sample]) -> Row:
         cycle = phase in PERIODIC or phase in ("sum", "update")
         figure = Figure(_average([(s.place, s.seconds[phase]) for s in having], cycle))
         if all(s.reference > 0.0 for s in having):
-            figure.relative = _average([(s.place, s.seconds[phase] / s.reference) for s in having], cycle)
+            figure.relative = _average(
+                [(s.place, s.seconds[phase] / s.reference) for s in having], cycle
+            )
         if least.get(phase):
             figure.flops = least[phase]
             worked = _average([(s.place, s.seconds[phase] * s.rate * 1e9) for s in having], cycle)

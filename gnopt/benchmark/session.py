@@ -73,7 +73,9 @@ def tell(text: str) -> None:
 def run(settings: Settings) -> None:
     """Measure, print and write; raises GnoptError."""
     wanted = _targets(settings)
-    chosen(settings.names, settings.nets[0], settings.slow)  # a wrong name is told before anything runs
+    chosen(
+        settings.names, settings.nets[0], settings.slow
+    )  # a wrong name is told before anything runs
     settings.out.mkdir(parents=True, exist_ok=True)
     result: dict[str, Any] = {"machine": machine(settings)}
     with tempfile.TemporaryDirectory(prefix="gnopt-benchmark-") as folder:
@@ -82,8 +84,9 @@ def run(settings: Settings) -> None:
             result["targets"] = _to_targets(settings, wanted, scratch)
         if settings.exact:
             tell("exact KFLR")
-            result["exact"] = exact_kflr.measure(_exact_nets(settings), settings.nets[0].batch, settings.quick,
-                                                 settings.clock)
+            result["exact"] = exact_kflr.measure(
+                _exact_nets(settings), settings.nets[0].batch, settings.quick, settings.clock
+            )
         if not settings.only:
             result["nets"] = [phases(net, settings, scratch) for net in settings.nets]
         if settings.growth:
@@ -102,19 +105,35 @@ def _targets(settings: Settings) -> list[float]:
     try:
         return [float(text) for text in settings.targets.split(",")]
     except ValueError:
-        raise ConfigError(f"--targets {settings.targets}: expected numbers with commas between") from None
+        raise ConfigError(
+            f"--targets {settings.targets}: expected numbers with commas between"
+        ) from None
 
 
 def _exact_nets(settings: Settings) -> list[str]:
-    return [net.name for net in settings.nets if net.name == "classifier" or settings.slow or settings.quick]
+    return [
+        net.name
+        for net in settings.nets
+        if net.name == "classifier" or settings.slow or settings.quick
+    ]
 
 
 def machine(settings: Settings) -> dict[str, Any]:
     """Where the numbers come from."""
-    return {"gnopt": __version__, "python": platform.python_version(), "numpy": np.__version__,
-            "scipy": scipy.__version__, "platform": platform.platform(), "processor": _processor(),
-            "cores": os.cpu_count(), "threads": settings.threads, "clock": settings.clock, "dtype": settings.dtype,
-            "other_load": busy(0), "quick": settings.quick}
+    return {
+        "gnopt": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": settings.threads,
+        "clock": settings.clock,
+        "dtype": settings.dtype,
+        "other_load": busy(0),
+        "quick": settings.quick,
+    }
 
 
 def _processor() -> str:
@@ -122,7 +141,9 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), ""
+    )
 
 
 def phases(net: Net, settings: Settings, scratch: Path) -> dict[str, Any]:
@@ -137,23 +158,37 @@ def phases(net: Net, settings: Settings, scratch: Path) -> dict[str, Any]:
             methods.append(Method(base, net, variant, settings.clock, scratch))
         subjects: list[Subject] = [Passes(base, net, settings.clock), *methods]
         if settings.peers:
-            server = Server(base, net, settings.peer_python, settings.threads, settings.clock, scratch)
+            server = Server(
+                base, net, settings.peer_python, settings.threads, settings.clock, scratch
+            )
             subjects += server.subjects(base, net)
             absence = server.absence
             if absence:
                 tell(f"peers: not measured: {absence}")
         rates = Rates(base.ops, base.net.dtype, settings.clock, 300 if settings.quick else 1000)
         rounds = settings.rounds or (10 if settings.quick else 20)
-        rows, seen = measure(subjects, rates, rounds, lambda n: tell(f"{net.name}: round {n + 1} of {rounds}"))
+        rows, seen = measure(
+            subjects, rates, rounds, lambda n: tell(f"{net.name}: round {n + 1} of {rounds}")
+        )
     finally:
         for method in methods:
             method.close()
         if server is not None:
             server.close()
         base.data.close()
-    return {"net": net.name, "sizes": list(base.net.sizes), "batch": net.batch, "rounds": rounds, "rates": seen,
-            "rows": rows,
-            "peers": {"versions": server.versions if server else {}, "absent": absence, "ratios": beside(rows)}}
+    return {
+        "net": net.name,
+        "sizes": list(base.net.sizes),
+        "batch": net.batch,
+        "rounds": rounds,
+        "rates": seen,
+        "rows": rows,
+        "peers": {
+            "versions": server.versions if server else {},
+            "absent": absence,
+            "ratios": beside(rows),
+        },
+    }
 
 
 def _to_targets(settings: Settings, wanted: list[float], scratch: Path) -> list[dict[str, Any]]:
@@ -163,7 +198,9 @@ def _to_targets(settings: Settings, wanted: list[float], scratch: Path) -> list[
     if settings.config:
         problem = targets.Problem(settings.config, seconds=settings.budget)
     if settings.quick:
-        problem = targets.Problem(QUICK["mnist10k"].path, QUICK["mnist10k"].sets, min(settings.budget, 3.0))
+        problem = targets.Problem(
+            QUICK["mnist10k"].path, QUICK["mnist10k"].sets, min(settings.budget, 3.0)
+        )
         methods, wanted = methods[:1], [200.0]
     own = [targets.OwnRun(variant) for variant in methods]
     baselines: list[targets.Contestant] = []
@@ -192,11 +229,25 @@ def _plain(value: Any) -> Any:
 def _write(settings: Settings, result: dict[str, Any]) -> None:
     out, nets = settings.out, result.get("nets", [])
     write_text(out / "benchmark.json", json.dumps(_plain(result), indent=1) + "\n")
-    write_csv(out / "phases.csv", [row for net in nets for row in phase_rows(net["net"], net["rows"])])
-    write_csv(out / "rates.csv", [
-        {"net": net["net"], "round": number, **{name: values[number] for name, values in net["rates"].items()}}
-        for net in nets for number in range(len(net["rates"]["gemm"]))])
-    write_csv(out / "peers.csv", [{"net": net["net"]} | row for net in nets for row in net["peers"]["ratios"]])
+    write_csv(
+        out / "phases.csv", [row for net in nets for row in phase_rows(net["net"], net["rows"])]
+    )
+    write_csv(
+        out / "rates.csv",
+        [
+            {
+                "net": net["net"],
+                "round": number,
+                **{name: values[number] for name, values in net["rates"].items()},
+            }
+            for net in nets
+            for number in range(len(net["rates"]["gemm"]))
+        ],
+    )
+    write_csv(
+        out / "peers.csv",
+        [{"net": net["net"]} | row for net in nets for row in net["peers"]["ratios"]],
+    )
     for name in ("targets", "exact", "growth", "exponents"):
         write_csv(out / f"{name}.csv", result.get(name, []))
     if "growth" in result:
@@ -210,7 +261,9 @@ def _print(settings: Settings, result: dict[str, Any]) -> None:
         rows: list[Row] = net["rows"]
         show_rates(net["rates"], str(settings.threads))
         sizes = "-".join(map(str, net["sizes"]))
-        show_phases(f"{net['net']} ({sizes}, batch {net['batch']}, {settings.dtype})", rows, settings.quick)
+        show_phases(
+            f"{net['net']} ({sizes}, batch {net['batch']}, {settings.dtype})", rows, settings.quick
+        )
         for row in rows:
             if row.note:
                 click.echo(f"  {row.name}: {row.note}")

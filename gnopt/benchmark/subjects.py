@@ -22,7 +22,9 @@ SETTLING = 3  # real updates before, so that every direction and average exists
 
 
 class Subject:
-    """Something that is timed once a round; ``cycle`` is the number of updates after which its work repeats."""
+    """Something that is timed once a round; ``cycle`` is the number of updates after which its work
+    repeats.
+    """
 
     name = ""
     note = ""
@@ -52,15 +54,25 @@ class Passes(Subject):
         x, y = batch(self.base, number * self.rows, self.rows)
         clock = Clock(self.kind, self.base.ops.synchronize)
         with clock.phase("update"):
-            loss_and_gradient(self.base.optimizer.problem, self.base.net.views(self.theta), x, y, self.g,
-                              self.base.optimizer.workspace)
+            loss_and_gradient(
+                self.base.optimizer.problem,
+                self.base.net.views(self.theta),
+                x,
+                y,
+                self.g,
+                self.base.optimizer.workspace,
+            )
         return clock.seconds
 
 
 class Method(Subject):
-    """A method in the middle of a run: one whole update, and one phase by phase, at the same update count."""
+    """A method in the middle of a run: one whole update, and one phase by phase, at the same update
+    count.
+    """
 
-    def __init__(self, base: Experiment, net: Net, variant: Variant, kind: str, scratch: Path) -> None:
+    def __init__(
+        self, base: Experiment, net: Net, variant: Variant, kind: str, scratch: Path
+    ) -> None:
         self.base, self.kind, self.rows = base, kind, net.batch
         self.name, self.note = variant.name, variant.note
         self.optimizer = optimizer(base, net, variant)
@@ -70,7 +82,9 @@ class Method(Subject):
             cfg = self.optimizer.settings
             self.cycle = lcm(cfg["factor_period"], cfg.get("inverse_period", 1))
         self.every = 5 if isinstance(self.optimizer, GaussNewtonCG) else 1
-        self.run = RunDirectory.create(scratch / f"{net.name}-{variant.name}", "", {}, overwrite=False)
+        self.run = RunDirectory.create(
+            scratch / f"{net.name}-{variant.name}", "", {}, overwrite=False
+        )
         self.theta = base.initial_weights()
         self.state = self.optimizer.init(self.theta)
         for step in range(1, SETTLING + 1):

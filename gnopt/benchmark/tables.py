@@ -16,13 +16,21 @@ from gnopt.training.files import write_text
 COLUMNS = (*PHASES, "sum", "update")
 
 
-def show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> None:
+def show(
+    title: str, header: Sequence[str], rows: Sequence[Sequence[str]], caption: str = ""
+) -> None:
     """Print a table: first column left, the others right."""
     from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, caption=caption or None, box=SIMPLE, title_justify="left", caption_justify="left")
+    table = Table(
+        title=title,
+        caption=caption or None,
+        box=SIMPLE,
+        title_justify="left",
+        caption_justify="left",
+    )
     for number, name in enumerate(header):
         table.add_column(name, justify="right" if number else "left", no_wrap=number == 0)
     for row in rows:
@@ -37,22 +45,48 @@ def show_phases(name: str, rows: Sequence[Row], quick: bool) -> None:
     """Milliseconds, then ratios to the floor, of every phase."""
     used = [c for c in COLUMNS if any(c in row.figures for row in rows)]
     scale = " (small stand-in network: for the form of the output alone)" if quick else ""
-    show(f"{name}{scale}: milliseconds per update", ["method", *used, "/ passes"],
-         [[row.name, *[_cell(row.figures.get(c), "ms") for c in used], _cell(row.figures.get("update"), "relative")]
-          for row in rows],
-         "sum: forward to vector; / passes: the update over forward and backward passes of the same rounds")
-    show(f"{name}: times over the least", ["method", *used, "GFLOP", "% in products"],
-         [[row.name, *[_cell(row.figures.get(c), "ratio") for c in used], _cell(row.figures.get("update"), "gflop"),
-           _share(row)] for row in rows if "update" in row.figures],
-         "seconds / (least flops / sgemm rate of the moment); -: no products. % in products: share of the "
-         "sum in phases that have a least")
+    show(
+        f"{name}{scale}: milliseconds per update",
+        ["method", *used, "/ passes"],
+        [
+            [
+                row.name,
+                *[_cell(row.figures.get(c), "ms") for c in used],
+                _cell(row.figures.get("update"), "relative"),
+            ]
+            for row in rows
+        ],
+        "sum: forward to vector; / passes: the update over forward and backward passes of the "
+        "same rounds",
+    )
+    show(
+        f"{name}: times over the least",
+        ["method", *used, "GFLOP", "% in products"],
+        [
+            [
+                row.name,
+                *[_cell(row.figures.get(c), "ratio") for c in used],
+                _cell(row.figures.get("update"), "gflop"),
+                _share(row),
+            ]
+            for row in rows
+            if "update" in row.figures
+        ],
+        "seconds / (least flops / sgemm rate of the moment); -: no products. % in products: "
+        "share of the "
+        "sum in phases that have a least",
+    )
 
 
 def _cell(figure: Figure | None, what: str) -> str:
     if figure is None:
         return ""
-    values = {"ms": figure.seconds * 1e3, "ratio": figure.ratio, "relative": figure.relative,
-              "gflop": None if figure.flops is None else figure.flops * 1e-9}
+    values = {
+        "ms": figure.seconds * 1e3,
+        "ratio": figure.ratio,
+        "relative": figure.relative,
+        "gflop": None if figure.flops is None else figure.flops * 1e-9,
+    }
     return number(values[what])
 
 
@@ -71,16 +105,30 @@ def number(value: float | None) -> str:
 
 def show_rates(seen: dict[str, list[float]], threads: str) -> None:
     """Median, lowest and highest rate over the rounds."""
-    show(f"Rates, GFLOP/s, {threads} thread(s)", ["routine", "median", "lowest", "highest"],
-         [[name, *(number(f(values)) for f in (median, min, max))] for name, values in seen.items()])
+    show(
+        f"Rates, GFLOP/s, {threads} thread(s)",
+        ["routine", "median", "lowest", "highest"],
+        [[name, *(number(f(values)) for f in (median, min, max))] for name, values in seen.items()],
+    )
 
 
 def phase_rows(net: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
     """One CSV row for every net, method and phase."""
-    return [{"net": net, "method": row.name, "phase": phase, "seconds": figure.seconds,
-             "gflop": None if figure.flops is None else figure.flops * 1e-9, "floor_seconds": figure.floor,
-             "ratio_to_floor": figure.ratio, "ratio_to_passes": figure.relative, "samples": row.samples}
-            for row in rows for phase, figure in row.figures.items()]
+    return [
+        {
+            "net": net,
+            "method": row.name,
+            "phase": phase,
+            "seconds": figure.seconds,
+            "gflop": None if figure.flops is None else figure.flops * 1e-9,
+            "floor_seconds": figure.floor,
+            "ratio_to_floor": figure.ratio,
+            "ratio_to_passes": figure.relative,
+            "samples": row.samples,
+        }
+        for row in rows
+        for phase, figure in row.figures.items()
+    ]
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -18,7 +18,9 @@ from gnopt.config import to_toml
 MNIST10K = (60.1, 52.6, 50.4)
 Rows: TypeAlias = list[tuple[int, float, float]]  # (updates, seconds, objective)
 EVERY = 2  # updates between evaluations, which do not count as training
-ADAM = Variant("adam, rate 2^-9", "adam", {"learning_rate": 2.0**-9})  # its best on these autoencoders
+ADAM = Variant(
+    "adam, rate 2^-9", "adam", {"learning_rate": 2.0**-9}
+)  # its best on these autoencoders
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,9 @@ class Contestant(Protocol):
         """What the table calls it."""
 
     def train(self, problem: Problem, targets: Sequence[float], folder: Path) -> tuple[Rows, Ended]:
-        """Train until the lowest target or the budget; every evaluation, and how the process ended."""
+        """Train until the lowest target or the budget; every evaluation, and how the process
+        ended.
+        """
 
 
 @dataclass(frozen=True)
@@ -78,19 +82,44 @@ class OwnRun:
     def train(self, problem: Problem, targets: Sequence[float], folder: Path) -> tuple[Rows, Ended]:
         """As Contestant says."""
         log = folder / "eval.csv"
-        sets = [*problem.sets, f"optimizer.method={self.variant.method}", f"training.evaluate_every={EVERY}",
-                "training.evaluate_rows=0", "training.checkpoint_every=0", "training.updates=1000000",
-                *_settings(self.variant.settings)]
-        command = [sys.executable, "-m", "gnopt", "train", str(problem.config), "--out", str(folder), "--quiet",
-                   "--seed", str(problem.seed), "--max-seconds", str(problem.seconds),
-                   *(part for text in sets for part in ("--set", text))]
-        ended = run(command, lambda: bool(targets) and any(o <= min(targets) for _, _, o in evaluations(log)))
+        sets = [
+            *problem.sets,
+            f"optimizer.method={self.variant.method}",
+            f"training.evaluate_every={EVERY}",
+            "training.evaluate_rows=0",
+            "training.checkpoint_every=0",
+            "training.updates=1000000",
+            *_settings(self.variant.settings),
+        ]
+        command = [
+            sys.executable,
+            "-m",
+            "gnopt",
+            "train",
+            str(problem.config),
+            "--out",
+            str(folder),
+            "--quiet",
+            "--seed",
+            str(problem.seed),
+            "--max-seconds",
+            str(problem.seconds),
+            *(part for text in sets for part in ("--set", text)),
+        ]
+        ended = run(
+            command,
+            lambda: bool(targets) and any(o <= min(targets) for _, _, o in evaluations(log)),
+        )
         return evaluations(log), ended
 
 
 def _settings(settings: dict[str, Any]) -> list[str]:
     lines = to_toml({"optimizer": settings}).splitlines()
-    return [f"optimizer.{name}={value}" for name, _, value in (line.partition(" = ") for line in lines) if value]
+    return [
+        f"optimizer.{name}={value}"
+        for name, _, value in (line.partition(" = ") for line in lines)
+        if value
+    ]
 
 
 def hits(method: str, rows: Rows, targets: Sequence[float], ended: Ended) -> list[Hit]:
@@ -99,14 +128,29 @@ def hits(method: str, rows: Rows, targets: Sequence[float], ended: Ended) -> lis
     for target in targets:
         first = next((row for row in rows if row[2] <= target), None)
         lowest = min((objective for *_, objective in rows), default=float("nan"))
-        found.append(Hit(method, target, first and first[0], first and first[1], first[2] if first else lowest,
-                         ended.peak_bytes / 1e6))
+        found.append(
+            Hit(
+                method,
+                target,
+                first and first[0],
+                first and first[1],
+                first[2] if first else lowest,
+                ended.peak_bytes / 1e6,
+            )
+        )
     return found
 
 
-def measure(problem: Problem, contestants: Sequence[Contestant], targets: Sequence[float],
-            baselines: Sequence[Contestant], baseline_seconds: float | None, scratch: Path) -> list[dict[str, Any]]:
-    """All hits as rows; with ``baseline_seconds`` baselines run first and the best that each reaches is a target.
+def measure(
+    problem: Problem,
+    contestants: Sequence[Contestant],
+    targets: Sequence[float],
+    baselines: Sequence[Contestant],
+    baseline_seconds: float | None,
+    scratch: Path,
+) -> list[dict[str, Any]]:
+    """All hits as rows; with ``baseline_seconds`` baselines run first and the best that each
+    reaches is a target.
 
     Without, they run last, to the same targets.
     """
@@ -123,7 +167,10 @@ def measure(problem: Problem, contestants: Sequence[Contestant], targets: Sequen
         runs.append((one.name, rows, ended))
     found = [hit for name, rows, ended in runs for hit in hits(name, rows, wanted, ended)]
     first_seconds = {hit.target: hit.seconds for hit in reversed(found)}
-    return [asdict(hit) | {"ratio_to_first": _ratio(hit.seconds, first_seconds[hit.target])} for hit in found]
+    return [
+        asdict(hit) | {"ratio_to_first": _ratio(hit.seconds, first_seconds[hit.target])}
+        for hit in found
+    ]
 
 
 def _ratio(one: float | None, other: float | None) -> float | None:
@@ -132,8 +179,28 @@ def _ratio(one: float | None, other: float | None) -> float | None:
 
 def show_targets(name: str, rows: Sequence[dict[str, Any]]) -> None:
     """Print the rows of ``measure``."""
-    show(f"{name}: to an objective", ["method", "target", "updates", "seconds", "/ first", "objective there or lowest",
-                                      "peak MB"],
-         [[r["method"], f"{r['target']:.6g}", "never" if r["updates"] is None else str(r["updates"]),
-           number(r["seconds"]), number(r["ratio_to_first"]), f"{r['objective']:.6g}", number(r["peak_megabytes"])]
-          for r in rows], "seconds of training alone; / first: over the first method that is listed")
+    show(
+        f"{name}: to an objective",
+        [
+            "method",
+            "target",
+            "updates",
+            "seconds",
+            "/ first",
+            "objective there or lowest",
+            "peak MB",
+        ],
+        [
+            [
+                r["method"],
+                f"{r['target']:.6g}",
+                "never" if r["updates"] is None else str(r["updates"]),
+                number(r["seconds"]),
+                number(r["ratio_to_first"]),
+                f"{r['objective']:.6g}",
+                number(r["peak_megabytes"]),
+            ]
+            for r in rows
+        ],
+        "seconds of training alone; / first: over the first method that is listed",
+    )

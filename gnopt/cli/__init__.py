@@ -14,11 +14,15 @@ import click
 from gnopt import __version__
 from gnopt.errors import ConfigError, GnoptError, nearest
 
-# Command → (module, one line). A module is imported when its command runs: `gnopt --help` stays instant.
+# Command → (module, one line). A module is imported when its command runs: `gnopt --help` stays
+# instant.
 COMMANDS = {
     "train": ("train", "Train a network and write a run directory."),
     "compare": ("compare", "Run the same problem under several methods and grids."),
-    "inspect-curvature": ("inspect", "Spectra, rank, damping, cost and alignment; export of matrices."),
+    "inspect-curvature": (
+        "inspect",
+        "Spectra, rank, damping, cost and alignment; export of matrices.",
+    ),
     "evaluate": ("evaluate", "Objective and error of a run on any split."),
     "predict": ("predict", "Network outputs, or any layer's activations, to HDF5."),
     "export": ("export", "Weights to HDF5, NPZ or ONNX, by suffix."),
@@ -33,8 +37,11 @@ class LazyGroup(click.Group):
     """A group whose commands are imported when they are run."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name, (file, _) in COMMANDS.items()
-                if importlib.util.find_spec(f"{__name__}.{file}")]
+        return [
+            name
+            for name, (file, _) in COMMANDS.items()
+            if importlib.util.find_spec(f"{__name__}.{file}")
+        ]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):
@@ -58,15 +65,25 @@ def count_verbosity(ctx: click.Context, param: click.Parameter, value: int) -> i
     return value
 
 
-verbosity = click.option("-v", "--verbose", count=True, expose_value=False, callback=count_verbosity,
-                         help="More on stderr; -vv: the traceback of an error, too.")
+verbosity = click.option(
+    "-v",
+    "--verbose",
+    count=True,
+    expose_value=False,
+    callback=count_verbosity,
+    help="More on stderr; -vv: the traceback of an error, too.",
+)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 99})
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 99}
+)
 @click.version_option(__version__, prog_name="gnopt")
 @verbosity
 def cli() -> None:
-    """Second-order training of feedforward networks: KFRA, KFLR, KFAC and relatives on HDF5 data."""
+    """Second-order training of feedforward networks: KFRA, KFLR, KFAC and relatives on HDF5
+    data.
+    """
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -76,7 +93,9 @@ def main(argv: list[str] | None = None) -> None:
     try:
         code = _run(argv, settings)
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader of stdout went away: nothing to say, and nobody to say it to
+    except (
+        BrokenPipeError
+    ):  # the reader of stdout went away: nothing to say, and nobody to say it to
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except BaseException as error:
         code = _explain(error)
@@ -90,7 +109,9 @@ def main(argv: list[str] | None = None) -> None:
 def _run(argv: list[str] | None, settings: types.SimpleNamespace) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     try:
-        result = cli.main(arguments or ["--help"], prog_name="gnopt", standalone_mode=False, obj=settings)
+        result = cli.main(
+            arguments or ["--help"], prog_name="gnopt", standalone_mode=False, obj=settings
+        )
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as done:
         return done.exit_code
@@ -120,7 +141,11 @@ def _explain(error: BaseException) -> int:
     if isinstance(error, MemoryError):
         _say(f"out of memory: {error}" if str(error) else "out of memory")
     elif isinstance(error, OSError):
-        _say(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
+        _say(
+            f"{error.filename}: {error.strerror}"
+            if error.filename and error.strerror
+            else str(error)
+        )
     else:
         _say(f"internal error: {type(error).__name__}: {error} (-vv shows where)")
     return 1

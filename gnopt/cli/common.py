@@ -14,13 +14,26 @@ from gnopt.cli import verbosity
 Decorator = Callable[[Any], Any]
 
 # Flag → the key it sets.
-KEYS = {"data": "data.file", "seed": "training.seed", "device": "training.device", "dtype": "training.dtype",
-        "max_updates": "training.updates", "max_seconds": "training.max_seconds"}
+KEYS = {
+    "data": "data.file",
+    "seed": "training.seed",
+    "device": "training.device",
+    "dtype": "training.dtype",
+    "max_updates": "training.updates",
+    "max_seconds": "training.max_seconds",
+}
 
 quiet = click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
-as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else.")
-sets = click.option("--set", "sets", multiple=True, metavar="SECTION.KEY=VALUE",
-                    help="Override a setting; repeatable.")
+as_json = click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else."
+)
+sets = click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="SECTION.KEY=VALUE",
+    help="Override a setting; repeatable.",
+)
 run_argument = click.argument("run", type=click.Path(path_type=Path))
 
 
@@ -29,11 +42,15 @@ def config_flags(command: Any) -> Any:
     decorators: list[Decorator] = [
         sets,
         click.option("--data", metavar="FILE", help="Data file (data.file)."),
-        click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Output directory."),
+        click.option(
+            "--out", type=click.Path(path_type=Path), metavar="DIR", help="Output directory."
+        ),
         click.option("--seed", type=int, help="Seed (training.seed)."),
         click.option("--device", metavar="cpu|cuda|cuda:N", help="Device (training.device)."),
         click.option("--dtype", metavar="float32|float64", help="Precision (training.dtype)."),
-        as_json, quiet, verbosity,
+        as_json,
+        quiet,
+        verbosity,
     ]
     for decorate in reversed(decorators):
         command = decorate(command)
@@ -42,12 +59,17 @@ def config_flags(command: Any) -> Any:
 
 def given_flags(**values: Any) -> dict[str, tuple[str, Any]]:
     """Key → (flag, value) for the flags that were given, as `gnopt.config.load` takes them."""
-    return {KEYS[name]: (f"--{name.replace('_', '-')}", value)
-            for name, value in values.items() if value is not None}
+    return {
+        KEYS[name]: (f"--{name.replace('_', '-')}", value)
+        for name, value in values.items()
+        if value is not None
+    }
 
 
 def print_json(result: dict[str, Any]) -> None:
-    """Write one JSON object to stdout; numbers that are not finite, which JSON lacks, become null."""
+    """Write one JSON object to stdout; numbers that are not finite, which JSON lacks, become
+    null.
+    """
     click.echo(json.dumps(_finite(result)))
 
 

@@ -16,48 +16,98 @@ if TYPE_CHECKING:
 
 @click.command("compare", short_help="Run the same problem under several methods and grids.")
 @click.argument("config", type=click.Path(path_type=Path), required=False)
-@click.option("--methods", metavar="A,B,...", help="Methods, or variants of the grid file, to compare.")
-@click.option("--grid", metavar="FILE|paper", help="Settings to search over: a TOML file, or the paper's 35 "
-              "points (rates 2^-6 to 2^-12, five decay periods) for first-order methods.")
-@click.option("--seeds", type=click.IntRange(1), metavar="N", help="Seeds per point, from --seed on (1).")
+@click.option(
+    "--methods", metavar="A,B,...", help="Methods, or variants of the grid file, to compare."
+)
+@click.option(
+    "--grid",
+    metavar="FILE|paper",
+    help="Settings to search over: a TOML file, or the paper's 35 "
+    "points (rates 2^-6 to 2^-12, five decay periods) for first-order methods.",
+)
+@click.option(
+    "--seeds", type=click.IntRange(1), metavar="N", help="Seeds per point, from --seed on (1)."
+)
 @click.option("--budget-updates", type=click.IntRange(1), metavar="N", help="Updates of every run.")
-@click.option("--budget-seconds", type=click.FloatRange(0, min_open=True), metavar="S",
-              help="Seconds of training of every run, evaluation aside.")
-@click.option("--jobs", type=click.IntRange(1), metavar="K", help="Runs at a time (1); on a GPU they divide "
-              "its memory and take turns.")
-@click.option("--threads", type=click.IntRange(1), metavar="T", help="BLAS threads per run (cores / jobs).")
-@click.option("--timing", type=click.Choice(["shared", "exclusive"]), default="shared", show_default=True,
-              help="exclusive: one run at a time, on all cores.")
+@click.option(
+    "--budget-seconds",
+    type=click.FloatRange(0, min_open=True),
+    metavar="S",
+    help="Seconds of training of every run, evaluation aside.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    metavar="K",
+    help="Runs at a time (1); on a GPU they divide its memory and take turns.",
+)
+@click.option(
+    "--threads", type=click.IntRange(1), metavar="T", help="BLAS threads per run (cores / jobs)."
+)
+@click.option(
+    "--timing",
+    type=click.Choice(["shared", "exclusive"]),
+    default="shared",
+    show_default=True,
+    help="exclusive: one run at a time, on all cores.",
+)
 @click.option(
     "--engine",
     default="local",
     show_default=True,
     metavar="local|mpi",
-    help="Where runs are made; mpi: under mpiexec -n N python -m mpi4py.futures -m gnopt compare ...",
+    help="Where runs are made; mpi: under mpiexec -n N python -m mpi4py.futures -m gnopt "
+    "compare ...",
 )
-@click.option("--target", "targets", type=float, multiple=True, metavar="X",
-              help="Objective to time the methods to; repeatable.")
+@click.option(
+    "--target",
+    "targets",
+    type=float,
+    multiple=True,
+    metavar="X",
+    help="Objective to time the methods to; repeatable.",
+)
 @click.option("--drop-checkpoints", is_flag=True, help="Delete the checkpoints of finished runs.")
-@click.option("--resume", is_flag=True, help="Finish the comparison in --out; with CONFIG, add what is new.")
-@click.option("--part", metavar="I/N", help="Make the I-th of N parts of the runs, without a summary.")
+@click.option(
+    "--resume", is_flag=True, help="Finish the comparison in --out; with CONFIG, add what is new."
+)
+@click.option(
+    "--part", metavar="I/N", help="Make the I-th of N parts of the runs, without a summary."
+)
 @click.option("--dry-run", is_flag=True, help="Check everything and list the runs; write nothing.")
 @config_flags
-def command(config: Path | None, out: Path | None, jobs: int | None, threads: int | None, timing: str,
-            engine: str, targets: tuple[float, ...], drop_checkpoints: bool, resume: bool, part: str | None,
-            dry_run: bool, as_json: bool, quiet: bool, **problem: Any) -> None:
-    """Train the network of CONFIG by several methods from the same initial weights, on the same batches.
+def command(
+    config: Path | None,
+    out: Path | None,
+    jobs: int | None,
+    threads: int | None,
+    timing: str,
+    engine: str,
+    targets: tuple[float, ...],
+    drop_checkpoints: bool,
+    resume: bool,
+    part: str | None,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    **problem: Any,
+) -> None:
+    """Train the network of CONFIG by several methods from the same initial weights, on the same
+    batches.
 
-    Writes run directories, summary.csv, curves.csv, targets.csv, figures and report.html into --out. Exit
-    code 4 where some runs failed or diverged. A comparison that was stopped goes on by --resume --out DIR.
+    Writes run directories, summary.csv, curves.csv, targets.csv, figures and report.html into
+    --out. Exit code 4 where some runs failed or diverged. A comparison that was stopped goes on by
+    --resume --out DIR.
 
-    The options that CONFIG gives to its method are for that method (and, if it is a second-order one, for all
-    of these); --set optimizer.KEY=VALUE is for every method with that option. A grid file is TOML:
+    The options that CONFIG gives to its method are for that method (and, if it is a second-order
+    one, for all of these); --set optimizer.KEY=VALUE is for every method with that option. A grid
+    file is TOML:
 
     \b
-      [grid]                             # for first-order methods of --methods, one run for each combination
+      [grid]   # for first-order methods of --methods, one run for each combination
       learning_rate = [0.001, 0.002]
-      decay_share = [1.0, 0.25]          # the rate halves each time this share of training.updates is over
-      [variants."batch alone"]           # a named curve, for --methods; without --methods all are compared
+      decay_share = [1.0, 0.25]   # the rate halves each time this share of training.updates is over
+      [variants."batch alone"]   # a named curve, for --methods; without --methods all are compared
       method = "kfra"
       set = { curvature_decay = 0.0, "training.updates" = 500 }
       grid = { damping_a = [0.04, 0.08] }
@@ -68,22 +118,44 @@ def command(config: Path | None, out: Path | None, jobs: int | None, threads: in
     from gnopt.compare.prepare import Wishes, default_directory, prepare
     from gnopt.training.start import command_line
 
-    alone = [f"--{name.replace('_', '-')}" for name, value in problem.items() if value not in (None, ())]
-    problems = [text for wrong, text in (
-        (resume and out is None, "--resume: give the comparison's directory by --out"),
-        (part is not None and out is None, "--part: give the comparison's directory by --out"),
-        (config is None and not resume, "CONFIG is missing: the TOML file that describes the problem"),
-        (config is None and resume and bool(alone), f"{', '.join(alone)}: only together with CONFIG"),
-        (timing == "exclusive" and (jobs or 1) > 1, "--timing exclusive and --jobs exclude each other"),
-        (timing == "exclusive" and engine != "local", f"--timing exclusive is not for --engine {engine}"),
-    ) if wrong]
+    alone = [
+        f"--{name.replace('_', '-')}" for name, value in problem.items() if value not in (None, ())
+    ]
+    problems = [
+        text
+        for wrong, text in (
+            (resume and out is None, "--resume: give the comparison's directory by --out"),
+            (part is not None and out is None, "--part: give the comparison's directory by --out"),
+            (
+                config is None and not resume,
+                "CONFIG is missing: the TOML file that describes the problem",
+            ),
+            (
+                config is None and resume and bool(alone),
+                f"{', '.join(alone)}: only together with CONFIG",
+            ),
+            (
+                timing == "exclusive" and (jobs or 1) > 1,
+                "--timing exclusive and --jobs exclude each other",
+            ),
+            (
+                timing == "exclusive" and engine != "local",
+                f"--timing exclusive is not for --engine {engine}",
+            ),
+        )
+        if wrong
+    ]
     if problems:
         raise ConfigError(problems)
     chosen_part = execute.parse_part(part)
     engines.get_engine(engine).check()
-    wishes = Wishes(1 if timing == "exclusive" else jobs, threads, engine, targets, not drop_checkpoints)
+    wishes = Wishes(
+        1 if timing == "exclusive" else jobs, threads, engine, targets, not drop_checkpoints
+    )
     request = _request(config, **problem) if config else None
-    plan, share = prepare(out or default_directory(config), resume or part is not None, request, wishes)
+    plan, share = prepare(
+        out or default_directory(config), resume or part is not None, request, wishes
+    )
     todo = execute.unfinished(plan, chosen_part)
     if dry_run:
         _list_runs(plan, todo, share.text(), as_json)
@@ -92,7 +164,9 @@ def command(config: Path | None, out: Path | None, jobs: int | None, threads: in
     plan.save()
     facts.record(plan, command_line(), share, len(todo))
     with CompareReporter(plan, len(todo), quiet) as reporter:
-        reporter.note(f"{plan.directory}: {len(todo)} of {len(plan.runs)} runs to make, {share.text()}")
+        reporter.note(
+            f"{plan.directory}: {len(todo)} of {len(plan.runs)} runs to make, {share.text()}"
+        )
         failures = execute.execute(plan, todo, share, reporter.ended)
     if chosen_part:
         _report_part(plan, len(todo), failures, as_json)
@@ -100,9 +174,16 @@ def command(config: Path | None, out: Path | None, jobs: int | None, threads: in
         _summarise(plan, failures, as_json, quiet)
 
 
-def _request(config: Path, methods: str | None, grid: str | None, seeds: int | None,
-             budget_updates: int | None, budget_seconds: float | None, sets: tuple[str, ...],
-             **flags: Any) -> Request:
+def _request(
+    config: Path,
+    methods: str | None,
+    grid: str | None,
+    seeds: int | None,
+    budget_updates: int | None,
+    budget_seconds: float | None,
+    sets: tuple[str, ...],
+    **flags: Any,
+) -> Request:
     from gnopt.compare.grid import choose, read_grid
     from gnopt.compare.plan import Request
 
@@ -124,7 +205,11 @@ def _list_runs(plan: Plan, todo: list[Any], share: str, as_json: bool) -> None:
 
     if as_json:
         print_json(
-            {"runs": len(plan.runs), "to_make": [command_of(plan, run) for run in todo], "share": share}
+            {
+                "runs": len(plan.runs),
+                "to_make": [command_of(plan, run) for run in todo],
+                "share": share,
+            }
         )
         return
     for run in todo:
@@ -134,10 +219,14 @@ def _list_runs(plan: Plan, todo: list[Any], share: str, as_json: bool) -> None:
 
 def _report_part(plan: Plan, count: int, failures: dict[str, str], as_json: bool) -> None:
     if as_json:
-        print_json({"comparison": str(plan.directory), "made": count - len(failures), "failures": failures})
+        print_json(
+            {"comparison": str(plan.directory), "made": count - len(failures), "failures": failures}
+        )
     else:
-        click.echo(f"{count - len(failures)} of {count} runs of this part made; for the summary: "
-                   f"gnopt compare --resume --out {plan.directory}")
+        click.echo(
+            f"{count - len(failures)} of {count} runs of this part made; for the summary: "
+            f"gnopt compare --resume --out {plan.directory}"
+        )
     if failures:
         raise SomeRunsFailed(_failed(failures, count))
 
@@ -153,16 +242,32 @@ def _summarise(plan: Plan, failures: dict[str, str], as_json: bool, quiet: bool)
     figures = _draw(plan, chosen, reached, notes, warnings, quiet)
     rows = tables.summary_rows(chosen)
     if as_json:
-        print_json({"comparison": str(plan.directory), "summary": rows,
-                    "targets": [vars(r) for r in reached], "notes": notes, "warnings": warnings,
-                    "failures": failures, "figures": [str(path) for path in figures]})
+        print_json(
+            {
+                "comparison": str(plan.directory),
+                "summary": rows,
+                "targets": [vars(r) for r in reached],
+                "notes": notes,
+                "warnings": warnings,
+                "failures": failures,
+                "figures": [str(path) for path in figures],
+            }
+        )
     else:
         print_tables(plan, rows, reached, notes, warnings)
-    bad = {run.id: f"{outcome.status}" for one in chosen for result in one.results
-           for run, outcome in zip(result.runs, result.outcomes, strict=True) if not outcome.done}
+    bad = {
+        run.id: f"{outcome.status}"
+        for one in chosen
+        for result in one.results
+        for run, outcome in zip(result.runs, result.outcomes, strict=True)
+        if not outcome.done
+    }
     if bad:
-        raise SomeRunsFailed(_failed({name: failures.get(name, status) for name, status in bad.items()},
-                                     len(plan.runs)))
+        raise SomeRunsFailed(
+            _failed(
+                {name: failures.get(name, status) for name, status in bad.items()}, len(plan.runs)
+            )
+        )
 
 
 def _draw(
@@ -181,7 +286,8 @@ def _draw(
 
 def _failed(failures: dict[str, str], total: int) -> str:
     shown = [
-        f"  {name}: {reason.splitlines()[0] if reason else 'failed'}" for name, reason in failures.items()
+        f"  {name}: {reason.splitlines()[0] if reason else 'failed'}"
+        for name, reason in failures.items()
     ]
     more = [f"  and {len(shown) - 10} more"] if len(shown) > 10 else []
     return "\n".join([f"{len(failures)} of {total} runs did not finish:", *shown[:10], *more])

@@ -26,7 +26,13 @@ class CompareReporter:
         self._progress: Any = None
         if not quiet and total and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeElapsedColumn,
+            )
             from rich.progress import TimeRemainingColumn as Left
 
             self._progress = Progress(
@@ -45,8 +51,12 @@ class CompareReporter:
             self._progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._progress:
             self._progress.stop()
 
@@ -59,7 +69,8 @@ class CompareReporter:
         if ending.code and not outcome.done and ending.reason:
             text += f" ({ending.reason.splitlines()[-1 if 'Traceback' in ending.reason else 0]})"
         self.note(
-            f"[{self.count}/{self.total}] {run.variant}, {Point(run.point).label}, seed {run.seed}: {text}, "
+            f"[{self.count}/{self.total}] {run.variant}, {Point(run.point).label}, seed "
+            f"{run.seed}: {text}, "
             f"{outcome.updates} updates, {outcome.seconds:.1f} s"
         )
 
@@ -71,8 +82,13 @@ class CompareReporter:
             click.echo(text, err=True)
 
 
-def print_tables(plan: Plan, rows: Sequence[dict[str, Any]], reached: Sequence[Reached], notes: Sequence[str],
-                 warnings: Sequence[str]) -> None:
+def print_tables(
+    plan: Plan,
+    rows: Sequence[dict[str, Any]],
+    reached: Sequence[Reached],
+    notes: Sequence[str],
+    warnings: Sequence[str],
+) -> None:
     """The summary, the times to targets, notes and warnings on stdout."""
     from rich.console import Console
     from rich.table import Table
@@ -87,7 +103,8 @@ def print_tables(plan: Plan, rows: Sequence[dict[str, Any]], reached: Sequence[R
     console.print(table)
     if reached:
         console.print(
-            "\nTo bring the objective (sliding mean of the batches' loss) down to a target: updates, seconds"
+            "\nTo bring the objective (sliding mean of the batches' loss) down to a target: "
+            "updates, seconds"
         )
         console.print(_target_table(reached))
     for line in notes:

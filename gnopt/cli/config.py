@@ -20,19 +20,25 @@ def command() -> None:
 def _load(path: Path, sets: tuple[str, ...], given: dict[str, Any]) -> Any:
     from gnopt.config import load
 
-    return load(path, sets, given_flags(**{k: given[k] for k in ("data", "seed", "device", "dtype")}))
+    return load(
+        path, sets, given_flags(**{k: given[k] for k in ("data", "seed", "device", "dtype")})
+    )
 
 
 @command.command("show", short_help="The resolved configuration, and where each value came from.")
 @click.argument("config", type=click.Path(path_type=Path))
 @config_flags
 def show(config: Path, sets: tuple[str, ...], as_json: bool, **given: Any) -> None:
-    """Every value of the resolved configuration with where it came from; the output is valid TOML."""
+    """Every value of the resolved configuration with where it came from; the output is valid
+    TOML.
+    """
     from gnopt.config import to_toml
 
     found = _load(config, sets, given)
     if as_json:
-        print_json({key: {"value": v, "source": found.sources[key]} for key, v in found.flat().items()})
+        print_json(
+            {key: {"value": v, "source": found.sources[key]} for key, v in found.flat().items()}
+        )
         return
     for section, part in found.values.items():
         lines = to_toml({section: part}).splitlines()
@@ -54,11 +60,19 @@ def check(config: Path, sets: tuple[str, ...], as_json: bool, **given: Any) -> N
     experiment.data.close()
     sizes = list(experiment.net.sizes)
     if as_json:
-        print_json({"ok": True, "sizes": sizes, "parameters": experiment.net.size,
-                    "rows": experiment.data.train.rows})
+        print_json(
+            {
+                "ok": True,
+                "sizes": sizes,
+                "parameters": experiment.net.size,
+                "rows": experiment.data.train.rows,
+            }
+        )
     else:
-        click.echo(f"{config}: ok: {'-'.join(map(str, sizes))}, {experiment.net.size:,} parameters, "
-                   f"{experiment.data.train.rows:,} training rows")
+        click.echo(
+            f"{config}: ok: {'-'.join(map(str, sizes))}, {experiment.net.size:,} parameters, "
+            f"{experiment.data.train.rows:,} training rows"
+        )
 
 
 @command.command("keys", short_help="Every key with type, default and meaning.")
@@ -77,7 +91,9 @@ def keys(method: str | None, as_json: bool) -> None:
     found["optimizer"] = [chosen]
     found |= {f"optimizer ({name})": list(optimizers.options_of(name)) for name in names}
     if as_json:
-        print_json({title: {o.name: _facts(o) for o in options} for title, options in found.items()})
+        print_json(
+            {title: {o.name: _facts(o) for o in options} for title, options in found.items()}
+        )
         return
     for title, options in found.items():
         click.echo(f"[{title}]")
@@ -91,5 +107,9 @@ def keys(method: str | None, as_json: bool) -> None:
 
 def _facts(option: Option) -> dict[str, Any]:
     required = option.default is REQUIRED
-    return {"type": option.expected, "default": None if required else option.default, "required": required,
-            "meaning": option.doc}
+    return {
+        "type": option.expected,
+        "default": None if required else option.default,
+        "required": required,
+        "meaning": option.doc,
+    }

@@ -16,12 +16,19 @@ _overwrite = click.option("--overwrite", is_flag=True, help="Replace an existing
 
 
 def _out(default: str) -> Any:
-    return click.option("--out", type=_path, default=Path(default), show_default=True, metavar="FILE",
-                        help="HDF5 file to write.")
+    return click.option(
+        "--out",
+        type=_path,
+        default=Path(default),
+        show_default=True,
+        metavar="FILE",
+        help="HDF5 file to write.",
+    )
 
 
-_seed = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the "
-                                                                                          "random draws.")
+_seed = click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the random draws."
+)
 
 
 @click.group("dataset", short_help="Make, import and describe data files.")
@@ -39,17 +46,34 @@ def make() -> None:
 
 @make.command("curves", short_help="Pen strokes through three random points, 28x28.")
 @_out("datasets/curves.h5")
-@click.option("--count", type=click.IntRange(1), default=20000, show_default=True, help="Training images.")
-@click.option("--validation", type=click.IntRange(0), default=5000, show_default=True, help="Validation "
-                                                                                            "images.")
-@click.option("--test", type=click.IntRange(0), default=10000, show_default=True, help="Test images.")
+@click.option(
+    "--count", type=click.IntRange(1), default=20000, show_default=True, help="Training images."
+)
+@click.option(
+    "--validation",
+    type=click.IntRange(0),
+    default=5000,
+    show_default=True,
+    help="Validation images.",
+)
+@click.option(
+    "--test", type=click.IntRange(0), default=10000, show_default=True, help="Test images."
+)
 @_seed
 @_overwrite
 @as_json
 @quiet
 @verbosity
-def curves(out: Path, count: int, validation: int, test: int, seed: int, overwrite: bool, as_json: bool,
-           quiet: bool) -> None:
+def curves(
+    out: Path,
+    count: int,
+    validation: int,
+    test: int,
+    seed: int,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
     """Draw the CURVES set: smooth grey strokes through three random points of a 28 by 28 plane."""
     from gnopt.data.curves import make_curves
 
@@ -61,19 +85,26 @@ def curves(out: Path, count: int, validation: int, test: int, seed: int, overwri
 @make.command("faces", short_help="Random rotations and scales of face pictures, 25x25.")
 @click.argument("source", type=_path)
 @_out("datasets/faces.h5")
-@click.option("--pairs", type=click.IntRange(1), default=414, show_default=True,
-              help="Rotations and scales of each picture.")
+@click.option(
+    "--pairs",
+    type=click.IntRange(1),
+    default=414,
+    show_default=True,
+    help="Rotations and scales of each picture.",
+)
 @_seed
 @_overwrite
 @as_json
 @quiet
 @verbosity
-def faces(source: Path, out: Path, pairs: int, seed: int, overwrite: bool, as_json: bool,
-          quiet: bool) -> None:
-    """Make a FACES set from SOURCE: rotated by -90 to 90 degrees, enlarged 1.4 to 1.8 times, 25 by 25 pixels.
+def faces(
+    source: Path, out: Path, pairs: int, seed: int, overwrite: bool, as_json: bool, quiet: bool
+) -> None:
+    """Make a FACES set from SOURCE: rotated by -90 to 90 degrees, enlarged 1.4 to 1.8 times, 25 by
+    25 pixels.
 
-    SOURCE is olivettifaces.mat, an NPY, NPZ or HDF5 file with a stack of grey pictures, or a folder of
-    pictures (with one subfolder for each person, as in the AT&T set).
+    SOURCE is olivettifaces.mat, an NPY, NPZ or HDF5 file with a stack of grey pictures, or a folder
+    of pictures (with one subfolder for each person, as in the AT&T set).
     """
     from gnopt.data.faces import make_faces
 
@@ -82,7 +113,9 @@ def faces(source: Path, out: Path, pairs: int, seed: int, overwrite: bool, as_js
     _report(out, rows, as_json)
 
 
-def _parse_size(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
+def _parse_size(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[int, int] | None:
     if value is None:
         return None
     width, _, height = value.lower().partition("x")
@@ -100,37 +133,79 @@ def _parse_scale(ctx: click.Context, param: click.Parameter, value: str | None) 
     except (ValueError, ZeroDivisionError):
         scale = 0.0
     if not 0 < abs(scale) < float("inf"):
-        raise click.BadParameter(f"'{value}': expected a number other than 0, or a fraction such as 1/255")
+        raise click.BadParameter(
+            f"'{value}': expected a number other than 0, or a fraction such as 1/255"
+        )
     return scale
 
 
 @dataset.command("import", short_help="Convert IDX, NPY, NPZ, CSV, MAT or pictures to HDF5.")
 @click.argument("source", type=_path)
 @click.option("--out", type=_path, required=True, metavar="FILE", help="HDF5 file to write.")
-@click.option("--labels", type=_path, metavar="FILE", help="File with the targets of SOURCE (IDX, NPY, ...).")
-@click.option("--inputs", metavar="NAME", help="Array of an NPZ or MAT file, or columns of a CSV file.")
-@click.option("--targets", metavar="NAME", help="The same for the targets, such as y, species or -1.")
-@click.option("--test-images", "--test", "test", type=_path, metavar="FILE", help="Source of the test rows.")
-@click.option("--test-labels", type=_path, metavar="FILE", help="File with the targets of the test rows.")
-@click.option("--test-inputs", metavar="NAME", help="Array with the test inputs, in --test-images or SOURCE.")
+@click.option(
+    "--labels", type=_path, metavar="FILE", help="File with the targets of SOURCE (IDX, NPY, ...)."
+)
+@click.option(
+    "--inputs", metavar="NAME", help="Array of an NPZ or MAT file, or columns of a CSV file."
+)
+@click.option(
+    "--targets", metavar="NAME", help="The same for the targets, such as y, species or -1."
+)
+@click.option(
+    "--test-images", "--test", "test", type=_path, metavar="FILE", help="Source of the test rows."
+)
+@click.option(
+    "--test-labels", type=_path, metavar="FILE", help="File with the targets of the test rows."
+)
+@click.option(
+    "--test-inputs", metavar="NAME", help="Array with the test inputs, in --test-images or SOURCE."
+)
 @click.option("--test-targets", metavar="NAME", help="Array with the test targets.")
-@click.option("--validation", metavar="ROWS|FRACTION", help="Rows at the end of SOURCE to keep for "
-                                                            "validation.")
-@click.option("--split", metavar="TRAIN:VALIDATION:TEST", help="Rows, or fractions, of each group in "
-                                                               "file order.")
-@click.option("--scale", callback=_parse_scale, metavar="NUMBER", help="Factor on reading; 1/255 for "
-                                                                       "byte pictures.")
+@click.option(
+    "--validation",
+    metavar="ROWS|FRACTION",
+    help="Rows at the end of SOURCE to keep for validation.",
+)
+@click.option(
+    "--split",
+    metavar="TRAIN:VALIDATION:TEST",
+    help="Rows, or fractions, of each group in file order.",
+)
+@click.option(
+    "--scale",
+    callback=_parse_scale,
+    metavar="NUMBER",
+    help="Factor on reading; 1/255 for byte pictures.",
+)
 @click.option("--transpose", is_flag=True, help="Data points are along the last axis (columns).")
-@click.option("--size", callback=_parse_size, metavar="WxH", help="Resize the pictures of a folder.")
+@click.option(
+    "--size", callback=_parse_size, metavar="WxH", help="Resize the pictures of a folder."
+)
 @click.option("--color", is_flag=True, help="Keep the pictures of a folder in color.")
 @_overwrite
 @as_json
 @quiet
 @verbosity
-def import_(source: Path, out: Path, labels: Path | None, inputs: str | None, targets: str | None,
-            test: Path | None, test_labels: Path | None, test_inputs: str | None, test_targets: str | None,
-            validation: str | None, split: str | None, scale: float | None, transpose: bool,
-            size: tuple[int, int] | None, color: bool, overwrite: bool, as_json: bool, quiet: bool) -> None:
+def import_(
+    source: Path,
+    out: Path,
+    labels: Path | None,
+    inputs: str | None,
+    targets: str | None,
+    test: Path | None,
+    test_labels: Path | None,
+    test_inputs: str | None,
+    test_targets: str | None,
+    validation: str | None,
+    split: str | None,
+    scale: float | None,
+    transpose: bool,
+    size: tuple[int, int] | None,
+    color: bool,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
     """Convert SOURCE to an HDF5 file that gnopt can train on.
 
     The format is told by content: IDX (MNIST), NPY, NPZ, CSV, MAT, or a folder of pictures with one
@@ -145,9 +220,21 @@ def import_(source: Path, out: Path, labels: Path | None, inputs: str | None, ta
 
     with _bar(quiet) as bar:
         reading = Reading(inputs, targets, transpose, size, color)
-        rows = import_data(source, out, reading, labels=labels, test=test, test_labels=test_labels,
-                           test_inputs=test_inputs, test_targets=test_targets, split=split,
-                           validation=validation, scale=scale, overwrite=overwrite, progress=bar)
+        rows = import_data(
+            source,
+            out,
+            reading,
+            labels=labels,
+            test=test,
+            test_labels=test_labels,
+            test_inputs=test_inputs,
+            test_targets=test_targets,
+            split=split,
+            validation=validation,
+            scale=scale,
+            overwrite=overwrite,
+            progress=bar,
+        )
     _report(out, rows, as_json)
 
 
@@ -156,7 +243,9 @@ def import_(source: Path, out: Path, labels: Path | None, inputs: str | None, ta
 @as_json
 @verbosity
 def info(file: Path, as_json: bool) -> None:
-    """Describe the HDF5 file FILE: datasets, ranges, splits, and anything that training would refuse."""
+    """Describe the HDF5 file FILE: datasets, ranges, splits, and anything that training would
+    refuse.
+    """
     from gnopt.data.info import describe
 
     found = describe(file)
@@ -167,15 +256,33 @@ def info(file: Path, as_json: bool) -> None:
     from rich.table import Table
 
     table = Table(title=f"{file}, {size(found['bytes'])}", title_justify="left", title_style="bold")
-    for name in ("dataset", "shape", "type", "scale", "least", "greatest", "mean", "chunk", "compression"):
+    for name in (
+        "dataset",
+        "shape",
+        "type",
+        "scale",
+        "least",
+        "greatest",
+        "mean",
+        "chunk",
+        "compression",
+    ):
         table.add_column(name, overflow="fold")
     for entry in found["datasets"]:
         usual = "scale" in entry and "min" in entry
-        numbers = [f"{entry[key]:.6g}" for key in ("scale", "min", "max", "mean")] if usual else [""] * 4
+        numbers = (
+            [f"{entry[key]:.6g}" for key in ("scale", "min", "max", "mean")] if usual else [""] * 4
+        )
         chunk = "x".join(map(str, entry.get("chunks") or [])) or "-"
         shape = "x".join(map(str, entry["shape"])) or "one value"
-        table.add_row(entry["path"], shape, entry.get("dtype", "?"), *numbers, chunk,
-                      entry.get("compression") or "-")
+        table.add_row(
+            entry["path"],
+            shape,
+            entry.get("dtype", "?"),
+            *numbers,
+            chunk,
+            entry.get("compression") or "-",
+        )
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     console.print(table)
     for entry in found["datasets"]:
@@ -190,7 +297,9 @@ def info(file: Path, as_json: bool) -> None:
     for name, split in found["splits"].items():
         console.print(f"{name}: {split['rows']:,} rows of {split['inputs']:,} inputs", markup=False)
     if found["problem"]:
-        console.print(f"cannot be trained on with default settings: {found['problem']}", markup=False)
+        console.print(
+            f"cannot be trained on with default settings: {found['problem']}", markup=False
+        )
 
 
 class _bar:
@@ -199,7 +308,9 @@ class _bar:
     def __init__(self, quiet: bool) -> None:
         from tqdm import tqdm
 
-        self._bar = tqdm(unit=" rows", unit_scale=True, leave=False, disable=quiet or not sys.stderr.isatty())
+        self._bar = tqdm(
+            unit=" rows", unit_scale=True, leave=False, disable=quiet or not sys.stderr.isatty()
+        )
 
     def __enter__(self) -> Any:
         return self._bar.update
@@ -212,4 +323,6 @@ def _report(out: Path, rows: dict[str, int], as_json: bool) -> None:
     if as_json:
         print_json({"file": str(out), "rows": rows})
     else:
-        click.echo(f"{out}: " + ", ".join(f"{name} {count:,}" for name, count in rows.items()) + " rows")
+        click.echo(
+            f"{out}: " + ", ".join(f"{name} {count:,}" for name, count in rows.items()) + " rows"
+        )

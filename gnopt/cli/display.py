@@ -1,4 +1,6 @@
-"""What a run shows on stderr: a live display on a terminal, plain lines at growing intervals otherwise."""
+"""What a run shows on stderr: a live display on a terminal, plain lines at growing intervals
+otherwise.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ _HISTORY = 8  # evaluations that the live display keeps in view
 
 
 def make_reporter(quiet: bool, every_update: bool = False) -> Reporter:
-    """The reporter that suits stderr; ``every_update`` asks for a line for each, on a terminal too."""
+    """The reporter that suits stderr; ``every_update`` asks for a line for each, on a terminal
+    too.
+    """
     if quiet:
         return Reporter()
     if every_update:
@@ -30,9 +34,13 @@ def make_reporter(quiet: bool, every_update: bool = False) -> Reporter:
 def headline(experiment: Experiment, run: RunDirectory) -> str:
     """The run in one line."""
     config, net = experiment.config, experiment.net
-    return (f"{config.method} on {experiment.data.fingerprint['file']}: {experiment.data.train.rows:,} rows, "
-            f"{'-'.join(str(s) for s in net.sizes)}, {net.size:,} parameters, {config['network']['loss']}, "
-            f"{config['training']['dtype']} → {run.path}")
+    return (
+        f"{config.method} on {experiment.data.fingerprint['file']}: "
+        f"{experiment.data.train.rows:,} rows, "
+        f"{'-'.join(str(s) for s in net.sizes)}, {net.size:,} parameters, "
+        f"{config['network']['loss']}, "
+        f"{config['training']['dtype']} → {run.path}"
+    )
 
 
 def floor_line(floor: float) -> str:
@@ -62,8 +70,11 @@ class PlainReporter(Reporter):
         self._interval = min(self._interval * 1.4, 60.0)
         step, seconds = self._first or (0, 0.0)
         pace = (counters.seconds - seconds) / max(1, counters.step - step)
-        self.note(f"update {counters.step}/{self._updates}  epoch {row['epoch']:.2f}  loss {row['loss']:.4f}"
-                  f"{self._objective}  {pace:.3g} s/update")
+        self.note(
+            f"update {counters.step}/{self._updates}  epoch {row['epoch']:.2f}  loss "
+            f"{row['loss']:.4f}"
+            f"{self._objective}  {pace:.3g} s/update"
+        )
 
     def evaluated(self, counters: Counters, row: dict[str, Any], floor: float) -> None:
         if not self._floor_shown:
@@ -102,26 +113,41 @@ class LiveReporter(Reporter):
 
         self.console.print(headline(experiment, run), markup=False)
         self._progress = Progress(
-            BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]}"),
             TextColumn("λ {task.fields[damping]}  α {task.fields[alpha]}"),
-            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-            console=self.console)
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+        )
         updates = experiment.config["training"]["updates"]
-        self._task = self._progress.add_task("", total=updates, completed=counters.step, loss="", damping="",
-                                             alpha="")
+        self._task = self._progress.add_task(
+            "", total=updates, completed=counters.step, loss="", damping="", alpha=""
+        )
         self._live = Live(self._view(), console=self.console, refresh_per_second=8)
         self._live.start()
 
     def update(self, counters: Counters, row: dict[str, Any]) -> None:
-        self._progress.update(self._task, completed=counters.step, loss=f"{row['loss']:.4f}",
-                              damping=_short(row.get("damping")), alpha=_short(row.get("alpha")))
+        self._progress.update(
+            self._task,
+            completed=counters.step,
+            loss=f"{row['loss']:.4f}",
+            damping=_short(row.get("damping")),
+            alpha=_short(row.get("alpha")),
+        )
 
     def evaluated(self, counters: Counters, row: dict[str, Any], floor: float) -> None:
         if self._floor is None:
             self._floor = floor
             self.console.print(floor_line(floor))
         names = ("train_loss", "train_error", "validation_loss", "validation_error")
-        line = (str(counters.step), f"{counters.seconds:.1f}", *(_short(row[name]) for name in names))
+        line = (
+            str(counters.step),
+            f"{counters.seconds:.1f}",
+            *(_short(row[name]) for name in names),
+        )
         self._history.append(line)
         del self._history[:-_HISTORY]
         self._live.update(self._view())

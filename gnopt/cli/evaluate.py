@@ -14,16 +14,30 @@ from gnopt.errors import DataError
 
 @click.command("evaluate", short_help="Objective and error of a run on any split.")
 @run_argument
-@click.option("--split", type=click.Choice(["train", "validation", "test", "all"]), default="all",
-              show_default=True)
-@click.option("--checkpoint", "which", default="latest", show_default=True, metavar="latest|best|STEP")
-@click.option("--data", type=click.Path(path_type=Path), metavar="FILE",
-              help="Another data file of the same form.")
+@click.option(
+    "--split",
+    type=click.Choice(["train", "validation", "test", "all"]),
+    default="all",
+    show_default=True,
+)
+@click.option(
+    "--checkpoint", "which", default="latest", show_default=True, metavar="latest|best|STEP"
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Another data file of the same form.",
+)
 @click.option("--device", metavar="cpu|cuda|cuda:N", help="Device.")
 @as_json
 @verbosity
-def command(run: Path, split: str, which: str, data: Path | None, device: str | None, as_json: bool) -> None:
-    """Objective (without weight decay), floor and error of RUN, a run directory or one of its checkpoints."""
+def command(
+    run: Path, split: str, which: str, data: Path | None, device: str | None, as_json: bool
+) -> None:
+    """Objective (without weight decay), floor and error of RUN, a run directory or one of its
+    checkpoints.
+    """
     from gnopt.training.evaluate import evaluate
     from gnopt.training.load import load_run
 
@@ -32,18 +46,38 @@ def command(run: Path, split: str, which: str, data: Path | None, device: str | 
         splits = {s.name: s for s in (source.train, source.validation, source.test) if s}
         if split != "all":
             if split not in splits:
-                raise DataError(f"{source.fingerprint['file']}: no {split} rows; found {', '.join(splits)}")
+                raise DataError(
+                    f"{source.fingerprint['file']}: no {split} rows; found {', '.join(splits)}"
+                )
             splits = {split: splits[split]}
-        found = {name: evaluate(trained.net, trained.loss, trained.theta, s) for name, s in splits.items()}
+        found = {
+            name: evaluate(trained.net, trained.loss, trained.theta, s)
+            for name, s in splits.items()
+        }
     result: dict[str, Any] = {
-        "checkpoint": str(trained.path), "step": trained.stored.step, "error_name": trained.loss.error_name,
-        "splits": {name: {"rows": e.rows, "objective": e.loss, "floor": e.floor, "gap": e.loss - e.floor,
-                          "error": e.error} for name, e in found.items()}}
+        "checkpoint": str(trained.path),
+        "step": trained.stored.step,
+        "error_name": trained.loss.error_name,
+        "splits": {
+            name: {
+                "rows": e.rows,
+                "objective": e.loss,
+                "floor": e.floor,
+                "gap": e.loss - e.floor,
+                "error": e.error,
+            }
+            for name, e in found.items()
+        },
+    }
     if as_json:
         print_json(result)
         return
     click.echo(f"{trained.path}, step {trained.stored.step}")
-    click.echo(f"{'':<12}{'rows':>10}{'objective':>16}{'floor':>14}{'gap':>14}{trained.loss.error_name:>24}")
+    click.echo(
+        f"{'':<12}{'rows':>10}{'objective':>16}{'floor':>14}{'gap':>14}{trained.loss.error_name:>24}"
+    )
     for name, e in found.items():
         gap = e.loss - e.floor
-        click.echo(f"{name:<12}{e.rows:>10,}{e.loss:>16.8g}{e.floor:>14.6g}{gap:>14.6g}{e.error:>24.6g}")
+        click.echo(
+            f"{name:<12}{e.rows:>10,}{e.loss:>16.8g}{e.floor:>14.6g}{gap:>14.6g}{e.error:>24.6g}"
+        )

@@ -13,7 +13,9 @@ from gnopt.cli.common import as_json, print_json, run_argument
 @click.command("export", short_help="Weights to HDF5, NPZ or ONNX, by suffix.")
 @run_argument
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--checkpoint", "which", default="latest", show_default=True, metavar="latest|best|STEP")
+@click.option(
+    "--checkpoint", "which", default="latest", show_default=True, metavar="latest|best|STEP"
+)
 @as_json
 @verbosity
 def command(run: Path, out: Path, which: str, as_json: bool) -> None:
@@ -26,6 +28,10 @@ def command(run: Path, out: Path, which: str, as_json: bool) -> None:
     network = load_network(path)
     export(network, out)
     if as_json:
-        print_json({"out": str(out), "checkpoint": str(path), "step": network.step, "sizes": network.sizes})
+        print_json(
+            {"out": str(out), "checkpoint": str(path), "step": network.step, "sizes": network.sizes}
+        )
     else:
-        click.echo(f"{out}: {'-'.join(map(str, network.sizes))} at step {network.step}, from {path}")
+        click.echo(
+            f"{out}: {'-'.join(map(str, network.sizes))} at step {network.step}, from {path}"
+        )

@@ -15,70 +15,216 @@ if TYPE_CHECKING:
     from gnopt.inspection.run import Findings, Wishes
 
 
-@click.command("inspect-curvature", short_help="Spectra, rank, damping, cost and alignment; export of matrices.")
-@click.argument("targets", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CONFIG|RUN...")
-@click.option("--init-from", type=click.Path(path_type=Path), metavar="CKPT", help="Weights of a checkpoint.")
-@click.option("--checkpoints", "which", default="latest", show_default=True, metavar="latest|best|all|N,N",
-              help="Which weights of a RUN.")
-@click.option("--samples", type=click.IntRange(1), metavar="N",
-              help="Use the first N training rows (1000, or all there are).")
-@click.option("--curvature", metavar="A,B,...|all", help="Methods, exact, and the dense exact blocks hessian and "
-              "gauss_newton (default: every approximation, no dense block).")
-@click.option("--layers", default="all", show_default=True, metavar="1,3|all", help="Layers to show.")
-@click.option("--kfac-samples", type=click.IntRange(1), metavar="S",
-              help="Targets drawn per data point by kfac and ekfac (as configured; up to 1000 with --export).")
-@click.option("--theorem-rows", type=click.IntRange(1), metavar="N",
-              help="Data points whose block Hessians are tested for definiteness (as many as are cheap).")
-@click.option("--export", type=click.Path(path_type=Path), metavar="F.h5", help="Write the matrices.")
-@click.option("--csv", "csv_file", type=click.Path(path_type=Path), metavar="F.csv",
-              help="Write the summary, a row for each layer and method.")
+@click.command(
+    "inspect-curvature",
+    short_help="Spectra, rank, damping, cost and alignment; export of matrices.",
+)
+@click.argument(
+    "targets", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CONFIG|RUN..."
+)
+@click.option(
+    "--init-from", type=click.Path(path_type=Path), metavar="CKPT", help="Weights of a checkpoint."
+)
+@click.option(
+    "--checkpoints",
+    "which",
+    default="latest",
+    show_default=True,
+    metavar="latest|best|all|N,N",
+    help="Which weights of a RUN.",
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Use the first N training rows (1000, or all there are).",
+)
+@click.option(
+    "--curvature",
+    metavar="A,B,...|all",
+    help="Methods, exact, and the dense exact blocks hessian and "
+    "gauss_newton (default: every approximation, no dense block).",
+)
+@click.option(
+    "--layers", default="all", show_default=True, metavar="1,3|all", help="Layers to show."
+)
+@click.option(
+    "--kfac-samples",
+    type=click.IntRange(1),
+    metavar="S",
+    help="Targets drawn per data point by kfac and ekfac (as configured; up to 1000 with "
+    "--export).",
+)
+@click.option(
+    "--theorem-rows",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Data points whose block Hessians are tested for definiteness (as many as are cheap).",
+)
+@click.option(
+    "--export", type=click.Path(path_type=Path), metavar="F.h5", help="Write the matrices."
+)
+@click.option(
+    "--csv",
+    "csv_file",
+    type=click.Path(path_type=Path),
+    metavar="F.csv",
+    help="Write the summary, a row for each layer and method.",
+)
 @click.option("--figures", type=click.Path(path_type=Path), metavar="DIR", help="Draw figures.")
-@click.option("--no-summary", is_flag=True, help="Leave the summary out, such as for alignment alone.")
-@click.option("--alignment", is_flag=True, help="Cosine of each method's update with the exact Gauss-Newton update.")
-@click.option("--damping", metavar="X,Y,...", help="λ of the updates that --alignment compares, one or several "
-              "(default: from the configuration).")
-@click.option("--cg-tolerance", type=click.FloatRange(0, 1, min_open=True), default=1e-4, show_default=True,
-              help="Relative residual of the exact update.")
-@click.option("--cg-iterations", type=click.IntRange(1), default=200, show_default=True,
-              help="Most iterations of conjugate gradients for it.")
-@click.option("--density", is_flag=True, help="Spectral density of the whole Gauss-Newton matrix and Hessian.")
-@click.option("--lanczos-steps", type=click.IntRange(2), default=40, show_default=True,
-              help="Steps of Lanczos' method for --density.")
-@click.option("--lanczos-probes", type=click.IntRange(1), default=2, show_default=True,
-              help="Random starts that it averages.")
-@click.option("--surface", is_flag=True, help="Draw the objective over two random directions (Figure 1 of the paper).")
-@click.option("--surface-range", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True,
-              help="How far --surface goes, in norms of a layer's weights.")
-@click.option("--check", is_flag=True, help="Test loss, activations and curvature against differences, in float64.")
+@click.option(
+    "--no-summary", is_flag=True, help="Leave the summary out, such as for alignment alone."
+)
+@click.option(
+    "--alignment",
+    is_flag=True,
+    help="Cosine of each method's update with the exact Gauss-Newton update.",
+)
+@click.option(
+    "--damping",
+    metavar="X,Y,...",
+    help="λ of the updates that --alignment compares, one or several "
+    "(default: from the configuration).",
+)
+@click.option(
+    "--cg-tolerance",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1e-4,
+    show_default=True,
+    help="Relative residual of the exact update.",
+)
+@click.option(
+    "--cg-iterations",
+    type=click.IntRange(1),
+    default=200,
+    show_default=True,
+    help="Most iterations of conjugate gradients for it.",
+)
+@click.option(
+    "--density", is_flag=True, help="Spectral density of the whole Gauss-Newton matrix and Hessian."
+)
+@click.option(
+    "--lanczos-steps",
+    type=click.IntRange(2),
+    default=40,
+    show_default=True,
+    help="Steps of Lanczos' method for --density.",
+)
+@click.option(
+    "--lanczos-probes",
+    type=click.IntRange(1),
+    default=2,
+    show_default=True,
+    help="Random starts that it averages.",
+)
+@click.option(
+    "--surface",
+    is_flag=True,
+    help="Draw the objective over two random directions (Figure 1 of the paper).",
+)
+@click.option(
+    "--surface-range",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="How far --surface goes, in norms of a layer's weights.",
+)
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Test loss, activations and curvature against differences, in float64.",
+)
 @config_flags
-def command(targets: tuple[Path, ...], init_from: Path | None, which: str, samples: int | None, sets: tuple[str, ...],
-            out: Path | None, csv_file: Path | None, figures: Path | None, check: bool, as_json: bool, quiet: bool,
-            export: Path | None, data: str | None, seed: int | None, device: str | None, dtype: str | None,
-            **asked: Any) -> None:
-    """Look at the curvature of a network: at the initial weights of CONFIG, or at the checkpoints of a RUN.
+def command(
+    targets: tuple[Path, ...],
+    init_from: Path | None,
+    which: str,
+    samples: int | None,
+    sets: tuple[str, ...],
+    out: Path | None,
+    csv_file: Path | None,
+    figures: Path | None,
+    check: bool,
+    as_json: bool,
+    quiet: bool,
+    export: Path | None,
+    data: str | None,
+    seed: int | None,
+    device: str | None,
+    dtype: str | None,
+    **asked: Any,
+) -> None:
+    """Look at the curvature of a network: at the initial weights of CONFIG, or at the checkpoints
+    of a RUN.
 
-    Several RUNs are for --alignment: their curves are drawn together. Exit code 1 where a --check fails.
+    Several RUNs are for --alignment: their curves are drawn together. Exit code 1 where a --check
+    fails.
     """
-    problems = [text for wrong, text in (
-        (len(targets) > 1 and not asked["alignment"], f"CONFIG|RUN: expected one, found {len(targets)}; several are "
-         "for --alignment"),
-        (len(targets) > 1 and export is not None, "--export: expected one CONFIG or RUN"),
-        (asked["no_summary"] and not (asked["alignment"] or asked["density"] or asked["surface"] or export or check),
-         "--no-summary: nothing else was asked for; add --alignment, --density, --surface or --export"),
-        (check and bool(asked["alignment"] or asked["density"] or asked["surface"] or export or figures or csv_file),
-         "--check stands alone: without --alignment, --density, --surface, --export, --figures and --csv"),
-        (export is not None and "," not in which and which == "all", "--export: expected one checkpoint, found all"),
-        (export is not None and "," in which, f"--export: expected one checkpoint, found {which}"),
-    ) if wrong]
+    problems = [
+        text
+        for wrong, text in (
+            (
+                len(targets) > 1 and not asked["alignment"],
+                f"CONFIG|RUN: expected one, found {len(targets)}; several are for --alignment",
+            ),
+            (len(targets) > 1 and export is not None, "--export: expected one CONFIG or RUN"),
+            (
+                asked["no_summary"]
+                and not (
+                    asked["alignment"] or asked["density"] or asked["surface"] or export or check
+                ),
+                "--no-summary: nothing else was asked for; add --alignment, --density, "
+                "--surface or --export",
+            ),
+            (
+                check
+                and bool(
+                    asked["alignment"]
+                    or asked["density"]
+                    or asked["surface"]
+                    or export
+                    or figures
+                    or csv_file
+                ),
+                "--check stands alone: without --alignment, --density, --surface, --export, "
+                "--figures and --csv",
+            ),
+            (
+                export is not None and "," not in which and which == "all",
+                "--export: expected one checkpoint, found all",
+            ),
+            (
+                export is not None and "," in which,
+                f"--export: expected one checkpoint, found {which}",
+            ),
+        )
+        if wrong
+    ]
     if problems:
         raise ConfigError(problems)
-    flags = given_flags(data=data, seed=seed, device=device or ("cpu" if check else None),
-                        dtype="float64" if check else dtype)
+    flags = given_flags(
+        data=data,
+        seed=seed,
+        device=device or ("cpu" if check else None),
+        dtype="float64" if check else dtype,
+    )
     if check:
         _check(targets[0], sets, flags, samples, init_from, which, as_json)
         return
-    _inspect(targets, sets, flags, samples, init_from, which, _wishes(export, **asked), csv_file,
-             figures or (out and out / "figures") or _default_figures(targets[0], asked), out, as_json, quiet)
+    _inspect(
+        targets,
+        sets,
+        flags,
+        samples,
+        init_from,
+        which,
+        _wishes(export, **asked),
+        csv_file,
+        figures or (out and out / "figures") or _default_figures(targets[0], asked),
+        out,
+        as_json,
+        quiet,
+    )
 
 
 def _wishes(export: Path | None, **asked: Any) -> Wishes:
@@ -88,10 +234,17 @@ def _wishes(export: Path | None, **asked: Any) -> Wishes:
     solve = None
     if asked["alignment"]:
         solve = Solve(_dampings(asked["damping"]), asked["cg_tolerance"], asked["cg_iterations"])
-    return Wishes(asked["curvature"], asked["layers"], not asked["no_summary"], asked["kfac_samples"],
-                  asked["theorem_rows"], solve,
-                  (asked["lanczos_steps"], asked["lanczos_probes"]) if asked["density"] else None,
-                  asked["surface_range"] if asked["surface"] else None, export)
+    return Wishes(
+        asked["curvature"],
+        asked["layers"],
+        not asked["no_summary"],
+        asked["kfac_samples"],
+        asked["theorem_rows"],
+        solve,
+        (asked["lanczos_steps"], asked["lanczos_probes"]) if asked["density"] else None,
+        asked["surface_range"] if asked["surface"] else None,
+        export,
+    )
 
 
 def _dampings(text: str | None) -> tuple[float, ...]:
@@ -105,15 +258,28 @@ def _dampings(text: str | None) -> tuple[float, ...]:
 
 
 def _default_figures(target: Path, asked: dict[str, Any]) -> Path | None:
-    """Where figures go that were asked for without a place: into the run, or ``inspection/<config>``."""
+    """Where figures go that were asked for without a place: into the run, or
+    ``inspection/<config>``.
+    """
     if not asked["surface"]:
         return None
     return target / "inspection" if target.is_dir() else Path("inspection") / target.stem
 
 
-def _inspect(targets: Sequence[Path], sets: tuple[str, ...], flags: dict[str, tuple[str, Any]], samples: int | None,
-             init_from: Path | None, which: str, wishes: Wishes, csv_file: Path | None, figures: Path | None,
-             out: Path | None, as_json: bool, quiet: bool) -> None:
+def _inspect(
+    targets: Sequence[Path],
+    sets: tuple[str, ...],
+    flags: dict[str, tuple[str, Any]],
+    samples: int | None,
+    init_from: Path | None,
+    which: str,
+    wishes: Wishes,
+    csv_file: Path | None,
+    figures: Path | None,
+    out: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
     import time
 
     from gnopt.inspection import tables, texts
@@ -147,8 +313,12 @@ def _inspect(targets: Sequence[Path], sets: tuple[str, ...], flags: dict[str, tu
         click.echo("".join(f"{path}\n" for path in files), nl=False)
 
 
-def _draw(found: Sequence[Findings], folder: Path, optional: bool, note: Callable[[str], None]) -> list[Path]:
-    """Draw the figures; without matplotlib the tables of --out stand alone, with a word on stderr."""
+def _draw(
+    found: Sequence[Findings], folder: Path, optional: bool, note: Callable[[str], None]
+) -> list[Path]:
+    """Draw the figures; without matplotlib the tables of --out stand alone, with a word on
+    stderr.
+    """
     from gnopt.plots.inspection import draw
 
     try:
@@ -160,8 +330,15 @@ def _draw(found: Sequence[Findings], folder: Path, optional: bool, note: Callabl
         return []
 
 
-def _check(target: Path, sets: tuple[str, ...], flags: dict[str, tuple[str, Any]], samples: int | None,
-           init_from: Path | None, which: str, as_json: bool) -> None:
+def _check(
+    target: Path,
+    sets: tuple[str, ...],
+    flags: dict[str, tuple[str, Any]],
+    samples: int | None,
+    init_from: Path | None,
+    which: str,
+    as_json: bool,
+) -> None:
     from gnopt.inspection import texts
     from gnopt.inspection.check import check, refuse_failures
     from gnopt.inspection.subject import look, open_subject
@@ -169,8 +346,13 @@ def _check(target: Path, sets: tuple[str, ...], flags: dict[str, tuple[str, Any]
     with open_subject(target, sets, flags, samples, init_from, which) as subject:
         verdicts = check(look(subject, subject.weights(subject.places[-1])))
     if as_json:
-        print_json({"target": subject.name, "passed": all(v.passed for v in verdicts),
-                    "checks": [v.row() for v in verdicts]})
+        print_json(
+            {
+                "target": subject.name,
+                "passed": all(v.passed for v in verdicts),
+                "checks": [v.row() for v in verdicts],
+            }
+        )
     else:
         texts.print_verdicts(verdicts)
     refuse_failures(verdicts)

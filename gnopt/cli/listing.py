@@ -29,4 +29,6 @@ def command(as_json: bool) -> None:
         return
     width = max(len(name) for part in found.values() for name in part)
     for title, part in found.items():
-        click.echo("\n".join([title, *(f"  {name:<{width}}  {line}" for name, line in part.items()), ""]))
+        click.echo(
+            "\n".join([title, *(f"  {name:<{width}}  {line}" for name, line in part.items()), ""])
+        )

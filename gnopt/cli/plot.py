@@ -13,20 +13,38 @@ from gnopt.errors import ConfigError
 
 @click.command("plot", short_help="Figures of finished or running runs.")
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
-@click.option("--reconstructions", "images", is_flag=True,
-              help="Images beside their reconstructions (one RUN).")
-@click.option("--count", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many images.")
-@click.option("--checkpoint", "which", default="latest", show_default=True, metavar="latest|best|STEP",
-              help="Which weights reconstruct.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE|DIR",
-              help="Where to: one figure as .png, .pdf or .svg, or a folder; default: into the first RUN.")
+@click.option(
+    "--reconstructions",
+    "images",
+    is_flag=True,
+    help="Images beside their reconstructions (one RUN).",
+)
+@click.option(
+    "--count", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many images."
+)
+@click.option(
+    "--checkpoint",
+    "which",
+    default="latest",
+    show_default=True,
+    metavar="latest|best|STEP",
+    help="Which weights reconstruct.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE|DIR",
+    help="Where to: one figure as .png, .pdf or .svg, or a folder; default: into the first RUN.",
+)
 @as_json
 @verbosity
-def command(runs: tuple[Path, ...], images: bool, count: int, which: str, out: Path | None,
-            as_json: bool) -> None:
+def command(
+    runs: tuple[Path, ...], images: bool, count: int, which: str, out: Path | None, as_json: bool
+) -> None:
     """Draw RUNs, finished or not: objective against updates and seconds, and what the method did.
 
-    A RUN may also be the directory of a comparison: several of them become the columns of one figure.
+    A RUN may also be the directory of a comparison: several of them become the columns of one
+    figure.
     """
     if images and len(runs) > 1:
         raise ConfigError(f"--reconstructions: expected one RUN, found {len(runs)}")
@@ -42,7 +60,9 @@ def _reconstructions(run: Path, out: Path | None, which: str, count: int) -> lis
     from gnopt.training.load import load_run
 
     path = _inside(out or (run if run.is_dir() else run.parent), "reconstructions.png")
-    on_host = {"training.device": ("gnopt plot", "cpu")}  # some images: also where the run's own device is not
+    on_host = {
+        "training.device": ("gnopt plot", "cpu")
+    }  # some images: also where the run's own device is not
     reconstructions(load_run(run, which, on_host), path, count)
     return [path]
 
@@ -62,7 +82,9 @@ def _figures(runs: tuple[Path, ...], out: Path | None) -> list[Path]:
     from gnopt.plots.steps import steps
 
     made = curves(runs, _inside(out or runs[0], "curves.png"))
-    return made if out and out.suffix else [*made, *steps(runs, _inside(out or runs[0], "steps.png"))]
+    return (
+        made if out and out.suffix else [*made, *steps(runs, _inside(out or runs[0], "steps.png"))]
+    )
 
 
 def _inside(place: Path, name: str) -> Path:

@@ -14,15 +14,25 @@ from gnopt.cli.common import as_json, given_flags, print_json, run_argument
 @run_argument
 @click.argument("data", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--layer", default="output", show_default=True, metavar="output|logits|code|N",
-              help="Predicted means, h_L, the narrowest hidden layer, or layer N.")
-@click.option("--checkpoint", "which", default="latest", show_default=True, metavar="latest|best|STEP")
+@click.option(
+    "--layer",
+    default="output",
+    show_default=True,
+    metavar="output|logits|code|N",
+    help="Predicted means, h_L, the narrowest hidden layer, or layer N.",
+)
+@click.option(
+    "--checkpoint", "which", default="latest", show_default=True, metavar="latest|best|STEP"
+)
 @click.option("--device", metavar="cpu|cuda|cuda:N", help="Device.")
 @as_json
 @verbosity
-def command(run: Path, data: Path, out: Path, layer: str, which: str, device: str | None,
-            as_json: bool) -> None:
-    """Apply the network of RUN to every row of DATA; the result OUT is itself a data file (`/x`)."""
+def command(
+    run: Path, data: Path, out: Path, layer: str, which: str, device: str | None, as_json: bool
+) -> None:
+    """Apply the network of RUN to every row of DATA; the result OUT is itself a data file
+    (`/x`).
+    """
     from gnopt.training.load import load_run
     from gnopt.training.predict import predict
 

@@ -14,31 +14,65 @@ from gnopt.errors import ConfigError
 @click.command("train", short_help="Train a network and write a run directory.")
 @click.argument("config", type=click.Path(path_type=Path), required=False)
 @config_flags
-@click.option("--resume", is_flag=True, help="Go on with the run in --out, from its newest checkpoint.")
-@click.option("--init-from", type=click.Path(path_type=Path), metavar="FILE",
-              help="Start from the weights of a checkpoint.")
+@click.option(
+    "--resume", is_flag=True, help="Go on with the run in --out, from its newest checkpoint."
+)
+@click.option(
+    "--init-from",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Start from the weights of a checkpoint.",
+)
 @click.option("--max-updates", type=int, metavar="N", help="Number of updates (training.updates).")
-@click.option("--max-seconds", type=float, metavar="S", help="Seconds of training (training.max_seconds).")
+@click.option(
+    "--max-seconds", type=float, metavar="S", help="Seconds of training (training.max_seconds)."
+)
 @click.option("--overwrite", is_flag=True, help="Replace the run in --out.")
 @click.option("--dry-run", is_flag=True, help="Print parameters, flops and bytes; write nothing.")
-def command(config: Path | None, sets: tuple[str, ...], data: str | None, out: Path | None, seed: int | None,
-            device: str | None, dtype: str | None, as_json: bool, quiet: bool, resume: bool,
-            init_from: Path | None, max_updates: int | None, max_seconds: float | None, overwrite: bool,
-            dry_run: bool) -> None:
+def command(
+    config: Path | None,
+    sets: tuple[str, ...],
+    data: str | None,
+    out: Path | None,
+    seed: int | None,
+    device: str | None,
+    dtype: str | None,
+    as_json: bool,
+    quiet: bool,
+    resume: bool,
+    init_from: Path | None,
+    max_updates: int | None,
+    max_seconds: float | None,
+    overwrite: bool,
+    dry_run: bool,
+) -> None:
     """Train the network that CONFIG describes and write a run directory.
 
     With --resume, CONFIG may be left out: the run's own configuration is used.
     """
-    problems = [text for wrong, text in (
-        (resume and overwrite, "--resume and --overwrite exclude each other"),
-        (resume and init_from is not None, "--resume and --init-from exclude each other"),
-        (resume and out is None, "--resume: give the run directory by --out"),
-        (config is None and not resume, "CONFIG is missing: the TOML file that describes the run"),
-    ) if wrong]
+    problems = [
+        text
+        for wrong, text in (
+            (resume and overwrite, "--resume and --overwrite exclude each other"),
+            (resume and init_from is not None, "--resume and --init-from exclude each other"),
+            (resume and out is None, "--resume: give the run directory by --out"),
+            (
+                config is None and not resume,
+                "CONFIG is missing: the TOML file that describes the run",
+            ),
+        )
+        if wrong
+    ]
     if problems:
         raise ConfigError(problems)
-    flags = given_flags(data=data, seed=seed, device=device, dtype=dtype, max_updates=max_updates,
-                        max_seconds=max_seconds)
+    flags = given_flags(
+        data=data,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        max_updates=max_updates,
+        max_seconds=max_seconds,
+    )
     if dry_run:
         _dry_run(config or Path(out or ".") / "config.toml", sets, flags, as_json)
         return
@@ -72,10 +106,18 @@ def summary(trainer: Any, outcome: Any) -> dict[str, Any]:
     """What a run came to, as --json prints it."""
     train, validation, counters = outcome.train, outcome.validation, outcome.counters
     return {
-        "run": str(trainer.run.path), "method": trainer.experiment.config.method, "updates": counters.step,
-        "examples": counters.examples, "seconds": counters.seconds, "wall": counters.wall,
-        "objective": train.loss, "floor": train.floor, "gap": train.loss - train.floor, "error": train.error,
-        "error_name": trainer.experiment.loss.error_name, "rows": train.rows,
+        "run": str(trainer.run.path),
+        "method": trainer.experiment.config.method,
+        "updates": counters.step,
+        "examples": counters.examples,
+        "seconds": counters.seconds,
+        "wall": counters.wall,
+        "objective": train.loss,
+        "floor": train.floor,
+        "gap": train.loss - train.floor,
+        "error": train.error,
+        "error_name": trainer.experiment.loss.error_name,
+        "rows": train.rows,
         "validation_objective": validation and validation.loss,
         "validation_error": validation and validation.error,
         "checkpoint": str(trainer.saved),
@@ -83,17 +125,25 @@ def summary(trainer: Any, outcome: Any) -> dict[str, Any]:
 
 
 def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    rows = [("objective", f"{result['objective']:.6g} over {result['rows']} training rows"),
-            ("gap to floor", f"{result['gap']:.6g} above {result['floor']:.6g}"),
-            (result["error_name"], f"{result['error']:.6g}")]
+    rows = [
+        ("objective", f"{result['objective']:.6g} over {result['rows']} training rows"),
+        ("gap to floor", f"{result['gap']:.6g} above {result['floor']:.6g}"),
+        (result["error_name"], f"{result['error']:.6g}"),
+    ]
     if result["validation_objective"] is not None:
         text = f"{result['validation_objective']:.6g}, error {result['validation_error']:.6g}"
         rows.append(("validation", text))
-    return [*rows, ("seconds", f"{result['seconds']:.1f} training, {result['wall']:.1f} in all"),
-            ("updates", f"{result['updates']} of {result['method']}"), ("run", result["run"])]
+    return [
+        *rows,
+        ("seconds", f"{result['seconds']:.1f} training, {result['wall']:.1f} in all"),
+        ("updates", f"{result['updates']} of {result['method']}"),
+        ("run", result["run"]),
+    ]
 
 
-def _dry_run(config: Path, sets: tuple[str, ...], flags: dict[str, tuple[str, Any]], as_json: bool) -> None:
+def _dry_run(
+    config: Path, sets: tuple[str, ...], flags: dict[str, tuple[str, Any]], as_json: bool
+) -> None:
     from gnopt.cli.common import size
     from gnopt.config import load
     from gnopt.training.plan import plan, refuse_too_large
@@ -107,11 +157,19 @@ def _dry_run(config: Path, sets: tuple[str, ...], flags: dict[str, tuple[str, An
     if as_json:
         print_json(found.as_dict())
     else:
-        click.echo(table([
-            ("network", "-".join(str(s) for s in experiment.net.sizes)),
-            ("parameters", f"{found.parameters:,}"),
-            ("flops per update", f"{found.flops:.3g}"),
-            *((name, size(number)) for name, number in found.bytes.items()),
-            ("in all", f"{size(found.total)} of {size(found.free)} free"),
-            *((name, f"{size(number)}, on the host") for name, number in found.host.items())]))
+        click.echo(
+            table(
+                [
+                    ("network", "-".join(str(s) for s in experiment.net.sizes)),
+                    ("parameters", f"{found.parameters:,}"),
+                    ("flops per update", f"{found.flops:.3g}"),
+                    *((name, size(number)) for name, number in found.bytes.items()),
+                    ("in all", f"{size(found.total)} of {size(found.free)} free"),
+                    *(
+                        (name, f"{size(number)}, on the host")
+                        for name, number in found.host.items()
+                    ),
+                ]
+            )
+        )
     refuse_too_large(found, experiment)

@@ -39,10 +39,21 @@ def perform(task: Task, started: Callable[[subprocess.Popen[bytes]], None] | Non
     path = os.pathsep.join(
         filter(None, [os.environ.get("PYTHONPATH"), str(Path(__file__).parents[2]), task.folder])
     )
-    environment = {**os.environ, **cores.environment(task.threads), **shared_by(task.sharing), "PYTHONPATH": path}
+    environment = {
+        **os.environ,
+        **cores.environment(task.threads),
+        **shared_by(task.sharing),
+        "PYTHONPATH": path,
+    }
     argv = [sys.executable, "-m", "gnopt.compare.worker", task.directory, task.run]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                          env=environment, start_new_session=True) as process:
+    with subprocess.Popen(
+        argv,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environment,
+        start_new_session=True,
+    ) as process:
         cores.pin(process.pid, task.cores)
         if started:
             started(process)

@@ -1,8 +1,8 @@
 """Which point of a grid is shown as a method's best, and what to warn of.
 
-The rule: the lowest training objective at the end of the budget, averaged over seeds. A point of which a run
-diverged or failed counts only where no point is complete. The settings outside the grid are shown as
-"default", and are not chosen from.
+The rule: the lowest training objective at the end of the budget, averaged over seeds. A point of
+which a run diverged or failed counts only where no point is complete. The settings outside the grid
+are shown as "default", and are not chosen from.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from gnopt.compare.grid import DECAY_SHARE, Point, Variant
 from gnopt.compare.outcome import Outcome, read_outcome
 from gnopt.compare.plan import Plan, Run
 
-RULE = ("best of a grid = lowest training objective at the end of the budget, mean over seeds; "
-        "points with diverged or failed runs come last")
+RULE = (
+    "best of a grid = lowest training objective at the end of the budget, mean over seeds; "
+    "points with diverged or failed runs come last"
+)
 FEW = 5  # points in the mean of the best few
 
 
@@ -55,7 +57,9 @@ class Result:
 
 @dataclass
 class Chosen:
-    """What is shown of a variant: without a grid, ``best`` is its only point and ``default`` is None."""
+    """What is shown of a variant: without a grid, ``best`` is its only point and ``default`` is
+    None.
+    """
 
     variant: Variant
     results: list[Result]
@@ -77,8 +81,10 @@ def evaluate_plan(plan: Plan) -> list[Chosen]:
         for run in plan.runs:
             if run.variant == variant.name:
                 groups.setdefault(Point(run.point).slug, []).append(run)
-        results = [Result(variant, Point(runs[0].point), runs, [outcomes[run.id] for run in runs])
-                   for runs in groups.values()]
+        results = [
+            Result(variant, Point(runs[0].point), runs, [outcomes[run.id] for run in runs])
+            for runs in groups.values()
+        ]
         found.append(_choose(variant, results))
     return found
 
@@ -109,23 +115,33 @@ def warnings(chosen: Sequence[Chosen]) -> list[str]:
     found = []
     for one in chosen:
         name = one.variant.name
-        bad = {status: sum(result.count(status) for result in one.results)
-               for status in ("diverged", "failed", "interrupted", "running", "missing")}
+        bad = {
+            status: sum(result.count(status) for result in one.results)
+            for status in ("diverged", "failed", "interrupted", "running", "missing")
+        }
         total = sum(len(result.runs) for result in one.results)
-        found += [f"{name}: {count} of {total} runs {status}" for status, count in bad.items() if count]
+        found += [
+            f"{name}: {count} of {total} runs {status}" for status, count in bad.items() if count
+        ]
         if one.default is None or not one.best.complete:
             continue
-        found += [f"{name}: the best point has {text}: the grid may be too narrow" for text in on_edge(one)]
+        found += [
+            f"{name}: the best point has {text}: the grid may be too narrow"
+            for text in on_edge(one)
+        ]
         if one.default.complete and one.default.rank < one.best.rank:
             found.append(
-                f"{name}: the default settings beat the whole grid ({one.default.mean('objective'):.6g} "
+                f"{name}: the default settings beat the whole grid "
+                f"({one.default.mean('objective'):.6g} "
                 f"against {one.best.mean('objective'):.6g})"
             )
     return found
 
 
 def on_edge(one: Chosen) -> list[str]:
-    """The axes of the grid on whose edge the best point lies. To never halve the rate is no edge."""
+    """The axes of the grid on whose edge the best point lies. To never halve the rate is no
+    edge.
+    """
     found = []
     for name, values in one.variant.grid.items():
         numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]

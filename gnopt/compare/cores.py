@@ -6,8 +6,14 @@ import contextlib
 import os
 from dataclasses import dataclass
 
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS",
-           "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS")
+THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
 
 
 def available() -> list[int]:
@@ -19,7 +25,9 @@ def available() -> list[int]:
 
 @dataclass(frozen=True)
 class Share:
-    """What each of ``jobs`` runs at a time gets out of ``cores``, and the ``gpus`` that they use."""
+    """What each of ``jobs`` runs at a time gets out of ``cores``, and the ``gpus`` that they
+    use.
+    """
 
     jobs: int
     threads: int
@@ -37,7 +45,7 @@ class Share:
         if not self.pinned:
             return [()] * self.jobs
         found = available()
-        return [tuple(found[i * self.threads:(i + 1) * self.threads]) for i in range(self.jobs)]
+        return [tuple(found[i * self.threads : (i + 1) * self.threads]) for i in range(self.jobs)]
 
     def text(self) -> str:
         """In words, as the summary states it."""
@@ -73,7 +81,9 @@ def environment(threads: int) -> dict[str, str]:
 def pin(pid: int, cores: tuple[int, ...]) -> None:
     """Keep a process that has just started on these cores, where the system can."""
     if cores and hasattr(os, "sched_setaffinity"):
-        with contextlib.suppress(OSError):  # it may have ended already, or the cores are not ours to give
+        with contextlib.suppress(
+            OSError
+        ):  # it may have ended already, or the cores are not ours to give
             os.sched_setaffinity(pid, cores)
 
 

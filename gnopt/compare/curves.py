@@ -1,4 +1,6 @@
-"""The objective along a run, smoothed and averaged over seeds, against updates and against seconds."""
+"""The objective along a run, smoothed and averaged over seeds, against updates and against
+seconds.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,15 @@ import numpy as np
 from gnopt.errors import DataError
 
 WINDOW = 10  # updates in the sliding mean, as in the paper
-SHARE = 50  # but at most one in so many of a run's: over a short run, ten would hide what a fast method does
+# At most one in so many of a run's updates: over a short run, ten would hide a fast method.
+SHARE = 50
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Equally long arrays: updates made, seconds they took, loss (mean, lowest and highest over runs)."""
+    """Equally long arrays: updates made, seconds they took, loss (mean, lowest and highest over
+    runs).
+    """
 
     updates: np.ndarray
     seconds: np.ndarray
@@ -32,7 +37,8 @@ class Curve:
 def read_columns(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Columns of a run's CSV as float64, NaN where a cell is empty or the column absent.
 
-    The file may be growing: a last line cut short is left out. Without a file, the columns are empty.
+    The file may be growing: a last line cut short is left out. Without a file, the columns are
+    empty.
     """
     try:
         text = path.read_bytes().decode()
@@ -40,13 +46,15 @@ def read_columns(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
         return {name: np.zeros(0) for name in names}
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
-    header, *lines = text[:text.rfind("\n") + 1].splitlines() or [""]
+    header, *lines = text[: text.rfind("\n") + 1].splitlines() or [""]
     columns = header.split(",")
     places = [columns.index(name) if name in columns else -1 for name in names]
     cells = [row for row in (line.split(",") for line in lines) if len(row) == len(columns)]
     try:
-        return {name: np.array([float(row[i]) if i >= 0 and row[i] else np.nan for row in cells])
-                for name, i in zip(names, places, strict=True)}
+        return {
+            name: np.array([float(row[i]) if i >= 0 and row[i] else np.nan for row in cells])
+            for name, i in zip(names, places, strict=True)
+        }
     except ValueError as error:
         raise DataError(f"{path}: {error}") from error
 
@@ -63,8 +71,8 @@ def smooth(values: np.ndarray) -> np.ndarray:
 def run_curve(path: Path) -> Curve:
     """The curve of one run directory up to its last finite loss.
 
-    The loss of a row is that of the weights before the row's update, so it belongs to the updates and the
-    seconds of the row before.
+    The loss of a row is that of the weights before the row's update, so it belongs to the updates
+    and the seconds of the row before.
     """
     columns = read_columns(path / "steps.csv", ("step", "seconds", "loss"))
     finite = np.isfinite(columns["loss"])
@@ -75,7 +83,9 @@ def run_curve(path: Path) -> Curve:
 
 
 def mean_curve(curves: Sequence[Curve]) -> Curve | None:
-    """Mean, lowest and highest over curves, up to the end of the shortest; None where there is nothing."""
+    """Mean, lowest and highest over curves, up to the end of the shortest; None where there is
+    nothing.
+    """
     count = min((len(curve) for curve in curves), default=0)
     if not count:
         return None
@@ -92,7 +102,9 @@ def mean_curve(curves: Sequence[Curve]) -> Curve | None:
 
 
 def thinned(curve: Curve, most: int = 150) -> np.ndarray:
-    """Indices of at most ``most`` places of a curve that keep its form on linear and on logarithmic axes."""
+    """Indices of at most ``most`` places of a curve that keep its form on linear and on logarithmic
+    axes.
+    """
     count = len(curve)
     if count <= most:
         return np.arange(count)

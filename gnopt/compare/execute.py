@@ -26,7 +26,7 @@ class Part:
 
     def take(self, runs: Sequence[Run]) -> list[Run]:
         """Every ``of``-th run."""
-        return list(runs[self.number - 1::self.of])
+        return list(runs[self.number - 1 :: self.of])
 
 
 def parse_part(text: str | None) -> Part | None:
@@ -46,13 +46,16 @@ def unfinished(plan: Plan, part: Part | None = None) -> list[Run]:
 
 
 def check_devices(runs: Sequence[Run], share: Share) -> None:
-    """ConfigError, once for all ``runs``, where a GPU that they need is not there; other engines' may be elsewhere."""
+    """ConfigError, once for all ``runs``, where a GPU that they need is not there; other engines'
+    may be elsewhere.
+    """
     for device in share.gpus if runs and share.engine == "local" else ():
         check_device(device)
 
 
 def execute(plan: Plan, runs: Sequence[Run], share: Share, heard: Heard) -> dict[str, str]:
-    """Make ``runs``; ``heard`` is told of each as it ends. Returns run → reason for those that failed.
+    """Make ``runs``; ``heard`` is told of each as it ends. Returns run → reason for those that
+    failed.
 
     Raises Interrupted after the checkpoints of all runs under way where a signal arrives.
     """
@@ -70,7 +73,9 @@ def execute(plan: Plan, runs: Sequence[Run], share: Share, heard: Heard) -> dict
         get_engine(share.engine).run(tasks, share, ended)
     except Interrupted as error:
         left = len(unfinished(plan))
-        raise Interrupted(f"{error}; {left} of {len(plan.runs)} runs are not finished\nresume with: "
-                          f"gnopt compare --resume --out {shlex.quote(str(plan.directory))}",
-                          error.exit_code - 128) from None
+        raise Interrupted(
+            f"{error}; {left} of {len(plan.runs)} runs are not finished\nresume with: "
+            f"gnopt compare --resume --out {shlex.quote(str(plan.directory))}",
+            error.exit_code - 128,
+        ) from None
     return failures

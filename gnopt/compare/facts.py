@@ -1,4 +1,6 @@
-"""What a comparison's results depend on beside its settings: machine, versions, sharing of cores."""
+"""What a comparison's results depend on beside its settings: machine, versions, sharing of
+cores.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +27,29 @@ from gnopt.training.rundir import now
 
 
 def record(plan: Plan, argv: list[str], share: Share, runs: int) -> None:
-    """Note one call of ``gnopt compare`` that makes ``runs`` runs, in a file of its own below history/."""
+    """Note one call of ``gnopt compare`` that makes ``runs`` runs, in a file of its own below
+    history/.
+    """
     document = {
-        "argv": argv, "time": now(), "engine": share.engine, "jobs": share.jobs, "runs": runs,
-        "threads": share.threads, "cores": share.cores, "share": share.text(), "busy": round(busy(0), 2),
-        "versions": {"gnopt": __version__, "python": platform.python_version(), "numpy": np.__version__,
-                     "scipy": scipy.__version__, "h5py": h5py.__version__, "platform": platform.platform(),
-                     "processor": _processor()}}
+        "argv": argv,
+        "time": now(),
+        "engine": share.engine,
+        "jobs": share.jobs,
+        "runs": runs,
+        "threads": share.threads,
+        "cores": share.cores,
+        "share": share.text(),
+        "busy": round(busy(0), 2),
+        "versions": {
+            "gnopt": __version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "scipy": scipy.__version__,
+            "h5py": h5py.__version__,
+            "platform": platform.platform(),
+            "processor": _processor(),
+        },
+    }
     name = re.sub(r"[^\w.-]", "-", f"{document['time']}-{platform.node()}-{os.getpid()}.json")
     (plan.directory / "history").mkdir(exist_ok=True)
     write_text(plan.directory / "history" / name, json.dumps(document, indent=1) + "\n")
@@ -39,13 +57,17 @@ def record(plan: Plan, argv: list[str], share: Share, runs: int) -> None:
 
 def history(plan: Plan) -> list[dict[str, Any]]:
     """The records of all calls, in the order of their times."""
-    return [json.loads(path.read_text()) for path in sorted((plan.directory / "history").glob("*.json"))]
+    return [
+        json.loads(path.read_text()) for path in sorted((plan.directory / "history").glob("*.json"))
+    ]
 
 
 def _processor() -> str:
     try:
         with open("/proc/cpuinfo") as file:
-            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
+            return next(
+                line.partition(":")[2].strip() for line in file if line.startswith("model name")
+            )
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
 
@@ -59,19 +81,23 @@ def notes(plan: Plan, chosen: Sequence[Chosen]) -> list[str]:
     )
     calls = [entry for entry in history(plan) if entry["runs"]]
     found = [
-        f"{len(plan.runs)} runs, seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}: the same "
+        f"{len(plan.runs)} runs, seed{'s' if len(seeds) > 1 else ''} "
+        f"{', '.join(map(str, seeds))}: the same "
         "initial weights and order of examples for every method",
         f"budget: {budget}; seconds are those of training alone, evaluation aside",
         f"timing: {'; then '.join(dict.fromkeys(entry['share'] for entry in calls))}",
         *(f"device: {text}" for text in _gpus(plan)),
     ]
     if any(entry["busy"] > 0.5 for entry in calls):
-        found.append("timing: other work was running on the machine at the start: take seconds with care")
+        found.append(
+            "timing: other work was running on the machine at the start: take seconds with care"
+        )
     if any(variant.grid for variant in plan.variants):
         found.append(RULE)
     if any(DECAY_SHARE in variant.grid for variant in plan.variants):
         found.append(
-            f"{DECAY_SHARE}: the learning rate halves each time this share of training.updates is over"
+            f"{DECAY_SHARE}: the learning rate halves each time this share of training.updates "
+            "is over"
         )
     grown = [text for one in chosen if (text := _growth(plan, one))]
     if grown:
@@ -83,7 +109,9 @@ def _gpus(plan: Plan) -> list[str]:
     """The GPUs that the runs were made on, as they say themselves."""
     found: dict[str, None] = {}
     for run in plan.runs if plan.gpus() else ():
-        with contextlib.suppress(OSError, ValueError, KeyError):  # a run that has not begun, or was not on a GPU
+        with contextlib.suppress(
+            OSError, ValueError, KeyError
+        ):  # a run that has not begun, or was not on a GPU
             info = json.loads((plan.run_path(run) / "run.json").read_text())
             versions = info["versions"]
             found[f"{info['device']}, {versions['gpu']}, CuPy {versions['cupy']}"] = None
@@ -91,7 +119,9 @@ def _gpus(plan: Plan) -> list[str]:
 
 
 def _growth(plan: Plan, one: Chosen) -> str:
-    """From how many rows to how many the batches of the first run grew; empty where they did not."""
+    """From how many rows to how many the batches of the first run grew; empty where they did
+    not.
+    """
     rows = read_columns(plan.run_path(one.best.runs[0]) / "steps.csv", ("batch",))["batch"]
     if not len(rows) or not rows[-1] > rows[0]:
         return ""

@@ -2,14 +2,14 @@
 
 A grid file is TOML::
 
-    [grid]                              # for the first-order methods of --methods that are no variants below
-    learning_rate = [0.001, 0.002]      # an option of the method: one run for each combination of values
+    [grid]   # for the first-order methods of --methods that are no variants below
+    learning_rate = [0.001, 0.002]  # an option of the method: a run for each combination
     decay_share = [1.0, 0.5]            # optimizer.decay_period as a share of training.updates
 
     [variants."kfra, batch alone"]      # a curve with a name, which --methods may use
     method = "kfra"
     line = "dashed"                     # or "solid"
-    set = { curvature_decay = 0.0, "training.updates" = 500 }   # options of the method, or section.key
+    set = { curvature_decay = 0.0, "training.updates" = 500 }  # of the method, or section.key
     grid = { damping_a = [0.04, 0.08] } # its own grid
 
 Without ``--methods`` all variants of the file are compared.
@@ -31,8 +31,8 @@ from gnopt.errors import ConfigError, nearest
 DECAY_SHARE = "decay_share"
 LINES = ("solid", "dashed")
 
-# Botev et al. 2017 vary the rate "from 2^-6 to 2^-13 at every power of 2" and report 35 runs, which is seven
-# rates times five periods: read as a half-open range, the last rate is 2^-12.
+# Botev et al. 2017 vary the rate "from 2^-6 to 2^-13 at every power of 2" and report 35 runs, which
+# is seven rates times five periods: read as a half-open range, the last rate is 2^-12.
 PAPER_GRID: dict[str, list[float]] = {
     "learning_rate": [2.0**-k for k in range(6, 13)],
     DECAY_SHARE: [1.0, 0.5, 0.25, 0.125, 0.0625],
@@ -41,7 +41,9 @@ PAPER_GRID: dict[str, list[float]] = {
 
 @dataclass(frozen=True)
 class Variant:
-    """One curve of a comparison: a method, settings of all its runs (full key → value), and its grid."""
+    """One curve of a comparison: a method, settings of all its runs (full key → value), and its
+    grid.
+    """
 
     name: str
     method: str
@@ -60,14 +62,19 @@ class Point:
     def label(self) -> str:
         """In words."""
         return (
-            ", ".join(f"{_short(name)} {_number(name, value)}" for name, value in self.values.items())
+            ", ".join(
+                f"{_short(name)} {_number(name, value)}" for name, value in self.values.items()
+            )
             or "default"
         )
 
     @property
     def slug(self) -> str:
         """As part of a path."""
-        return "_".join(slug(f"{name}-{_plain(value)}") for name, value in self.values.items()) or "default"
+        return (
+            "_".join(slug(f"{name}-{_plain(value)}") for name, value in self.values.items())
+            or "default"
+        )
 
     def settings(self, updates: int) -> dict[str, Any]:
         """Full key → value; a share becomes a period of at least one update."""
@@ -93,11 +100,16 @@ def slug(text: str) -> str:
 def points(variant: Variant) -> list[Point]:
     """The settings outside the grid first, then every combination of the grid."""
     combinations = itertools.product(*variant.grid.values()) if variant.grid else []
-    return [Point({}), *(Point(dict(zip(variant.grid, values, strict=True))) for values in combinations)]
+    return [
+        Point({}),
+        *(Point(dict(zip(variant.grid, values, strict=True))) for values in combinations),
+    ]
 
 
 def read_grid(text: str | None) -> tuple[dict[str, list[Any]], dict[str, Variant]]:
-    """The grid of first-order methods and the named variants of ``--grid``: a file, ``paper``, or None."""
+    """The grid of first-order methods and the named variants of ``--grid``: a file, ``paper``, or
+    None.
+    """
     if text is None:
         return {}, {}
     if text == "paper":
@@ -106,12 +118,17 @@ def read_grid(text: str | None) -> tuple[dict[str, list[Any]], dict[str, Variant
     try:
         document = tomllib.loads(path.read_text())
     except FileNotFoundError:
-        raise ConfigError(f"--grid {text}: no such file; expected a grid file or 'paper'"
-                          f"{nearest(text, ['paper'])}") from None
+        raise ConfigError(
+            f"--grid {text}: no such file; expected a grid file or 'paper'"
+            f"{nearest(text, ['paper'])}"
+        ) from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"--grid {text}: not a TOML file: {error}") from None
-    problems = [f"{path}: unknown key {name}{nearest(name, ('grid', 'variants'))}"
-                for name in document if name not in ("grid", "variants")]
+    problems = [
+        f"{path}: unknown key {name}{nearest(name, ('grid', 'variants'))}"
+        for name in document
+        if name not in ("grid", "variants")
+    ]
     grid = _checked_grid(document.get("grid", {}), f"{path}: grid", problems)
     variants = {}
     parts = document.get("variants", {})
@@ -121,8 +138,11 @@ def read_grid(text: str | None) -> tuple[dict[str, list[Any]], dict[str, Variant
     for name, part in parts.items():
         variants[name] = _variant(name, part, f"{path}: variants.{name}", problems)
     slugs = [slug(name) for name in variants]
-    problems += [f"{path}: variants.{name}: another variant's name is too much alike"
-                 for name in variants if slugs.count(slug(name)) > 1]
+    problems += [
+        f"{path}: variants.{name}: another variant's name is too much alike"
+        for name in variants
+        if slugs.count(slug(name)) > 1
+    ]
     if problems:
         raise ConfigError(problems)
     return grid, variants
@@ -133,13 +153,21 @@ def _variant(name: str, part: Any, where: str, problems: list[str]) -> Variant:
     if not isinstance(part, dict):
         problems.append(f"{where} = {part!r}: expected a table with method, set, grid, line")
         return Variant(name, "")
-    problems += [f"{where}: unknown key {key}{nearest(key, known)}" for key in part if key not in known]
+    problems += [
+        f"{where}: unknown key {key}{nearest(key, known)}" for key in part if key not in known
+    ]
     if "," in name:
         problems.append(f"{where}: a name without commas is needed, as --methods is a list")
-    method, settings, line = part.get("method", name), part.get("set", {}), part.get("line", "solid")
+    method, settings, line = (
+        part.get("method", name),
+        part.get("set", {}),
+        part.get("line", "solid"),
+    )
     if not isinstance(method, str) or method not in optimizers.methods():
-        problems.append(f"{where}.method = {method!r}: expected one of {', '.join(optimizers.methods())}"
-                        f"{nearest(str(method), optimizers.methods())}")
+        problems.append(
+            f"{where}.method = {method!r}: expected one of {', '.join(optimizers.methods())}"
+            f"{nearest(str(method), optimizers.methods())}"
+        )
         method = ""
     if line not in LINES:
         problems.append(f"{where}.line = {line!r}: expected {' or '.join(LINES)}")
@@ -147,9 +175,14 @@ def _variant(name: str, part: Any, where: str, problems: list[str]) -> Variant:
         problems.append(f"{where}.set = {settings!r}: expected a table of settings")
         settings = {}
     grid = _checked_grid(part.get("grid", {}), f"{where}.grid", problems)
-    problems += [f"{where}: {key} is not for a variant to set" for key in (*settings, *grid)
-                 if full_key(key) in ("optimizer.method", "training.seed")]
-    return Variant(name, method, {full_key(key): value for key, value in settings.items()}, grid, line)
+    problems += [
+        f"{where}: {key} is not for a variant to set"
+        for key in (*settings, *grid)
+        if full_key(key) in ("optimizer.method", "training.seed")
+    ]
+    return Variant(
+        name, method, {full_key(key): value for key, value in settings.items()}, grid, line
+    )
 
 
 def _checked_grid(grid: Any, where: str, problems: list[str]) -> dict[str, list[Any]]:
@@ -161,7 +194,9 @@ def _checked_grid(grid: Any, where: str, problems: list[str]) -> dict[str, list[
             problems.append(f"{where}.{name} = {values!r}: expected a list of values")
         elif len({str(value) for value in values}) < len(values):
             problems.append(f"{where}.{name} = {values!r}: expected different values")
-        elif name == DECAY_SHARE and not all(isinstance(v, (int, float)) and 0 < v <= 1 for v in values):
+        elif name == DECAY_SHARE and not all(
+            isinstance(v, (int, float)) and 0 < v <= 1 for v in values
+        ):
             problems.append(f"{where}.{name} = {values!r}: expected numbers > 0 and <= 1")
     return {name: values for name, values in grid.items() if isinstance(values, list)}
 
@@ -169,14 +204,21 @@ def _checked_grid(grid: Any, where: str, problems: list[str]) -> dict[str, list[
 def choose(
     methods: Sequence[str], grid: Mapping[str, list[Any]], named: Mapping[str, Variant]
 ) -> list[Variant]:
-    """The variants that ``--methods`` names, each once, or all of the grid file; ConfigError otherwise."""
+    """The variants that ``--methods`` names, each once, or all of the grid file; ConfigError
+    otherwise.
+    """
     table = optimizers.methods()
     if not methods and not named:
         raise ConfigError("--methods is missing: names separated by commas, such as kfra,kfac,adam")
     unknown = [name for name in methods if name not in named and name not in table]
     if unknown:
-        raise ConfigError([f"--methods: unknown method '{name}'{nearest(name, [*named, *table])}; known: "
-                           f"{', '.join([*named, *table])}" for name in unknown])
+        raise ConfigError(
+            [
+                f"--methods: unknown method '{name}'{nearest(name, [*named, *table])}; known: "
+                f"{', '.join([*named, *table])}"
+                for name in unknown
+            ]
+        )
     found = []
     for name in dict.fromkeys(methods or named):
         variant = named.get(name) or Variant(name, name)

@@ -15,7 +15,9 @@ _COLUMNS = ("train_loss", "train_error", "validation_loss", "validation_error")
 
 @dataclass(frozen=True)
 class Outcome:
-    """Status (``missing``, or that of run.json) and numbers at the end; NaN: the run did not get there."""
+    """Status (``missing``, or that of run.json) and numbers at the end; NaN: the run did not get
+    there.
+    """
 
     status: str
     updates: int = 0
@@ -46,4 +48,6 @@ def read_outcome(plan: Plan, run: Run) -> Outcome:
     initial = float(losses[0]) if len(losses) else nan
     if status != "done" or not len(losses):
         return Outcome(status, updates, seconds, initial)
-    return Outcome(status, updates, seconds, initial, *(float(evaluations[name][-1]) for name in _COLUMNS))
+    return Outcome(
+        status, updates, seconds, initial, *(float(evaluations[name][-1]) for name in _COLUMNS)
+    )

@@ -42,7 +42,9 @@ class Run:
 
 @dataclass
 class Plan:
-    """A comparison: the problem that all runs share, the variants, the runs, and how they are made."""
+    """A comparison: the problem that all runs share, the variants, the runs, and how they are
+    made.
+    """
 
     directory: Path
     problem: str  # TOML
@@ -89,7 +91,8 @@ class Plan:
             "folder": self.folder,
             "threads": self.threads,
             "budget": self.budget,
-            "targets": self.targets, "keep": self.keep,
+            "targets": self.targets,
+            "keep": self.keep,
             "variants": [asdict(v) for v in self.variants],
             "runs": [asdict(r) for r in self.runs],
         }
@@ -103,9 +106,17 @@ def read_plan(directory: Path) -> Plan:
     try:
         document = json.loads((directory / FILE).read_text())
         problem = (directory / PROBLEM).read_text()
-        return Plan(directory, problem, [Variant(**v) for v in document["variants"]],
-                    [Run(**r) for r in document["runs"]], document["threads"], document["folder"],
-                    document["budget"], document["targets"], document["keep"])
+        return Plan(
+            directory,
+            problem,
+            [Variant(**v) for v in document["variants"]],
+            [Run(**r) for r in document["runs"]],
+            document["threads"],
+            document["folder"],
+            document["budget"],
+            document["targets"],
+            document["keep"],
+        )
     except FileNotFoundError:
         raise DataError(f"{directory}: not a comparison (no {FILE} with {PROBLEM} in it)") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -140,16 +151,28 @@ def make_plan(request: Request, directory: Path, threads: int) -> Plan:
             updates = point.values.get(
                 "training.updates", variant.settings.get("training.updates", reference)
             )
-            settings = {"optimizer.method": variant.method, **variant.settings, **point.settings(updates)}
+            settings = {
+                "optimizer.method": variant.method,
+                **variant.settings,
+                **point.settings(updates),
+            }
             for number in range(seed, seed + request.seeds):
                 name = f"{slug(variant.name)}/{point.slug}-seed{number}"
                 runs.append(Run(name, variant.name, point.values, number, settings))
     runs.sort(key=lambda run: run.seed)
     budget = {
-        name: value for name, value in (("updates", request.updates), ("seconds", request.seconds)) if value
+        name: value
+        for name, value in (("updates", request.updates), ("seconds", request.seconds))
+        if value
     }
     plan = Plan(
-        directory, to_toml(problem), variants, runs, threads, str(request.config.resolve().parent), budget
+        directory,
+        to_toml(problem),
+        variants,
+        runs,
+        threads,
+        str(request.config.resolve().parent),
+        budget,
     )
     _check_runs(plan)
     return plan
@@ -186,10 +209,16 @@ def _with_file_settings(variant: Variant, config: Config, asked: Mapping[str, An
     The file's options belong to the file's method; second-order methods share theirs.
     """
     table = optimizers.methods()
-    shared = variant.method == config.method or table[variant.method].order == table[config.method].order == 2
+    shared = (
+        variant.method == config.method
+        or table[variant.method].order == table[config.method].order == 2
+    )
     names = _names(variant.method)
-    from_file = {f"optimizer.{name}": value for name, value in config.method_settings.items()
-                 if shared and name in names and config.sources[f"optimizer.{name}"] != "default"}
+    from_file = {
+        f"optimizer.{name}": value
+        for name, value in config.method_settings.items()
+        if shared and name in names and config.sources[f"optimizer.{name}"] != "default"
+    }
     from_sets = {key: value for key, value in asked.items() if key.partition(".")[2] in names}
     return replace(variant, settings={**from_file, **from_sets, **variant.settings})
 
@@ -208,7 +237,9 @@ def _problem(config: Config, request: Request) -> dict[str, dict[str, Any]]:
 
 
 def _check_runs(plan: Plan) -> None:
-    """Check every configuration, then data, network and methods, so that nothing fails hours later."""
+    """Check every configuration, then data, network and methods, so that nothing fails hours
+    later.
+    """
     problems: list[str] = []
     configs: dict[str, Config] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -226,7 +257,8 @@ def _check_runs(plan: Plan) -> None:
         raise ConfigError(dict.fromkeys(problems))
     for device in dict.fromkeys(config["training"]["device"] for config in configs.values()):
         check_device(device)
-    # On the CPU: a context of this process would take a GPU's memory from the runs for as long as they last.
+    # On the CPU: a context of this process would take a GPU's memory from the runs for as long as
+    # they last.
     experiment = setup.build(next(iter(configs.values())), get_backend("cpu"))
     try:
         shared = optimizers.Problem(experiment.net, experiment.loss, 0, experiment.data.train.rows)
@@ -242,11 +274,16 @@ def merge(old: Plan, new: Plan) -> Plan:
     if old.problem != new.problem:
         before, after = set(old.problem.splitlines()), set(new.problem.splitlines())
         changed = sorted(after - before) or sorted(before - after)
-        problems.append(f"--resume: the comparison in {old.directory} was started with other settings: "
-                        f"{'; '.join(changed)}")
+        problems.append(
+            f"--resume: the comparison in {old.directory} was started with other settings: "
+            f"{'; '.join(changed)}"
+        )
     by_id = {run.id: run for run in old.runs}
-    problems += [f"--resume: {run.id} was started with {by_id[run.id].settings}, not {run.settings}"
-                 for run in new.runs if run.id in by_id and by_id[run.id] != run]
+    problems += [
+        f"--resume: {run.id} was started with {by_id[run.id].settings}, not {run.settings}"
+        for run in new.runs
+        if run.id in by_id and by_id[run.id] != run
+    ]
     if problems:
         raise ConfigError(problems)
     added = [run for run in new.runs if run.id not in by_id]
@@ -254,4 +291,6 @@ def merge(old: Plan, new: Plan) -> Plan:
     variants = [*(v for v in old.variants if v.name not in names), *new.variants]
     order = [v.name for v in old.variants] + names
     variants.sort(key=lambda v: order.index(v.name))
-    return replace(old, variants=variants, runs=[*old.runs, *added], targets=new.targets or old.targets)
+    return replace(
+        old, variants=variants, runs=[*old.runs, *added], targets=new.targets or old.targets
+    )

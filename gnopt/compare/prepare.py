@@ -1,4 +1,6 @@
-"""From what is asked for, and what is already there, to a plan and each run's share of the machine."""
+"""From what is asked for, and what is already there, to a plan and each run's share of the
+machine.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +36,13 @@ def default_directory(config: Path | None) -> Path:
     return path
 
 
-def prepare(directory: Path, go_on: bool, request: Request | None, wishes: Wishes) -> tuple[Plan, Share]:
+def prepare(
+    directory: Path, go_on: bool, request: Request | None, wishes: Wishes
+) -> tuple[Plan, Share]:
     """The plan, new, taken up or extended, and the share of cores; nothing is written.
 
-    Raises ConfigError where ``directory`` holds something else, or a comparison that ``request`` contradicts.
+    Raises ConfigError where ``directory`` holds something else, or a comparison that ``request``
+    contradicts.
     """
     old = _existing(directory, go_on, request is None)
     calls = facts.history(old) if old else []

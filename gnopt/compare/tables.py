@@ -15,16 +15,44 @@ from gnopt.compare.targets import Reached
 from gnopt.training.files import write_text
 from gnopt.training.tables import cell
 
-SUMMARY = ("variant", "method", "role", "point", "runs", "done", "diverged", "failed", "updates", "objective",
-           "objective_low", "objective_high", "error", "validation_objective", "validation_error", "seconds",
-           "seconds_per_update")
-CURVES = ("variant", "role", "runs", "diverged", "updates", "seconds", "loss", "loss_low", "loss_high")
+SUMMARY = (
+    "variant",
+    "method",
+    "role",
+    "point",
+    "runs",
+    "done",
+    "diverged",
+    "failed",
+    "updates",
+    "objective",
+    "objective_low",
+    "objective_high",
+    "error",
+    "validation_objective",
+    "validation_error",
+    "seconds",
+    "seconds_per_update",
+)
+CURVES = (
+    "variant",
+    "role",
+    "runs",
+    "diverged",
+    "updates",
+    "seconds",
+    "loss",
+    "loss_low",
+    "loss_high",
+)
 TARGETS = ("target", "why", "variant", "updates", "seconds", "runs", "of")
 _MEANS = ("error", "validation_objective", "validation_error")
 
 
 def summary_rows(chosen: Sequence[Chosen]) -> list[dict[str, Any]]:
-    """One row for each point; ``role`` is best, default or grid, or single where there is no grid."""
+    """One row for each point; ``role`` is best, default or grid, or single where there is no
+    grid.
+    """
     rows = []
     for one in chosen:
         for result in one.ranked():
@@ -79,7 +107,9 @@ def _few_row(one: Chosen) -> dict[str, Any]:
 
 
 def shown_curves(plan: Plan, chosen: Sequence[Chosen]) -> list[tuple[Chosen, str, Curve, bool]]:
-    """(variant, role, curve, whether it ends where its runs diverged) of everything that figures show."""
+    """(variant, role, curve, whether it ends where its runs diverged) of everything that figures
+    show.
+    """
     found = []
     for one in chosen:
         roles: list[tuple[str, list[Result]]] = [("best" if one.default else "single", [one.best])]
@@ -98,9 +128,17 @@ def curve_rows(plan: Plan, chosen: Sequence[Chosen]) -> Iterable[dict[str, Any]]
     """The shown curves, thinned to at most 150 rows each; ``loss`` is the sliding mean."""
     for one, role, curve, cut in shown_curves(plan, chosen):
         for i in thinned(curve):
-            yield {"variant": one.variant.name, "role": role, "runs": curve.runs, "diverged": int(cut),
-                   "updates": int(curve.updates[i]), "seconds": curve.seconds[i], "loss": curve.loss[i],
-                   "loss_low": curve.low[i], "loss_high": curve.high[i]}
+            yield {
+                "variant": one.variant.name,
+                "role": role,
+                "runs": curve.runs,
+                "diverged": int(cut),
+                "updates": int(curve.updates[i]),
+                "seconds": curve.seconds[i],
+                "loss": curve.loss[i],
+                "loss_low": curve.low[i],
+                "loss_high": curve.high[i],
+            }
 
 
 def write_tables(plan: Plan, chosen: Sequence[Chosen], reached: Sequence[Reached]) -> None:
@@ -108,7 +146,8 @@ def write_tables(plan: Plan, chosen: Sequence[Chosen], reached: Sequence[Reached
     _write(plan.directory / "summary.csv", SUMMARY, summary_rows(chosen))
     _write(plan.directory / "curves.csv", CURVES, curve_rows(plan, chosen))
     rows = [
-        {name: None if (value := getattr(r, name)) != value else value for name in TARGETS} for r in reached
+        {name: None if (value := getattr(r, name)) != value else value for name in TARGETS}
+        for r in reached
     ]
     _write(plan.directory / "targets.csv", TARGETS, rows)
 

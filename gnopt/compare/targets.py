@@ -17,7 +17,9 @@ MOST = 4  # targets chosen where none is given
 
 @dataclass(frozen=True)
 class Reached:
-    """Mean updates and seconds over the runs that reached the target; ``runs`` is how many did, of ``of``."""
+    """Mean updates and seconds over the runs that reached the target; ``runs`` is how many did, of
+    ``of``.
+    """
 
     target: float
     why: str
@@ -29,7 +31,8 @@ class Reached:
 
 
 def times_to(plan: Plan, chosen: Sequence[Chosen], given: Sequence[float]) -> list[Reached]:
-    """When the sliding mean of the batches' loss first is at or below each target, at the best points.
+    """When the sliding mean of the batches' loss first is at or below each target, at the best
+    points.
 
     Without given targets, they are what the methods reached in the end.
     """
@@ -40,10 +43,14 @@ def times_to(plan: Plan, chosen: Sequence[Chosen], given: Sequence[float]) -> li
             curves = [run_curve(plan.run_path(run)) for run in one.best.runs]
             below = [(curve, np.flatnonzero(curve.loss <= target)) for curve in curves]
             hits = [
-                (float(curve.updates[at[0]]), float(curve.seconds[at[0]])) for curve, at in below if len(at)
+                (float(curve.updates[at[0]]), float(curve.seconds[at[0]]))
+                for curve, at in below
+                if len(at)
             ]
             updates, seconds = np.mean(hits, axis=0).tolist() if hits else (nan, nan)
-            found.append(Reached(target, why, one.variant.name, updates, seconds, len(hits), len(curves)))
+            found.append(
+                Reached(target, why, one.variant.name, updates, seconds, len(hits), len(curves))
+            )
     return found
 
 

@@ -7,7 +7,17 @@ from typing import Any
 
 from gnopt.compare.targets import Reached
 
-HEADER = ("method", "settings", "objective", "error", "validation", "updates", "seconds", "s/update", "runs")
+HEADER = (
+    "method",
+    "settings",
+    "objective",
+    "error",
+    "validation",
+    "updates",
+    "seconds",
+    "s/update",
+    "runs",
+)
 
 
 def summary_cells(row: dict[str, Any]) -> list[str]:
@@ -15,11 +25,26 @@ def summary_cells(row: dict[str, Any]) -> list[str]:
     objective = number(row["objective"])
     if row["runs"] > 1 and row["objective"] is not None:
         objective += f" ({number(row['objective_low'])} to {number(row['objective_high'])})"
-    name = row["variant"] if row["role"] in ("single", "default") else f"{row['variant']}, {row['role']}"
+    name = (
+        row["variant"]
+        if row["role"] in ("single", "default")
+        else f"{row['variant']}, {row['role']}"
+    )
     point = "" if row["role"] == "single" else row["point"]
-    runs = f"{row['done']}/{row['runs']}" + (f", {row['diverged']} diverged" if row["diverged"] else "")
-    return [name, point, objective, number(row["error"]), number(row["validation_objective"]),
-            number(row["updates"], 7), number(row["seconds"], 4), number(row["seconds_per_update"], 3), runs]
+    runs = f"{row['done']}/{row['runs']}" + (
+        f", {row['diverged']} diverged" if row["diverged"] else ""
+    )
+    return [
+        name,
+        point,
+        objective,
+        number(row["error"]),
+        number(row["validation_objective"]),
+        number(row["updates"], 7),
+        number(row["seconds"], 4),
+        number(row["seconds_per_update"], 3),
+        runs,
+    ]
 
 
 def number(value: float | None, digits: int = 5) -> str:

@@ -1,8 +1,9 @@
-"""One run of a comparison, as a process of its own: ``python -m gnopt.compare.worker DIRECTORY RUN``.
+"""One run of a comparison, as a process of its own: ``python -m gnopt.compare.worker DIRECTORY
+RUN``.
 
-It trains as ``gnopt train`` does, from the newest checkpoint where there is one. Its standard input is held
-open by whoever started it: at its end, when that process has died, the worker ends as well; its checkpoints
-stay.
+It trains as ``gnopt train`` does, from the newest checkpoint where there is one. Its standard input
+is held open by whoever started it: at its end, when that process has died, the worker ends as well;
+its checkpoints stay.
 """
 
 from __future__ import annotations
@@ -98,7 +99,9 @@ def _end_with_parent() -> None:
 
 
 def main() -> int:
-    """Make the run that the arguments name; exit code as of ``gnopt train``, the reason on stderr."""
+    """Make the run that the arguments name; exit code as of ``gnopt train``, the reason on
+    stderr.
+    """
     directory, name = Path(sys.argv[1]), sys.argv[2]
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
@@ -109,7 +112,10 @@ def main() -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
-    except (Exception, SystemExit) as error:  # such as a full disk or a plug-in that fails: the others go on
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # such as a full disk or a plug-in that fails: the others go on
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
     return 0

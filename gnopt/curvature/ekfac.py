@@ -17,8 +17,12 @@ from gnopt.engine.backend import Array
 from gnopt.engine.network import Network, backpropagate
 
 
-def squared_products(sample: Sample, delta: Array, bases: Sequence[tuple[Array | None, Array | None]]) -> list[Array]:
-    """(1/N) Σ_n (Q_Gᵀ δ_n)² ((Q_Aᵀ ā_n)²)ᵀ of every layer for a backpropagated column, (d_l, d_{l-1} + 1)."""
+def squared_products(
+    sample: Sample, delta: Array, bases: Sequence[tuple[Array | None, Array | None]]
+) -> list[Array]:
+    """(1/N) Σ_n (Q_Gᵀ δ_n)² ((Q_Aᵀ ā_n)²)ᵀ of every layer for a backpropagated column, (d_l,
+    d_{l-1} + 1).
+    """
     ops, xp = sample.net.ops, sample.net.ops.xp
     found: list[Array] = []
     for l, delta_l in backpropagate(sample.net, sample.W, sample.tape, delta, sample.workspace):
@@ -37,7 +41,9 @@ class EKFAC(KFAC):
     summary = "KFAC with the diagonal re-estimated in its eigenbases (George et al. 2018)"
     basis = "eigen"
 
-    def scales(self, sample: Sample, bases: Sequence[tuple[Array | None, Array | None]]) -> list[Array]:
+    def scales(
+        self, sample: Sample, bases: Sequence[tuple[Array | None, Array | None]]
+    ) -> list[Array]:
         count = sample.settings.get("samples", 1)
         total: list[Array] = []
         for s in range(count):
@@ -49,7 +55,8 @@ class EKFAC(KFAC):
     def flops(self, net: Network, loss: Any, rows: int, settings: dict[str, Any]) -> float:
         rotations = sum(2.0 * rows * (o * o + i * i + o * i) for o, i in net.shapes)
         return super().flops(net, loss, rows, settings) + settings.get("samples", 1) * (
-            column_flops(net, rows) + rotations)
+            column_flops(net, rows) + rotations
+        )
 
 
 CURVATURE = EKFAC()

@@ -11,13 +11,17 @@ from gnopt.engine.network import Network
 
 
 class EmpiricalFisher(Curvature):
-    """Cheapest of the family; not an approximation of the Gauss-Newton matrix away from a good fit."""
+    """Cheapest of the family; not an approximation of the Gauss-Newton matrix away from a good
+    fit.
+    """
 
     name = "empirical_fisher"
     summary = "Kronecker-factored second moment of the training gradients"
 
     def means(self, sample: Sample) -> list[Factor]:
-        return moments_of_columns(sample, sample.loss.gradient(sample.net.ops, sample.tape.output, sample.y))
+        return moments_of_columns(
+            sample, sample.loss.gradient(sample.net.ops, sample.tape.output, sample.y)
+        )
 
     def flops(self, net: Network, loss: Any, rows: int, settings: dict[str, Any]) -> float:
         return column_flops(net, rows)

@@ -1,11 +1,13 @@
-"""The exact block Hessian and Gauss-Newton matrix, per data point and as means (method: Botev et al. 2017, 2 and 3).
+"""The exact block Hessian and Gauss-Newton matrix, per data point and as means (method: Botev et
+al. 2017, 2 and 3).
 
     𝓗_L = ∂²E/∂h_L²,   𝓗_l = B_l weight_{l+1}ᵀ 𝓗_{l+1} weight_{l+1} B_l + D_l
     B_l = diag f'(h_l),   D_l = diag(f''(h_l) ⊙ ∂E/∂a_l)
 
-Gauss-Newton drops D and starts from the positive semi-definite 𝒢_L. The block of layer l is the mean of
-(ā_{l-1} ā_{l-1}ᵀ) ⊗ 𝓗_l, of size d_l (d_{l-1} + 1), with vec = columns of [weight, bias] stacked. Data points are run
-through in chunks that keep temporaries in the memory budget; what cannot fit is refused before it is allocated.
+Gauss-Newton drops D and starts from the positive semi-definite 𝒢_L. The block of layer l is the
+mean of (ā_{l-1} ā_{l-1}ᵀ) ⊗ 𝓗_l, of size d_l (d_{l-1} + 1), with vec = columns of [weight, bias]
+stacked. Data points are run through in chunks that keep temporaries in the memory budget; what
+cannot fit is refused before it is allocated.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from gnopt.errors import GnoptError
 
 
 def pre_activation_matrices(sample: Sample, hessian: bool) -> Iterator[tuple[int, Array]]:
-    """Yield (l, 𝓗_l or 𝒢_l of every data point, (N, d_l, d_l)) for l = L..1: N d_l² numbers at a time."""
+    """Yield (l, 𝓗_l or 𝒢_l of every data point, (N, d_l, d_l)) for l = L..1: N d_l² numbers at a
+    time.
+    """
     net, ops, loss, h, y = sample.net, sample.net.ops, sample.loss, sample.tape.output, sample.y
     M = loss.hessian_matrix(ops, h, y) if hessian else loss.gn_matrix(ops, h, y)
     delta = loss.gradient(ops, h, y) if hessian else None
@@ -34,7 +38,9 @@ def pre_activation_matrices(sample: Sample, hessian: bool) -> Iterator[tuple[int
         if delta is not None:
             upstream = delta @ weight  # ∂E/∂a_l
             width = net.sizes[l]
-            M.reshape(len(M), width * width)[:, :: width + 1] += curve(net, sample.tape, l) * upstream
+            M.reshape(len(M), width * width)[:, :: width + 1] += (
+                curve(net, sample.tape, l) * upstream
+            )
             delta = f1 * upstream
         yield l, M
 
@@ -63,16 +69,24 @@ def block_bytes(net: Network, layer: int) -> int:
 
 
 def refuse_large_blocks(net: Network, layers: list[int], kinds: int, available: int) -> None:
-    """Raise GnoptError, before anything is allocated, where ``kinds`` dense blocks of these layers cannot fit."""
+    """Raise GnoptError, before anything is allocated, where ``kinds`` dense blocks of these layers
+    cannot fit.
+    """
     # The product that forms a block exists beside the block in its final order.
-    need = kinds * sum(block_bytes(net, l) for l in layers) + max((block_bytes(net, l) for l in layers), default=0)
+    need = kinds * sum(block_bytes(net, l) for l in layers) + max(
+        (block_bytes(net, l) for l in layers), default=0
+    )
     if need > available:
         worst = max(layers, key=lambda l: block_bytes(net, l))
         o, i = net.shapes[worst - 1]
         raise GnoptError(
-            f"the exact blocks of layers {', '.join(map(str, layers))} take {need:,} bytes and {available:,} are free; "
-            f"layer {worst} alone is a square of {o} x {i} = {o * i:,} parameters ({block_bytes(net, worst):,} bytes). "
-            "Choose fewer layers (--layers), a smaller network (network.hidden), or training.dtype = \"float32\"")
+            f"the exact blocks of layers {', '.join(map(str, layers))} take {need:,} bytes and "
+            f"{available:,} are free; "
+            f"layer {worst} alone is a square of {o} x {i} = {o * i:,} parameters "
+            f"({block_bytes(net, worst):,} bytes). "
+            "Choose fewer layers (--layers), a smaller network (network.hidden), or "
+            'training.dtype = "float32"'
+        )
 
 
 def mean_blocks(sample: Sample, hessian: bool, layers: list[int] | None = None) -> dict[int, Array]:
@@ -82,7 +96,10 @@ def mean_blocks(sample: Sample, hessian: bool, layers: list[int] | None = None) 
     """
     net, xp = sample.net, sample.net.ops.xp
     wanted = list(range(1, net.layers + 1)) if layers is None else layers
-    sums = {l: xp.zeros((net.shapes[l - 1][1] ** 2, net.shapes[l - 1][0] ** 2), dtype=net.dtype) for l in wanted}
+    sums = {
+        l: xp.zeros((net.shapes[l - 1][1] ** 2, net.shapes[l - 1][0] ** 2), dtype=net.dtype)
+        for l in wanted
+    }
     widest = max(max(o, i) for o, i in net.shapes)
     for part in _chunks(sample, 5 * widest * widest * net.dtype.itemsize):
         for l, M in pre_activation_matrices(part, hessian):
@@ -100,14 +117,18 @@ def mean_blocks(sample: Sample, hessian: bool, layers: list[int] | None = None) 
 
 
 def full_gauss_newton(sample: Sample) -> Array:
-    """The whole Gauss-Newton matrix with its off-diagonal blocks, (P, P), parameters ordered by layer and vec(W_l).
+    """The whole Gauss-Newton matrix with its off-diagonal blocks, (P, P), parameters ordered by
+    layer and vec(W_l).
 
-    A Khatri-Rao product: row (n, k) of V holds ā_{l-1,n} ⊗ C_{l,n,k} for every layer; GN = Vᵀ V / N.
+    A Khatri-Rao product: row (n, k) of V holds ā_{l-1,n} ⊗ C_{l,n,k} for every layer; GN = Vᵀ V /
+    N.
     """
     net, xp = sample.net, sample.net.ops.xp
     if net.size**2 * net.dtype.itemsize * 2 > net.ops.free_memory():
-        raise GnoptError(f"the full Gauss-Newton matrix of {net.size:,} parameters takes "
-                         f"{net.size**2 * net.dtype.itemsize:,} bytes, {net.ops.free_memory():,} are free")
+        raise GnoptError(
+            f"the full Gauss-Newton matrix of {net.size:,} parameters takes "
+            f"{net.size**2 * net.dtype.itemsize:,} bytes, {net.ops.free_memory():,} are free"
+        )
     total = xp.zeros((net.size, net.size), dtype=net.dtype)
     rank = sample.loss.rank(net.sizes[-1])
     for part in _chunks(sample, 2 * rank * net.size * net.dtype.itemsize):

@@ -1,4 +1,6 @@
-"""KFAC: Monte-Carlo Fisher (Martens & Grosse 2015): G_l = mean(δ̂_l δ̂_lᵀ) for targets drawn from the model."""
+"""KFAC: Monte-Carlo Fisher (Martens & Grosse 2015): G_l = mean(δ̂_l δ̂_lᵀ) for targets drawn from
+the model.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +15,21 @@ from gnopt.options import Option
 
 
 def moments_of_columns(sample: Sample, delta: Array, output: bool = True) -> list[Factor]:
-    """G_l = (1/N) Σ_n δ_{l,n} δ_{l,n}ᵀ for one backpropagated column δ_L, (N, K); without G_L unless ``output``."""
+    """G_l = (1/N) Σ_n δ_{l,n} δ_{l,n}ᵀ for one backpropagated column δ_L, (N, K); without G_L
+    unless ``output``.
+    """
     factors = []
     for l, delta_l in backpropagate(sample.net, sample.W, sample.tape, delta, sample.workspace):
         if output or l < sample.net.layers:
-            factors.append(second_moment(sample.net.ops, delta_l, 1.0 / sample.tape.rows, sample.settings))
+            factors.append(
+                second_moment(sample.net.ops, delta_l, 1.0 / sample.tape.rows, sample.settings)
+            )
     return factors[::-1]
 
 
-def mean_moments(sample: Sample, columns: Iterable[Array], count: int, output: bool = True) -> list[Factor]:
+def mean_moments(
+    sample: Sample, columns: Iterable[Array], count: int, output: bool = True
+) -> list[Factor]:
     """The average of ``moments_of_columns`` over ``count`` columns."""
     factors: list[Factor | None] = [None] * (sample.net.layers if output else sample.net.layers - 1)
     for i, delta in enumerate(columns):

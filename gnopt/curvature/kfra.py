@@ -1,9 +1,12 @@
-"""KFRA: the mean of the pre-activation Gauss-Newton matrices, passed back recursively (Botev et al. 2017, 4.2).
+"""KFRA: the mean of the pre-activation Gauss-Newton matrices, passed back recursively (Botev et al.
+2017, 4.2).
 
-    G_L = mean(𝒢_L),   G_l = (weight_{l+1}ᵀ G_{l+1} weight_{l+1}) ⊙ (1/N) Σ_n f'(h_{l,n}) f'(h_{l,n})ᵀ
+    G_L = mean(𝒢_L)
+    G_l = (weight_{l+1}ᵀ G_{l+1} weight_{l+1}) ⊙ (1/N) Σ_n f'(h_{l,n}) f'(h_{l,n})ᵀ
 
-Cost per layer: N d_l² for the second moment of f' (syrk) and 2 d_{l+1} d_l (d_{l+1} + d_l) for the congruence, or
-d_{l+1} d_l² where G_{l+1} is diagonal. Independent of the number of outputs: the method for wide output layers.
+Cost per layer: N d_l² for the second moment of f' (syrk) and 2 d_{l+1} d_l (d_{l+1} + d_l) for the
+congruence, or d_{l+1} d_l² where G_{l+1} is diagonal. Independent of the number of outputs: the
+method for wide output layers.
 """
 
 from __future__ import annotations
@@ -41,7 +44,9 @@ class KFRA(Curvature):
         found: list[Factor] = []
         for l in range(1, net.layers):
             f1 = slope(net, sample.tape, l, sample.workspace)
-            blocks = [ops.gram(f1[:, r], 1.0 / sample.tape.rows) for r in pieces(net.sizes[l], width)]
+            blocks = [
+                ops.gram(f1[:, r], 1.0 / sample.tape.rows) for r in pieces(net.sizes[l], width)
+            ]
             found.append(blocks[0] if len(blocks) == 1 else stack(ops, blocks))
         G: Factor = sample.loss.gn_mean(ops, sample.tape.output, sample.y)
         if G.ndim == 2 and 0 < width < len(G):
@@ -49,7 +54,9 @@ class KFRA(Curvature):
         return [*found, G]
 
     def finish(self, means: list[Factor], sample: Sample) -> list[Factor]:
-        """The recursion, down from the mean of 𝒢_L: the average of a batch is passed on, not that of its parts."""
+        """The recursion, down from the mean of 𝒢_L: the average of a batch is passed on, not that
+        of its parts.
+        """
         for l in range(sample.net.layers - 1, 0, -1):
             weight = sample.W[l][:, :-1]
             for r, block in diagonal_blocks(means[l - 1], sample.net.sizes[l]):
@@ -61,7 +68,9 @@ class KFRA(Curvature):
         for l in range(net.layers - 1, 0, -1):
             below, above = net.sizes[l], net.sizes[l + 1]
             diagonal = loss.diagonal and l == net.layers - 1
-            total += rows * below**2 + (above * below**2 if diagonal else 2 * above * below * (above + below))
+            total += rows * below**2 + (
+                above * below**2 if diagonal else 2 * above * below * (above + below)
+            )
         return total
 
 

@@ -1,18 +1,19 @@
 """The pair (A, G) of a Kronecker-factored block: statistics, averaging, damping, inverses, solves.
 
-A factor of dimension d takes one of four forms, so that cost and memory stay bounded in wide layers:
+A factor of dimension d takes one of four forms, so that cost and memory stay bounded in wide
+layers:
 
-==============  ==================  ===============================================================================
+==============  ==================  ===============================================================
 form            stored as           used where
-==============  ==================  ===============================================================================
+==============  ==================  ===============================================================
 full            array (d, d)        by default
 diagonal        array (d,)          a method or loss knows it to be diagonal
 block-diagonal  array (m, b, b)     d is above ``factor_width``; the last block is padded with zeros
-low rank        {"rows": (n, d)}    rowsᵀ rows with n < d / 2 rows and nothing to average: solved by Woodbury
-==============  ==================  ===============================================================================
+low rank        {"rows": (n, d)}    rowsᵀ rows, n < d / 2, nothing to average: solved by Woodbury
+==============  ==================  ===============================================================
 
-Factors are never changed by damping: what a solve needs is prepared apart from them, because a factor damped in
-place is damped again by the next solve.
+Factors are never changed by damping: what a solve needs is prepared apart from them, because a
+factor damped in place is damped again by the next solve.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def pieces(d: int, width: int) -> list[slice]:
 
 
 def second_moment(ops: Backend, X: Array, scale: float, settings: dict[str, Any]) -> Factor:
-    """scale · Xᵀ X for X (N, d) in the form that the settings ask for: N d² flops, N d b in blocks of width b."""
+    """scale · Xᵀ X for X (N, d) in the form that the settings ask for: N d² flops, N d b in blocks
+    of width b.
+    """
     n, d = X.shape
     if settings.get("curvature_decay", 1.0) == 0.0 and 2 * n < d:
         return {"rows": X * scale**0.5}
@@ -64,7 +67,9 @@ def diagonal_blocks(M: Factor, d: int) -> Iterator[tuple[slice, Array]]:
         yield slice(i * b, i * b + size), block[:size, :size]
 
 
-def input_factor(net: Network, tape: Tape, layer: int, settings: dict[str, Any] | None = None) -> Factor:
+def input_factor(
+    net: Network, tape: Tape, layer: int, settings: dict[str, Any] | None = None
+) -> Factor:
     """A_{l-1} = (1/N) ā_{l-1}ᵀ ā_{l-1} of layer l = 1..L, of dimension d_{l-1} + 1."""
     return second_moment(net.ops, tape.abar[layer - 1], 1.0 / tape.rows, settings or {})
 
@@ -74,8 +79,12 @@ def input_factors(net: Network, tape: Tape) -> list[Array]:
     return [input_factor(net, tape, l) for l in range(1, net.layers + 1)]
 
 
-def mix(ops: Backend, old: Factor | None, new: Factor, weight_old: float, weight_new: float) -> Factor:
-    """Return weight_old · old + weight_new · new, written into ``new``: who holds ``old`` can go back to it."""
+def mix(
+    ops: Backend, old: Factor | None, new: Factor, weight_old: float, weight_new: float
+) -> Factor:
+    """Return weight_old · old + weight_new · new, written into ``new``: who holds ``old`` can go
+    back to it.
+    """
     if weight_new != 1.0:
         new *= weight_new
     if old is None:
@@ -85,8 +94,12 @@ def mix(ops: Backend, old: Factor | None, new: Factor, weight_old: float, weight
     return flat.reshape(new.shape)
 
 
-def join(ops: Backend, old: Factor | None, new: Factor, weight_old: float, weight_new: float) -> Factor:
-    """``mix`` for any form: rows of low-rank factors are put together, or replaced where the old weigh nothing."""
+def join(
+    ops: Backend, old: Factor | None, new: Factor, weight_old: float, weight_new: float
+) -> Factor:
+    """``mix`` for any form: rows of low-rank factors are put together, or replaced where the old
+    weigh nothing.
+    """
     if not isinstance(new, dict):
         return mix(ops, None if isinstance(old, dict) else old, new, weight_old, weight_new)
     rows = new["rows"] * weight_new**0.5
@@ -112,7 +125,9 @@ def dimension(M: Factor) -> int:
 
 
 def mean_diagonal(ops: Backend, M: Factor) -> Array:
-    """tr M / dim M (0-d, on the device), floored at a tiny positive value so that a dead layer keeps finite damping."""
+    """tr M / dim M (0-d, on the device), floored at a tiny positive value so that a dead layer
+    keeps finite damping.
+    """
     return ops.xp.maximum(trace(ops, M) * (1.0 / dimension(M)), 1e-30)
 
 
@@ -122,7 +137,8 @@ def pi(ops: Backend, A: Factor, G: Factor) -> Array:
 
 
 def damped_inverse(ops: Backend, M: Factor, damping: Any, what: str) -> Factor:
-    """(M + damping · I)⁻¹ as new arrays: d³ flops in full, d b² in blocks, n² d for n rows, d for a diagonal.
+    """(M + damping · I)⁻¹ as new arrays: d³ flops in full, d b² in blocks, n² d for n rows, d for a
+    diagonal.
 
     For rows X, by Woodbury: (Xᵀ X + c I)⁻¹ = (I − Xᵀ (c I + X Xᵀ)⁻¹ X) / c.
     """
@@ -130,12 +146,20 @@ def damped_inverse(ops: Backend, M: Factor, damping: Any, what: str) -> Factor:
         X = M["rows"]
         small = ops.gram(X.T, 1.0)
         small.reshape(-1)[:: len(small) + 1] += damping
-        return {"rows": X, "inverse": ops.spd_inverse(small, what), "damping": ops.xp.asarray(damping, dtype=X.dtype)}
+        return {
+            "rows": X,
+            "inverse": ops.spd_inverse(small, what),
+            "damping": ops.xp.asarray(damping, dtype=X.dtype),
+        }
     if M.ndim == 1:
         return 1.0 / (M + damping)
     if M.ndim == 3:
-        return ops.xp.stack([damped_inverse(ops, block, damping, f"{what}, block {i + 1}")
-                             for i, block in enumerate(M)])
+        return ops.xp.stack(
+            [
+                damped_inverse(ops, block, damping, f"{what}, block {i + 1}")
+                for i, block in enumerate(M)
+            ]
+        )
     damped = M.copy()
     damped.reshape(-1)[:: M.shape[0] + 1] += damping
     return ops.spd_inverse(damped, what)
@@ -144,7 +168,8 @@ def damped_inverse(ops: Backend, M: Factor, damping: Any, what: str) -> Factor:
 def damped_cholesky(ops: Backend, M: Factor, damping: Any, what: str) -> Factor:
     """The Cholesky factor of M + damping · I for a full M, else ``damped_inverse``: d³/3 flops.
 
-    A third of the work of an inverse, and solves that are a little slower: the better form for a single solve.
+    A third of the work of an inverse, and solves that are a little slower: the better form for a
+    single solve.
     """
     if isinstance(M, dict) or M.ndim != 2:
         return damped_inverse(ops, M, damping, what)
@@ -153,18 +178,21 @@ def damped_cholesky(ops: Backend, M: Factor, damping: Any, what: str) -> Factor:
     return {"cholesky": ops.cholesky(damped, what)}
 
 
-def sketched_inverse(ops: Backend, M: Array, basis: Array, damping: Any, what: str) -> tuple[Factor, Array]:
+def sketched_inverse(
+    ops: Backend, M: Array, basis: Array, damping: Any, what: str
+) -> tuple[Factor, Array]:
     """(M̂ + damping · I)⁻¹ for a full M (d, d), and the basis (d, r) to pass next time.
 
-    M̂ = F Fᵀ + s I is the Nyström approximation of rank r, with s = (tr M − ‖F‖²) / d: what the sketch misses counts
-    at its mean, and the trace stays that of M. ``basis`` Ω has orthonormal columns,
+    M̂ = F Fᵀ + s I is the Nyström approximation of rank r, with s = (tr M − ‖F‖²) / d: what the
+    sketch misses counts at its mean, and the trace stays that of M. ``basis`` Ω has orthonormal
+    columns,
 
         Y = (M + ν I) Ω,   F = Y L⁻ᵀ,   L Lᵀ = Ωᵀ Y,   next Ω = orth(Y),
 
-    so that calls with a slowly changing M are subspace iterations on its largest eigenvalues. For damping above the
-    mean eigenvalue, where the ones left out hardly count. 2 d² r + 8 d r² flops (``sketch_flops``) instead of d³, and
-    4 d r a column in solves instead of 2 d². Source: Frangella, Tropp and Udell (2023), Randomized Nyström
-    Preconditioning.
+    so that calls with a slowly changing M are subspace iterations on its largest eigenvalues. For
+    damping above the mean eigenvalue, where the ones left out hardly count. 2 d² r + 8 d r² flops
+    (``sketch_flops``) instead of d³, and 4 d r a column in solves instead of 2 d². Source:
+    Frangella, Tropp and Udell (2023), Randomized Nyström Preconditioning.
     """
     d, r = basis.shape
     total = ops.xp.maximum(trace(ops, M), 1e-30)
@@ -177,13 +205,18 @@ def sketched_inverse(ops: Backend, M: Array, basis: Array, damping: Any, what: s
 
 
 def sketch_flops(d: int, rank: int) -> float:
-    """Flops of ``sketched_inverse`` for a d × d factor: two products with the basis, and what is of its rank."""
+    """Flops of ``sketched_inverse`` for a d × d factor: two products with the basis, and what is of
+    its rank.
+    """
     return 2.0 * d * d * rank + 8.0 * d * rank * rank
 
 
-def apply_inverses(ops: Backend, G_inverse: Factor, gradient: Array, A_inverse: Factor, out: Array,
-                   scratch: Any) -> None:
-    """Write G⁻¹ g A⁻¹ into ``out``: 2 o i (o + i) flops for g (o, i) with full inverses, less with the other forms."""
+def apply_inverses(
+    ops: Backend, G_inverse: Factor, gradient: Array, A_inverse: Factor, out: Array, scratch: Any
+) -> None:
+    """Write G⁻¹ g A⁻¹ into ``out``: 2 o i (o + i) flops for g (o, i) with full inverses, less with
+    the other forms.
+    """
     half = scratch(gradient.shape)
     left(ops, G_inverse, gradient, half)
     right(ops, half, A_inverse, out)
@@ -247,13 +280,17 @@ def eigenbasis(ops: Backend, M: Factor, what: str) -> tuple[Array, Array | None]
         return ops.xp.maximum(M, 0.0), None
     if M.ndim == 3:
         parts = [ops.eigh(block, f"{what}, block {i + 1}") for i, block in enumerate(M)]
-        return (ops.xp.maximum(ops.xp.concatenate([values for values, _ in parts]), 0.0),
-                ops.xp.stack([vectors for _, vectors in parts]))
+        return (
+            ops.xp.maximum(ops.xp.concatenate([values for values, _ in parts]), 0.0),
+            ops.xp.stack([vectors for _, vectors in parts]),
+        )
     values, vectors = ops.eigh(M, what)
     return ops.xp.maximum(values, 0.0), vectors
 
 
-def rotate(ops: Backend, Q_G: Array | None, M: Array, Q_A: Array | None, back: bool = False) -> Array:
+def rotate(
+    ops: Backend, Q_G: Array | None, M: Array, Q_A: Array | None, back: bool = False
+) -> Array:
     """Q_Gᵀ M Q_A, or Q_G M Q_Aᵀ with ``back``; None stands for the identity."""
     if Q_G is not None:
         M = to_basis(ops, M.T, Q_G, back).T
@@ -263,8 +300,9 @@ def rotate(ops: Backend, Q_G: Array | None, M: Array, Q_A: Array | None, back: b
 
 
 def to_basis(ops: Backend, B: Array, Q: Array, back: bool = False) -> Array:
-    """B Q, or B Qᵀ with ``back``, for a full or block-diagonal basis; padding is added on the way there; the
-    caller drops it on the way back."""
+    """B Q, or B Qᵀ with ``back``, for a full or block-diagonal basis; padding is added on the way
+    there; the caller drops it on the way back.
+    """
     if Q.ndim == 2:
         return B @ (Q.T if back else Q)
     count, b, _ = Q.shape

@@ -16,8 +16,18 @@ from gnopt.data.rows import Rows, from_array, picture_scale
 from gnopt.errors import DataError, nearest
 
 _PICKLES = {".pkl", ".pickle", ".pkz", ".joblib"}
-_BAD = (OSError, ValueError, EOFError, KeyError, TypeError, NotImplementedError, RuntimeError, MemoryError,
-        zlib.error, zipfile.BadZipFile)
+_BAD = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    TypeError,
+    NotImplementedError,
+    RuntimeError,
+    MemoryError,
+    zlib.error,
+    zipfile.BadZipFile,
+)
 
 
 def load_array(path: Path, name: str | None = None) -> np.ndarray:
@@ -27,16 +37,21 @@ def load_array(path: Path, name: str | None = None) -> np.ndarray:
 
 def refuse_pickle(path: Path, head: bytes) -> None:
     """Raise DataError for a pickle: loading one can run any program that it holds."""
-    if path.suffix.lower() in _PICKLES or (head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05"):
-        raise DataError(f"{path}: is a pickle, which gnopt never loads, as that can run code; expected "
-                        "MAT (such as "
-                        "olivettifaces.mat), NPY, NPZ, HDF5 or a folder of pictures")
+    if path.suffix.lower() in _PICKLES or (
+        head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05"
+    ):
+        raise DataError(
+            f"{path}: is a pickle, which gnopt never loads, as that can run code; expected "
+            "MAT (such as "
+            "olivettifaces.mat), NPY, NPZ, HDF5 or a folder of pictures"
+        )
 
 
-def open_arrays(path: Path, inputs: str | None, targets: str | None, transpose: bool,
-                squeeze: bool = True) -> tuple[Rows, Rows | None]:
-    """Open the arrays called ``inputs`` and ``targets`` of a file; the names may be left out where they
-    are clear.
+def open_arrays(
+    path: Path, inputs: str | None, targets: str | None, transpose: bool, squeeze: bool = True
+) -> tuple[Rows, Rows | None]:
+    """Open the arrays called ``inputs`` and ``targets`` of a file; the names may be left out where
+    they are clear.
 
     ``transpose``: data points are along the last axis. Without names: the only array, or x and y.
     """
@@ -45,19 +60,25 @@ def open_arrays(path: Path, inputs: str | None, targets: str | None, transpose: 
     refuse_pickle(path, head)
     if head[:6] == b"\x93NUMPY":
         if inputs or targets:
-            raise DataError(f"{path}: an NPY file holds one array without a name; expected neither "
-                            "--inputs nor "
-                            "--targets, or an NPZ file")
+            raise DataError(
+                f"{path}: an NPY file holds one array without a name; expected neither "
+                "--inputs nor "
+                "--targets, or an NPZ file"
+            )
         return _turned(from_array(_npy(path), str(path)), transpose), None
     names, load = _npz(path) if head[:2] == b"PK" else _mat(path, head)
     x_name = inputs or ("x" if "x" in names else names[0] if len(names) == 1 else None)
     if x_name is None:
-        raise DataError(f"{path}: has arrays {', '.join(names) or '(none)'}; choose one with --inputs")
+        raise DataError(
+            f"{path}: has arrays {', '.join(names) or '(none)'}; choose one with --inputs"
+        )
     y_name = targets or ("y" if inputs is None and "y" in names else None)
     for wanted in filter(None, (x_name, y_name)):
         if wanted not in names:
-            raise DataError(f"{path}: no array '{wanted}'; it has {', '.join(names) or 'none'}"
-                            f"{nearest(wanted, names)}")
+            raise DataError(
+                f"{path}: no array '{wanted}'; it has {', '.join(names) or 'none'}"
+                f"{nearest(wanted, names)}"
+            )
     x = _turned(load(x_name), transpose)
     y = None if y_name is None else _turned(load(y_name), transpose)
     if y is not None and squeeze:
@@ -73,8 +94,9 @@ def open_source(path: Path) -> Any:
         return open(path, "rb")
     except OSError as error:
         siblings = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}"
-                        f"{nearest(path.name, siblings)}") from error
+        raise DataError(
+            f"{path}: cannot be read: {error.strerror or error}{nearest(path.name, siblings)}"
+        ) from error
 
 
 def _turned(rows: Rows, transpose: bool) -> Rows:
@@ -129,15 +151,22 @@ def _mat(path: Path, head: bytes) -> tuple[list[str], Any]:
     def load(name: str) -> Rows:
         with _explained(path, f"variable '{name}'"):
             value = scipy.io.loadmat(path, variable_names=[name])[name]
-        return from_array(value.toarray() if hasattr(value, "toarray") else value, f"{path}: {name}")
+        return from_array(
+            value.toarray() if hasattr(value, "toarray") else value, f"{path}: {name}"
+        )
 
     return names, load
 
 
 def _numeric(file: h5py.File) -> list[str]:
     names: Iterable[str] = file
-    return [n for n in names if isinstance(file.get(n), h5py.Dataset) and file[n].dtype.kind in "biuf"
-            and file[n].attrs.get("MATLAB_class", b"") != b"char"]
+    return [
+        n
+        for n in names
+        if isinstance(file.get(n), h5py.Dataset)
+        and file[n].dtype.kind in "biuf"
+        and file[n].attrs.get("MATLAB_class", b"") != b"char"
+    ]
 
 
 def _matlab73(path: Path, dataset: h5py.Dataset) -> Rows:
@@ -148,7 +177,7 @@ def _matlab73(path: Path, dataset: h5py.Dataset) -> Rows:
     def blocks(rows: int) -> Iterator[np.ndarray]:
         for start in range(0, shape[0], rows):
             with _explained(path, f"variable '{dataset.name}'"):
-                block = dataset[..., start:start + rows].T
+                block = dataset[..., start : start + rows].T
             yield block
 
     return Rows(where, shape, np.dtype(dataset.dtype), blocks).checked()

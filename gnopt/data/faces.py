@@ -14,9 +14,9 @@ from gnopt.data.writing import Progress, new_file, new_table, refuse_existing
 from gnopt.errors import ConfigError, DataError
 from gnopt.rng import generator
 
-ROTATION = (-90.0, 90.0)     # degrees
-ENLARGEMENT = (1.4, 1.8)     # from √2 on, the rotated picture covers the window whatever the angle
-SIZE = 25                    # pixels of the result
+ROTATION = (-90.0, 90.0)  # degrees
+ENLARGEMENT = (1.4, 1.8)  # from √2 on, the rotated picture covers the window whatever the angle
+SIZE = 25  # pixels of the result
 _SHARES = (25 / 40, 5 / 40)  # of the people: training, validation; the rest is for testing
 
 
@@ -28,45 +28,59 @@ class Pictures:
     people: np.ndarray | None
 
 
-def make_faces(path: Path, source: Path, pairs: int = 414, seed: int = 0, overwrite: bool = False,
-               progress: Progress = None) -> dict[str, int]:
-    """Write groups train, validation and test of (rows, 25, 25) bytes with scale 1/255; return their rows.
+def make_faces(
+    path: Path,
+    source: Path,
+    pairs: int = 414,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: Progress = None,
+) -> dict[str, int]:
+    """Write groups train, validation and test of (rows, 25, 25) bytes with scale 1/255; return
+    their rows.
 
-    Each picture of ``source`` gives ``pairs`` rows, one for each random rotation and enlargement. The
-    first 25 in 40 people are for training, the next 5 for validation and the last 10 for testing; where
-    it is not known who is on a picture, pictures are split in that proportion. Rows stay in the order of
-    the pictures. Raises DataError for a source that is not a stack of pictures.
+    Each picture of ``source`` gives ``pairs`` rows, one for each random rotation and enlargement.
+    The first 25 in 40 people are for training, the next 5 for validation and the last 10 for
+    testing; where it is not known who is on a picture, pictures are split in that proportion. Rows
+    stay in the order of the pictures. Raises DataError for a source that is not a stack of
+    pictures.
     """
     if pairs < 1:
         raise ConfigError(f"--pairs {pairs}: expected at least 1")
     refuse_existing(path, overwrite)
     pictures = load_pictures(source)
     groups = split_people(pictures)
-    words = (f"gnopt dataset make faces: {pairs} rotations and scales of each of {len(pictures.values)} "
-             "pictures "
-             f"of {source.name}, seed {seed}")
+    words = (
+        f"gnopt dataset make faces: {pairs} rotations and scales of each of {len(pictures.values)} "
+        "pictures "
+        f"of {source.name}, seed {seed}"
+    )
     with new_file(path, overwrite, words) as file:
         for name, chosen in groups.items():
-            table = new_table(file, f"{name}/x", len(chosen) * pairs, (SIZE, SIZE), np.uint8, scale=1 / 255)
+            table = new_table(
+                file, f"{name}/x", len(chosen) * pairs, (SIZE, SIZE), np.uint8, scale=1 / 255
+            )
             for place, index in enumerate(chosen):
                 rng = generator(seed, "faces", int(index))
                 angle, enlargement = rng.uniform(*ROTATION, pairs), rng.uniform(*ENLARGEMENT, pairs)
                 views = view(pictures.values[index], angle, enlargement, SIZE)
                 images = np.rint(np.clip(views, 0, 1) * 255).astype(np.uint8)
-                table[place * pairs:(place + 1) * pairs] = images
+                table[place * pairs : (place + 1) * pairs] = images
                 if progress:
                     progress(pairs)
     return {name: len(chosen) * pairs for name, chosen in groups.items()}
 
 
-def view(picture: np.ndarray, degrees: np.ndarray, enlargement: np.ndarray, size: int) -> np.ndarray:
-    """Rotate ``picture`` (H, W) counter-clockwise about its centre, enlarge it, and subsample a square
-    window.
+def view(
+    picture: np.ndarray, degrees: np.ndarray, enlargement: np.ndarray, size: int
+) -> np.ndarray:
+    """Rotate ``picture`` (H, W) counter-clockwise about its centre, enlarge it, and subsample a
+    square window.
 
-    Without rotation and enlargement the window is the largest centred square. Returns (n, size, size)
-    float32 for n = len(degrees). Each pixel is the mean of k by k bilinear samples, k the nearest whole
-    number to the pixels of the picture that fall on it; outside the picture its border goes on. Cost:
-    about 20·n·(k·size)² flops.
+    Without rotation and enlargement the window is the largest centred square. Returns (n, size,
+    size) float32 for n = len(degrees). Each pixel is the mean of k by k bilinear samples, k the
+    nearest whole number to the pixels of the picture that fall on it; outside the picture its
+    border goes on. Cost: about 20·n·(k·size)² flops.
     """
     height, width = picture.shape
     side = min(height, width)
@@ -97,7 +111,9 @@ def bilinear(picture: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.nda
 
 
 def split_people(pictures: Pictures) -> dict[str, np.ndarray]:
-    """Share the pictures out among train, validation and test, all of one person to the same group."""
+    """Share the pictures out among train, validation and test, all of one person to the same
+    group.
+    """
     owner = np.arange(len(pictures.values)) if pictures.people is None else pictures.people
     people = np.unique(owner)
     first, second = (int(len(people) * share + 0.5) for share in (_SHARES[0], sum(_SHARES)))
@@ -108,13 +124,16 @@ def split_people(pictures: Pictures) -> dict[str, np.ndarray]:
 
 
 def load_pictures(source: Path) -> Pictures:
-    """Read a stack of pictures: a folder, olivettifaces.mat, NPY, NPZ, or HDF5 with x (and who it is in
-    y)."""
+    """Read a stack of pictures: a folder, olivettifaces.mat, NPY, NPZ, or HDF5 with x (and who it
+    is in y).
+    """
     if source.is_dir():
         folder = list_folder(source)
         first = read_picture(folder.files[0])
-        stack = [same_shape(read_picture(f), first.shape, f, folder.files[0], "crop them alike first")
-                 for f in folder.files]
+        stack = [
+            same_shape(read_picture(f), first.shape, f, folder.files[0], "crop them alike first")
+            for f in folder.files
+        ]
         return Pictures(_unit(np.stack(stack), source), folder.labels)
     try:
         with open(source, "rb") as file:
@@ -125,7 +144,9 @@ def load_pictures(source: Path) -> Pictures:
         return _from_hdf5(source)
     array = load_array(source, "faces" if source.suffix.lower() == ".mat" else None)
     if array.ndim == 2 and source.suffix.lower() == ".mat" and array.shape[0] == 4096:
-        array = array.T.reshape(-1, 64, 64).transpose(0, 2, 1)  # one column a picture, column by column
+        array = array.T.reshape(-1, 64, 64).transpose(
+            0, 2, 1
+        )  # one column a picture, column by column
     values = _unit(_square(array, source), source)
     # 400 pictures are the Olivetti faces in their usual order: ten of each of forty people
     return Pictures(values, np.arange(400) // 10 if len(values) == 400 else None)
@@ -153,8 +174,10 @@ def _square(array: np.ndarray, source: Path) -> np.ndarray:
         if side * side == array.shape[1]:
             array = array.reshape(-1, side, side)
     if array.ndim != 3 or min(array.shape) < 1:
-        raise DataError(f"{source}: found an array of shape {array.shape}; expected grey pictures, "
-                        "(pictures, height, width) or (pictures, pixels of a square)")
+        raise DataError(
+            f"{source}: found an array of shape {array.shape}; expected grey pictures, "
+            "(pictures, height, width) or (pictures, pixels of a square)"
+        )
     return array
 
 
@@ -165,5 +188,7 @@ def _unit(stack: np.ndarray, source: Path) -> np.ndarray:
     values = stack.astype(np.float32)
     low, high = float(values.min()), float(values.max())
     if not (low >= 0 and high <= 255):
-        raise DataError(f"{source}: found grey values from {low:g} to {high:g}; expected 0 to 1, or 0 to 255")
+        raise DataError(
+            f"{source}: found grey values from {low:g} to {high:g}; expected 0 to 1, or 0 to 255"
+        )
     return values / np.float32(255) if stack.dtype.kind in "iu" or high > 1 else values

@@ -11,16 +11,26 @@ import h5py
 from gnopt.data.hdf5 import datasets
 from gnopt.errors import DataError
 
-_WHOLE = 64 * 10**6   # files smaller than this are hashed whole
+_WHOLE = 64 * 10**6  # files smaller than this are hashed whole
 _PIECES, _PIECE = 64, 2**16
 
 
 def fingerprint(handle: h5py.File) -> dict[str, Any]:
-    """Return name, size, datasets and a SHA-256 of the content (of 64 even pieces of a large file)."""
+    """Return name, size, datasets and a SHA-256 of the content (of 64 even pieces of a large
+    file).
+    """
     path = Path(handle.filename)
-    found = {name: {"shape": list(d.shape or ()), "dtype": _dtype(d)} for name, d in datasets(handle)}
+    found = {
+        name: {"shape": list(d.shape or ()), "dtype": _dtype(d)} for name, d in datasets(handle)
+    }
     size, digest = _content(path)
-    return {"file": path.name, "bytes": size, "datasets": found, "sha256": digest, "sampled": size >= _WHOLE}
+    return {
+        "file": path.name,
+        "bytes": size,
+        "datasets": found,
+        "sha256": digest,
+        "sampled": size >= _WHOLE,
+    }
 
 
 def _dtype(dataset: h5py.Dataset) -> str:

@@ -14,7 +14,13 @@ import numpy as np
 from gnopt.errors import DataError, nearest
 
 _SHOWN = 12  # names listed in an error, at most
-_FAILURES = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # what h5py raises on damaged files
+_FAILURES = (
+    OSError,
+    RuntimeError,
+    KeyError,
+    ValueError,
+    TypeError,
+)  # what h5py raises on damaged files
 
 
 def open_file(path: Path) -> h5py.File:
@@ -32,8 +38,10 @@ def open_file(path: Path) -> h5py.File:
     if empty:
         raise DataError(f"{path}: the file is empty; expected an HDF5 file")
     if not h5py.is_hdf5(path):
-        raise DataError(f"{path}: not an HDF5 file; `gnopt dataset import` converts IDX, NPY, NPZ, CSV, MAT "
-                        "and folders of images")
+        raise DataError(
+            f"{path}: not an HDF5 file; `gnopt dataset import` converts IDX, NPY, NPZ, CSV, MAT "
+            "and folders of images"
+        )
     try:
         return h5py.File(path, "r")
     except _FAILURES as error:
@@ -93,12 +101,15 @@ def find(handle: h5py.File, path: str) -> h5py.Dataset:
     if not isinstance(node, h5py.Dataset):
         members = list(node)[:_SHOWN] if isinstance(node, h5py.Group) else []
         inside = ", ".join(f"{path}/{name}" for name in members)
-        raise DataError(f"{handle.filename}: /{path} is a {type(node).__name__.lower()}; expected a dataset"
-                        + (f" such as {inside}" if inside else ""))
+        raise DataError(
+            f"{handle.filename}: /{path} is a {type(node).__name__.lower()}; expected a dataset"
+            + (f" such as {inside}" if inside else "")
+        )
     missing = _missing_source(handle, node)
     if missing:
-        raise DataError(f"{handle.filename}: /{path} is a virtual dataset over {missing}, "
-                        "which does not exist")
+        raise DataError(
+            f"{handle.filename}: /{path} is a virtual dataset over {missing}, which does not exist"
+        )
     return node
 
 
@@ -107,12 +118,19 @@ def _absence(handle: h5py.File, path: str) -> str:
     if holds(handle, path):
         link = handle.get(path, getlink=True)
     if isinstance(link, h5py.ExternalLink):
-        return f"/{path} is a link to /{link.path.lstrip('/')} of {link.filename}, which cannot be opened"
+        return (
+            f"/{path} is a link to /{link.path.lstrip('/')} of {link.filename}, "
+            "which cannot be opened"
+        )
     if isinstance(link, h5py.SoftLink):
         return f"/{path} is a link to {link.path}, which does not exist"
     names = [name for name, _ in datasets(handle)]
-    listing = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
-    return f"no dataset /{path}; the file holds {listing or 'no dataset at all'}{nearest(path, names)}"
+    listing = ", ".join(names[:_SHOWN]) + (
+        f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    )
+    return (
+        f"no dataset /{path}; the file holds {listing or 'no dataset at all'}{nearest(path, names)}"
+    )
 
 
 def _missing_source(handle: h5py.File, dataset: h5py.Dataset) -> str | None:
@@ -131,7 +149,8 @@ def _missing_source(handle: h5py.File, dataset: h5py.Dataset) -> str | None:
 class Column:
     """Rows ``first .. first + rows`` of a dataset, flattened to (rows, width).
 
-    A number means value · ``scale``; ``limit`` is the largest magnitude that the float type in use can hold.
+    A number means value · ``scale``; ``limit`` is the largest magnitude that the float type in use
+    can hold.
     """
 
     file: str
@@ -167,18 +186,24 @@ class Column:
         return Column(self.file, self.dataset, self.scale, self.first + first, rows, self.limit)
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Return rows ``start .. stop`` as stored; DataError on damage, NaN, infinity or overflow."""
+        """Return rows ``start .. stop`` as stored; DataError on damage, NaN, infinity or
+        overflow.
+        """
         buffer = self.empty(stop - start)
         self.read_into(buffer, 0, start, stop)
         return buffer
 
     def empty(self, rows: int) -> np.ndarray:
-        """Return an uninitialised buffer of ``rows`` rows; DataError where memory does not hold it."""
+        """Return an uninitialised buffer of ``rows`` rows; DataError where memory does not hold
+        it.
+        """
         try:
             return np.empty((rows, self.width), self.dtype)
         except (MemoryError, ValueError) as error:
-            raise DataError(f"{self.file}: {self.path}: {rows:,} rows of {self.row_bytes:,} bytes do not fit "
-                            "in memory; set data.memory lower") from error
+            raise DataError(
+                f"{self.file}: {self.path}: {rows:,} rows of {self.row_bytes:,} bytes do not fit "
+                "in memory; set data.memory lower"
+            ) from error
 
     def read_into(self, buffer: np.ndarray, at: int, start: int, stop: int) -> None:
         """Read rows ``start .. stop`` into ``buffer[at:]``, and check them."""
@@ -187,11 +212,13 @@ class Column:
         view = buffer.reshape(len(buffer), *self.shape)
         rows = slice(self.first + start, self.first + stop)
         try:
-            self.dataset.read_direct(view, np.s_[rows], np.s_[at:at + stop - start])
+            self.dataset.read_direct(view, np.s_[rows], np.s_[at : at + stop - start])
         except _FAILURES as error:
-            raise DataError(f"{self.file}: {self.path}: rows {rows.start} to {rows.stop - 1} cannot be read, "
-                            f"the file is damaged or incomplete: {_reason(error)}") from error
-        self._check(buffer[at:at + stop - start], rows.start)
+            raise DataError(
+                f"{self.file}: {self.path}: rows {rows.start} to {rows.stop - 1} cannot be read, "
+                f"the file is damaged or incomplete: {_reason(error)}"
+            ) from error
+        self._check(buffer[at : at + stop - start], rows.start)
 
     def _check(self, block: np.ndarray, first: int) -> None:
         scale = abs(self.scale)
@@ -206,8 +233,10 @@ class Column:
         value = float(block[row, column])
         found = f"{value:g}; expected finite numbers"
         if math.isfinite(value):
-            found = (f"{value * self.scale:g}, too large for the float type in use; expected smaller "
-                     "numbers, or training.dtype = \"float64\"")
+            found = (
+                f"{value * self.scale:g}, too large for the float type in use; expected smaller "
+                'numbers, or training.dtype = "float64"'
+            )
         place = f"row {first + row}, column {column}" if self.shape else f"row {first + row}"
         raise DataError(f"{self.file}: {self.path}: {place} (counted from 0) is {found}")
 
@@ -223,7 +252,9 @@ def column(handle: h5py.File, path: str, limit: float) -> Column:
     try:
         dtype = np.dtype(dataset.dtype)
     except _FAILURES as error:
-        raise DataError(f"{name} is of a type that NumPy does not have; expected numbers") from error
+        raise DataError(
+            f"{name} is of a type that NumPy does not have; expected numbers"
+        ) from error
     if dtype.kind not in "biuf":
         raise DataError(f"{name} holds {_kind(dtype)}; expected integers, floats or booleans")
     if dataset.shape[0] == 0:
@@ -237,11 +268,14 @@ def _kind(dtype: np.dtype[Any]) -> str:
     if dtype.names:
         return f"records with fields {', '.join(dtype.names)}"
     return {"S": "text", "U": "text", "O": "text or other objects", "c": "complex numbers"}.get(
-        dtype.kind, f"values of type {dtype}")
+        dtype.kind, f"values of type {dtype}"
+    )
 
 
 def scale_of(dataset: h5py.Dataset, name: str) -> float:
-    """Return the attribute ``scale``, 1 where there is none; DataError unless one finite number, not 0."""
+    """Return the attribute ``scale``, 1 where there is none; DataError unless one finite number,
+    not 0.
+    """
     try:
         if "scale" not in dataset.attrs:
             return 1.0
@@ -252,7 +286,9 @@ def scale_of(dataset: h5py.Dataset, name: str) -> float:
         raise DataError(f"{name}: attribute scale is {_short(value)}; expected one number")
     scale = float(value.reshape(())[()])
     if not math.isfinite(scale) or scale == 0:
-        raise DataError(f"{name}: attribute scale is {scale:g}; expected a finite number other than 0")
+        raise DataError(
+            f"{name}: attribute scale is {scale:g}; expected a finite number other than 0"
+        )
     return scale
 
 

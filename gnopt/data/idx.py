@@ -1,5 +1,6 @@
-"""IDX files, the format of MNIST: two zero bytes, a type, the number of dimensions, the dimensions, the
-numbers."""
+"""IDX files, the format of MNIST: two zero bytes, a type, the number of dimensions, the dimensions,
+the numbers.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +27,9 @@ def is_idx(head: bytes) -> bool:
 
 
 def open_idx(path: Path) -> Rows:
-    """Read the header of an IDX file, compressed by gzip or not; its rows are read when asked for."""
+    """Read the header of an IDX file, compressed by gzip or not; its rows are read when asked
+    for.
+    """
     with _reading(path) as file:
         head = file.read(4)
         if not is_idx(head):
@@ -44,7 +47,9 @@ def open_idx(path: Path) -> Rows:
     return Rows(str(path), shape, dtype.newbyteorder("="), blocks, scale=scale).checked()
 
 
-def _blocks(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], rows: int) -> Iterator[np.ndarray]:
+def _blocks(
+    path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], rows: int
+) -> Iterator[np.ndarray]:
     row_bytes = math.prod(shape[1:]) * dtype.itemsize
     with _reading(path) as file:
         file.read(4 + 4 * len(shape))
@@ -52,9 +57,11 @@ def _blocks(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], rows: int)
             count = min(rows, shape[0] - start)
             content = file.read(count * row_bytes)
             if len(content) < count * row_bytes:
-                raise DataError(f"{path}: ends in row {start + len(content) // row_bytes}; its header "
-                                "promises "
-                                f"{shape[0]:,} rows of {row_bytes:,} bytes")
+                raise DataError(
+                    f"{path}: ends in row {start + len(content) // row_bytes}; its header "
+                    "promises "
+                    f"{shape[0]:,} rows of {row_bytes:,} bytes"
+                )
             block = np.frombuffer(content, dtype).reshape(count, *shape[1:])
             yield block.astype(dtype.newbyteorder("="), copy=False)
         if file.read(1):
@@ -66,7 +73,9 @@ def _reading(path: Path) -> Iterator[IO[bytes]]:
     try:
         with open(path, "rb") as probe:
             packed = probe.read(2) == b"\x1f\x8b"
-        with (gzip.open(path) if packed else open(path, "rb")) as file:
+        with gzip.open(path) if packed else open(path, "rb") as file:
             yield file  # type: ignore[misc]
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise DataError(
+            f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from error

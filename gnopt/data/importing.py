@@ -21,8 +21,9 @@ GROUPS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Reading:
-    """How to read a source: array or column names, data points along the last axis, pictures resized or
-    in color."""
+    """How to read a source: array or column names, data points along the last axis, pictures
+    resized or in color.
+    """
 
     inputs: str | None = None
     targets: str | None = None
@@ -31,20 +32,31 @@ class Reading:
     color: bool = False
 
 
-def import_data(source: Path, out: Path, reading: Reading | None = None, *, labels: Path | None = None,
-                test: Path | None = None, test_labels: Path | None = None, test_inputs: str | None = None,
-                test_targets: str | None = None, split: str | None = None, validation: str | None = None,
-                scale: float | None = None, overwrite: bool = False,
-                progress: Progress = None) -> dict[str, int]:
-    """Convert ``source``, and ``test`` where the test rows are apart, into the HDF5 file ``out``; return
-    its rows.
+def import_data(
+    source: Path,
+    out: Path,
+    reading: Reading | None = None,
+    *,
+    labels: Path | None = None,
+    test: Path | None = None,
+    test_labels: Path | None = None,
+    test_inputs: str | None = None,
+    test_targets: str | None = None,
+    split: str | None = None,
+    validation: str | None = None,
+    scale: float | None = None,
+    overwrite: bool = False,
+    progress: Progress = None,
+) -> dict[str, int]:
+    """Convert ``source``, and ``test`` where the test rows are apart, into the HDF5 file ``out``;
+    return its rows.
 
     Formats are told by content: IDX (also .gz), NPY, NPZ, CSV (also .gz), MAT (to 7.3), folders of
-    pictures. ``split`` is "train:validation:test" in rows or fractions, in file order; ``validation`` is
-    how many rows, or what fraction, of the end of ``source`` to set apart. With neither, and no test
-    rows, x (and y) are written at the top of the file. ``test_inputs`` and ``test_targets`` name arrays
-    in ``test``, or in ``source`` itself. Raises DataError for anything unusable, and leaves no file
-    behind.
+    pictures. ``split`` is "train:validation:test" in rows or fractions, in file order;
+    ``validation`` is how many rows, or what fraction, of the end of ``source`` to set apart. With
+    neither, and no test rows, x (and y) are written at the top of the file. ``test_inputs`` and
+    ``test_targets`` name arrays in ``test``, or in ``source`` itself. Raises DataError for anything
+    unusable, and leaves no file behind.
     """
     reading = reading or Reading()
     refuse_existing(out, overwrite)
@@ -52,14 +64,20 @@ def import_data(source: Path, out: Path, reading: Reading | None = None, *, labe
     groups = _share(x.rows, split, validation)
     apart = test is not None or test_inputs is not None
     if apart and groups.get("test"):
-        raise ConfigError(f"--split {split} already has test rows; expected none beside separate test data")
+        raise ConfigError(
+            f"--split {split} already has test rows; expected none beside separate test data"
+        )
     if not apart and (test_labels is not None or test_targets is not None):
-        raise ConfigError("targets of test data without test data: expected --test-images or "
-                          "--test-inputs too")
+        raise ConfigError(
+            "targets of test data without test data: expected --test-images or --test-inputs too"
+        )
     tables = [(groups, x, y)]
     if apart:
-        named = replace(reading, inputs=test_inputs or reading.inputs,
-                        targets=test_targets or (reading.targets if test is not None else None))
+        named = replace(
+            reading,
+            inputs=test_inputs or reading.inputs,
+            targets=test_targets or (reading.targets if test is not None else None),
+        )
         test_x, test_y = open_rows(test or source, named, test_labels)
         _check_alike(x, y, test_x, test_y)
         if not groups:
@@ -76,12 +94,20 @@ def import_data(source: Path, out: Path, reading: Reading | None = None, *, labe
     return written
 
 
-def open_rows(source: Path, reading: Reading, labels: Path | None = None) -> tuple[Rows, Rows | None]:
-    """Open inputs and targets of ``source``, whatever its format; ``labels`` is a file of its own for
-    targets."""
+def open_rows(
+    source: Path, reading: Reading, labels: Path | None = None
+) -> tuple[Rows, Rows | None]:
+    """Open inputs and targets of ``source``, whatever its format; ``labels`` is a file of its own
+    for targets.
+    """
     if source.is_dir():
-        _unused(source, "a folder of pictures", inputs=reading.inputs, targets=reading.targets,
-                transpose=reading.transpose)
+        _unused(
+            source,
+            "a folder of pictures",
+            inputs=reading.inputs,
+            targets=reading.targets,
+            transpose=reading.transpose,
+        )
         x, y = open_folder(source, reading.size, reading.color)
     else:
         _unused(source, "a file", size=reading.size, color=reading.color)
@@ -100,12 +126,19 @@ def _open_file(path: Path, reading: Reading) -> tuple[Rows, Rows | None]:
         head = file.read(128)
         unpacked = _unpacked(path) if head[:2] == b"\x1f\x8b" else head
     if is_idx(unpacked):
-        _unused(path, "an IDX file", inputs=reading.inputs, targets=reading.targets,
-                transpose=reading.transpose)
+        _unused(
+            path,
+            "an IDX file",
+            inputs=reading.inputs,
+            targets=reading.targets,
+            transpose=reading.transpose,
+        )
         return open_idx(path), None
     refuse_pickle(path, head)
     if head[:8] == b"\x89HDF\r\n\x1a\n" and path.suffix.lower() != ".mat":
-        raise DataError(f"{path}: is an HDF5 file already; `gnopt dataset info` shows what can be trained on")
+        raise DataError(
+            f"{path}: is an HDF5 file already; `gnopt dataset info` shows what can be trained on"
+        )
     if head[:6] in (b"\x93NUMPY", b"MATLAB") or head[:2] == b"PK" or path.suffix.lower() == ".mat":
         return open_arrays(path, reading.inputs, reading.targets, reading.transpose)
     _unused(path, "a CSV file", transpose=reading.transpose)
@@ -132,16 +165,22 @@ def _unused(path: Path, kind: str, **options: object) -> None:
 def _check_alike(x: Rows, y: Rows | None, test_x: Rows, test_y: Rows | None) -> None:
     if (y is None) != (test_y is None):
         there, missing = (x, test_x) if test_y is None else (test_x, x)
-        raise DataError(f"{missing.where}: has no targets, but {there.where} has; expected them for both")
+        raise DataError(
+            f"{missing.where}: has no targets, but {there.where} has; expected them for both"
+        )
     for one, other in ((x, test_x), (y, test_y)):
         if one is None or other is None:
             continue
         if one.shape[1:] != other.shape[1:]:
-            raise DataError(f"{other.where}: has rows of shape {other.shape[1:]}; expected {one.shape[1:]}, "
-                            f"as {one.where}")
+            raise DataError(
+                f"{other.where}: has rows of shape {other.shape[1:]}; expected {one.shape[1:]}, "
+                f"as {one.where}"
+            )
         if one.classes != other.classes:
-            raise DataError(f"{other.where}: has classes {', '.join(other.classes)}; expected "
-                            f"{', '.join(one.classes)}, as {one.where}")
+            raise DataError(
+                f"{other.where}: has classes {', '.join(other.classes)}; expected "
+                f"{', '.join(one.classes)}, as {one.where}"
+            )
 
 
 def _share(rows: int, split: str | None, validation: str | None) -> dict[str, int]:
@@ -151,25 +190,33 @@ def _share(rows: int, split: str | None, validation: str | None) -> dict[str, in
     if validation is not None:
         held = _count(validation, rows, "--validation")
         if not 0 <= held < rows:
-            raise DataError(f"--validation {validation}: found {rows:,} rows; expected fewer to be set apart")
+            raise DataError(
+                f"--validation {validation}: found {rows:,} rows; expected fewer to be set apart"
+            )
         return {"train": rows - held, "validation": held}
     if split is None:
         return {}
     parts = split.split(":")
     if not 2 <= len(parts) <= 3:
-        raise ConfigError(f"--split {split}: expected train:validation or train:validation:test, in rows "
-                          "or fractions")
+        raise ConfigError(
+            f"--split {split}: expected train:validation or train:validation:test, in rows "
+            "or fractions"
+        )
     if any("." in part for part in parts):
         shares = [_number(part, f"--split {split}") for part in parts]
         if abs(sum(shares) - 1) > 1e-9:
-            raise ConfigError(f"--split {split}: the fractions add up to {sum(shares):g}; expected 1")
-        ends = [round(rows * sum(shares[:k + 1])) for k in range(len(shares))]
+            raise ConfigError(
+                f"--split {split}: the fractions add up to {sum(shares):g}; expected 1"
+            )
+        ends = [round(rows * sum(shares[: k + 1])) for k in range(len(shares))]
         counts = [end - start for start, end in zip([0, *ends], ends, strict=False)]
     else:
         counts = [_count(part, rows, f"--split {split}") for part in parts]
         if sum(counts) != rows:
-            raise DataError(f"--split {split}: adds up to {sum(counts):,}; expected {rows:,}, the rows "
-                            "there are")
+            raise DataError(
+                f"--split {split}: adds up to {sum(counts):,}; expected {rows:,}, the rows "
+                "there are"
+            )
     if counts[0] < 1:
         raise DataError(f"--split {split}: leaves no rows to train on, out of {rows:,}")
     return dict(zip(GROUPS, counts, strict=False))
@@ -185,15 +232,27 @@ def _number(text: str, option: str) -> float:
     except ValueError:
         value = -1
     if not 0 <= value < 2**62:
-        raise ConfigError(f"{option}: found '{text}'; expected a number of rows, or a fraction such as 0.1")
+        raise ConfigError(
+            f"{option}: found '{text}'; expected a number of rows, or a fraction such as 0.1"
+        )
     return value
 
 
-def _write(file: h5py.File, shares: dict[str, int], name: str, rows: Rows, scale: float | None,
-           progress: Progress) -> None:
+def _write(
+    file: h5py.File,
+    shares: dict[str, int],
+    name: str,
+    rows: Rows,
+    scale: float | None,
+    progress: Progress,
+) -> None:
     """Spread the rows, in order, over the dataset ``name`` of each group."""
-    tables = [new_table(file, f"{group}/{name}" if group else name, count, rows.shape[1:], rows.dtype, scale)
-              for group, count in shares.items()]
+    tables = [
+        new_table(
+            file, f"{group}/{name}" if group else name, count, rows.shape[1:], rows.dtype, scale
+        )
+        for group, count in shares.items()
+    ]
     for table in tables:
         if rows.classes:
             table.attrs["classes"] = list(rows.classes)
@@ -203,8 +262,8 @@ def _write(file: h5py.File, shares: dict[str, int], name: str, rows: Rows, scale
         done = 0
         while done < len(block):
             table = tables[current]
-            piece = block[done:done + len(table) - at]
-            table[at:at + len(piece)] = piece
+            piece = block[done : done + len(table) - at]
+            table[at : at + len(piece)] = piece
             done, at = done + len(piece), at + len(piece)
             if at == len(table):
                 current, at = current + 1, 0

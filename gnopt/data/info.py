@@ -18,12 +18,13 @@ _PIECE, _PIECES = 2**22, 16  # bytes of one piece, and how many are looked at in
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Return file, size, source, datasets (with range and mean), splits and problems, ready for JSON.
+    """Return file, size, source, datasets (with range and mean), splits and problems, ready for
+    JSON.
 
-    ``splits`` is what `gnopt train` would use with default settings and, where there is a y, with y as
-    targets. Ranges of datasets above 64 MiB are of evenly spaced pieces ("sampled"). Raises DataError
-    where the file cannot be opened; datasets that cannot be trained on are listed with what is wrong with
-    them.
+    ``splits`` is what `gnopt train` would use with default settings and, where there is a y, with y
+    as targets. Ranges of datasets above 64 MiB are of evenly spaced pieces ("sampled"). Raises
+    DataError where the file cannot be opened; datasets that cannot be trained on are listed with
+    what is wrong with them.
     """
     with open_file(path) as handle:
         source = handle.attrs.get("source")
@@ -31,16 +32,25 @@ def describe(path: Path) -> dict[str, Any]:
         with_targets = "y" in handle or (is_group(handle, "train") and "y" in handle["train"])
         targets = "y" if with_targets else "inputs"
         splits, problem = _splits(handle, targets)
-    return {"file": str(path), "bytes": path.stat().st_size,
-            "source": None if source is None else str(source), "datasets": found,
-            "targets": targets, "splits": splits, "problem": problem}
+    return {
+        "file": str(path),
+        "bytes": path.stat().st_size,
+        "source": None if source is None else str(source),
+        "datasets": found,
+        "targets": targets,
+        "splits": splits,
+        "problem": problem,
+    }
 
 
 def _dataset(handle: h5py.File, name: str, dataset: h5py.Dataset) -> dict[str, Any]:
     entry: dict[str, Any] = {"path": name, "shape": list(dataset.shape or ())}
     try:
-        entry |= {"dtype": str(dataset.dtype), "chunks": list(dataset.chunks) if dataset.chunks else None,
-                  "compression": dataset.compression}
+        entry |= {
+            "dtype": str(dataset.dtype),
+            "chunks": list(dataset.chunks) if dataset.chunks else None,
+            "compression": dataset.compression,
+        }
         rows = column(handle, name, float(np.finfo(np.float64).max))
     except (DataError, TypeError) as error:
         return entry | {"problem": str(error)}
@@ -58,7 +68,12 @@ def _dataset(handle: h5py.File, name: str, dataset: h5py.Dataset) -> dict[str, A
         low, high = min(low, float(block.min())), max(high, float(block.max()))
         total, count = total + float(block.sum(dtype=np.float64)), count + block.size
     ends = sorted((low * rows.scale, high * rows.scale))
-    return entry | {"min": ends[0], "max": ends[1], "mean": total / count * rows.scale, "sampled": sampled}
+    return entry | {
+        "min": ends[0],
+        "max": ends[1],
+        "mean": total / count * rows.scale,
+        "sampled": sampled,
+    }
 
 
 def _pieces(rows: Column) -> tuple[list[tuple[int, int]], bool]:
@@ -77,5 +92,7 @@ def _splits(handle: h5py.File, targets: str) -> tuple[dict[str, Any], str | None
         pairs = find_splits(handle, values, float(np.finfo(np.float64).max))
     except DataError as error:
         return {}, str(error)
-    return {name: {"rows": x.rows, "inputs": x.width, "target_shape": list(target_shape(x, y))}
-            for name, (x, y) in pairs.items()}, None
+    return {
+        name: {"rows": x.rows, "inputs": x.width, "target_shape": list(target_shape(x, y))}
+        for name, (x, y) in pairs.items()
+    }, None

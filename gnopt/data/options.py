@@ -11,21 +11,58 @@ from gnopt.options import REQUIRED, Option
 
 OPTIONS = (
     Option("file", REQUIRED, "path", "the HDF5 file with the data"),
-    Option("inputs", "x", "str", "HDF5 dataset of shape (N, ...) with the inputs, flattened to (N, D)"),
-    Option("targets", "inputs", "str", "HDF5 dataset with the targets; \"inputs\" makes an autoencoder"),
-    Option("target_transform", "none", "str", "what is made of the targets; parity: 1 for odd labels, 0 "
-           "for even ones", choices=("none", "parity")),
-    Option("validation", 0.1, "float|str", "fraction of the training rows held out at their end, or the name "
-           "of a group, or 0 for none; a group called validation is used in place of the default fraction",
-           low=0, high=1, open_high=True),
-    Option("standardize", False, "bool", "shift and scale each input to mean 0 and deviation 1 over the "
-           "training rows"),
-    Option("memory", "auto", "int|str", "most bytes of rows to hold in memory, such as \"2GB\"; larger files "
-           "are read in blocks while training; \"auto\" is half of the free memory", low=1),
+    Option(
+        "inputs", "x", "str", "HDF5 dataset of shape (N, ...) with the inputs, flattened to (N, D)"
+    ),
+    Option(
+        "targets", "inputs", "str", 'HDF5 dataset with the targets; "inputs" makes an autoencoder'
+    ),
+    Option(
+        "target_transform",
+        "none",
+        "str",
+        "what is made of the targets; parity: 1 for odd labels, 0 for even ones",
+        choices=("none", "parity"),
+    ),
+    Option(
+        "validation",
+        0.1,
+        "float|str",
+        "fraction of the training rows held out at their end, or the name "
+        "of a group, or 0 for none; a group called validation is used in place of the default "
+        "fraction",
+        low=0,
+        high=1,
+        open_high=True,
+    ),
+    Option(
+        "standardize",
+        False,
+        "bool",
+        "shift and scale each input to mean 0 and deviation 1 over the training rows",
+    ),
+    Option(
+        "memory",
+        "auto",
+        "int|str",
+        'most bytes of rows to hold in memory, such as "2GB"; larger files '
+        'are read in blocks while training; "auto" is half of the free memory',
+        low=1,
+    ),
 )
 
-_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
-          "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+_UNITS = {
+    "": 1,
+    "b": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+}
 _FALLBACK = 2 * 2**30  # where the system does not tell how much memory is free
 
 
@@ -38,13 +75,17 @@ def memory_bytes(value: int | str) -> int:
         if match and match[2].lower() in _UNITS:
             value = int(float(match[1]) * _UNITS[match[2].lower()])
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"data.memory = {value!r}: expected \"auto\", a number of bytes, or a size "
-                          "such as \"500MB\", \"2GB\" or \"1.5GiB\"")
+        raise ConfigError(
+            f'data.memory = {value!r}: expected "auto", a number of bytes, or a size '
+            'such as "500MB", "2GB" or "1.5GiB"'
+        )
     return value
 
 
 def free_memory() -> int:
-    """Return the bytes that can still be allocated: the least of what the system and its container report."""
+    """Return the bytes that can still be allocated: the least of what the system and its container
+    report.
+    """
     found = [_meminfo(), *_container()]
     known = [n for n in found if n is not None]
     if known:
@@ -57,7 +98,9 @@ def free_memory() -> int:
 
 def _meminfo() -> int | None:
     try:
-        match = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+        match = re.search(
+            r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE
+        )
     except OSError:
         return None
     return int(match[1]) * 1024 if match else None
@@ -65,8 +108,10 @@ def _meminfo() -> int | None:
 
 def _container() -> list[int | None]:
     folder = Path("/sys/fs/cgroup")
-    pairs = [(folder / "memory.max", folder / "memory.current"),
-             (folder / "memory/memory.limit_in_bytes", folder / "memory/memory.usage_in_bytes")]
+    pairs = [
+        (folder / "memory.max", folder / "memory.current"),
+        (folder / "memory/memory.limit_in_bytes", folder / "memory/memory.usage_in_bytes"),
+    ]
     return [_difference(limit, used) for limit, used in pairs]
 
 

@@ -1,4 +1,6 @@
-"""The order of training examples: shuffled blocks of rows, and shuffled rows inside groups of blocks."""
+"""The order of training examples: shuffled blocks of rows, and shuffled rows inside groups of
+blocks.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,14 @@ import numpy as np
 from gnopt.rng import generator
 
 GROUP_BYTES = 64 * 2**20  # rows shuffled together; a set up to this size is fully shuffled
-BLOCK_BYTES = 2**20       # rows read in one piece from a set larger than that
+BLOCK_BYTES = 2**20  # rows read in one piece from a set larger than that
 
 
 @dataclass(frozen=True)
 class Group:
-    """Rows visited together: stream positions ``first .. first + rows``, from these blocks (sorted)."""
+    """Rows visited together: stream positions ``first .. first + rows``, from these blocks
+    (sorted).
+    """
 
     epoch: int
     index: int
@@ -30,11 +34,12 @@ class Group:
 
 @dataclass(frozen=True)
 class Order:
-    """A pure function from positions of the endless stream to rows; epoch e is e·rows .. (e+1)·rows.
+    """A pure function from positions of the endless stream to rows; epoch e is e·rows ..
+    (e+1)·rows.
 
-    An epoch visits the blocks (``block`` rows each, the last may be shorter) in shuffled order, ``group``
-    blocks at a time, and the rows of a group in shuffled order: with one group, a uniform permutation of
-    all rows.
+    An epoch visits the blocks (``block`` rows each, the last may be shorter) in shuffled order,
+    ``group`` blocks at a time, and the rows of a group in shuffled order: with one group, a uniform
+    permutation of all rows.
     """
 
     seed: int
@@ -56,11 +61,15 @@ class Order:
         blocks, starts = _epoch(self, epoch)
         index = int(np.searchsorted(starts, offset, side="right")) - 1
         stop = int(starts[index + 1]) if index + 1 < len(starts) else self.rows
-        chosen = np.sort(blocks[index * self.group:(index + 1) * self.group])
-        return Group(epoch, index, epoch * self.rows + int(starts[index]), stop - int(starts[index]), chosen)
+        chosen = np.sort(blocks[index * self.group : (index + 1) * self.group])
+        return Group(
+            epoch, index, epoch * self.rows + int(starts[index]), stop - int(starts[index]), chosen
+        )
 
     def shuffle(self, group: Group) -> np.ndarray:
-        """Return the order in which the rows of the group, concatenated in file order, are visited."""
+        """Return the order in which the rows of the group, concatenated in file order, are
+        visited.
+        """
         return generator(self.seed, "rows", group.epoch, group.index).permutation(group.rows)
 
     def row_numbers(self, group: Group) -> np.ndarray:
@@ -75,17 +84,19 @@ class Order:
 def _epoch(order: Order, epoch: int) -> tuple[np.ndarray, np.ndarray]:
     """The shuffled blocks of an epoch, and the offset at which each group of them starts."""
     blocks = generator(order.seed, "blocks", epoch).permutation(order.blocks)
-    sizes = np.where(blocks == order.blocks - 1, order.rows - (order.blocks - 1) * order.block, order.block)
+    sizes = np.where(
+        blocks == order.blocks - 1, order.rows - (order.blocks - 1) * order.block, order.block
+    )
     ends = np.cumsum(sizes)
-    return blocks, np.concatenate([[0], ends[order.group - 1:-1:order.group]])
+    return blocks, np.concatenate([[0], ends[order.group - 1 : -1 : order.group]])
 
 
 def plan(seed: int, rows: int, row_bytes: int, chunk: int, group_bytes: int = GROUP_BYTES) -> Order:
     """Choose block and group for ``rows`` rows stored in HDF5 chunks of ``chunk`` rows.
 
-    Blocks are whole chunks, near ``BLOCK_BYTES`` or a sixteenth of a group. The choice depends on the
-    file and ``group_bytes`` alone, never on how much memory is free, so that every machine sees the same
-    batches.
+    Blocks are whole chunks, near ``BLOCK_BYTES`` or a sixteenth of a group. The choice depends on
+    the file and ``group_bytes`` alone, never on how much memory is free, so that every machine sees
+    the same batches.
     """
     group_rows = max(1, group_bytes // row_bytes)
     if rows <= group_rows:

@@ -14,14 +14,27 @@ from gnopt.data.rows import Rows, from_array
 from gnopt.errors import DataError
 from gnopt.rng import generator
 
-_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff",
-             ".webp"}
+_SUFFIXES = {
+    ".bmp",
+    ".gif",
+    ".jpeg",
+    ".jpg",
+    ".pbm",
+    ".pgm",
+    ".png",
+    ".pnm",
+    ".ppm",
+    ".tif",
+    ".tiff",
+    ".webp",
+}
 
 
 @dataclass(frozen=True)
 class Folder:
     """Picture files, and the number of the subfolder that each lies in (None where there are no
-    subfolders)."""
+    subfolders).
+    """
 
     path: Path
     files: list[Path]
@@ -30,7 +43,9 @@ class Folder:
 
 
 def list_folder(path: Path) -> Folder:
-    """List the pictures of a folder, in natural order; its subfolders, where it has any, are the classes."""
+    """List the pictures of a folder, in natural order; its subfolders, where it has any, are the
+    classes.
+    """
     try:
         subfolders = _sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
         found = {p.name: _pictures(p) for p in subfolders}
@@ -39,20 +54,28 @@ def list_folder(path: Path) -> Folder:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     found = {name: files for name, files in found.items() if files}
     if found and loose:
-        raise DataError(f"{path}: has pictures such as {loose[0].name} beside subfolders such as "
-                        f"{next(iter(found))}; "
-                        "expected all pictures in subfolders, one for each class, or none")
+        raise DataError(
+            f"{path}: has pictures such as {loose[0].name} beside subfolders such as "
+            f"{next(iter(found))}; "
+            "expected all pictures in subfolders, one for each class, or none"
+        )
     if not found and not loose:
-        raise DataError(f"{path}: has no pictures; expected files ending in {', '.join(sorted(_SUFFIXES))}, "
-                        "in the folder or in one subfolder for each class")
+        raise DataError(
+            f"{path}: has no pictures; expected files ending in {', '.join(sorted(_SUFFIXES))}, "
+            "in the folder or in one subfolder for each class"
+        )
     if loose:
         return Folder(path, loose, [], None)
     labels = np.concatenate([np.full(len(files), k) for k, files in enumerate(found.values())])
-    return Folder(path, [f for files in found.values() for f in files], list(found), labels.astype(np.int32))
+    return Folder(
+        path, [f for files in found.values() for f in files], list(found), labels.astype(np.int32)
+    )
 
 
 def _pictures(folder: Path) -> list[Path]:
-    files = (p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES and not p.name.startswith("."))
+    files = (
+        p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES and not p.name.startswith(".")
+    )
     return _sorted(p for p in files if p.is_file())
 
 
@@ -62,23 +85,33 @@ def _sorted(paths: Iterable[Path]) -> list[Path]:
 
 def natural_key(name: str) -> list[Any]:
     """Sort key that puts s2 before s10."""
-    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in re.split(r"([0-9]+)", name)]
+    return [
+        (1, int(part), "") if part.isdecimal() else (0, 0, part)
+        for part in re.split(r"([0-9]+)", name)
+    ]
 
 
-def read_picture(path: Path, size: tuple[int, int] | None = None, color: bool = False) -> np.ndarray:
-    """Return a picture as bytes, (height, width) grey or (height, width, 3), resized to ``size`` (width,
-    height)."""
+def read_picture(
+    path: Path, size: tuple[int, int] | None = None, color: bool = False
+) -> np.ndarray:
+    """Return a picture as bytes, (height, width) grey or (height, width, 3), resized to ``size``
+    (width, height).
+    """
     try:
         from PIL import Image
     except ImportError:
-        raise DataError(f"{path}: reading pictures needs Pillow: pip install 'gnopt[image]'") from None
+        raise DataError(
+            f"{path}: reading pictures needs Pillow: pip install 'gnopt[image]'"
+        ) from None
     try:
         with Image.open(path) as opened:
             picture: Image.Image = opened
             if picture.mode.startswith(("I", "F")):  # 16 bits: Pillow would cut, not scale
                 values = np.asarray(picture, dtype=np.float64)
                 top = 65535.0 if values.max() > 255 else 255.0
-                picture = Image.fromarray(np.rint(np.clip(values / top, 0, 1) * 255).astype(np.uint8))
+                picture = Image.fromarray(
+                    np.rint(np.clip(values / top, 0, 1) * 255).astype(np.uint8)
+                )
             picture = picture.convert("RGB" if color else "L")
             if size and picture.size != size:
                 picture = picture.resize(size, Image.Resampling.LANCZOS)
@@ -88,20 +121,25 @@ def read_picture(path: Path, size: tuple[int, int] | None = None, color: bool = 
         raise DataError(f"{path}: not a picture that Pillow can read: {reason}") from error
 
 
-def same_shape(picture: np.ndarray, shape: tuple[int, ...], path: Path, first: Path,
-               remedy: str) -> np.ndarray:
-    """Return ``picture`` if it has this shape; DataError naming both files and the remedy otherwise."""
+def same_shape(
+    picture: np.ndarray, shape: tuple[int, ...], path: Path, first: Path, remedy: str
+) -> np.ndarray:
+    """Return ``picture`` if it has this shape; DataError naming both files and the remedy
+    otherwise.
+    """
     if picture.shape != shape:
-        raise DataError(f"{path}: is {picture.shape[1]}x{picture.shape[0]} pixels; expected "
-                        f"{shape[1]}x{shape[0]}, as {first.name}; {remedy}")
+        raise DataError(
+            f"{path}: is {picture.shape[1]}x{picture.shape[0]} pixels; expected "
+            f"{shape[1]}x{shape[0]}, as {first.name}; {remedy}"
+        )
     return picture
 
 
 def open_folder(path: Path, size: tuple[int, int] | None, color: bool) -> tuple[Rows, Rows | None]:
     """Return the pictures of a folder as bytes, and the numbers of their subfolders as labels.
 
-    They come in an order that is random but always the same: rows held out at the end are then of every
-    class.
+    They come in an order that is random but always the same: rows held out at the end are then of
+    every class.
     """
     folder = list_folder(path)
     order = generator(0, "pictures").permutation(len(folder.files))
@@ -110,9 +148,18 @@ def open_folder(path: Path, size: tuple[int, int] | None, color: bool) -> tuple[
 
     def blocks(rows: int) -> Iterator[np.ndarray]:
         for start in range(0, len(files), rows):
-            yield np.stack([same_shape(read_picture(f, size, color), shape, f, files[0],
-                                       "--size WxH makes all alike")
-                            for f in files[start:start + rows]])
+            yield np.stack(
+                [
+                    same_shape(
+                        read_picture(f, size, color),
+                        shape,
+                        f,
+                        files[0],
+                        "--size WxH makes all alike",
+                    )
+                    for f in files[start : start + rows]
+                ]
+            )
 
     x = Rows(str(path), (len(files), *shape), np.dtype(np.uint8), blocks, scale=1 / 255)
     if folder.labels is None:

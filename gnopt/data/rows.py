@@ -14,11 +14,11 @@ from gnopt.errors import DataError
 
 @dataclass(frozen=True)
 class Rows:
-    """An array of ``shape`` (rows, ...). ``blocks(n)`` yields it n rows at a time; ``where`` names it in
-    errors.
+    """An array of ``shape`` (rows, ...). ``blocks(n)`` yields it n rows at a time; ``where`` names
+    it in errors.
 
-    ``classes`` are the names of the labels 0, 1, ..., where the source has names; ``scale`` is the factor
-    that the kind of source suggests (1/255 for pictures), if any.
+    ``classes`` are the names of the labels 0, 1, ..., where the source has names; ``scale`` is the
+    factor that the kind of source suggests (1/255 for pictures), if any.
     """
 
     where: str
@@ -33,14 +33,19 @@ class Rows:
         return self.shape[0]
 
     def checked(self) -> Rows:
-        """Return the same rows; DataError unless they are numbers, at least one row of at least one."""
+        """Return the same rows; DataError unless they are numbers, at least one row of at least
+        one.
+        """
         if self.dtype.kind not in "biuf":
-            found = {"c": "complex numbers", "O": "objects"}.get(self.dtype.kind, "values of type "
-                                                                                  f"{self.dtype}")
+            found = {"c": "complex numbers", "O": "objects"}.get(
+                self.dtype.kind, f"values of type {self.dtype}"
+            )
             raise DataError(f"{self.where}: found {found}; expected integers, floats or booleans")
         if not self.shape or 0 in self.shape:
-            raise DataError(f"{self.where}: has shape {self.shape}; expected at least one row of at "
-                            "least one number")
+            raise DataError(
+                f"{self.where}: has shape {self.shape}; expected at least one row of at "
+                "least one number"
+            )
         return self
 
     def all(self) -> np.ndarray:
@@ -48,14 +53,18 @@ class Rows:
         return next(iter(self.blocks(self.rows)))
 
     def finite_blocks(self, rows: int) -> Iterator[np.ndarray]:
-        """Yield blocks of rows; DataError with row and column of the first number that is not finite."""
+        """Yield blocks of rows; DataError with row and column of the first number that is not
+        finite.
+        """
         start = 0
         for block in self.blocks(rows):
             if block.dtype.kind == "f" and not np.isfinite(block).all():
                 flat = block.reshape(len(block), -1)
                 row, column = np.argwhere(~np.isfinite(flat))[0]
-                raise DataError(f"{self.where}: row {start + row}, column {column} (counted from 0) is "
-                                f"{flat[row, column]:g}; expected finite numbers")
+                raise DataError(
+                    f"{self.where}: row {start + row}, column {column} (counted from 0) is "
+                    f"{flat[row, column]:g}; expected finite numbers"
+                )
             yield block
             start += len(block)
 
@@ -71,9 +80,10 @@ class Rows:
 
 def from_array(array: np.ndarray, where: str, scale: float | None = None) -> Rows:
     """Wrap an array in memory, or mapped into it."""
+
     def blocks(rows: int) -> Iterator[np.ndarray]:
         for start in range(0, len(array), rows):
-            yield np.asarray(array[start:start + rows])
+            yield np.asarray(array[start : start + rows])
 
     return Rows(where, tuple(array.shape), np.dtype(array.dtype), blocks, scale=scale).checked()
 
@@ -84,7 +94,9 @@ def picture_scale(shape: tuple[int, ...], dtype: np.dtype[Any]) -> float | None:
 
 
 def smallest(low: float, high: float) -> np.dtype[Any]:
-    """Return the smallest of uint8, int16, int32 and int64 that holds whole numbers from low to high."""
+    """Return the smallest of uint8, int16, int32 and int64 that holds whole numbers from low to
+    high.
+    """
     for name in ("uint8", "int16", "int32", "int64"):
         limits = np.iinfo(name)
         if limits.min <= low and high <= limits.max:

@@ -26,8 +26,9 @@ _Pair = tuple[Column, "Column | None"]
 
 @dataclass
 class Data:
-    """The rows of one file. ``target_kind`` is "inputs" (autoencoder) or "rows"; ``target_shape`` is that
-    of one target; ``statistics`` is what standardised the inputs, or None."""
+    """The rows of one file. ``target_kind`` is "inputs" (autoencoder) or "rows"; ``target_shape``
+    is that of one target; ``statistics`` is what standardised the inputs, or None.
+    """
 
     train: Split
     validation: Split | None
@@ -53,23 +54,29 @@ class Data:
     def __enter__(self) -> Data:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
 
-def open_data(settings: Mapping[str, Any], *, seed: int, dtype: str,
-              statistics: Statistics | None = None) -> Data:
+def open_data(
+    settings: Mapping[str, Any], *, seed: int, dtype: str, statistics: Statistics | None = None
+) -> Data:
     """Open the data file of the resolved section ``[data]``.
 
-    The file holds either ``inputs`` (and ``targets``) at its top, or groups ``train``, ``validation`` and
-    ``test`` with these datasets in each. ``validation`` names a group, or is the fraction of the training
-    rows held out at their end. A group called validation stands in for the fraction where that is the
-    default; any other fraction is held out of the training rows and the group is left alone. A ``test``
-    group without targets is ignored when targets are wanted.
+    The file holds either ``inputs`` (and ``targets``) at its top, or groups ``train``,
+    ``validation`` and ``test`` with these datasets in each. ``validation`` names a group, or is the
+    fraction of the training rows held out at their end. A group called validation stands in for the
+    fraction where that is the default; any other fraction is held out of the training rows and the
+    group is left alone. A ``test`` group without targets is ignored when targets are wanted.
 
     ``statistics`` replaces those of this file's own training rows (for prediction on new data).
-    Raises DataError for anything wrong with the file, ConfigError for a memory budget that is not a size.
+    Raises DataError for anything wrong with the file, ConfigError for a memory budget that is not a
+    size.
     """
     values = {**defaults(OPTIONS), **settings}
     budget = memory_bytes(values["memory"])
@@ -84,17 +91,21 @@ def open_data(settings: Mapping[str, Any], *, seed: int, dtype: str,
             budget -= bytes_held if in_memory else 0
             row_bytes = bytes_held // x.rows
             if not in_memory and row_bytes > group_bytes:
-                raise DataError(f"{x.file}: {x.path}: one row needs {row_bytes:,} bytes; data.memory = "
-                                f"{values['memory']!r} leaves {group_bytes:,} for the rows being read")
+                raise DataError(
+                    f"{x.file}: {x.path}: one row needs {row_bytes:,} bytes; data.memory = "
+                    f"{values['memory']!r} leaves {group_bytes:,} for the rows being read"
+                )
             chunk = x.dataset.chunks[0] if x.dataset.chunks else 1
             order = plan(seed, x.rows, row_bytes, chunk, group_bytes)
             splits[name] = Split(name, x, y, order, dtype, in_memory)
             undo.callback(splits[name].close)
             splits[name].parity = values["target_transform"] == "parity"
             if splits[name].parity and (y is None or not is_label(y)):
-                raise DataError(f"{x.file}: data.target_transform = 'parity': expected whole-number "
-                                "labels, found "
-                                f"{'inputs' if y is None else y.path} as targets")
+                raise DataError(
+                    f"{x.file}: data.target_transform = 'parity': expected whole-number "
+                    "labels, found "
+                    f"{'inputs' if y is None else y.path} as targets"
+                )
         if values["standardize"]:
             statistics = statistics or splits["train"].moments()
             _check_statistics(statistics, pairs["train"][0])
@@ -103,9 +114,16 @@ def open_data(settings: Mapping[str, Any], *, seed: int, dtype: str,
         else:
             statistics = None
         x, y = pairs["train"]
-        data = Data(splits["train"], splits.get("validation"), splits.get("test"),
-                    "inputs" if y is None else "rows", target_shape(x, y), fingerprint(handle), statistics,
-                    handle)
+        data = Data(
+            splits["train"],
+            splits.get("validation"),
+            splits.get("test"),
+            "inputs" if y is None else "rows",
+            target_shape(x, y),
+            fingerprint(handle),
+            statistics,
+            handle,
+        )
         undo.pop_all()
     if all(split.in_memory for split in splits.values()):
         handle.close()
@@ -124,27 +142,38 @@ def target_shape(x: Column, y: Column | None) -> tuple[int, ...]:
 
 
 def _group_bytes(train: _Pair, memory: int | str, budget: int) -> int:
-    # Two groups are held while reading ahead. Free memory must not matter, else batches would depend on it.
+    # Two groups are held while reading ahead. Free memory must not matter, else batches would
+    # depend on it.
     explicit = not (isinstance(memory, str) and memory.strip().lower() == "auto")
-    return min(GROUP_BYTES, max(1, budget // 2)) if explicit and _bytes(*train) > budget else GROUP_BYTES
+    return (
+        min(GROUP_BYTES, max(1, budget // 2))
+        if explicit and _bytes(*train) > budget
+        else GROUP_BYTES
+    )
 
 
 def find_splits(handle: h5py.File, values: Mapping[str, Any], limit: float) -> dict[str, _Pair]:
-    """Find inputs and targets of train, validation and test, as far as there are any; nothing is read yet.
+    """Find inputs and targets of train, validation and test, as far as there are any; nothing is
+    read yet.
 
-    ``values`` is the whole section ``[data]``; ``limit`` is the largest number of the float type in use.
+    ``values`` is the whole section ``[data]``; ``limit`` is the largest number of the float type in
+    use.
     """
     inputs, targets = (str(values[key]).strip("/") for key in ("inputs", "targets"))
     validation = values["validation"]
     if is_group(handle, "train"):
         inputs, targets = inputs.removeprefix("train/"), targets.removeprefix("train/")
-    grouped = is_group(handle, "train") and (holds(handle, f"train/{inputs}") or not holds(handle, inputs))
+    grouped = is_group(handle, "train") and (
+        holds(handle, f"train/{inputs}") or not holds(handle, inputs)
+    )
 
     def pair(group: str) -> _Pair:
         x = column(handle, group + inputs, limit)
         y = None if targets == "inputs" else column(handle, group + targets, limit)
         if y is not None and y.rows != x.rows:
-            raise DataError(f"{x.file}: {y.path} has {y.rows:,} rows; expected {x.rows:,}, as {x.path}")
+            raise DataError(
+                f"{x.file}: {y.path} has {y.rows:,} rows; expected {x.rows:,}, as {x.path}"
+            )
         return x, y
 
     pairs = {"train": pair("train/" if grouped else "")}
@@ -153,8 +182,10 @@ def find_splits(handle: h5py.File, values: Mapping[str, Any], limit: float) -> d
         if not is_group(handle, group):
             groups = [name for name in handle if is_group(handle, name)]
             expected = ", ".join(groups) or "a fraction, as the file has no groups"
-            raise DataError(f"{handle.filename}: data.validation = {validation!r}: no such group; expected "
-                            f"{expected}{nearest(group, groups)}")
+            raise DataError(
+                f"{handle.filename}: data.validation = {validation!r}: no such group; expected "
+                f"{expected}{nearest(group, groups)}"
+            )
         pairs["validation"] = pair(f"{group}/")
     elif validation == _DEFAULT_FRACTION and is_group(handle, "validation"):
         pairs["validation"] = pair("validation/")
@@ -171,10 +202,14 @@ def _hold_out(train: _Pair, fraction: float) -> tuple[_Pair, _Pair]:
     held = max(1, round(x.rows * fraction))
     kept = x.rows - held
     if kept < 1:
-        raise DataError(f"{x.file}: {x.path}: data.validation = {fraction:g} of {x.rows:,} rows leaves none "
-                        "to train on; expected a smaller fraction, or 0")
-    return ((x.part(0, kept), y.part(0, kept) if y else None),
-            (x.part(kept, held), y.part(kept, held) if y else None))
+        raise DataError(
+            f"{x.file}: {x.path}: data.validation = {fraction:g} of {x.rows:,} rows leaves none "
+            "to train on; expected a smaller fraction, or 0"
+        )
+    return (
+        (x.part(0, kept), y.part(0, kept) if y else None),
+        (x.part(kept, held), y.part(kept, held) if y else None),
+    )
 
 
 def _check_alike(pairs: dict[str, _Pair]) -> None:
@@ -187,16 +222,22 @@ def _check_alike(pairs: dict[str, _Pair]) -> None:
             if one is None or other is None:
                 continue
             if one.width != other.width:
-                raise DataError(f"{x.file}: {other.path} has rows of {other.width} numbers; expected "
-                                f"{one.width}, as {one.path}")
+                raise DataError(
+                    f"{x.file}: {other.path} has rows of {other.width} numbers; expected "
+                    f"{one.width}, as {one.path}"
+                )
         if y is not None and other_y is not None and is_label(y) != is_label(other_y):
             kinds = ["whole-number labels" if is_label(c) else "numbers" for c in (y, other_y)]
-            raise DataError(f"{x.file}: {other_y.path} holds {kinds[1]}; expected {kinds[0]}, as {y.path}")
+            raise DataError(
+                f"{x.file}: {other_y.path} holds {kinds[1]}; expected {kinds[0]}, as {y.path}"
+            )
 
 
 def _check_statistics(statistics: Statistics, x: Column) -> None:
     if statistics.mean.shape != (x.width,):
-        raise DataError(f"{x.file}: {x.path} has rows of {x.width} numbers; expected {len(statistics.mean)}, "
-                        "as the data that the standardisation comes from")
+        raise DataError(
+            f"{x.file}: {x.path} has rows of {x.width} numbers; expected {len(statistics.mean)}, "
+            "as the data that the standardisation comes from"
+        )
     if not (np.isfinite(statistics.mean).all() and np.isfinite(statistics.std).all()):
         raise DataError(f"{x.file}: {x.path}: numbers too large to standardise")

@@ -11,29 +11,35 @@ import numpy as np
 from gnopt.data.hdf5 import Column
 from gnopt.data.order import Group, Order
 
-_PASS_BYTES = 8 * 2**20  # float64 bytes of one piece of a pass over all rows; fixed: sums must not vary
-_Raw = tuple[np.ndarray, "np.ndarray | None"]       # rows as stored
-_Loaded = tuple[Group, np.ndarray, _Raw]            # a group, the order of its rows, what that indexes
+_PASS_BYTES = (
+    8 * 2**20
+)  # float64 bytes of one piece of a pass over all rows; fixed: sums must not vary
+_Raw = tuple[np.ndarray, "np.ndarray | None"]  # rows as stored
+_Loaded = tuple[Group, np.ndarray, _Raw]  # a group, the order of its rows, what that indexes
 
 
 class Statistics(NamedTuple):
-    """Mean and deviation of each input over the training rows, (D,) float64; a constant input has 1."""
+    """Mean and deviation of each input over the training rows, (D,) float64; a constant input has
+    1.
+    """
 
     mean: np.ndarray
     std: np.ndarray
 
 
 class Split:
-    """Rows of inputs and targets: ``batch`` in shuffled order, ``rows_at`` and ``chunks`` in file order.
+    """Rows of inputs and targets: ``batch`` in shuffled order, ``rows_at`` and ``chunks`` in file
+    order.
 
-    Rows are held as stored (bytes stay bytes) when ``in_memory``, else read when asked for; either way the
-    numbers and their order are the same. Inputs are (n, D) in ``dtype``. Targets are the inputs
-    themselves, the same object, when ``y`` is None; (n,) int64 for labels; else (n, K) or (n,) in
-    ``dtype``.
+    Rows are held as stored (bytes stay bytes) when ``in_memory``, else read when asked for; either
+    way the numbers and their order are the same. Inputs are (n, D) in ``dtype``. Targets are the
+    inputs themselves, the same object, when ``y`` is None; (n,) int64 for labels; else (n, K) or
+    (n,) in ``dtype``.
     """
 
-    def __init__(self, name: str, x: Column, y: Column | None, order: Order, dtype: str,
-                 in_memory: bool) -> None:
+    def __init__(
+        self, name: str, x: Column, y: Column | None, order: Order, dtype: str, in_memory: bool
+    ) -> None:
         self.name, self.rows, self.inputs = name, x.rows, x.width
         self.in_memory = in_memory
         self.statistics: Statistics | None = None
@@ -45,7 +51,9 @@ class Split:
         self._pool: ThreadPoolExecutor | None = None
 
     def batch(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return examples ``start .. start + count`` of the endless stream (epoch = position // rows)."""
+        """Return examples ``start .. start + count`` of the endless stream (epoch = position //
+        rows).
+        """
         parts: list[_Raw] = []
         while count > 0:
             parts.append(self._take(start, count))
@@ -65,7 +73,9 @@ class Split:
             yield self.rows_at(start, start + rows_per_chunk)
 
     def moments(self) -> Statistics:
-        """Return mean and deviation of each input as read, in one pass (pairwise update of Chan et al.)."""
+        """Return mean and deviation of each input as read, in one pass (pairwise update of Chan et
+        al.).
+        """
         rows, mean, square = 0, np.zeros(self.inputs), np.zeros(self.inputs)
         low, high = np.full(self.inputs, np.inf), np.full(self.inputs, -np.inf)
         for block in self._pass(of_targets=False):
@@ -111,7 +121,9 @@ class Split:
         return self._x.read(start, stop), None if self._y is None else self._y.read(start, stop)
 
     def _pass(self, of_targets: bool) -> Iterator[np.ndarray]:
-        """Yield all inputs or targets as scaled float64, in pieces that depend on the width alone."""
+        """Yield all inputs or targets as scaled float64, in pieces that depend on the width
+        alone.
+        """
         column = self._y if of_targets and self._y is not None else self._x
         step = max(1, _PASS_BYTES // (8 * column.width))
         for start in range(0, self.rows, step):
@@ -126,14 +138,16 @@ class Split:
     # ---- groups of the stream
 
     def _take(self, start: int, count: int) -> _Raw:
-        """Copy up to ``count`` rows from position ``start`` on, as many as the group there holds."""
+        """Copy up to ``count`` rows from position ``start`` on, as many as the group there
+        holds.
+        """
         if self._current is None or not self._current[0].covers(start):
             self._current = None  # its memory is needed for the one that follows
             self._current = self._load(start)
             if self._held is None:
                 self._prefetch(self._current[0].first + self._current[0].rows)
         group, order, (x, y) = self._current
-        chosen = order[start - group.first:start - group.first + count]
+        chosen = order[start - group.first : start - group.first + count]
         return np.take(x, chosen, axis=0), None if y is None else np.take(y, chosen, axis=0)
 
     def _load(self, position: int) -> _Loaded:
@@ -186,14 +200,19 @@ def is_label(column: Column) -> bool:
     return column.shape == () and column.dtype.kind in "biu" and column.scale == 1
 
 
-def _as_float(raw: np.ndarray, scale: float, dtype: np.dtype[Any],
-              statistics: Statistics | None = None) -> np.ndarray:
+def _as_float(
+    raw: np.ndarray, scale: float, dtype: np.dtype[Any], statistics: Statistics | None = None
+) -> np.ndarray:
     if scale == 1 and statistics is None:
         return np.ascontiguousarray(raw, dtype=dtype)
     small = raw.dtype.kind in "biu" and raw.dtype.itemsize <= 2 and 1e-30 < abs(scale) < 1e30
     if small and statistics is None:
-        return np.multiply(raw, dtype.type(scale), dtype=dtype, order="C")  # images: fast, and exact enough
-    values = np.multiply(raw, scale, dtype=np.float64, order="C")  # a mean may be large against its deviation
+        return np.multiply(
+            raw, dtype.type(scale), dtype=dtype, order="C"
+        )  # images: fast, and exact enough
+    values = np.multiply(
+        raw, scale, dtype=np.float64, order="C"
+    )  # a mean may be large against its deviation
     if statistics is not None:
         values -= statistics.mean
         values /= statistics.std

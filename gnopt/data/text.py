@@ -30,16 +30,20 @@ class _Layout:
 
 
 def open_csv(path: Path, inputs: str | None, targets: str | None) -> tuple[Rows, Rows | None]:
-    """Read a table; ``inputs`` and ``targets`` are columns by name or number from 0, separated by commas.
+    """Read a table; ``inputs`` and ``targets`` are columns by name or number from 0, separated by
+    commas.
 
-    Without ``inputs`` they are all columns that are no targets. Whole numbers become integers; a target
-    column of words becomes labels 0, 1, ... in the order of the words. Raises DataError with line and
-    column.
+    Without ``inputs`` they are all columns that are no targets. Whole numbers become integers; a
+    target column of words becomes labels 0, 1, ... in the order of the words. Raises DataError with
+    line and column.
     """
     layout = _layout(path)
     y_columns = _columns(layout, targets, "--targets") if targets is not None else []
-    x_columns = _columns(layout, inputs, "--inputs") if inputs is not None else [
-        c for c in range(layout.width) if c not in y_columns]
+    x_columns = (
+        _columns(layout, inputs, "--inputs")
+        if inputs is not None
+        else [c for c in range(layout.width) if c not in y_columns]
+    )
     if not x_columns:
         raise DataError(f"{path}: no column is left for the inputs")
     rows, low, high, whole = 0, np.inf, -np.inf, True
@@ -51,9 +55,14 @@ def open_csv(path: Path, inputs: str | None, targets: str | None) -> tuple[Rows,
         whole = whole and bool((x == np.rint(x)).all())
         rows += len(block)
         if y_columns:
-            words = words or (len(y_columns) == 1 and not all(_is_number(c[y_columns[0]]) for _, c in block))
-            y_cells += [c[y_columns[0]].strip() for _, c in block] if words or len(y_columns) == 1 else [
-                list(r) for r in _numbers(layout, block, y_columns)]
+            words = words or (
+                len(y_columns) == 1 and not all(_is_number(c[y_columns[0]]) for _, c in block)
+            )
+            y_cells += (
+                [c[y_columns[0]].strip() for _, c in block]
+                if words or len(y_columns) == 1
+                else [list(r) for r in _numbers(layout, block, y_columns)]
+            )
     if rows == 0:
         raise DataError(f"{path}: has no rows of numbers")
     dtype = smallest(low, high) if whole else np.dtype(np.float64)
@@ -81,7 +90,9 @@ def _targets(layout: _Layout, cells: list[Any], words: bool) -> Rows:
     if "" in classes:
         raise DataError(f"{where}: row {cells.index('')} (counted from 0) is empty")
     number = {word: k for k, word in enumerate(classes)}
-    labels = from_array(np.array([number[c] for c in cells], dtype=smallest(0, len(classes))), where)
+    labels = from_array(
+        np.array([number[c] for c in cells], dtype=smallest(0, len(classes))), where
+    )
     return Rows(where, labels.shape, labels.dtype, labels.blocks, tuple(classes))
 
 
@@ -92,8 +103,9 @@ def _layout(path: Path) -> _Layout:
         except (OSError, EOFError, UnicodeDecodeError) as error:
             raise DataError(f"{path}: not a text file: {error}") from error
         if "\0" in first:
-            raise DataError(f"{path}: not a text file; expected IDX, NPY, NPZ, CSV, MAT or a folder of "
-                            "pictures")
+            raise DataError(
+                f"{path}: not a text file; expected IDX, NPY, NPZ, CSV, MAT or a folder of pictures"
+            )
         delimiter = max(",;\t", key=first.count)
         cells = [c.strip() for c in next(csv.reader([first], delimiter=delimiter), [])]
     if not cells:
@@ -113,23 +125,31 @@ def _opened(path: Path) -> Any:
 
 
 def _read(layout: _Layout) -> Iterator[_Numbered]:
-    """Yield blocks of the rows with their line numbers; every row has as many cells as the first."""
+    """Yield blocks of the rows with their line numbers; every row has as many cells as the
+    first.
+    """
     with _opened(layout.path) as file:
         reader = csv.reader(file, delimiter=layout.delimiter)
         try:
             if layout.header:
                 next(reader)
             while True:
-                block = [(reader.line_num, cells) for cells in itertools.islice(reader, _BLOCK) if cells]
+                block = [
+                    (reader.line_num, cells) for cells in itertools.islice(reader, _BLOCK) if cells
+                ]
                 for line, cells in block:
                     if len(cells) != layout.width:
-                        raise DataError(f"{layout.path}: line {line} has {len(cells)} cells; expected "
-                                        f"{layout.width}")
+                        raise DataError(
+                            f"{layout.path}: line {line} has {len(cells)} cells; expected "
+                            f"{layout.width}"
+                        )
                 if not block:
                     return
                 yield block
         except (csv.Error, OSError, EOFError, UnicodeDecodeError) as error:
-            raise DataError(f"{layout.path}: line {reader.line_num + 1} cannot be read: {error}") from error
+            raise DataError(
+                f"{layout.path}: line {reader.line_num + 1} cannot be read: {error}"
+            ) from error
 
 
 def _numbers(layout: _Layout, block: _Numbered, columns: list[int]) -> np.ndarray:
@@ -145,9 +165,11 @@ def _numbers(layout: _Layout, block: _Numbered, columns: list[int]) -> np.ndarra
             if not _is_number(cells[c]) or not np.isfinite(float(cells[c])):
                 name = f" ({layout.header[c]})" if layout.header else ""
                 found = f"'{cells[c]}'" if cells[c].strip() else "empty"
-                raise DataError(f"{layout.path}: line {line}, column {c}{name} is {found}; expected a "
-                                "finite number "
-                                "(--inputs and --targets choose columns)")
+                raise DataError(
+                    f"{layout.path}: line {line}, column {c}{name} is {found}; expected a "
+                    "finite number "
+                    "(--inputs and --targets choose columns)"
+                )
     raise AssertionError("a block that NumPy cannot read has a cell that is no number")
 
 
@@ -168,7 +190,9 @@ def _columns(layout: _Layout, wanted: str, option: str) -> list[int]:
             found.append(int(name) % layout.width)
         else:
             known = f", or one of {', '.join(layout.header[:12])}" if layout.header else ""
-            raise DataError(f"{layout.path}: {option} {name}: no such column; expected 0 to "
-                            f"{layout.width - 1}"
-                            f"{known}{nearest(name, layout.header)}")
+            raise DataError(
+                f"{layout.path}: {option} {name}: no such column; expected 0 to "
+                f"{layout.width - 1}"
+                f"{known}{nearest(name, layout.header)}"
+            )
     return found

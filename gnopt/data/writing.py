@@ -20,7 +20,8 @@ Progress = Any  # a callable taking the number of rows just finished
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
     """Raise DataError where ``path`` may not be written: a folder, or an existing file without
-    ``overwrite``."""
+    ``overwrite``.
+    """
     if path.is_dir():
         raise DataError(f"{path}: is a directory; expected the name of a new file")
     if path.exists() and not overwrite:
@@ -29,7 +30,8 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
 
 @contextlib.contextmanager
 def new_file(path: Path, overwrite: bool, source: str) -> Iterator[h5py.File]:
-    """Open a file that takes its place at ``path`` when the block ends well, and vanishes when it does not.
+    """Open a file that takes its place at ``path`` when the block ends well, and vanishes when it
+    does not.
 
     ``source`` says in words where the data come from, and is kept as an attribute of the file.
     """
@@ -55,12 +57,20 @@ def _sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def new_table(file: h5py.File, path: str, rows: int, shape: tuple[int, ...], dtype: Any,
-              scale: float | None = None) -> h5py.Dataset:
+def new_table(
+    file: h5py.File,
+    path: str,
+    rows: int,
+    shape: tuple[int, ...],
+    dtype: Any,
+    scale: float | None = None,
+) -> h5py.Dataset:
     """Create a compressed dataset of ``rows`` rows in chunks of whole rows, about 256 KiB each."""
     row_bytes = max(1, math.prod(shape) * np.dtype(dtype).itemsize)
     if row_bytes >= 2**32:
-        raise DataError(f"{path}: one row would have {row_bytes:,} bytes; HDF5 chunks hold less than 4 GiB")
+        raise DataError(
+            f"{path}: one row would have {row_bytes:,} bytes; HDF5 chunks hold less than 4 GiB"
+        )
     chunk = (min(rows, max(1, _CHUNK_BYTES // row_bytes)), *shape)
     table = file.create_dataset(path, (rows, *shape), dtype, chunks=chunk, compression="gzip")
     if scale is not None:

@@ -1,8 +1,10 @@
-"""The CuPy backend: what differs from NumPy on a GPU. The only file that imports CuPy, and only when it is asked for.
+"""The CuPy backend: what differs from NumPy on a GPU. The only file that imports CuPy, and only
+when it is asked for.
 
-Work is queued and runs behind the host's back; the host waits where it reads something: at ``scalars`` and
-``to_host``, and once or twice in a factorisation that is checked at once (a flag of a few bytes, counted in
-``checks``). Uploads go through CuPy's pinned staging buffers and are queued like kernels.
+Work is queued and runs behind the host's back; the host waits where it reads something: at
+``scalars`` and ``to_host``, and once or twice in a factorisation that is checked at once (a flag of
+a few bytes, counted in ``checks``). Uploads go through CuPy's pinned staging buffers and are queued
+like kernels.
 """
 
 from __future__ import annotations
@@ -25,11 +27,14 @@ _FUSED_TYPES = {np.dtype(np.float32)}, {np.dtype(np.float64)}  # of all arrays t
 _LIMIT = "CUPY_GPU_MEMORY_LIMIT"  # read by CuPy: what a process's memory pool may take
 _FLAGS = 1024  # most checks that are put off until the next fetch
 _UPPER = 1  # CUBLAS_FILL_MODE_UPPER: of a matrix in Fortran's order, the lower triangle in C's
-_SHARED = 90  # percent of a device's memory that processes on it divide; each one's context takes of the rest
+# Percent of a device's memory that processes on it divide; each one's context takes of the rest.
+_SHARED = 90
 
 
 class CudaBackend(Backend):
-    """CuPy on one device, in the arrays' own precision: CuPy's linear algebra computes float32 in float32."""
+    """CuPy on one device, in the arrays' own precision: CuPy's linear algebra computes float32 in
+    float32.
+    """
 
     name = "cupy"
     tape_bytes = 1 << 30  # fewer and larger launches; memory.training still bounds it
@@ -48,10 +53,12 @@ class CudaBackend(Backend):
         self._flags = self.xp.zeros(_FLAGS, dtype=np.int32)  # of checks that are put off
         self._flagged = 0  # how many of them are in use
         self._deferring = False
-        self._kernels = {name: self.xp.ElementwiseKernel(k.inputs, k.outputs, k.body, f"gnopt_{name}")
-                         for name, k in (KERNELS | RANDOM).items()}
+        self._kernels = {
+            name: self.xp.ElementwiseKernel(k.inputs, k.outputs, k.body, f"gnopt_{name}")
+            for name, k in (KERNELS | RANDOM).items()
+        }
 
-    # ---- transfers -------------------------------------------------------------------------------------
+    # ---- transfers -------------------------------------------------------------------------------
 
     def asarray(self, values: Any, dtype: Any = None) -> Array:
         return self.xp.asarray(values, dtype=dtype)
@@ -79,17 +86,22 @@ class CudaBackend(Backend):
         gathered = self.xp.empty(len(values), dtype=np.float64)
         for start in range(0, len(values), GATHERED):
             part = values[start : start + GATHERED]
-            self._gather(tuple(v.dtype.name for v in part))(*part, gathered[start : start + len(part)])
+            self._gather(tuple(v.dtype.name for v in part))(
+                *part, gathered[start : start + len(part)]
+            )
         return self.to_host(gathered).tolist()
 
     def _gather(self, dtypes: tuple[str, ...]) -> Any:
         if dtypes not in self._gathers:
             k = gather(dtypes)
-            self._gathers[dtypes] = self.xp.ElementwiseKernel(k.inputs, k.outputs, k.body, "gnopt_gather")
+            self._gathers[dtypes] = self.xp.ElementwiseKernel(
+                k.inputs, k.outputs, k.body, "gnopt_gather"
+            )
         return self._gathers[dtypes]
 
     def upload_beside(self, load: Callable[[], Any]) -> tuple[Any, Any]:
-        # A stream of its own; buffers come back to it only after the loop has synchronised the device.
+        # A stream of its own; buffers come back to it only after the loop has synchronised the
+        # device.
         self._device.use()  # the current device is a thread's own
         if self._uploads is None:
             self._uploads = self.xp.cuda.Stream(non_blocking=True)
@@ -113,7 +125,7 @@ class CudaBackend(Backend):
         properties = self.xp.cuda.runtime.getDeviceProperties(self._device.id)
         return {"cupy": self.xp.__version__, "gpu": properties["name"].decode()}
 
-    # ---- products --------------------------------------------------------------------------------------
+    # ---- products --------------------------------------------------------------------------------
 
     def axpy(self, a: Any, x: Array, y: Array) -> None:
         self._kernels["axpy"](a if isinstance(a, self.xp.ndarray) else float(a), x, y)
@@ -121,7 +133,7 @@ class CudaBackend(Backend):
     def ratio(self, where: Any, a: Any, b: Any) -> Any:
         return self._kernels["ratio"](where, a, b)
 
-    # ---- factorisations --------------------------------------------------------------------------------
+    # ---- factorisations --------------------------------------------------------------------------
 
     @contextmanager
     def deferred_checks(self, on: bool) -> Iterator[None]:
@@ -143,20 +155,29 @@ class CudaBackend(Backend):
 
     def spd_inverse(self, M: Array, what: str) -> Array:
         if self._flag() is None:
-            return self._checked(lambda m: self._inverse(self.xp.linalg.cholesky(m)), M, what,
-                                 "is not positive definite")
+            return self._checked(
+                lambda m: self._inverse(self.xp.linalg.cholesky(m)),
+                M,
+                what,
+                "is not positive definite",
+            )
         return self._inverse(self._potrf(M))
 
     def _inverse(self, L: Array) -> Array:
-        # CuPy has no potri. L⁻¹ by one triangular solve, then a product, at which a GPU is fastest: 10/3 n³ flops.
+        # CuPy has no potri. L⁻¹ by one triangular solve, then a product, at which a GPU is fastest:
+        # 10/3 n³ flops.
         identity = self.xp.eye(len(L), dtype=L.dtype, order="F")
         root = self._lower(L, identity, transpose=False, overwrite=True)
         return self.xp.matmul(root.T, root)
 
     def _potrf(self, M: Array) -> Array:
-        """Lower L with L Lᵀ = M, its error flag left on the device: CuPy's own routine waits for it or loses it."""
+        """Lower L with L Lᵀ = M, its error flag left on the device: CuPy's own routine waits for it
+        or loses it.
+        """
         suffix = "s" if M.dtype == np.float32 else "d"
-        potrf, size = (getattr(self._cusolver, f"{suffix}potrf{part}") for part in ("", "_bufferSize"))
+        potrf, size = (
+            getattr(self._cusolver, f"{suffix}potrf{part}") for part in ("", "_bufferSize")
+        )
         handle, n = self._device.cusolver_handle, len(M)
         L = self.xp.tril(M)
         work = self.xp.empty(size(handle, _UPPER, n, L.data.ptr, n), dtype=M.dtype)
@@ -183,8 +204,9 @@ class CudaBackend(Backend):
             return self.xp.linalg.eigh(M)
 
     def _unwaited(self, M: Array) -> tuple[Array, Array]:
-        """Eigenvalues and vectors, with a flag that says whether ‖M‖² = Σ λ² fails to hold: it does not converge, or
-        is not finite."""
+        """Eigenvalues and vectors, with a flag that says whether ‖M‖² = Σ λ² fails to hold: it does
+        not converge, or is not finite.
+        """
         values, vectors = self.xp.linalg.eigh(M)
         norm, found = self.xp.vdot(M, M), self.xp.vdot(values, values)
         self._flag()[...] = self.xp.logical_not(self.xp.absolute(norm - found) <= 1e-3 * norm)
@@ -204,10 +226,14 @@ class CudaBackend(Backend):
 
     def _lower(self, L: Array, B: Array, transpose: bool, overwrite: bool = False) -> Array:
         """L⁻¹ B or L⁻ᵀ B; Lᵀ is Fortran-ordered as cuBLAS wants it, so that L is not copied."""
-        return self._triangular(L.T, B, trans=0 if transpose else 1, lower=False, overwrite_b=overwrite)
+        return self._triangular(
+            L.T, B, trans=0 if transpose else 1, lower=False, overwrite_b=overwrite
+        )
 
     def _checked(self, routine: Callable[[Array], Any], M: Array, what: str, problem: str) -> Any:
-        """``routine`` with its error flag read, in float64 where float32 fails; Diverged names ``what``."""
+        """``routine`` with its error flag read, in float64 where float32 fails; Diverged names
+        ``what``.
+        """
         size = f"{what} ({M.shape[0]} x {M.shape[0]})"
         self.checks += 1
         if not bool(self.xp.isfinite(M.diagonal()).all()):  # a Gram matrix shows it on its diagonal
@@ -224,29 +250,43 @@ class CudaBackend(Backend):
             return found.astype(M.dtype, copy=False)
         raise Diverged(f"{size} {problem}, also in float64")
 
-    # ---- fused element-wise functions ------------------------------------------------------------------
+    # ---- fused element-wise functions ------------------------------------------------------------
 
-    def elementwise(self, function: Elementwise, *inputs: Array | None, out: Array | None = None) -> Array:
+    def elementwise(
+        self, function: Elementwise, *inputs: Array | None, out: Array | None = None
+    ) -> Array:
         kernel = self._fuse(function, inputs, out, product=False)
         if kernel is None:
             return super().elementwise(function, *inputs, out=out)
         return kernel(*(x for x in (*inputs, out) if x is not None))
 
-    def times_slope(self, x: Array, df: Elementwise, h: Array | None, a: Array, workspace: Workspace) -> None:
+    def times_slope(
+        self, x: Array, df: Elementwise, h: Array | None, a: Array, workspace: Workspace
+    ) -> None:
         kernel = self._fuse(df, (h, a), x, product=True)
         if kernel is None:
             super().times_slope(x, df, h, a, workspace)
         else:
             kernel(*(v for v in (h, a, x) if v is not None))
 
-    def _fuse(self, function: Elementwise, inputs: tuple[Array | None, ...], out: Array | None, product: bool) -> Any:
+    def _fuse(
+        self,
+        function: Elementwise,
+        inputs: tuple[Array | None, ...],
+        out: Array | None,
+        product: bool,
+    ) -> Any:
         """The kernel of a function for arrays of these types; None where it is to run as it is."""
         types = tuple(None if x is None else x.dtype for x in (*inputs, out))
         try:
             return self._fused[function, product, types]
         except KeyError:
             given = [t is not None for t in types]
-            k = fuse(function, given[:-1], given[-1], product) if set(types) - {None} in _FUSED_TYPES else None
+            k = (
+                fuse(function, given[:-1], given[-1], product)
+                if set(types) - {None} in _FUSED_TYPES
+                else None
+            )
             kernel = k and self.xp.ElementwiseKernel(k.inputs, k.outputs, k.body, "gnopt_fused")
             self._fused[function, product, types] = kernel
             return kernel
@@ -266,12 +306,31 @@ class CudaBackend(Backend):
     def bernoulli_variance(self, h: Array) -> Array:
         return self._kernels["bernoulli_variance"](h)
 
-    def adam(self, g: Array, m: Array, v: Array, beta1: float, beta2: float, shift: float, rate: float,
-             scratch: Array) -> None:
+    def adam(
+        self,
+        g: Array,
+        m: Array,
+        v: Array,
+        beta1: float,
+        beta2: float,
+        shift: float,
+        rate: float,
+        scratch: Array,
+    ) -> None:
         self._kernels["adam"](beta1, beta2, shift, rate, g, m, v)
 
-    def advance(self, theta: Array, anchor: Array, delta: Array, total: Array | None, D: Array, alpha: float,
-                mu: float, nu: float, decay: float) -> None:
+    def advance(
+        self,
+        theta: Array,
+        anchor: Array,
+        delta: Array,
+        total: Array | None,
+        D: Array,
+        alpha: float,
+        mu: float,
+        nu: float,
+        decay: float,
+    ) -> None:
         if total is None:
             self._kernels["advance_alone"](alpha, mu, D, theta, anchor, delta)
         else:
@@ -280,7 +339,7 @@ class CudaBackend(Backend):
     def erf(self, h: Array) -> Array:
         return self._erf(h)
 
-    # ---- random numbers: NumPy's Philox, followed on the device --------------------------------------------
+    # ---- random numbers: NumPy's Philox, followed on the device ----------------------------------
 
     def uniform(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Array:
         kind = np.dtype(dtype)
@@ -295,9 +354,18 @@ class CudaBackend(Backend):
             return super().rademacher(rng, shape, dtype)
         return self._draw("signs", rng, at, shape, np.dtype(np.int8), 0.25).astype(dtype)
 
-    def _draw(self, name: str, rng: np.random.Generator, at: int, shape: tuple[int, ...], dtype: np.dtype,
-              words: float) -> Array:
-        """Numbers of ``words`` words each from position ``at`` of the stream, and the generator moved past them."""
+    def _draw(
+        self,
+        name: str,
+        rng: np.random.Generator,
+        at: int,
+        shape: tuple[int, ...],
+        dtype: np.dtype,
+        words: float,
+    ) -> Array:
+        """Numbers of ``words`` words each from position ``at`` of the stream, and the generator
+        moved past them.
+        """
         out = self.xp.empty(shape, dtype=dtype)
         key = rng.bit_generator.state["state"]["key"]
         if out.size:
@@ -307,12 +375,16 @@ class CudaBackend(Backend):
 
 
 def _position(rng: np.random.Generator) -> int | None:
-    """Words of 32 bits that a Philox generator has gone past, counting the block of counter 0; None for others, and
-    where a half that was left over is not that of the last number."""
+    """Words of 32 bits that a Philox generator has gone past, counting the block of counter 0; None
+    for others, and where a half that was left over is not that of the last number.
+    """
     state = rng.bit_generator.state
     if state["bit_generator"] != "Philox" or any(state["state"]["counter"][1:]):
         return None
-    if state["has_uint32"] and state["uinteger"] != int(state["buffer"][state["buffer_pos"] - 1]) >> 32:
+    if (
+        state["has_uint32"]
+        and state["uinteger"] != int(state["buffer"][state["buffer_pos"] - 1]) >> 32
+    ):
         return None
     return 2 * (4 * int(state["state"]["counter"][0]) + state["buffer_pos"]) - state["has_uint32"]
 
@@ -332,38 +404,51 @@ def _move(rng: np.random.Generator, position: int) -> None:
 
 
 def shared_by(processes: int) -> dict[str, str]:
-    """Environment of each of some processes on one device: an equal share of its memory, unless a limit is set."""
+    """Environment of each of some processes on one device: an equal share of its memory, unless a
+    limit is set.
+    """
     if processes < 2 or _LIMIT in os.environ:
         return {}
     return {_LIMIT: f"{max(1, _SHARED // processes)}%"}
 
 
 def find(index: int) -> tuple[Any, Any, Any, Any, Any]:
-    """CuPy, cupyx, its triangular solve and erf, cuSOLVER, with the device there; else a ConfigError that says what to
-    do."""
+    """CuPy, cupyx, its triangular solve and erf, cuSOLVER, with the device there; else a
+    ConfigError that says what to do.
+    """
     device = f"device 'cuda:{index}'"
     try:
         import cupy
         import cupyx
     except ImportError as error:
-        raise ConfigError(f"{device}: CuPy is not installed ({error}); install gnopt[cuda13], or gnopt[cuda12] for a "
-                          "driver older than CUDA 13, or choose --device cpu") from error
+        raise ConfigError(
+            f"{device}: CuPy is not installed ({error}); install gnopt[cuda13], or "
+            "gnopt[cuda12] for a "
+            "driver older than CUDA 13, or choose --device cpu"
+        ) from error
     if int(cupy.__version__.partition(".")[0]) < LEAST_CUPY:
-        raise ConfigError(f"{device}: found CuPy {cupy.__version__}, expected {LEAST_CUPY} or later; install "
-                          "gnopt[cuda13] or gnopt[cuda12]")
+        raise ConfigError(
+            f"{device}: found CuPy {cupy.__version__}, expected {LEAST_CUPY} or later; install "
+            "gnopt[cuda13] or gnopt[cuda12]"
+        )
     if not cupy.is_available():
         raise ConfigError(f"{device}: {_driver(cupy.cuda.runtime)}; --device cpu does without")
     count = cupy.cuda.runtime.getDeviceCount()
     if index >= count:
-        raise ConfigError(f"{device}: this machine has {count} CUDA device{'s' if count > 1 else ''}, numbered from 0")
+        raise ConfigError(
+            f"{device}: this machine has {count} CUDA device{'s' if count > 1 else ''}, "
+            "numbered from 0"
+        )
     try:
         from cupy.cuda import cusolver
         from cupyx.scipy.linalg import solve_triangular
         from cupyx.scipy.special import erf
     except ImportError as error:
         extra = f"cuda{cupy.cuda.runtime.runtimeGetVersion() // 1000}"
-        raise ConfigError(f"{device}: CUDA's libraries are missing ({error}); install a CUDA toolkit, or "
-                          f"cupy-{extra}x[ctk] beside gnopt[{extra}]") from error
+        raise ConfigError(
+            f"{device}: CUDA's libraries are missing ({error}); install a CUDA toolkit, or "
+            f"cupy-{extra}x[ctk] beside gnopt[{extra}]"
+        ) from error
     return cupy, cupyx, solve_triangular, erf, cusolver
 
 
@@ -372,11 +457,17 @@ def _driver(runtime: Any) -> str:
     built = runtime.runtimeGetVersion()
     driver = runtime.driverGetVersion()
     if driver == 0:
-        return ("CuPy finds no NVIDIA driver; a GPU with its driver is needed, and gnopt[cuda13] or gnopt[cuda12] to "
-                "match it")
+        return (
+            "CuPy finds no NVIDIA driver; a GPU with its driver is needed, and gnopt[cuda13] "
+            "or gnopt[cuda12] to "
+            "match it"
+        )
     if driver // 1000 < built // 1000:
-        return (f"the driver supports CUDA {_version(driver)}, this CuPy needs {_version(built)}; install "
-                f"gnopt[cuda{driver // 1000}] in place of gnopt[cuda{built // 1000}]")
+        return (
+            f"the driver supports CUDA {_version(driver)}, this CuPy needs {_version(built)}; "
+            "install "
+            f"gnopt[cuda{driver // 1000}] in place of gnopt[cuda{built // 1000}]"
+        )
     return "CuPy is installed (gnopt[cuda12] or gnopt[cuda13]), but finds no GPU that it can use"
 
 

@@ -1,9 +1,11 @@
-"""Element-wise functions as single kernels: a function is called once on symbols, and what it did to them is the body.
+"""Element-wise functions as single kernels: a function is called once on symbols, and what it did
+to them is the body.
 
-A symbol stands for an element of an array. An operation on symbols adds a statement ``T v3 = v1 * v2`` to the body;
-no value changes after that, and to write in place is to stand for another value. The kernel writes its one output
-last, so that ``out`` may share the memory of an input. A function that asks for more than is here (a shape, a sum, a
-branch on a value, a random number) fails while it is traced, and is then left to run as it is.
+A symbol stands for an element of an array. An operation on symbols adds a statement ``T v3 = v1 *
+v2`` to the body; no value changes after that, and to write in place is to stand for another value.
+The kernel writes its one output last, so that ``out`` may share the memory of an input. A function
+that asks for more than is here (a shape, a sum, a branch on a value, a random number) fails while
+it is traced, and is then left to run as it is.
 """
 
 from __future__ import annotations
@@ -17,28 +19,76 @@ from gnopt.engine.backend import Array, Backend, Elementwise
 from gnopt.engine.kernels import Kernel
 
 # NumPy's names and those of C++, which overloads them for float and double.
-FUNCTIONS = {"absolute": "fabs", "abs": "fabs", "fabs": "fabs", "exp": "exp", "expm1": "expm1", "log": "log",
-             "log1p": "log1p", "sqrt": "sqrt", "sin": "sin", "cos": "cos", "sinh": "sinh", "cosh": "cosh",
-             "tanh": "tanh", "arctan": "atan", "arcsinh": "asinh", "erf": "erf"}
-COMPARISONS = {"less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "==",
-               "not_equal": "!="}
+FUNCTIONS = {
+    "absolute": "fabs",
+    "abs": "fabs",
+    "fabs": "fabs",
+    "exp": "exp",
+    "expm1": "expm1",
+    "log": "log",
+    "log1p": "log1p",
+    "sqrt": "sqrt",
+    "sin": "sin",
+    "cos": "cos",
+    "sinh": "sinh",
+    "cosh": "cosh",
+    "tanh": "tanh",
+    "arctan": "atan",
+    "arcsinh": "asinh",
+    "erf": "erf",
+}
+COMPARISONS = {
+    "less": "<",
+    "less_equal": "<=",
+    "greater": ">",
+    "greater_equal": ">=",
+    "equal": "==",
+    "not_equal": "!=",
+}
 # Of comparisons, which are held as numbers, 0 or 1.
-LOGIC = {"bitwise_and": "{0} * {1}", "bitwise_or": "T({0} + {1} > T(0))", "bitwise_xor": "T({0} != {1})",
-         "invert": "T(1) - {0}"}
+LOGIC = {
+    "bitwise_and": "{0} * {1}",
+    "bitwise_or": "T({0} + {1} > T(0))",
+    "bitwise_xor": "T({0} != {1})",
+    "invert": "T(1) - {0}",
+}
 TEMPLATES = {
-    "add": "{0} + {1}", "subtract": "{0} - {1}", "multiply": "{0} * {1}", "divide": "{0} / {1}",
-    "true_divide": "{0} / {1}", "power": "pow({0}, {1})", "negative": "-{0}", "square": "{0} * {0}",
+    "add": "{0} + {1}",
+    "subtract": "{0} - {1}",
+    "multiply": "{0} * {1}",
+    "divide": "{0} / {1}",
+    "true_divide": "{0} / {1}",
+    "power": "pow({0}, {1})",
+    "negative": "-{0}",
+    "square": "{0} * {0}",
     "reciprocal": "T(1) / {0}",
     # NaN goes through, as in NumPy: divergence is seen by it, and max(NaN, 0) of C++ is 0.
-    "maximum": "({0} != {0}) | ({0} > {1}) ? {0} : {1}", "minimum": "({0} != {0}) | ({0} < {1}) ? {0} : {1}",
-    "sign": "{0} != {0} ? {0} : T({0} > T(0)) - T({0} < T(0))", "where": "{0} != T(0) ? {1} : {2}",
+    "maximum": "({0} != {0}) | ({0} > {1}) ? {0} : {1}",
+    "minimum": "({0} != {0}) | ({0} < {1}) ? {0} : {1}",
+    "sign": "{0} != {0} ? {0} : T({0} > T(0)) - T({0} < T(0))",
+    "where": "{0} != T(0) ? {1} : {2}",
     **{name: f"{function}({{0}})" for name, function in FUNCTIONS.items()},
-    **{name: f"T({{0}} {sign} {{1}})" for name, sign in COMPARISONS.items()}, **LOGIC,
+    **{name: f"T({{0}} {sign} {{1}})" for name, sign in COMPARISONS.items()},
+    **LOGIC,
 }
-OPERATORS = {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "pow": "power",
-             "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor"}
-RELATIONS = {"lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal",
-             "ne": "not_equal"}
+OPERATORS = {
+    "add": "add",
+    "sub": "subtract",
+    "mul": "multiply",
+    "truediv": "divide",
+    "pow": "power",
+    "and": "bitwise_and",
+    "or": "bitwise_or",
+    "xor": "bitwise_xor",
+}
+RELATIONS = {
+    "lt": "less",
+    "le": "less_equal",
+    "gt": "greater",
+    "ge": "greater_equal",
+    "eq": "equal",
+    "ne": "not_equal",
+}
 
 
 class Untraceable(Exception):
@@ -46,11 +96,15 @@ class Untraceable(Exception):
 
 
 class Symbol:
-    """What an array holds at one place: the name of a value or a literal; None where nothing was written yet."""
+    """What an array holds at one place: the name of a value or a literal; None where nothing was
+    written yet.
+    """
 
     __array_ufunc__ = None  # NumPy's own functions are not for it
 
-    def __init__(self, body: list[str], text: str | None, writable: bool = True, mask: bool = False) -> None:
+    def __init__(
+        self, body: list[str], text: str | None, writable: bool = True, mask: bool = False
+    ) -> None:
         self.body, self.text, self.writable, self.mask = body, text, writable, mask
 
     def __setitem__(self, index: Any, value: Any) -> None:
@@ -72,7 +126,9 @@ class Symbol:
 
 
 def _text(body: list[str], value: Any) -> str:
-    """A value in C++. A NumPy scalar is not taken for a number: it would make float32 arrays float64."""
+    """A value in C++. A NumPy scalar is not taken for a number: it would make float32 arrays
+    float64.
+    """
     if isinstance(value, Symbol) and value.body is body and value.text is not None:
         return value.text
     if type(value) in (bool, int, float) and math.isfinite(value):
@@ -148,7 +204,9 @@ class _Arrays:
 
 
 def softplus(ops: Any, h: Array) -> Array:
-    """log(1 + exp(h)) as `Backend.softplus`, by log1p in either precision: a GPU has time for it."""
+    """log(1 + exp(h)) as `Backend.softplus`, by log1p in either precision: a GPU has time for
+    it.
+    """
     xp = ops.xp
     return xp.maximum(h, 0.0) + xp.log1p(xp.exp(-xp.abs(h)))
 
@@ -164,21 +222,29 @@ class _Ops:
         return _apply("erf", h)
 
 
-def fuse(function: Elementwise, given: Sequence[bool], out: bool, product: bool = False) -> Kernel | None:
+def fuse(
+    function: Elementwise, given: Sequence[bool], out: bool, product: bool = False
+) -> Kernel | None:
     """The kernel y ← ``function(ops, *inputs[, out])``, or y ← y ⊙ it; None where it cannot be one.
 
-    ``given`` says which inputs are arrays (the others are None), ``out`` whether the function takes an array to
-    write to, which it must return then.
+    ``given`` says which inputs are arrays (the others are None), ``out`` whether the function takes
+    an array to write to, which it must return then.
     """
     body: list[str] = []
-    inputs = [Symbol(body, f"x{i}", writable=False) if there else None for i, there in enumerate(given)]
+    inputs = [
+        Symbol(body, f"x{i}", writable=False) if there else None for i, there in enumerate(given)
+    ]
     target = [Symbol(body, None)] if out else []
     try:
         found = function(_Ops(), *inputs, *target)
         if found.mask or (out and found is not target[0]):
             return None
         value = _text(body, found)
-    except Exception:  # a plug-in may do anything to a symbol; on arrays it will do it right, or say what is wrong
+    except (
+        Exception
+    ):  # a plug-in may do anything to a symbol; on arrays it will do it right, or say what is wrong
         return None
     names = ", ".join(f"T {x.text}" for x in inputs if x is not None)
-    return Kernel(names, "T y", "; ".join([*body, f"y = y * {value}" if product else f"y = {value}"]))
+    return Kernel(
+        names, "T y", "; ".join([*body, f"y = y * {value}" if product else f"y = {value}"])
+    )

@@ -26,7 +26,8 @@ def _lecun(rng: np.random.Generator, d_out: int, d_in: int) -> np.ndarray:
 def _sparse(rng: np.random.Generator, d_out: int, d_in: int) -> np.ndarray:
     links = min(15, d_in)
     weight = np.zeros((d_out, d_in))
-    # The first `links` of a random ordering per row: a choice without replacement for all rows at once.
+    # The first `links` of a random ordering per row: a choice without replacement for all rows at
+    # once.
     columns = np.argsort(rng.random((d_out, d_in)), axis=1)[:, :links]
     np.put_along_axis(weight, columns, rng.standard_normal((d_out, links)), axis=1)
     return weight
@@ -43,8 +44,10 @@ INITIALIZERS: dict[str, tuple[Callable[[np.random.Generator, int, int], np.ndarr
 def initialize(sizes: Sequence[int], name: str, rng: np.random.Generator, dtype: Any) -> np.ndarray:
     """Return θ (flat, host) for layers of these sizes; ConfigError for an unknown name."""
     if name not in INITIALIZERS:
-        raise ConfigError(f"unknown initialiser '{name}'{nearest(name, INITIALIZERS)}; "
-                          f"known: {', '.join(INITIALIZERS)}")
+        raise ConfigError(
+            f"unknown initialiser '{name}'{nearest(name, INITIALIZERS)}; "
+            f"known: {', '.join(INITIALIZERS)}"
+        )
     draw = INITIALIZERS[name][0]
     pieces = []
     for d_in, d_out in zip(sizes[:-1], sizes[1:], strict=True):

@@ -1,8 +1,9 @@
-"""Element-wise CUDA kernels as text, one pass over memory each; `fuse` makes those of a single function.
+"""Element-wise CUDA kernels as text, one pass over memory each; `fuse` makes those of a single
+function.
 
-A body is a sequence of assignments that C++ and, but for declarations, Python read alike: the tests run it on the
-host. ``T`` stands for the arrays' type; every literal is written T(...), because a bare 1.0 would turn float32
-arithmetic into float64 on the device.
+A body is a sequence of assignments that C++ and, but for declarations, Python read alike: the tests
+run it on the host. ``T`` stands for the arrays' type; every literal is written T(...), because a
+bare 1.0 would turn float32 arithmetic into float64 on the device.
 """
 
 from __future__ import annotations
@@ -25,46 +26,66 @@ class Kernel:
 KERNELS: dict[str, Kernel] = {
     # One exponential e = exp(−|h|) for both: σ(|h|) = 1/(1 + e), and σ(h) = e σ(|h|) for h < 0.
     "bernoulli": Kernel(
-        "T h, T y", "T value, T gradient",
+        "T h, T y",
+        "T value, T gradient",
         "T e = exp(-fabs(h)); T s = T(1) / (T(1) + e); "
         "value = max(h, T(0)) + log1p(e) - y * h; "
-        "gradient = s * (T(1) + T(h < T(0)) * (e - T(1))) - y"),
-    "bernoulli_variance": Kernel("T h", "T v", "T e = exp(-fabs(h)); T s = T(1) / (T(1) + e); v = e * s * s"),
+        "gradient = s * (T(1) + T(h < T(0)) * (e - T(1))) - y",
+    ),
+    "bernoulli_variance": Kernel(
+        "T h", "T v", "T e = exp(-fabs(h)); T s = T(1) / (T(1) + e); v = e * s * s"
+    ),
     "axpy": Kernel("T a, T x", "T y", "y = y + a * x"),
     "ratio": Kernel("bool where, T a, T b", "T q", "q = where ? a / b : T(0)"),
     "advance": Kernel(
-        "T alpha, T mu, T nu, T decay, T D", "T theta, T anchor, T delta, T total",
+        "T alpha, T mu, T nu, T decay, T D",
+        "T theta, T anchor, T delta, T total",
         "delta = mu * delta + alpha * D + nu * total; total = decay * total + D; "
-        "anchor = theta; theta = theta + delta"),
-    "advance_alone": Kernel("T alpha, T mu, T D", "T theta, T anchor, T delta",
-                            "delta = mu * delta + alpha * D; anchor = theta; theta = theta + delta"),
+        "anchor = theta; theta = theta + delta",
+    ),
+    "advance_alone": Kernel(
+        "T alpha, T mu, T D",
+        "T theta, T anchor, T delta",
+        "delta = mu * delta + alpha * D; anchor = theta; theta = theta + delta",
+    ),
     "adam": Kernel(
-        "T beta1, T beta2, T shift, T rate", "T g, T m, T v",
-        "m = beta1 * m + (T(1) - beta1) * g; v = beta2 * v + (T(1) - beta2) * g * g; g = rate * m / (sqrt(v) + shift)"),
+        "T beta1, T beta2, T shift, T rate",
+        "T g, T m, T v",
+        "m = beta1 * m + (T(1) - beta1) * g; v = beta2 * v + (T(1) - beta2) * g * g; g = rate "
+        "* m / (sqrt(v) + shift)",
+    ),
 }
 
 
 def gather(dtypes: Sequence[str]) -> Kernel:
-    """The kernel that puts 0-d arrays of these types side by side, as float64: one copy fetches them all."""
+    """The kernel that puts 0-d arrays of these types side by side, as float64: one copy fetches
+    them all.
+    """
     inputs = ", ".join(f"raw {dtype} a{i}" for i, dtype in enumerate(dtypes))
     body = " ".join(f"if (i == {i}) out = a{i}[0];" for i in range(len(dtypes)))
     return Kernel(inputs, "float64 out", body)
 
 
-# ---- NumPy's Philox4x64-10 (Salmon et al. 2011), read anywhere in its stream --------------------------------
+# ---- NumPy's Philox4x64-10 (Salmon et al. 2011), read anywhere in its stream ---------------------
 
-_ROUND = ("auto h{r} = __umul64hi(0xD2E7470EE14C6C93, a{r}); auto l{r} = 0xD2E7470EE14C6C93 * a{r}; "
-          "auto g{r} = __umul64hi(0xCA5A826395121157, c{r}); auto m{r} = 0xCA5A826395121157 * c{r}; "
-          "auto a{n} = g{r} ^ b{r} ^ (key0 + {bump0:#x}); auto b{n} = m{r}; "
-          "auto c{n} = h{r} ^ d{r} ^ (key1 + {bump1:#x}); auto d{n} = l{r}; ")
+_ROUND = (
+    "auto h{r} = __umul64hi(0xD2E7470EE14C6C93, a{r}); auto l{r} = 0xD2E7470EE14C6C93 * a{r}; "
+    "auto g{r} = __umul64hi(0xCA5A826395121157, c{r}); auto m{r} = 0xCA5A826395121157 * c{r}; "
+    "auto a{n} = g{r} ^ b{r} ^ (key0 + {bump0:#x}); auto b{n} = m{r}; "
+    "auto c{n} = h{r} ^ d{r} ^ (key1 + {bump1:#x}); auto d{n} = l{r}; "
+)
 _BUMPS = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B  # of the key, per round
 
 
 def _philox(word: str) -> str:
-    """Statements that leave 64 bits in ``x``: number ``word`` of the stream, four to a block of the counter."""
+    """Statements that leave 64 bits in ``x``: number ``word`` of the stream, four to a block of the
+    counter.
+    """
     start = f"auto a0 = ({word}) >> 2; auto b0 = a0 ^ a0; auto c0 = b0; auto d0 = b0; "
-    rounds = "".join(_ROUND.format(r=r, n=r + 1, bump0=r * _BUMPS[0] % 2**64, bump1=r * _BUMPS[1] % 2**64)
-                     for r in range(10))
+    rounds = "".join(
+        _ROUND.format(r=r, n=r + 1, bump0=r * _BUMPS[0] % 2**64, bump1=r * _BUMPS[1] % 2**64)
+        for r in range(10)
+    )
     pick = " + ".join(f"{name}10 * ((({word}) & 3) == {k})" for k, name in enumerate("abcd"))
     return f"{start}{rounds}auto x = {pick}; "
 
@@ -72,12 +93,21 @@ def _philox(word: str) -> str:
 # Position ``first`` counts words of 32 bits: a 64-bit word gives two, the low half first.
 _HALF = _philox("(first + i) >> 1") + "auto w = (x >> (32 * ((first + i) & 1))) & 0xFFFFFFFF; "
 RANDOM: dict[str, Kernel] = {
-    "uniform_float32": Kernel("uint64 key0, uint64 key1, uint64 first", "float32 u",
-                              _HALF + "u = float(w >> 8) * float(5.9604644775390625e-08)"),
-    "uniform_float64": Kernel("uint64 key0, uint64 key1, uint64 first", "float64 u",
-                              _philox("(first >> 1) + i") + "u = double(x >> 11) * double(1.1102230246251565e-16)"),
+    "uniform_float32": Kernel(
+        "uint64 key0, uint64 key1, uint64 first",
+        "float32 u",
+        _HALF + "u = float(w >> 8) * float(5.9604644775390625e-08)",
+    ),
+    "uniform_float64": Kernel(
+        "uint64 key0, uint64 key1, uint64 first",
+        "float64 u",
+        _philox("(first >> 1) + i") + "u = double(x >> 11) * double(1.1102230246251565e-16)",
+    ),
     # integers(0, 2, dtype=int8) takes a byte each, lowest first, and keeps its highest bit.
-    "signs": Kernel("uint64 key0, uint64 key1, uint64 first", "int8 s",
-                    _philox("(first + (i >> 2)) >> 1")
-                    + "auto w = x >> (32 * ((first + (i >> 2)) & 1) + 8 * (i & 3) + 7); s = 2 * (w & 1) - 1"),
+    "signs": Kernel(
+        "uint64 key0, uint64 key1, uint64 first",
+        "int8 s",
+        _philox("(first + (i >> 2)) >> 1")
+        + "auto w = x >> (32 * ((first + (i >> 2)) & 1) + 8 * (i & 3) + 7); s = 2 * (w & 1) - 1",
+    ),
 }

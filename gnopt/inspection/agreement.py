@@ -3,10 +3,11 @@
     ⟨A ⊗ G, B⟩ = mean_n (ā_nᵀ A ā_n) tr(G 𝒢_n)        B = mean_n ā_n ā_nᵀ ⊗ 𝒢_n
     ‖B‖² = (1/N²) Σ_{n,m} (ā_nᵀ ā_m)² tr(𝒢_n 𝒢_m)
 
-Exactly where the 𝒢_n of all data points fit the memory budget. Else 𝒢_n is replaced by sketches c_n c_nᵀ with
-c_n = C_n s, E[s sᵀ] = I: B̂_r = mean_n ā_n ā_nᵀ ⊗ c_n c_nᵀ is unbiased, and so is ⟨B̂_r − K, B̂_q − K⟩ for two
-independent sketches r ≠ q as an estimate of ‖B − K‖². Its error falls with the distance itself; the jackknife over
-sketches tells it. Cost of S sketches: S backward passes and S² N² (o + i) flops a layer.
+Exactly where the 𝒢_n of all data points fit the memory budget. Else 𝒢_n is replaced by sketches c_n
+c_nᵀ with c_n = C_n s, E[s sᵀ] = I: B̂_r = mean_n ā_n ā_nᵀ ⊗ c_n c_nᵀ is unbiased, and so is ⟨B̂_r −
+K, B̂_q − K⟩ for two independent sketches r ≠ q as an estimate of ‖B − K‖². Its error falls with the
+distance itself; the jackknife over sketches tells it. Cost of S sketches: S backward passes and S²
+N² (o + i) flops a layer.
 """
 
 from __future__ import annotations
@@ -29,8 +30,10 @@ EXACT_FLOPS = 5e10  # what the exact way may take
 
 @dataclass(frozen=True)
 class Products:
-    """Inner products of one layer: with S sketches, ``exact`` (S, S) is ⟨B̂_r, B̂_q⟩ (its diagonal is not used) and
-    each of ``mixed`` (S,) is ⟨K, B̂_r⟩; without sketches S = 1 and all is exact."""
+    """Inner products of one layer: with S sketches, ``exact`` (S, S) is ⟨B̂_r, B̂_q⟩ (its diagonal
+    is not used) and each of ``mixed`` (S,) is ⟨K, B̂_r⟩; without sketches S = 1 and all is
+    exact.
+    """
 
     exact: np.ndarray
     mixed: list[np.ndarray]
@@ -39,7 +42,9 @@ class Products:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Relative Frobenius distance ‖K − B‖ / ‖B‖ and cosine of a block to the exact one, with standard errors."""
+    """Relative Frobenius distance ‖K − B‖ / ‖B‖ and cosine of a block to the exact one, with
+    standard errors.
+    """
 
     distance: float
     cosine: float
@@ -68,20 +73,34 @@ def _exact(look: Look, blocks: Sequence[Sequence[Block]]) -> list[Products]:
         flat = M.reshape(len(M), -1)
         square = ((abar @ abar.T) ** 2 * (flat @ flat.T)).sum(dtype=np.float64) / len(M) ** 2
         mixed = [np.array([method[l - 1].inner(abar, M)]) for method in blocks]
-        found.append(Products(np.array(look.net.ops.scalars(square))[:, None], mixed,
-                              [method[l - 1].square() for method in blocks]))
+        found.append(
+            Products(
+                np.array(look.net.ops.scalars(square))[:, None],
+                mixed,
+                [method[l - 1].square() for method in blocks],
+            )
+        )
     return found
 
 
 def _sketched(look: Look, blocks: Sequence[Sequence[Block]]) -> list[Products]:
     net, ops, loss, y = look.net, look.net.ops, look.subject.loss, look.subject.y
     rows, itemsize = look.tape.rows, net.dtype.itemsize
-    count = int(min(SKETCHES, max(3, look.subject.memory // (2 * rows * max(net.sizes[1:]) * itemsize))))
+    count = int(
+        min(SKETCHES, max(3, look.subject.memory // (2 * rows * max(net.sizes[1:]) * itemsize)))
+    )
     sample = look.sample("agreement")
-    start = ops.xp.stack([
-        loss.gn_root_product(ops, look.tape.output, y,
-                             ops.rademacher(sample.rng, (rows, loss.rank(net.sizes[-1])), net.dtype))
-        for _ in range(count)])
+    start = ops.xp.stack(
+        [
+            loss.gn_root_product(
+                ops,
+                look.tape.output,
+                y,
+                ops.rademacher(sample.rng, (rows, loss.rank(net.sizes[-1])), net.dtype),
+            )
+            for _ in range(count)
+        ]
+    )
     found = []
     for l, columns in backpropagate(net, look.W, look.tape, start):
         abar = look.tape.abar[l - 1]
@@ -96,17 +115,26 @@ def _sketched(look: Look, blocks: Sequence[Sequence[Block]]) -> list[Products]:
                     pair *= pair
                     pair *= inputs
                     exact[r, q] += ops.scalars(pair.sum(dtype=np.float64))[0] / rows**2
-        found.append(Products(exact + exact.T, [method[l - 1].quadratic(abar, columns) for method in blocks],
-                              [method[l - 1].square() for method in blocks]))
+        found.append(
+            Products(
+                exact + exact.T,
+                [method[l - 1].quadratic(abar, columns) for method in blocks],
+                [method[l - 1].square() for method in blocks],
+            )
+        )
     return found
 
 
 def together(layers: Sequence[Products]) -> Products:
-    """The products of the block-diagonal matrix over these layers: blocks that do not overlap add up."""
+    """The products of the block-diagonal matrix over these layers: blocks that do not overlap add
+    up.
+    """
     methods = range(len(layers[0].mixed))
-    return Products(np.sum([p.exact for p in layers], axis=0),
-                    [np.sum([p.mixed[m] for p in layers], axis=0) for m in methods],
-                    [float(np.sum([p.squares[m] for p in layers])) for m in methods])
+    return Products(
+        np.sum([p.exact for p in layers], axis=0),
+        [np.sum([p.mixed[m] for p in layers], axis=0) for m in methods],
+        [float(np.sum([p.squares[m] for p in layers])) for m in methods],
+    )
 
 
 def agreement(found: Products, method: int) -> Agreement:
@@ -135,7 +163,9 @@ def _ratios(exact: np.ndarray, mixed: np.ndarray, square: float) -> tuple[float,
 def exact_norm(found: Products) -> float:
     """‖B‖ of the exact block."""
     count = len(found.exact)
-    norm = found.exact[0, 0] if count == 1 else (found.exact.sum() - np.trace(found.exact)) / (count * (count - 1))
+    norm = (
+        found.exact[0, 0]
+        if count == 1
+        else (found.exact.sum() - np.trace(found.exact)) / (count * (count - 1))
+    )
     return sqrt(max(float(norm), 0.0))
-
-

@@ -1,9 +1,11 @@
-"""Alignment of each method's update with the exact Gauss-Newton update (Botev et al. 2017, appendix).
+"""Alignment of each method's update with the exact Gauss-Newton update (Botev et al. 2017,
+appendix).
 
-The exact update solves (GN + λ I) Δ = −∇ by conjugate gradients to a tight tolerance on the same rows. Every method's
-update uses the same gradient and the same λ: Â = A + π √λ I, Ĝ = G + (√λ / π) I for Kronecker factors, diagonal + λ
-for diagonals, so that only the curvature differs. Cosines are taken in the Euclidean inner product and in that of the
-Gauss-Newton matrix, ⟨u, v⟩ = uᵀ GN v, for the whole network and layer by layer (with the layer's own block).
+The exact update solves (GN + λ I) Δ = −∇ by conjugate gradients to a tight tolerance on the same
+rows. Every method's update uses the same gradient and the same λ: Â = A + π √λ I, Ĝ = G + (√λ / π)
+I for Kronecker factors, diagonal + λ for diagonals, so that only the curvature differs. Cosines are
+taken in the Euclidean inner product and in that of the Gauss-Newton matrix, ⟨u, v⟩ = uᵀ GN v, for
+the whole network and layer by layer (with the layer's own block).
 """
 
 from __future__ import annotations
@@ -26,12 +28,25 @@ from gnopt.optimizers.solver import conjugate_gradients
 from gnopt.options import defaults
 
 GRADIENT = "gradient"  # the plain gradient, shown beside the methods
-COLUMNS = ("run", "step", "method", "layer", "damping", "cosine", "gn_cosine", "iterations", "residual", "loss")
+COLUMNS = (
+    "run",
+    "step",
+    "method",
+    "layer",
+    "damping",
+    "cosine",
+    "gn_cosine",
+    "iterations",
+    "residual",
+    "loss",
+)
 
 
 @dataclass(frozen=True)
 class Solve:
-    """How to find the exact update: every λ to compare at (none = `natural_damping`), tolerance, most iterations."""
+    """How to find the exact update: every λ to compare at (none = `natural_damping`), tolerance,
+    most iterations.
+    """
 
     dampings: tuple[float, ...]
     tolerance: float
@@ -59,8 +74,10 @@ class Alignment:
 
 
 def natural_damping(look: Look, factors: Factors) -> float:
-    """λ where none is given: what the configuration says (or a run has adapted), under the relative rule its share
-    c_A c_G of the mean eigenvalue of the block-diagonal Gauss-Newton matrix, tr(A) tr(G) summed over layers / P."""
+    """λ where none is given: what the configuration says (or a run has adapted), under the relative
+    rule its share c_A c_G of the mean eigenvalue of the block-diagonal Gauss-Newton matrix, tr(A)
+    tr(G) summed over layers / P.
+    """
     settings = look.subject.config.method_settings
     if settings.get("damping_rule") in ("fixed", "lm"):
         adapted = look.weights.damping if settings["damping_rule"] == "lm" else None
@@ -89,20 +106,43 @@ def align(look: Look, factors: Factors, solve: Solve, note: Note) -> list[Alignm
     return found
 
 
-def _align(look: Look, factors: Factors, g: Array, loss: float, lam: float, solve: Solve,
-           note: Note) -> list[Alignment]:
+def _align(
+    look: Look, factors: Factors, g: Array, loss: float, lam: float, solve: Solve, note: Note
+) -> list[Alignment]:
     exact, iterations, residual = _exact_update(look, factors, g, lam, solve)
-    note(f"exact update at step {look.weights.step}: λ = {lam:.3g}, {iterations} iterations of conjugate gradients, "
-         f"relative residual {residual:.1e}")
+    note(
+        f"exact update at step {look.weights.step}: λ = {lam:.3g}, {iterations} iterations of "
+        "conjugate gradients, "
+        f"relative residual {residual:.1e}"
+    )
     names = [*factors.methods, GRADIENT]
-    updates = [exact, *(_update(look, method.blocks, g, lam) for method in factors.methods.values()), -g]
+    updates = [
+        exact,
+        *(_update(look, method.blocks, g, lam) for method in factors.methods.values()),
+        -g,
+    ]
     euclid, gauss_newton = _grams(look, updates)
-    return [Alignment(look.subject.name, look.weights.step, name, l, lam, _cosine(euclid[l], m),
-                      _cosine(gauss_newton[l], m), iterations, residual, loss)
-            for m, name in enumerate(names, start=1) for l in range(look.net.layers + 1)]
+    return [
+        Alignment(
+            look.subject.name,
+            look.weights.step,
+            name,
+            l,
+            lam,
+            _cosine(euclid[l], m),
+            _cosine(gauss_newton[l], m),
+            iterations,
+            residual,
+            loss,
+        )
+        for m, name in enumerate(names, start=1)
+        for l in range(look.net.layers + 1)
+    ]
 
 
-def _exact_update(look: Look, factors: Factors, g: Array, lam: float, solve: Solve) -> tuple[Array, int, float]:
+def _exact_update(
+    look: Look, factors: Factors, g: Array, lam: float, solve: Solve
+) -> tuple[Array, int, float]:
     net, ops = look.net, look.net.ops
     product, preconditioner = product_with(look, "gauss_newton"), _reference(factors)
     inverse = [block.prepare(lam) for block in preconditioner]
@@ -118,8 +158,15 @@ def _exact_update(look: Look, factors: Factors, g: Array, lam: float, solve: Sol
             out_l[...] = solve_layer(r_l)
         return out
 
-    found = conjugate_gradients(damped, -g, ops.xp.zeros_like(g), precondition, ops,
-                                lambda i, residual, models: residual <= solve.tolerance, solve.iterations)
+    found = conjugate_gradients(
+        damped,
+        -g,
+        ops.xp.zeros_like(g),
+        precondition,
+        ops,
+        lambda i, residual, models: residual <= solve.tolerance,
+        solve.iterations,
+    )
     return found.x, found.iterations, found.residual
 
 
@@ -133,10 +180,11 @@ def _update(look: Look, blocks: Sequence[Block], g: Array, lam: float) -> Array:
 
 
 def _grams(look: Look, updates: Sequence[Array]) -> tuple[np.ndarray, np.ndarray]:
-    """Inner products of all updates, Euclidean and Gauss-Newton, (L + 1, k, k) each; 0 is the whole network.
+    """Inner products of all updates, Euclidean and Gauss-Newton, (L + 1, k, k) each; 0 is the whole
+    network.
 
-    J v of a vector that is zero outside layer l starts at layer l; the sum over layers is J v of the whole vector.
-    Cost: 2 N k per parameter of layer l and of those above it.
+    J v of a vector that is zero outside layer l starts at layer l; the sum over layers is J v of
+    the whole vector. Cost: 2 N k per parameter of layer l and of those above it.
     """
     net, ops, xp = look.net, look.net.ops, look.net.ops.xp
     k, rows = len(updates), look.tape.rows
@@ -160,7 +208,10 @@ def _grams(look: Look, updates: Sequence[Array]) -> tuple[np.ndarray, np.ndarray
 def _gram(look: Look, Jv: Array) -> np.ndarray:
     ops = look.net.ops
     HJv = look.subject.loss.gn_product(ops, look.tape.output, look.subject.y, Jv)
-    return ops.to_host(Jv.reshape(len(Jv), -1) @ HJv.reshape(len(Jv), -1).T).astype(np.float64) / look.tape.rows
+    return (
+        ops.to_host(Jv.reshape(len(Jv), -1) @ HJv.reshape(len(Jv), -1).T).astype(np.float64)
+        / look.tape.rows
+    )
 
 
 def _cosine(gram: np.ndarray, m: int) -> float:

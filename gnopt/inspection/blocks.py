@@ -1,7 +1,9 @@
-"""One layer's block by one method, in the form the method has it: A ⊗ G, a diagonal in some basis, or dense.
+"""One layer's block by one method, in the form the method has it: A ⊗ G, a diagonal in some basis,
+or dense.
 
-All have the same few questions asked of them: trace, norm, extreme eigenvalues, inner product with the exact block,
-range of the damped eigenvalues, and the update that the damped block makes of a gradient.
+All have the same few questions asked of them: trace, norm, extreme eigenvalues, inner product with
+the exact block, range of the damped eigenvalues, and the update that the damped block makes of a
+gradient.
 """
 
 from __future__ import annotations
@@ -49,7 +51,9 @@ class Block:
         raise TypeError(f"{type(self).__name__} does not define inner")
 
     def damped(self, settings: Settings, lam: float, boost: float) -> Range:
-        """Smallest and largest eigenvalue of the damped block, as a method of these settings inverts it."""
+        """Smallest and largest eigenvalue of the damped block, as a method of these settings
+        inverts it.
+        """
         raise TypeError(f"{type(self).__name__} does not define damped")
 
     def prepare(self, lam: float) -> Callable[[Array], Array]:
@@ -63,7 +67,9 @@ class Block:
 
 @dataclass
 class Factor:
-    """A or G, (d, d), or (d,) where it is diagonal; its eigenvalues are found when they are asked for."""
+    """A or G, (d, d), or (d,) where it is diagonal; its eigenvalues are found when they are asked
+    for.
+    """
 
     ops: Backend
     array: Array
@@ -100,7 +106,9 @@ class KroneckerBlock(Block):
         return a * g
 
     def extremes(self) -> Range:
-        products = [a * g for a in _ends(self.factor_A.spectrum) for g in _ends(self.factor_G.spectrum)]
+        products = [
+            a * g for a in _ends(self.factor_A.spectrum) for g in _ends(self.factor_G.spectrum)
+        ]
         return min(products), max(products)
 
     def quadratic(self, abar: Array, columns: Array) -> np.ndarray:
@@ -119,9 +127,13 @@ class KroneckerBlock(Block):
     def damped(self, settings: Settings, lam: float, boost: float) -> Range:
         (a0, a1), (g0, g1) = (_ends(factor.spectrum) for factor in (self.factor_A, self.factor_G))
         if settings["damping_split"] == "exact":
-            (shift,) = self.ops.scalars(damping.product_damping(self.ops, settings, self.A, self.G, lam, boost))
+            (shift,) = self.ops.scalars(
+                damping.product_damping(self.ops, settings, self.A, self.G, lam, boost)
+            )
             return a0 * g0 + shift, a1 * g1 + shift
-        to_A, to_G = self.ops.scalars(*damping.factor_damping(self.ops, settings, self.A, self.G, lam, boost))
+        to_A, to_G = self.ops.scalars(
+            *damping.factor_damping(self.ops, settings, self.A, self.G, lam, boost)
+        )
         return (a0 + to_A) * (g0 + to_G), (a1 + to_A) * (g1 + to_G)
 
     def prepare(self, lam: float) -> Callable[[Array], Array]:
@@ -145,7 +157,9 @@ def _ends(s: Spectrum) -> Range:
 
 @dataclass
 class DiagonalBlock(Block):
-    """(Q_A ⊗ Q_G) diag(vec S) (Q_A ⊗ Q_G)ᵀ with S (o, i) ≥ 0; a basis of None is the parameters' own."""
+    """(Q_A ⊗ Q_G) diag(vec S) (Q_A ⊗ Q_G)ᵀ with S (o, i) ≥ 0; a basis of None is the parameters'
+    own.
+    """
 
     S: Array
     Q_G: Array | None
@@ -186,7 +200,9 @@ class DiagonalBlock(Block):
         return self.ops.scalars((diagonal * self._left(abar)).sum(axis=1).mean())[0]
 
     def damped(self, settings: Settings, lam: float, boost: float) -> Range:
-        (shift,) = self.ops.scalars(damping.diagonal_damping(self.ops, settings, self.S, lam, boost))
+        (shift,) = self.ops.scalars(
+            damping.diagonal_damping(self.ops, settings, self.S, lam, boost)
+        )
         low, high = self.extremes()
         return low + shift, high + shift
 

@@ -1,8 +1,10 @@
-"""``--check``: the user's own loss, activations, network and curvature against differences, in float64.
+"""``--check``: the user's own loss, activations, network and curvature against differences, in
+float64.
 
-Every check measures one error and passes where it is below its tolerance. A check that raises, or returns arrays of the
-wrong shape or numbers that are not finite, fails with the reason. Nothing is taken on trust: the loss is differentiated
-at the network's own outputs and at random ones, the network along random directions in its parameters.
+Every check measures one error and passes where it is below its tolerance. A check that raises, or
+returns arrays of the wrong shape or numbers that are not finite, fails with the reason. Nothing is
+taken on trust: the loss is differentiated at the network's own outputs and at random ones, the
+network along random directions in its parameters.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ class CheckFailed(GnoptError):
 
 @dataclass(frozen=True)
 class Verdict:
-    """One line of the table; ``error`` is None where the check does not apply, ``reason`` says why it failed or not."""
+    """One line of the table; ``error`` is None where the check does not apply, ``reason`` says why
+    it failed or not.
+    """
 
     part: str
     check: str
@@ -60,11 +64,15 @@ def _verdict(part: str, what: str, tolerance: float, measure: Callable[[], float
             error = float(measure())
     except Skip as reason:
         return Verdict(part, what, None, tolerance, True, f"not applicable: {reason}")
-    except Exception as problem:  # a plug-in may raise anything, and that is what is being looked for
+    except (
+        Exception
+    ) as problem:  # a plug-in may raise anything, and that is what is being looked for
         text = str(problem).splitlines()[0] if str(problem) else ""
         return Verdict(part, what, None, tolerance, False, f"{type(problem).__name__}: {text}")
     if not np.isfinite(error):
-        return Verdict(part, what, None, tolerance, False, "shapes differ, or numbers are not finite")
+        return Verdict(
+            part, what, None, tolerance, False, "shapes differ, or numbers are not finite"
+        )
     return Verdict(part, what, error, tolerance, error <= tolerance)
 
 

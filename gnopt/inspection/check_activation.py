@@ -1,4 +1,6 @@
-"""Checks of one activation: f' and f'' against differences, what it declares, and that it stays finite."""
+"""Checks of one activation: f' and f'' against differences, what it declares, and that it stays
+finite.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def of_activation(ops: Backend, f: Activation) -> list[Check]:
     def first(h: np.ndarray) -> np.ndarray:
         h = ops.asarray(h)
         a = ops.elementwise(f.f, h, out=ops.xp.empty_like(h))
-        return ops.to_host(ops.elementwise(f.df, None if f.from_output else h, a, out=ops.xp.empty_like(h)))
+        return ops.to_host(
+            ops.elementwise(f.df, None if f.from_output else h, a, out=ops.xp.empty_like(h))
+        )
 
     def second(h: np.ndarray) -> np.ndarray:
         h = ops.asarray(h)
@@ -55,8 +59,16 @@ def of_activation(ops: Backend, f: Activation) -> list[Check]:
         return float(np.abs(second(grid)).max()) if f.piecewise_linear else 0.0
 
     return [
-        ("f' = d f / d h", TOLERANCE, lambda: elementwise_mismatch(lambda t: value(grid + t), first(grid)).max()),
-        ("f'' = d f' / d h", TOLERANCE, lambda: elementwise_mismatch(lambda t: first(grid + t), second(grid)).max()),
+        (
+            "f' = d f / d h",
+            TOLERANCE,
+            lambda: elementwise_mismatch(lambda t: value(grid + t), first(grid)).max(),
+        ),
+        (
+            "f'' = d f' / d h",
+            TOLERANCE,
+            lambda: elementwise_mismatch(lambda t: first(grid + t), second(grid)).max(),
+        ),
         ("f into its own input", 0.0, in_place),
         ("piecewise_linear: f'' = 0", 0.0, declared),
         (f"finite up to |h| = {FAR:g}", 0.0, finite),

@@ -1,7 +1,9 @@
-"""Checks of a loss: gradient, Hessian, 𝒢_L, its root and products, and sampling, at real and at random outputs.
+"""Checks of a loss: gradient, Hessian, 𝒢_L, its root and products, and sampling, at real and at
+random outputs.
 
-For a loss that is convex in its outputs, 𝒢_L must be the Hessian. For one that is not, 𝒢_L keeps a part of it, and no
-general rule says which; but at an output where E is least, the part that is dropped vanishes, so that there both agree.
+For a loss that is convex in its outputs, 𝒢_L must be the Hessian. For one that is not, 𝒢_L keeps a
+part of it, and no general rule says which; but at an output where E is least, the part that is
+dropped vanishes, so that there both agree.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ DRAWS = 4000
 
 
 class Points:
-    """A loss at some outputs h (N, K) with targets y: half as the network gives them, half moved at random."""
+    """A loss at some outputs h (N, K) with targets y: half as the network gives them, half moved at
+    random.
+    """
 
     def __init__(self, look: Look) -> None:
         self.ops, self.loss = look.net.ops, look.subject.loss
@@ -36,7 +40,9 @@ class Points:
 
     def call(self, name: str, *arrays: np.ndarray) -> np.ndarray:
         """A method of the loss on host arrays."""
-        return self.ops.to_host(getattr(self.loss, name)(self.ops, *(self.ops.asarray(a) for a in arrays)))
+        return self.ops.to_host(
+            getattr(self.loss, name)(self.ops, *(self.ops.asarray(a) for a in arrays))
+        )
 
     def at(self, name: str, t: float) -> np.ndarray:
         """A method of (h, y) with h moved by t along v."""
@@ -59,13 +65,22 @@ def checks(look: Look) -> list[Check]:
         ("hessian_product = hessian_matrix v", TOLERANCE, lambda: _hessian_product(p)),
         ("gn_matrix symmetric, positive semi-definite", TOLERANCE, lambda: _definite(p)),
         ("gn_matrix against the Hessian", 1e-5, lambda: _gauss_newton(p)),
-        ("gn_product = gn_matrix v", TOLERANCE, lambda: relative(
-            p.call("gn_product", p.h, p.y, p.v), np.einsum("nij,nj->ni", p.gn, p.v))),
+        (
+            "gn_product = gn_matrix v",
+            TOLERANCE,
+            lambda: relative(
+                p.call("gn_product", p.h, p.y, p.v), np.einsum("nij,nj->ni", p.gn, p.v)
+            ),
+        ),
         ("gn_mean = mean of gn_matrix", TOLERANCE, lambda: _mean(p)),
         ("gn_root · gn_rootᵀ = gn_matrix", TOLERANCE, lambda: _root(p)),
         ("gn_root_product = gn_root s", TOLERANCE, lambda: _root_product(p)),
         ("finite up to |h| = 1e4", 0.0, lambda: _finite(p)),
-        ("sampled gradients: mean 0, second moment = mean Hessian (5 standard errors)", 5.0, lambda: _sampling(p)),
+        (
+            "sampled gradients: mean 0, second moment = mean Hessian (5 standard errors)",
+            5.0,
+            lambda: _sampling(p),
+        ),
     ]
 
 
@@ -81,8 +96,10 @@ def _gradient(p: Points) -> float:
 
 def _both(p: Points) -> float:
     value, gradient = p.loss.value_and_gradient(p.ops, p.ops.asarray(p.h), p.ops.asarray(p.y))
-    return max(relative(p.ops.to_host(value), p.call("value", p.h, p.y)),
-               relative(p.ops.to_host(gradient), p.call("gradient", p.h, p.y)))
+    return max(
+        relative(p.ops.to_host(value), p.call("value", p.h, p.y)),
+        relative(p.ops.to_host(gradient), p.call("gradient", p.h, p.y)),
+    )
 
 
 def _hessian(p: Points) -> float:
@@ -104,12 +121,16 @@ def _definite(p: Points) -> float:
 
 def _gauss_newton(p: Points) -> float:
     if p.loss.convex:
-        return elementwise_mismatch(lambda t: p.at("gradient", t), np.einsum("nij,nj->ni", p.gn, p.v)).max()
+        return elementwise_mismatch(
+            lambda t: p.at("gradient", t), np.einsum("nij,nj->ni", p.gn, p.v)
+        ).max()
     return _at_least(p)
 
 
 def _at_least(p: Points) -> float:
-    """𝒢_L against the Hessian where E is least, found by minimising over h for a few data points."""
+    """𝒢_L against the Hessian where E is least, found by minimising over h for a few data
+    points.
+    """
     from scipy.optimize import minimize
 
     errors = []
@@ -119,12 +140,18 @@ def _at_least(p: Points) -> float:
         def objective(h: np.ndarray, y: np.ndarray = y) -> tuple[float, np.ndarray]:
             return float(p.call("value", h[None], y)[0]), p.call("gradient", h[None], y)[0]
 
-        found = minimize(objective, p.h[n], jac=True, method="BFGS", options={"gtol": 1e-9, "maxiter": 500})
+        found = minimize(
+            objective, p.h[n], jac=True, method="BFGS", options={"gtol": 1e-9, "maxiter": 500}
+        )
         h = found.x[None]
         gn, exact = p.call("gn_matrix", h, y), p.call("hessian_matrix", h, y)
         slope = np.abs(p.call("gradient", h, y)).max()
         # A minimum at infinity has no curvature left to compare.
-        if slope < 1e-6 * (1.0 + np.abs(exact).max()) and np.abs(h).max() < 1e3 and np.abs(exact).max() > 1e-3:
+        if (
+            slope < 1e-6 * (1.0 + np.abs(exact).max())
+            and np.abs(h).max() < 1e3
+            and np.abs(exact).max() > 1e-3
+        ):
             errors.append(relative(gn, exact))
     if not errors:
         raise Skip("not convex, and no minimum over the outputs was found to compare at")
@@ -145,7 +172,10 @@ def _root(p: Points) -> float:
 
 def _root_product(p: Points) -> float:
     s = p.rng.standard_normal((len(p.h), p.loss.rank(p.h.shape[1])))
-    return relative(p.call("gn_root_product", p.h, p.y, s), np.einsum("rnk,nr->nk", p.call("gn_root", p.h, p.y), s))
+    return relative(
+        p.call("gn_root_product", p.h, p.y, s),
+        np.einsum("rnk,nr->nk", p.call("gn_root", p.h, p.y), s),
+    )
 
 
 def _finite(p: Points) -> float:
@@ -153,19 +183,26 @@ def _finite(p: Points) -> float:
     for dtype in (np.float64, np.float32):
         h = np.clip(p.h * 1e4, -1e4, 1e4).astype(dtype)
         y = p.y if p.y.dtype.kind in "iu" else p.y.astype(dtype)
-        found = [p.call("value", h, y), p.call("gradient", h, y), p.call("gn_product", h, y, np.ones_like(h))]
+        found = [
+            p.call("value", h, y),
+            p.call("gradient", h, y),
+            p.call("gn_product", h, y, np.ones_like(h)),
+        ]
         if not all(np.isfinite(array).all() for array in found):
             return np.inf
     return 0.0
 
 
 def _sampling(p: Points) -> float:
-    """z-scores of Σ_k ∂E/∂h_k v_k and of its square less the mean Hessian's quadratic form, over drawn targets."""
+    """z-scores of Σ_k ∂E/∂h_k v_k and of its square less the mean Hessian's quadratic form, over
+    drawn targets.
+    """
     if not p.loss.likelihood:
         raise Skip("not a likelihood")
     rows = min(4, len(p.h) // 2)
     draws = max(200, min(DRAWS, 10**6 // p.h.shape[1]))
-    # Moderate outputs: at a nearly certain one the rare target that balances the others would not be drawn.
+    # Moderate outputs: at a nearly certain one the rare target that balances the others would not
+    # be drawn.
     h = np.repeat(0.7 * p.rng.standard_normal((rows, p.h.shape[1])), draws, axis=0)
     v = np.repeat(p.v[:rows], draws, axis=0)
     device = p.ops.asarray(h)
@@ -175,5 +212,9 @@ def _sampling(p: Points) -> float:
     scores = []
     for terms in (slope, slope**2 - curved):
         error = terms.std(axis=1) / np.sqrt(draws)
-        scores.append((np.abs(terms.mean(axis=1)) / np.maximum(error, 1e-12 * (1.0 + np.abs(curved).max()))).max())
+        scores.append(
+            (
+                np.abs(terms.mean(axis=1)) / np.maximum(error, 1e-12 * (1.0 + np.abs(curved).max()))
+            ).max()
+        )
     return float(max(scores))

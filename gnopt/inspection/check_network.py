@@ -1,7 +1,9 @@
-"""Checks of the network with its loss: passes, gradient, curvature products, and curvatures at one data point.
+"""Checks of the network with its loss: passes, gradient, curvature products, and curvatures at one
+data point.
 
-Directions have in every layer the norm of that layer's weights. At one data point KFLR's and KFRA's A ⊗ G is the exact
-Gauss-Newton block (Botev et al. 2017), so the whole chain from the loss to the factors is tested on the user's network.
+Directions have in every layer the norm of that layer's weights. At one data point KFLR's and KFRA's
+A ⊗ G is the exact Gauss-Newton block (Botev et al. 2017), so the whole chain from the loss to the
+factors is tested on the user's network.
 """
 
 from __future__ import annotations
@@ -71,13 +73,24 @@ def checks(whole: Look) -> list[Check]:
     """(what, tolerance, measure) for the network as it is."""
     several, one = Point(whole, min(ROWS, whole.tape.rows)), Point(whole, 1)
     found: list[Check] = [
-        ("R-forward pass = d outputs", TOLERANCE,
-         lambda: mismatch(several.outputs, several.ops.to_host(several.J(several.u)))),
+        (
+            "R-forward pass = d outputs",
+            TOLERANCE,
+            lambda: mismatch(several.outputs, several.ops.to_host(several.J(several.u))),
+        ),
         ("gradient = d objective", TOLERANCE, lambda: _gradient(several)),
         ("Hessian-vector product = d gradient", 1e-5, lambda: _hessian(several)),
         ("Gauss-Newton-vector product = Jᵀ 𝒢_L J", TIGHT, lambda: _gauss_newton(several)),
-        ("block Hessian recursion = Hessian-vector product", TIGHT, lambda: _recursion(one, hessian=True)),
-        ("block Gauss-Newton recursion = Gauss-Newton-vector product", TIGHT, lambda: _recursion(one, hessian=False)),
+        (
+            "block Hessian recursion = Hessian-vector product",
+            TIGHT,
+            lambda: _recursion(one, hessian=True),
+        ),
+        (
+            "block Gauss-Newton recursion = Gauss-Newton-vector product",
+            TIGHT,
+            lambda: _recursion(one, hessian=False),
+        ),
         ("KFLR at one data point = exact block", TIGHT, lambda: _kronecker(one, "kflr")),
         ("KFRA at one data point = exact block", TIGHT, lambda: _kronecker(one, "kfra")),
         ("theorem: block Hessians positive semi-definite", TIGHT, lambda: _theorem(one)),
@@ -132,6 +145,8 @@ def _theorem(p: Point) -> float:
 
 
 def _worst(pairs: list[tuple[float, float]]) -> float:
-    """Largest difference over the largest number: layers whose share is tiny are not judged by their rounding."""
+    """Largest difference over the largest number: layers whose share is tiny are not judged by
+    their rounding.
+    """
     scale = max(max(abs(a), abs(b)) for a, b in pairs)
     return max(abs(a - b) for a, b in pairs) / max(scale, 1e-300)

@@ -1,4 +1,6 @@
-"""What the user asked to see: methods, exact blocks and layers, from the texts of ``--curvature`` and ``--layers``."""
+"""What the user asked to see: methods, exact blocks and layers, from the texts of ``--curvature``
+and ``--layers``.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +21,11 @@ class Choice:
 
 
 def choose(text: str | None, loss: Loss) -> Choice:
-    """Read ``--curvature``: names joined by commas, ``all``, or None for every approximation but no dense block.
+    """Read ``--curvature``: names joined by commas, ``all``, or None for every approximation but no
+    dense block.
 
-    ``gauss_newton`` brings the exact mean of 𝒢 with it as the method ``exact``. Raises ConfigError for a name that is
-    not known or that the loss does not allow.
+    ``gauss_newton`` brings the exact mean of 𝒢 with it as the method ``exact``. Raises ConfigError
+    for a name that is not known or that the loss does not allow.
     """
     curvatures = all_curvatures()
     allowed = [name for name, c in curvatures.items() if loss.likelihood or not c.needs_likelihood]
@@ -32,10 +35,17 @@ def choose(text: str | None, loss: Loss) -> Choice:
     if "all" in names:
         return Choice(["exact", *allowed], list(KINDS))
     known = ["all", *KINDS, "exact", *curvatures]
-    problems = [f"--curvature: unknown '{name}'{nearest(name, known)}; known: {', '.join(known)}"
-                for name in names if name not in known]
-    problems += [f"--curvature {name}: samples targets from the model, and loss '{loss.name}' is not a likelihood"
-                 for name in names if name in curvatures and name not in allowed]
+    problems = [
+        f"--curvature: unknown '{name}'{nearest(name, known)}; known: {', '.join(known)}"
+        for name in names
+        if name not in known
+    ]
+    problems += [
+        f"--curvature {name}: samples targets from the model, and loss '{loss.name}' is not a "
+        "likelihood"
+        for name in names
+        if name in curvatures and name not in allowed
+    ]
     if not names:
         problems.append(f"--curvature {text!r}: expected names out of {', '.join(known)}")
     if problems:
@@ -51,5 +61,7 @@ def choose_layers(text: str, layers: int) -> list[int]:
         return list(range(1, layers + 1))
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names or not all(name.isdecimal() and 1 <= int(name) <= layers for name in names):
-        raise ConfigError(f"--layers {text!r}: expected all, or layers from 1 to {layers} joined by commas")
+        raise ConfigError(
+            f"--layers {text!r}: expected all, or layers from 1 to {layers} joined by commas"
+        )
     return sorted({int(name) for name in names})

@@ -1,9 +1,11 @@
-"""The paper's theorem, demonstrated: with piecewise-linear activations every block Hessian is positive semi-definite.
+"""The paper's theorem, demonstrated: with piecewise-linear activations every block Hessian is
+positive semi-definite.
 
-The block of layer l at one data point is ā āᵀ ⊗ 𝓗_l, so its eigenvalues are ‖ā‖² times those of 𝓗_l, and zeros:
-the small matrices 𝓗_l suffice. With f'' = 0, 𝓗_l = B weightᵀ 𝓗_{l+1} weight B is positive semi-definite whenever
-𝓗_L is; the trace of the whole Hessian is then non-negative and no differentiable strict local maximum exists
-(Botev et al. 2017, section 3). With tanh it is not: f'' brings in eigenvalues of either sign.
+The block of layer l at one data point is ā āᵀ ⊗ 𝓗_l, so its eigenvalues are ‖ā‖² times those of
+𝓗_l, and zeros: the small matrices 𝓗_l suffice. With f'' = 0, 𝓗_l = B weightᵀ 𝓗_{l+1} weight B is
+positive semi-definite whenever 𝓗_L is; the trace of the whole Hessian is then non-negative and no
+differentiable strict local maximum exists (Botev et al. 2017, section 3). With tanh it is not: f''
+brings in eigenvalues of either sign.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ SLACK = 8.0  # rounding allowed below zero: SLACK · d · eps · (largest eigenv
 
 @dataclass(frozen=True)
 class LayerSigns:
-    """One layer's block Hessian over the data points: extreme eigenvalues and traces, and points below tolerance."""
+    """One layer's block Hessian over the data points: extreme eigenvalues and traces, and points
+    below tolerance.
+    """
 
     lowest: float
     highest: float
@@ -33,7 +37,9 @@ class LayerSigns:
 
 @dataclass(frozen=True)
 class Signs:
-    """Every layer over the first ``rows`` data points; ``premise`` is whether the theorem applies to this network."""
+    """Every layer over the first ``rows`` data points; ``premise`` is whether the theorem applies
+    to this network.
+    """
 
     rows: int
     layers: list[LayerSigns]
@@ -60,21 +66,29 @@ class Signs:
     def text(self) -> str:
         """The finding in one line."""
         kind = "piecewise-linear" if self.piecewise_linear else "curved"
-        where = f"at {'all ' if self.rows > 1 else ''}{self.rows} data point{'s' if self.rows > 1 else ''}"
+        several = self.rows > 1
+        where = f"at {'all ' * several}{self.rows} data point{'s' * several}"
         if self.definite:
             text = f"block Hessians positive semi-definite {where}"
         else:
             worst = max(layer.negative_points for layer in self.layers)
             text = f"block Hessians indefinite at {worst} of {self.rows} data points"
         lowest = min(layer.lowest for layer in self.layers)
-        return (f"{text} ({kind} activations): smallest eigenvalue {lowest:.3g}, "
-                f"smallest trace {self.lowest_trace:.3g}")
+        return (
+            f"{text} ({kind} activations): smallest eigenvalue {lowest:.3g}, "
+            f"smallest trace {self.lowest_trace:.3g}"
+        )
 
 
 def affordable_rows(look: Look) -> int:
-    """Data points whose recursion and eigenvalues stay within ``FLOPS``: 2 d'd(d' + d) and about 10 d³ a layer."""
+    """Data points whose recursion and eigenvalues stay within ``FLOPS``: 2 d'd(d' + d) and about 10
+    d³ a layer.
+    """
     net = look.net
-    recursion = sum(2.0 * above * d * (above + d) for d, above in zip(net.sizes[1:-1], net.sizes[2:], strict=True))
+    recursion = sum(
+        2.0 * above * d * (above + d)
+        for d, above in zip(net.sizes[1:-1], net.sizes[2:], strict=True)
+    )
     per_row = recursion + sum(10.0 * float(d) ** 3 for d in net.sizes[1:])
     return max(1, min(look.tape.rows, int(FLOPS // per_row)))
 
@@ -98,13 +112,25 @@ def signs(look: Look, rows: int | None = None) -> Signs:
     layers = [_layer(values, SLACK * values.shape[1] * eps) for values in found.values()]
     traces = np.sum([values.sum(axis=1) for values in found.values()], axis=0)
     linear = all(f.piecewise_linear for f in net.activations)
-    return Signs(wanted, layers, linear, layers[-1].negative_points == 0, float(traces.min()),
-                 sum(layer.tolerance for layer in layers))
+    return Signs(
+        wanted,
+        layers,
+        linear,
+        layers[-1].negative_points == 0,
+        float(traces.min()),
+        sum(layer.tolerance for layer in layers),
+    )
 
 
 def _layer(values: np.ndarray, slack: float) -> LayerSigns:
     """``values`` (N, d), ascending in each row."""
     tolerance = slack * float(np.abs(values).max(initial=0.0))
     traces = values.sum(axis=1)
-    return LayerSigns(float(values.min()), float(values.max()), float(traces.min()), tolerance,
-                      int((values[:, 0] < -tolerance).sum()), int((traces < -tolerance).sum()))
+    return LayerSigns(
+        float(values.min()),
+        float(values.max()),
+        float(traces.min()),
+        tolerance,
+        int((values[:, 0] < -tolerance).sum()),
+        int((traces < -tolerance).sum()),
+    )

@@ -1,4 +1,6 @@
-"""The exact mean blocks themselves, (o (i + 1))² each, where they fit: one kind at a time, refused beforehand."""
+"""The exact mean blocks themselves, (o (i + 1))² each, where they fit: one kind at a time, refused
+beforehand.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from gnopt.inspection.spectrum import Spectrum, spectrum
 from gnopt.inspection.subject import Look, Subject
 
 KINDS = ("hessian", "gauss_newton")
-LARGEST_SPECTRUM = 4000  # parameters of a layer up to which the eigenvalues of its dense block are found
+LARGEST_SPECTRUM = (
+    4000  # parameters of a layer up to which the eigenvalues of its dense block are found
+)
 
 
 def refuse(subject: Subject, layers: Sequence[int], kinds: Sequence[str]) -> None:
@@ -20,7 +24,9 @@ def refuse(subject: Subject, layers: Sequence[int], kinds: Sequence[str]) -> Non
         refuse_large_blocks(subject.net, list(layers), len(kinds), subject.net.ops.free_memory())
 
 
-def dense_blocks(look: Look, layers: Sequence[int], kinds: Sequence[str]) -> dict[str, dict[int, Array]]:
+def dense_blocks(
+    look: Look, layers: Sequence[int], kinds: Sequence[str]
+) -> dict[str, dict[int, Array]]:
     """kind → layer → block, symmetric to the last bit."""
     found: dict[str, dict[int, Array]] = {}
     for kind in kinds:
@@ -34,7 +40,11 @@ def dense_blocks(look: Look, layers: Sequence[int], kinds: Sequence[str]) -> dic
 
 def spectra(look: Look, blocks: dict[int, Array]) -> dict[int, Spectrum]:
     """Eigenvalues of those blocks that are small enough."""
-    return {l: spectrum(look.net.ops, block) for l, block in blocks.items() if len(block) <= LARGEST_SPECTRUM}
+    return {
+        l: spectrum(look.net.ops, block)
+        for l, block in blocks.items()
+        if len(block) <= LARGEST_SPECTRUM
+    }
 
 
 def loss_gradient(look: Look) -> tuple[float, Array]:

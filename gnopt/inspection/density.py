@@ -1,4 +1,6 @@
-"""The spectral density of the whole Gauss-Newton matrix and Hessian: all eigenvalues of a small net, Lanczos else."""
+"""The spectral density of the whole Gauss-Newton matrix and Hessian: all eigenvalues of a small
+net, Lanczos else.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ SMALL = 1500  # parameters up to which the matrices are formed
 
 
 def product_with(look: Look, kind: str) -> Callable[[Array], Array]:
-    """v → (Gauss-Newton or Hessian) v over the whole sample, in blocks of data points: 8 N P and 14 N P flops."""
+    """v → (Gauss-Newton or Hessian) v over the whole sample, in blocks of data points: 8 N P and 14
+    N P flops.
+    """
     net, subject, xp = look.net, look.subject, look.net.ops.xp
     parts = list(blocks(net, look.tape.rows, subject.memory))
 
@@ -28,10 +32,20 @@ def product_with(look: Look, kind: str) -> Callable[[Array], Array]:
             sample = look.sample().take(rows)
             out = xp.empty_like(v)
             if kind == "gauss_newton":
-                gn_vector(net, look.W, sample.tape, subject.loss, sample.y, net.views(v), net.views(out),
-                          look.workspace)
+                gn_vector(
+                    net,
+                    look.W,
+                    sample.tape,
+                    subject.loss,
+                    sample.y,
+                    net.views(v),
+                    net.views(out),
+                    look.workspace,
+                )
             else:
-                hessian_vector(net, look.W, sample.tape, subject.loss, sample.y, net.views(v), net.views(out))
+                hessian_vector(
+                    net, look.W, sample.tape, subject.loss, sample.y, net.views(v), net.views(out)
+                )
             out *= (rows.stop - rows.start) / look.tape.rows
             total = out if total is None else total + out
         assert total is not None
@@ -45,7 +59,9 @@ def whole(look: Look, kind: str, steps: int, probes: int) -> Density:
     net, ops = look.net, look.net.ops
     if net.size > SMALL:
         sample = look.sample("lanczos")
-        return density(product_with(look, kind), net.size, net.dtype, steps, probes, sample.rng, ops)
+        return density(
+            product_with(look, kind), net.size, net.dtype, steps, probes, sample.rng, ops
+        )
     if kind == "gauss_newton":
         matrix = full_gauss_newton(look.sample())
     else:

@@ -1,7 +1,8 @@
 """Derivatives by differences, with a verdict that survives kinks: the step that agrees best counts.
 
-Central differences of eighth order at several step lengths. A formula that is wrong disagrees at all of them; one that
-is right agrees closely at some, also where a piecewise-linear function has kinks here and there.
+Central differences of eighth order at several step lengths. A formula that is wrong disagrees at
+all of them; one that is right agrees closely at some, also where a piecewise-linear function has
+kinks here and there.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ WEIGHTS = (4 / 5, -1 / 5, 4 / 105, -1 / 280)
 STEPS = (1e-1, 2e-2, 4e-3, 8e-4, 1e-4, 1e-5, 1e-6)
 
 Function = Callable[[float], np.ndarray]
-Check = tuple[str, float, Callable[[], float]]  # what is checked, tolerance, and what measures the error
+Check = tuple[
+    str, float, Callable[[], float]
+]  # what is checked, tolerance, and what measures the error
 
 
 class Skip(Exception):
@@ -28,13 +31,17 @@ def derivative(f: Function, step: float) -> np.ndarray:
 
 
 def mismatch(f: Function, expected: np.ndarray) -> float:
-    """Least relative difference between ``expected`` and f'(0) over the step lengths, of the array as a whole."""
+    """Least relative difference between ``expected`` and f'(0) over the step lengths, of the array
+    as a whole.
+    """
     errors = [relative(expected, derivative(f, step)) for step in STEPS]
     return float(np.nanmin(errors)) if np.isfinite(errors).any() else np.inf
 
 
 def elementwise_mismatch(f: Function, expected: np.ndarray) -> np.ndarray:
-    """The same for each entry by itself, relative to 1 + |f'|: entries near a kink choose a step of their own."""
+    """The same for each entry by itself, relative to 1 + |f'|: entries near a kink choose a step of
+    their own.
+    """
     found = []
     for step in STEPS:
         d = derivative(f, step)

@@ -4,12 +4,13 @@
 
     /x, /y                        the rows used, inputs and converted targets
     /layers/l/weight, bias        (o, i), (o,)
-    /layers/l/gradient            (o, i + 1), of the mean loss; weight decay is not in it, nor in any matrix
+    /layers/l/gradient            (o, i + 1), of the mean loss; without weight decay, like all
     /layers/l/A                   (i + 1, i + 1), mean of ā āᵀ, unit term last
-    /layers/l/G/<method>          (o, o), mean pre-activation matrix by each method; ``exact`` with ``gauss_newton``
-    /layers/l/hessian, gauss_newton   (o (i + 1))², exact mean blocks, vec = columns of [weight, bias] stacked
+    /layers/l/G/<method>          (o, o), pre-activation matrix; ``exact`` with ``gauss_newton``
+    /layers/l/hessian, gauss_newton   (o (i + 1))², exact mean blocks, vec = columns stacked
 
-Root attributes say what they belong to: loss, activations, sizes, step, rows, dtype, seed, weight_decay, objective.
+Root attributes say what they belong to: loss, activations, sizes, step, rows, dtype, seed,
+weight_decay, objective.
 """
 
 from __future__ import annotations
@@ -30,19 +31,33 @@ from gnopt.training.files import write_hdf5
 FORMAT = "gnopt-curvature"
 
 
-def export(path: Path, look: Look, factors: Factors, blocks: dict[str, dict[int, Array]],
-           layers: Sequence[int]) -> None:
+def export(
+    path: Path,
+    look: Look,
+    factors: Factors,
+    blocks: dict[str, dict[int, Array]],
+    layers: Sequence[int],
+) -> None:
     """Write everything atomically; ``blocks`` is kind → layer → dense block."""
     net, ops, subject = look.net, look.net.ops, look.subject
     objective, flat = loss_gradient(look)
     gradients = net.views(flat)
 
     def fill(file: h5py.File) -> None:
-        file.attrs.update(format=FORMAT, schema=1, gnopt=__version__, loss=subject.config["network"]["loss"],
-                          activations=[f.name for f in net.activations], sizes=list(net.sizes),
-                          step=look.weights.step, rows=look.tape.rows, dtype=str(net.dtype), seed=subject.seed,
-                          objective=objective,
-                          weight_decay=float(subject.config.method_settings.get("weight_decay", 0.0)))
+        file.attrs.update(
+            format=FORMAT,
+            schema=1,
+            gnopt=__version__,
+            loss=subject.config["network"]["loss"],
+            activations=[f.name for f in net.activations],
+            sizes=list(net.sizes),
+            step=look.weights.step,
+            rows=look.tape.rows,
+            dtype=str(net.dtype),
+            seed=subject.seed,
+            objective=objective,
+            weight_decay=float(subject.config.method_settings.get("weight_decay", 0.0)),
+        )
         file["x"], file["y"] = ops.to_host(subject.x), ops.to_host(subject.y)
         for l in layers:
             group = file.create_group(f"layers/{l}")
@@ -52,7 +67,9 @@ def export(path: Path, look: Look, factors: Factors, blocks: dict[str, dict[int,
             group["A"] = ops.to_host(factors.A[l - 1].array)
             for name, method in factors.methods.items():
                 if method.G is not None:
-                    dataset = group.create_dataset(f"G/{name}", data=ops.to_host(dense(ops, method.G[l - 1])))
+                    dataset = group.create_dataset(
+                        f"G/{name}", data=ops.to_host(dense(ops, method.G[l - 1]))
+                    )
                     if "samples" in method.settings:
                         dataset.attrs["samples"] = method.settings["samples"]
             for kind, of_layer in blocks.items():

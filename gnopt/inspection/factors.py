@@ -1,4 +1,6 @@
-"""The blocks of every layer by every method that was asked for, on one sample, and what they cost."""
+"""The blocks of every layer by every method that was asked for, on one sample, and what they
+cost.
+"""
 
 from __future__ import annotations
 
@@ -47,16 +49,21 @@ class Factors:
 
 
 def kfac_samples(look: Look, given: int | None, export: bool) -> int:
-    """Samples a data point for KFAC and EKFAC: as given, else as configured, else (for an export) as many as are
-    cheap, at most 1000."""
+    """Samples a data point for KFAC and EKFAC: as given, else as configured, else (for an export)
+    as many as are cheap, at most 1000.
+    """
     configured = settings_of(look.subject.config, "kfac")["samples"]
     if given is not None or not export:
         return given or configured
-    return int(min(MOST_SAMPLES, max(configured, EXPORT_FLOPS // column_flops(look.net, look.tape.rows))))
+    return int(
+        min(MOST_SAMPLES, max(configured, EXPORT_FLOPS // column_flops(look.net, look.tape.rows)))
+    )
 
 
 def compute(look: Look, names: Sequence[str], samples: int, note: Note) -> Factors:
-    """Blocks by the methods ``names``: curvatures of the registry, or ``exact`` for the recursion per data point."""
+    """Blocks by the methods ``names``: curvatures of the registry, or ``exact`` for the recursion
+    per data point.
+    """
     found = Factors([Factor(look.net.ops, a) for a in input_factors(look.net, look.tape)], {})
     for name in names:
         found.methods[name] = _method(look, name, samples, found.A)
@@ -86,18 +93,25 @@ def _method(look: Look, name: str, samples: int, A: list[Factor]) -> Method:
     return Method(name, blocks, G, settings, time.perf_counter() - start, flops)
 
 
-def _diagonal_blocks(look: Look, curvature: Curvature, sample: Sample, A: list[Factor],
-                     G: list[Array] | None) -> list[Block]:
-    """Blocks of a method that estimates a diagonal, in the eigenbases of A and G where it has factors."""
+def _diagonal_blocks(
+    look: Look, curvature: Curvature, sample: Sample, A: list[Factor], G: list[Array] | None
+) -> list[Block]:
+    """Blocks of a method that estimates a diagonal, in the eigenbases of A and G where it has
+    factors.
+    """
     ops = look.net.ops
     bases: list[tuple[Array | None, Array | None]] = [(None, None)] * len(A)
     kept = [0] * len(A)
     if G is not None:
-        bases = [(eigenbasis(ops, g, "factor G")[1], eigenbasis(ops, a.array, "factor A")[1])
-                 for a, g in zip(A, G, strict=True)]
+        bases = [
+            (eigenbasis(ops, g, "factor G")[1], eigenbasis(ops, a.array, "factor A")[1])
+            for a, g in zip(A, G, strict=True)
+        ]
         kept = [2 * (a.array.nbytes + g.nbytes) for a, g in zip(A, G, strict=True)]
     scales = curvature.scales(sample, bases)
-    return [DiagonalBlock(ops, S, *basis, k) for S, basis, k in zip(scales, bases, kept, strict=True)]
+    return [
+        DiagonalBlock(ops, S, *basis, k) for S, basis, k in zip(scales, bases, kept, strict=True)
+    ]
 
 
 def _flops(look: Look, name: str, settings: dict[str, Any]) -> dict[str, float]:
@@ -110,8 +124,11 @@ def _flops(look: Look, name: str, settings: dict[str, Any]) -> dict[str, float]:
     statistics += sum(rows * float(i) ** 2 for _, i in net.shapes)
     dims = [i for _, i in net.shapes] + [o for o, _ in net.shapes[: -1 if loss.diagonal else None]]
     eigen = curvature.basis == "eigen" or settings["damping_split"] == "exact"
-    return {"statistics": statistics, "inverse": sum(float(d) ** 3 for d in dims) * (9.0 if eigen else 1.0),
-            "solve": sum(2.0 * o * i * (o + i) for o, i in net.shapes) * (2.0 if eigen else 1.0)}
+    return {
+        "statistics": statistics,
+        "inverse": sum(float(d) ** 3 for d in dims) * (9.0 if eigen else 1.0),
+        "solve": sum(2.0 * o * i * (o + i) for o, i in net.shapes) * (2.0 if eigen else 1.0),
+    }
 
 
 def recursion_flops(look: Look) -> float:

@@ -1,9 +1,10 @@
 """Lanczos' method with full reorthogonalisation, and the spectral density by stochastic quadrature.
 
-M steps from a unit vector v give a tridiagonal matrix; its eigenvalues θ_i and the squared first components τ_i² of
-its eigenvectors are the Gauss quadrature of the spectral measure at v: vᵀ f(B) v ≈ Σ τ_i² f(θ_i). Averaged over random
-v it is that of the whole spectrum (Ubaru, Chen & Saad 2017; Ghorbani, Krishnan & Xiao 2019). Without
-reorthogonalisation extreme eigenvalues would come up again and again; with it M vectors are kept, M P numbers.
+M steps from a unit vector v give a tridiagonal matrix; its eigenvalues θ_i and the squared first
+components τ_i² of its eigenvectors are the Gauss quadrature of the spectral measure at v: vᵀ f(B) v
+≈ Σ τ_i² f(θ_i). Averaged over random v it is that of the whole spectrum (Ubaru, Chen & Saad 2017;
+Ghorbani, Krishnan & Xiao 2019). Without reorthogonalisation extreme eigenvalues would come up again
+and again; with it M vectors are kept, M P numbers.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ Product = Callable[[Array], Array]
 
 @dataclass(frozen=True)
 class Density:
-    """Nodes (ascending) and weights (summing to 1) of the spectral measure; ``size`` is the matrix's dimension."""
+    """Nodes (ascending) and weights (summing to 1) of the spectral measure; ``size`` is the
+    matrix's dimension.
+    """
 
     nodes: np.ndarray
     weights: np.ndarray
@@ -50,9 +53,12 @@ class Density:
         return float(self.weights[self.nodes < -tolerance].sum())
 
 
-def lanczos(product: Product, start: Array, steps: int, ops: Backend) -> tuple[np.ndarray, np.ndarray]:
-    """Diagonal (m,) and off-diagonal (m − 1,) of the tridiagonal matrix, float64; m ≤ steps, fewer where the Krylov
-    space ends. One product and 4 P m flops a step."""
+def lanczos(
+    product: Product, start: Array, steps: int, ops: Backend
+) -> tuple[np.ndarray, np.ndarray]:
+    """Diagonal (m,) and off-diagonal (m − 1,) of the tridiagonal matrix, float64; m ≤ steps, fewer
+    where the Krylov space ends. One product and 4 P m flops a step.
+    """
     xp = ops.xp
     Q = xp.empty((steps, start.size), dtype=start.dtype)
     (norm,) = ops.scalars(xp.vdot(start, start))
@@ -75,16 +81,28 @@ def lanczos(product: Product, start: Array, steps: int, ops: Backend) -> tuple[n
     return np.array(diagonal), np.array(off)
 
 
-def density(product: Product, size: int, dtype: np.dtype, steps: int, probes: int, rng: np.random.Generator,
-            ops: Backend) -> Density:
-    """Spectral density from ``probes`` random sign vectors; GnoptError where the M vectors cannot fit."""
+def density(
+    product: Product,
+    size: int,
+    dtype: np.dtype,
+    steps: int,
+    probes: int,
+    rng: np.random.Generator,
+    ops: Backend,
+) -> Density:
+    """Spectral density from ``probes`` random sign vectors; GnoptError where the M vectors cannot
+    fit.
+    """
     from scipy.linalg import eigh_tridiagonal
 
     steps = min(steps, size)
     need, free = (steps + 3) * size * dtype.itemsize, ops.free_memory()
     if need > free:
-        raise GnoptError(f"Lanczos keeps {steps} vectors of {size:,} numbers, {need:,} bytes, and {free:,} are free; "
-                         "choose fewer (--lanczos-steps) or --dtype float32")
+        raise GnoptError(
+            f"Lanczos keeps {steps} vectors of {size:,} numbers, {need:,} bytes, and {free:,} "
+            "are free; "
+            "choose fewer (--lanczos-steps) or --dtype float32"
+        )
     nodes, weights = [], []
     for _ in range(probes):
         diagonal, off = lanczos(product, ops.rademacher(rng, (size,), dtype), steps, ops)

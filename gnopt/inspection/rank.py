@@ -1,8 +1,10 @@
-"""The rank of the Gauss-Newton matrix against its bound (Botev et al. 2017, section 6): rank ≤ N · rank(𝒢_L).
+"""The rank of the Gauss-Newton matrix against its bound (Botev et al. 2017, section 6): rank ≤ N ·
+rank(𝒢_L).
 
-GN = Vᵀ V / N with one row ā_{l-1,n} ⊗ c_{l,n,k} of V for every data point n and column k of the output's root, so its
-rank is that of the Gram matrix V Vᵀ = Σ_l (ā_nᵀ ā_m)(c_{n,k}ᵀ c_{m,j}), which is small for few data points whatever
-the number of parameters. The first data points are used, as many as keep that matrix within ``LIMIT``.
+GN = Vᵀ V / N with one row ā_{l-1,n} ⊗ c_{l,n,k} of V for every data point n and column k of the
+output's root, so its rank is that of the Gram matrix V Vᵀ = Σ_l (ā_nᵀ ā_m)(c_{n,k}ᵀ c_{m,j}), which
+is small for few data points whatever the number of parameters. The first data points are used, as
+many as keep that matrix within ``LIMIT``.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ LIMIT = 1500  # N · K of the data points that are used
 
 @dataclass(frozen=True)
 class Ranks:
-    """Measured ranks of the exact matrix over ``rows`` data points, by layer and whole, with the bound for both."""
+    """Measured ranks of the exact matrix over ``rows`` data points, by layer and whole, with the
+    bound for both.
+    """
 
     rows: int
     bound: int
@@ -29,7 +33,9 @@ class Ranks:
 
 
 def ranks(look: Look) -> Ranks:
-    """Measure; (N K)² (o + i) flops a layer and (N K)³ for each spectrum, in the network's precision."""
+    """Measure; (N K)² (o + i) flops a layer and (N K)³ for each spectrum, in the network's
+    precision.
+    """
     net, ops, xp, loss = look.net, look.net.ops, look.net.ops.xp, look.subject.loss
     columns = loss.rank(net.sizes[-1])
     rows = max(1, min(look.tape.rows, LIMIT // columns))
@@ -41,7 +47,9 @@ def ranks(look: Look) -> Ranks:
     for l, C in backpropagate(net, sample.W, sample.tape, root):
         abar = sample.tape.abar[l - 1]
         flat = C.reshape(columns * rows, -1)
-        gram = (flat @ flat.T).reshape(columns, rows, columns, rows) * (abar @ abar.T)[None, :, None, :]
+        gram = (flat @ flat.T).reshape(columns, rows, columns, rows) * (abar @ abar.T)[
+            None, :, None, :
+        ]
         gram = gram.reshape(columns * rows, columns * rows)
         whole += gram
         layers.append(spectrum(ops, gram).rank)

@@ -1,4 +1,6 @@
-"""One inspection from beginning to end: look at every set of weights that was asked for, and collect what is found."""
+"""One inspection from beginning to end: look at every set of weights that was asked for, and
+collect what is found.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from gnopt.inspection.surface import Surface, surfaces
 
 @dataclass(frozen=True)
 class Wishes:
-    """What to look at; ``solve`` None: no alignment, ``lanczos`` (steps, probes) None: no density."""
+    """What to look at; ``solve`` None: no alignment, ``lanczos`` (steps, probes) None: no
+    density.
+    """
 
     curvature: str | None = None
     layers: str = "all"
@@ -47,7 +51,9 @@ class Findings:
 
 
 def inspect(subject: Subject, wishes: Wishes, note: Note) -> Findings:
-    """Do what ``wishes`` says, with a line to ``note`` for everything that takes time. Raises GnoptError."""
+    """Do what ``wishes`` says, with a line to ``note`` for everything that takes time. Raises
+    GnoptError.
+    """
     choice = choose(wishes.curvature, subject.loss)
     layers = choose_layers(wishes.layers, subject.net.layers)
     dense.refuse(subject, layers, choice.kinds)
@@ -80,10 +86,14 @@ def _at(at: Look, wishes: Wishes, choice: Choice, found: Findings, note: Note) -
         note("objective over two directions")
 
 
-def _summary(at: Look, wishes: Wishes, factors: Factors, blocks: dict, layers: list[int], note: Note) -> Summary:
+def _summary(
+    at: Look, wishes: Wishes, factors: Factors, blocks: dict, layers: list[int], note: Note
+) -> Summary:
     products = agreement.products(at, [method.blocks for method in factors.methods.values()])
     note("distance to the exact blocks")
     spectra = {kind: dense.spectra(at, of_layer) for kind, of_layer in blocks.items()}
-    found = summarise(at, factors, products, spectra, layers, rank.ranks(at), signs(at, wishes.theorem_rows))
+    found = summarise(
+        at, factors, products, spectra, layers, rank.ranks(at), signs(at, wishes.theorem_rows)
+    )
     note("spectra, ranks and signs")
     return found

@@ -1,7 +1,7 @@
 """Eigenvalues of a factor or a block, and what they say: rank, effective rank, condition.
 
-All is done on the host by LAPACK in the array's own precision. An eigenvalue counts towards the rank where it
-exceeds dim · eps · (largest eigenvalue): below that it cannot be told from rounding.
+All is done on the host by LAPACK in the array's own precision. An eigenvalue counts towards the
+rank where it exceeds dim · eps · (largest eigenvalue): below that it cannot be told from rounding.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ class Spectrum:
 
     @property
     def effective_rank(self) -> float:
-        """exp of the entropy of the eigenvalues as shares of the trace (Roy & Vetterli 2007): between 1 and rank."""
+        """exp of the entropy of the eigenvalues as shares of the trace (Roy & Vetterli 2007):
+        between 1 and rank.
+        """
         shares = np.maximum(self.values.astype(np.float64), 0.0)
         total = shares.sum()
         if not total > 0.0:
@@ -70,8 +72,11 @@ def of_values(values: np.ndarray) -> Spectrum:
     return Spectrum(values, len(values) * float(np.finfo(values.dtype).eps) * top)
 
 
-def product_values(A: np.ndarray, G: np.ndarray, limit: int = 4000) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues of A ⊗ G in descending order with their places 1..ij, thinned to about ``limit`` of them.
+def product_values(
+    A: np.ndarray, G: np.ndarray, limit: int = 4000
+) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues of A ⊗ G in descending order with their places 1..ij, thinned to about ``limit``
+    of them.
 
     The eigenvalues of a Kronecker product are the products of its factors' eigenvalues.
     """

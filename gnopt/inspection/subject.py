@@ -1,4 +1,6 @@
-"""What is inspected: a network on the first rows of its training data, at one or several sets of weights."""
+"""What is inspected: a network on the first rows of its training data, at one or several sets of
+weights.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,8 @@ SAMPLES = 1000  # rows looked at, unless asked for more or fewer
 class Weights:
     """One set of weights: θ on the device, its step, and what the run had made of damping by then.
 
-    ``damping`` is λ where Levenberg and Marquardt's rule has adapted one, ``boost`` its factor after bad steps.
+    ``damping`` is λ where Levenberg and Marquardt's rule has adapted one, ``boost`` its factor
+    after bad steps.
     """
 
     theta: Array
@@ -46,7 +49,9 @@ class Weights:
 
 @dataclass
 class Subject:
-    """Network, loss and sample; ``places`` are the checkpoints to look at, None standing for ``initial``."""
+    """Network, loss and sample; ``places`` are the checkpoints to look at, None standing for
+    ``initial``.
+    """
 
     name: str
     config: Config
@@ -73,7 +78,9 @@ class Subject:
         return temporaries(self.config["training"]["memory"], self.net.ops)
 
     def weights(self, place: Path | None) -> Weights:
-        """The weights of one place; DataError where the checkpoint is damaged or of another network."""
+        """The weights of one place; DataError where the checkpoint is damaged or of another
+        network.
+        """
         if place is None:
             assert self.initial is not None
             return Weights(self.initial, 0)
@@ -102,11 +109,24 @@ class Look:
         """The network."""
         return self.subject.net
 
-    def sample(self, purpose: str = "", settings: dict[str, Any] | None = None, rows: int | None = None) -> Sample:
-        """The sample as curvatures take it, or its first ``rows``, with a random stream for this purpose."""
+    def sample(
+        self, purpose: str = "", settings: dict[str, Any] | None = None, rows: int | None = None
+    ) -> Sample:
+        """The sample as curvatures take it, or its first ``rows``, with a random stream for this
+        purpose.
+        """
         s = self.subject
-        whole = Sample(s.net, self.W, self.tape, s.loss, s.y, rng.generator(s.seed, "inspect " + purpose), s.memory,
-                       settings or {}, self.workspace)
+        whole = Sample(
+            s.net,
+            self.W,
+            self.tape,
+            s.loss,
+            s.y,
+            rng.generator(s.seed, "inspect " + purpose),
+            s.memory,
+            settings or {},
+            self.workspace,
+        )
         return whole if rows is None or rows >= self.tape.rows else whole.take(slice(0, rows))
 
 
@@ -115,8 +135,10 @@ def look(subject: Subject, weights: Weights) -> Look:
     net = subject.net
     need, free = 2 * net.row_bytes() * subject.rows, net.ops.free_memory()
     if need > free:
-        raise GnoptError(f"the activations of {subject.rows:,} rows take {need:,} bytes and {free:,} are free; "
-                         "choose fewer rows (--samples), or --dtype float32")
+        raise GnoptError(
+            f"the activations of {subject.rows:,} rows take {need:,} bytes and {free:,} are free; "
+            "choose fewer rows (--samples), or --dtype float32"
+        )
     W = net.views(weights.theta)
     tape = forward(net, W, subject.x)
     if not all(map(isfinite, net.ops.scalars(tape.output.sum()))):
@@ -125,18 +147,27 @@ def look(subject: Subject, weights: Weights) -> Look:
 
 
 @contextmanager
-def open_subject(target: Path, sets: Sequence[str] = (), flags: Mapping[str, tuple[str, Any]] | None = None,
-                 samples: int | None = None, init_from: Path | None = None,
-                 which: str = "latest") -> Iterator[Subject]:
-    """Open a configuration, at its initial weights or those of ``init_from``, or a run at some checkpoints.
+def open_subject(
+    target: Path,
+    sets: Sequence[str] = (),
+    flags: Mapping[str, tuple[str, Any]] | None = None,
+    samples: int | None = None,
+    init_from: Path | None = None,
+    which: str = "latest",
+) -> Iterator[Subject]:
+    """Open a configuration, at its initial weights or those of ``init_from``, or a run at some
+    checkpoints.
 
-    ``which`` is latest, best, all, or step numbers joined by commas. Raises ConfigError and DataError.
+    ``which`` is latest, best, all, or step numbers joined by commas. Raises ConfigError and
+    DataError.
     """
     if target.is_dir() or target.suffix == ".h5":
         subject, data = _of_run(target, sets, flags, init_from, which)
     else:
         if which != "latest":
-            raise ConfigError(f"--checkpoints {which}: only for a run directory; {target} is a configuration")
+            raise ConfigError(
+                f"--checkpoints {which}: only for a run directory; {target} is a configuration"
+            )
         config = load(target, sets, flags)
         experiment = build(config)
         data = experiment.data
@@ -145,30 +176,45 @@ def open_subject(target: Path, sets: Sequence[str] = (), flags: Mapping[str, tup
         except BaseException:
             data.close()
             raise
-        subject = Subject(target.stem, config, experiment.net, experiment.loss, None, None, [None], theta)
+        subject = Subject(
+            target.stem, config, experiment.net, experiment.loss, None, None, [None], theta
+        )
     with data:
         _attach(subject, data, samples)
         yield subject
 
 
-def _of_run(target: Path, sets: Sequence[str], flags: Mapping[str, tuple[str, Any]] | None, init_from: Path | None,
-            which: str) -> tuple[Subject, Data]:
+def _of_run(
+    target: Path,
+    sets: Sequence[str],
+    flags: Mapping[str, tuple[str, Any]] | None,
+    init_from: Path | None,
+    which: str,
+) -> tuple[Subject, Data]:
     run = target if target.is_dir() else target.resolve().parent.parent
     config_file = run / "config.toml"
     if not config_file.is_file():
-        raise DataError(f"{config_file}: missing; a run is inspected with the configuration it was made by")
+        raise DataError(
+            f"{config_file}: missing; a run is inspected with the configuration it was made by"
+        )
     config = load(config_file, sets, flags)
     places: list[Path] = [init_from] if init_from else _checkpoints(target, which)
     stored = checkpoint.load_network(places[-1])
     training = config["training"]
     activations = [get_activation(name) for name in [*config["network"]["activation"], "identity"]]
     net = Network(stored.sizes, activations, get_backend(training["device"]), training["dtype"])
-    data = open_data(config["data"], seed=training["seed"], dtype=training["dtype"], statistics=stored.statistics)
+    data = open_data(
+        config["data"], seed=training["seed"], dtype=training["dtype"], statistics=stored.statistics
+    )
     if data.train.inputs != net.sizes[0]:
         data.close()
-        raise DataError(f"{config['data']['file']}: rows of {data.train.inputs} numbers, but the network takes "
-                        f"{net.sizes[0]}")
-    return Subject(run.resolve().name, config, net, get_loss(config["network"]["loss"]), None, None, [*places]), data
+        raise DataError(
+            f"{config['data']['file']}: rows of {data.train.inputs} numbers, but the network takes "
+            f"{net.sizes[0]}"
+        )
+    return Subject(
+        run.resolve().name, config, net, get_loss(config["network"]["loss"]), None, None, [*places]
+    ), data
 
 
 def _checkpoints(target: Path, which: str) -> list[Path]:
@@ -186,7 +232,9 @@ def _attach(subject: Subject, data: Data, samples: int | None) -> None:
     """Put the first rows of the training data into the subject."""
     rows = data.train.rows
     if samples is not None and samples > rows:
-        raise ConfigError(f"--samples {samples}: {data.fingerprint['file']} has {rows} training rows")
+        raise ConfigError(
+            f"--samples {samples}: {data.fingerprint['file']} has {rows} training rows"
+        )
     x, y = data.train.rows_at(0, min(rows, samples or SAMPLES))
     ops = subject.net.ops
     subject.x = ops.asarray(x)
@@ -198,19 +246,25 @@ def _adapted_damping(place: Path) -> tuple[float | None, float]:
     try:
         with h5py.File(place, "r") as file:
             state = file["state/optimizer"]
-            damping, boost = (float(np.asarray(state[name])) if name in state else None
-                              for name in ("damping", "boost"))
+            damping, boost = (
+                float(np.asarray(state[name])) if name in state else None
+                for name in ("damping", "boost")
+            )
     except (OSError, KeyError, ValueError, TypeError):
         return None, 1.0
     return damping, 1.0 if boost is None else boost
 
 
 def settings_of(config: Config, method: str, **given: Any) -> dict[str, Any]:
-    """The options of a curvature: its defaults, those of the configuration that it shares, then ``given``.
+    """The options of a curvature: its defaults, those of the configuration that it shares, then
+    ``given``.
 
-    Those of damping are there for every curvature: also one that inverts nothing by them is shown under them.
+    Those of damping are there for every curvature: also one that inverts nothing by them is shown
+    under them.
     """
     table = methods()
-    values = defaults(damping.OPTIONS + second_order.OPTIONS + (table[method].options if method in table else ()))
+    values = defaults(
+        damping.OPTIONS + second_order.OPTIONS + (table[method].options if method in table else ())
+    )
     values |= {k: v for k, v in config.method_settings.items() if k in values}
     return values | {k: v for k, v in given.items() if k in values}

@@ -1,9 +1,9 @@
 """The summary: a row for every layer and method, and one for each method over the whole network.
 
-A row holds what the module names in ``COLUMNS`` say; None means that it does not apply or was too dear to find.
-``damped_min`` and ``damped_max`` are the extreme eigenvalues of the block as the configured damping leaves it to be
-inverted; ``gradient_damping`` is the λ that equals the block's largest eigenvalue: well above it the update turns into
-the plain gradient divided by λ.
+A row holds what the module names in ``COLUMNS`` say; None means that it does not apply or was too
+dear to find. ``damped_min`` and ``damped_max`` are the extreme eigenvalues of the block as the
+configured damping leaves it to be inverted; ``gradient_damping`` is the λ that equals the block's
+largest eigenvalue: well above it the update turns into the plain gradient divided by λ.
 """
 
 from __future__ import annotations
@@ -25,20 +25,65 @@ from gnopt.inspection.subject import Look
 Row = dict[str, Any]
 
 COLUMNS = (
-    "step", "layer", "inputs", "outputs", "parameters", "method", "trace", "norm", "rank", "effective_rank",
-    "eig_min", "eig_max", "condition",
-    "A_trace", "A_dim", "A_rank", "A_effective_rank", "A_min", "A_max", "A_condition",
-    "G_trace", "G_dim", "G_rank", "G_effective_rank", "G_min", "G_max", "G_condition",
-    "pi", "damped_min", "damped_max", "damped_condition", "gradient_damping",
-    "distance", "distance_error", "cosine", "cosine_error", "bytes",
+    "step",
+    "layer",
+    "inputs",
+    "outputs",
+    "parameters",
+    "method",
+    "trace",
+    "norm",
+    "rank",
+    "effective_rank",
+    "eig_min",
+    "eig_max",
+    "condition",
+    "A_trace",
+    "A_dim",
+    "A_rank",
+    "A_effective_rank",
+    "A_min",
+    "A_max",
+    "A_condition",
+    "G_trace",
+    "G_dim",
+    "G_rank",
+    "G_effective_rank",
+    "G_min",
+    "G_max",
+    "G_condition",
+    "pi",
+    "damped_min",
+    "damped_max",
+    "damped_condition",
+    "gradient_damping",
+    "distance",
+    "distance_error",
+    "cosine",
+    "cosine_error",
+    "bytes",
 )
-METHOD_COLUMNS = ("step", "method", "distance", "distance_error", "cosine", "cosine_error", "seconds",
-                  "flops_statistics", "flops_inverse", "flops_solve", "bytes", "exact_bytes")
+METHOD_COLUMNS = (
+    "step",
+    "method",
+    "distance",
+    "distance_error",
+    "cosine",
+    "cosine_error",
+    "seconds",
+    "flops_statistics",
+    "flops_inverse",
+    "flops_solve",
+    "bytes",
+    "exact_bytes",
+)
 
 
 @dataclass
 class Summary:
-    """Everything found at one set of weights; ``dense`` is kind → layer → spectrum of the exact block."""
+    """Everything found at one set of weights; ``dense`` is kind → layer → spectrum of the exact
+    block.
+    """
 
     step: int
     layers: list[Row]
@@ -49,8 +94,15 @@ class Summary:
     sketched: bool = False
 
 
-def summarise(look: Look, factors: Factors, found: Sequence[Products], dense: dict[str, dict[int, Spectrum]],
-              layers: Sequence[int], ranks: Ranks | None, signs: Signs | None) -> Summary:
+def summarise(
+    look: Look,
+    factors: Factors,
+    found: Sequence[Products],
+    dense: dict[str, dict[int, Spectrum]],
+    layers: Sequence[int],
+    ranks: Ranks | None,
+    signs: Signs | None,
+) -> Summary:
     """Put the rows together."""
     rows = []
     for l in layers:
@@ -60,16 +112,28 @@ def summarise(look: Look, factors: Factors, found: Sequence[Products], dense: di
             if l in spectra:
                 rows.append(_dense_row(look, l, kind, spectra[l]))
     chosen = together([found[l - 1] for l in layers]) if factors.methods else None
-    methods = [_method_row(look, layers, method, chosen, m) for m, method in enumerate(factors.methods.values())
-               if chosen is not None]
-    return Summary(look.weights.step, rows, methods, ranks, signs, [exact_norm(p) for p in found],
-                   any(len(p.exact) > 1 for p in found))
+    methods = [
+        _method_row(look, layers, method, chosen, m)
+        for m, method in enumerate(factors.methods.values())
+        if chosen is not None
+    ]
+    return Summary(
+        look.weights.step,
+        rows,
+        methods,
+        ranks,
+        signs,
+        [exact_norm(p) for p in found],
+        any(len(p.exact) > 1 for p in found),
+    )
 
 
 def _facts(look: Look, l: int, method: str) -> Row:
     o, i = look.net.shapes[l - 1]
     row: Row = dict.fromkeys(COLUMNS)
-    row.update(step=look.weights.step, layer=l, inputs=i - 1, outputs=o, parameters=o * i, method=method)
+    row.update(
+        step=look.weights.step, layer=l, inputs=i - 1, outputs=o, parameters=o * i, method=method
+    )
     return row
 
 
@@ -77,27 +141,48 @@ def _row(look: Look, l: int, method: Method, factors: Factors, found: Products, 
     block = method.blocks[l - 1]
     row = _facts(look, l, method.name)
     low, high = block.extremes()
-    row.update(trace=block.trace(), norm=block.square() ** 0.5, eig_min=low, eig_max=high, gradient_damping=high,
-               bytes=block.bytes())
+    row.update(
+        trace=block.trace(),
+        norm=block.square() ** 0.5,
+        eig_min=low,
+        eig_max=high,
+        gradient_damping=high,
+        bytes=block.bytes(),
+    )
     row.update(_side("A", factors.A[l - 1].spectrum))
     if isinstance(block, KroneckerBlock):
         a, g = block.factor_A.spectrum, block.factor_G.spectrum
-        row.update(rank=a.rank * g.rank, effective_rank=a.effective_rank * g.effective_rank,
-                   condition=a.condition * g.condition, pi=float(pi(look.net.ops, block.A, block.G)), **_side("G", g))
+        row.update(
+            rank=a.rank * g.rank,
+            effective_rank=a.effective_rank * g.effective_rank,
+            condition=a.condition * g.condition,
+            pi=float(pi(look.net.ops, block.A, block.G)),
+            **_side("G", g),
+        )
     elif isinstance(block, DiagonalBlock):
         s = block.spectrum
         row.update(rank=s.rank, effective_rank=s.effective_rank, condition=s.condition)
     row.update(_damped(look, block, method))
     found_agreement = agreement(found, m)
-    row.update(distance=found_agreement.distance, distance_error=found_agreement.distance_error,
-               cosine=found_agreement.cosine, cosine_error=found_agreement.cosine_error)
+    row.update(
+        distance=found_agreement.distance,
+        distance_error=found_agreement.distance_error,
+        cosine=found_agreement.cosine,
+        cosine_error=found_agreement.cosine_error,
+    )
     return row
 
 
 def _side(name: str, s: Spectrum) -> Row:
-    return {f"{name}_trace": float(s.values.sum(dtype="float64")), f"{name}_dim": len(s.values), f"{name}_rank": s.rank,
-            f"{name}_effective_rank": s.effective_rank, f"{name}_min": s.low, f"{name}_max": s.high,
-            f"{name}_condition": s.condition}
+    return {
+        f"{name}_trace": float(s.values.sum(dtype="float64")),
+        f"{name}_dim": len(s.values),
+        f"{name}_rank": s.rank,
+        f"{name}_effective_rank": s.effective_rank,
+        f"{name}_min": s.low,
+        f"{name}_max": s.high,
+        f"{name}_condition": s.condition,
+    }
 
 
 def _damped(look: Look, block: Block, method: Method) -> Row:
@@ -111,18 +196,33 @@ def _damped(look: Look, block: Block, method: Method) -> Row:
 def _dense_row(look: Look, l: int, kind: str, s: Spectrum) -> Row:
     row = _facts(look, l, kind)
     values = s.values.astype("float64")
-    row.update(trace=float(values.sum()), norm=float((values**2).sum()) ** 0.5, rank=s.rank, eig_min=s.low,
-               eig_max=s.high, condition=s.condition, bytes=block_bytes(look.net, l), gradient_damping=s.high,
-               effective_rank=s.effective_rank if s.low >= -s.resolution else None)
+    row.update(
+        trace=float(values.sum()),
+        norm=float((values**2).sum()) ** 0.5,
+        rank=s.rank,
+        eig_min=s.low,
+        eig_max=s.high,
+        condition=s.condition,
+        bytes=block_bytes(look.net, l),
+        gradient_damping=s.high,
+        effective_rank=s.effective_rank if s.low >= -s.resolution else None,
+    )
     return row
 
 
 def _method_row(look: Look, layers: Sequence[int], method: Method, chosen: Products, m: int) -> Row:
     whole = agreement(chosen, m)
     row: Row = dict.fromkeys(METHOD_COLUMNS)
-    row.update(step=look.weights.step, method=method.name, distance=whole.distance,
-               distance_error=whole.distance_error, cosine=whole.cosine, cosine_error=whole.cosine_error,
-               seconds=method.seconds, bytes=method.bytes,
-               exact_bytes=sum(block_bytes(look.net, l) for l in layers))
+    row.update(
+        step=look.weights.step,
+        method=method.name,
+        distance=whole.distance,
+        distance_error=whole.distance_error,
+        cosine=whole.cosine,
+        cosine_error=whole.cosine_error,
+        seconds=method.seconds,
+        bytes=method.bytes,
+        exact_bytes=sum(block_bytes(look.net, l) for l in layers),
+    )
     row.update({f"flops_{what}": flops for what, flops in method.flops.items()})
     return row

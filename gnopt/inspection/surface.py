@@ -1,9 +1,11 @@
-"""The objective over two random directions, within a layer and over all layers jointly (the paper's Figure 1).
+"""The objective over two random directions, within a layer and over all layers jointly (the paper's
+Figure 1).
 
     E(x, y) = objective(W_l + x U_l + y V_l),   U_l, V_l normal, scaled to the norm of W_l
 
-With piecewise-linear activations and a convex loss there is no smooth local maximum. Cost: a forward pass from layer l
-for every point of the grid, over as many of the first rows as stay within ``FLOPS``.
+With piecewise-linear activations and a convex loss there is no smooth local maximum. Cost: a
+forward pass from layer l for every point of the grid, over as many of the first rows as stay within
+``FLOPS``.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ POINTS = 41
 
 @dataclass(frozen=True)
 class Surface:
-    """Values (y, x) of the mean loss over coordinates ``at``; ``layer`` 0 stands for all layers jointly."""
+    """Values (y, x) of the mean loss over coordinates ``at``; ``layer`` 0 stands for all layers
+    jointly.
+    """
 
     layer: int
     at: np.ndarray
@@ -55,7 +59,8 @@ def surfaces(look: Look, layers: Sequence[int], reach: float = 1.0) -> list[Surf
 def _surface(look: Look, layers: Sequence[int], reach: float, rows: int) -> Surface:
     net, ops, xp = look.net, look.net.ops, look.net.ops.xp
     first = min(layers)
-    # x and y are random directions over all the chosen layers; within one layer the paper varies that layer alone.
+    # x and y are random directions over all the chosen layers; within one layer the paper varies
+    # that layer alone.
     directions = {l: _directions(look, l) for l in layers}
     at = np.linspace(-reach, reach, POINTS)
     values = np.empty((POINTS, POINTS))

@@ -39,7 +39,9 @@ def _cell(value: Any) -> Any:
 
 
 def write_all(findings: Sequence[Findings], layers: Path | None, folder: Path | None) -> list[Path]:
-    """The summary to ``layers`` (the alignment, if any, beside it), and every table into ``folder``."""
+    """The summary to ``layers`` (the alignment, if any, beside it), and every table into
+    ``folder``.
+    """
     rows = [row for found in findings for s in found.summaries for row in s.layers]
     methods = [row for found in findings for s in found.summaries for row in s.methods]
     aligned = [a.row() for found in findings for a in found.alignments]
@@ -52,12 +54,19 @@ def write_all(findings: Sequence[Findings], layers: Path | None, folder: Path | 
             files.append(write_csv(beside, ALIGNMENT_COLUMNS, aligned))
     if folder is not None:
         if rows:
-            files += [write_csv(folder / "layers.csv", COLUMNS, rows),
-                      write_csv(folder / "methods.csv", METHOD_COLUMNS, methods)]
+            files += [
+                write_csv(folder / "layers.csv", COLUMNS, rows),
+                write_csv(folder / "methods.csv", METHOD_COLUMNS, methods),
+            ]
             factors = findings[-1].factors
             if factors is not None:
-                files.append(write_csv(folder / "spectra.csv", ("layer", "method", "factor", "index", "eigenvalue"),
-                                       spectra_rows(factors, findings[-1].layers)))
+                files.append(
+                    write_csv(
+                        folder / "spectra.csv",
+                        ("layer", "method", "factor", "index", "eigenvalue"),
+                        spectra_rows(factors, findings[-1].layers),
+                    )
+                )
         if aligned:
             files.append(write_csv(folder / "alignment.csv", ALIGNMENT_COLUMNS, aligned))
         densities = density_rows(findings[-1])
@@ -76,41 +85,83 @@ def spectra_rows(factors: Factors, layers: Sequence[int]) -> list[Row]:
             if isinstance(block, KroneckerBlock):
                 series.append((name, "G", block.factor_G.spectrum.values))
         for name, factor, values in series:
-            found += [{"layer": l, "method": name, "factor": factor, "index": k, "eigenvalue": float(value)}
-                      for k, value in enumerate(values[::-1], start=1)]
+            found += [
+                {
+                    "layer": l,
+                    "method": name,
+                    "factor": factor,
+                    "index": k,
+                    "eigenvalue": float(value),
+                }
+                for k, value in enumerate(values[::-1], start=1)
+            ]
     return found
 
 
 def density_rows(found: Findings) -> list[Row]:
     """Nodes and weights of the whole matrices."""
-    return [{"matrix": kind, "node": float(node), "weight": float(weight)} for kind, d in found.densities.items()
-            for node, weight in zip(d.nodes, d.weights, strict=True)]
+    return [
+        {"matrix": kind, "node": float(node), "weight": float(weight)}
+        for kind, d in found.densities.items()
+        for node, weight in zip(d.nodes, d.weights, strict=True)
+    ]
 
 
 def as_json(subject: Subject, found: Findings) -> Row:
     """What one inspection came to, as plain values."""
     training = subject.config["training"]
     return {
-        "target": subject.name, "sizes": list(subject.net.sizes), "loss": subject.config["network"]["loss"],
-        "activations": [f.name for f in subject.net.activations], "dtype": training["dtype"],
-        "seed": training["seed"], "rows": found.rows, "kfac_samples": found.samples,
+        "target": subject.name,
+        "sizes": list(subject.net.sizes),
+        "loss": subject.config["network"]["loss"],
+        "activations": [f.name for f in subject.net.activations],
+        "dtype": training["dtype"],
+        "seed": training["seed"],
+        "rows": found.rows,
+        "kfac_samples": found.samples,
         "checkpoints": [summary_json(s) for s in found.summaries],
         "alignment": [a.row() for a in found.alignments],
-        "density": {kind: {"exact": d.exact, "eig_min": d.low, "eig_max": d.high, "trace": d.trace,
-                           "negative_share": d.negative, "nodes": d.nodes.tolist(), "weights": d.weights.tolist()}
-                    for kind, d in found.densities.items()},
-        "surfaces": [{"layer": s.layer or "all", "rows": s.rows, "low": float(s.values.min()),
-                      "high": float(s.values.max()), "local_maxima": s.maxima} for s in found.surfaces],
+        "density": {
+            kind: {
+                "exact": d.exact,
+                "eig_min": d.low,
+                "eig_max": d.high,
+                "trace": d.trace,
+                "negative_share": d.negative,
+                "nodes": d.nodes.tolist(),
+                "weights": d.weights.tolist(),
+            }
+            for kind, d in found.densities.items()
+        },
+        "surfaces": [
+            {
+                "layer": s.layer or "all",
+                "rows": s.rows,
+                "low": float(s.values.min()),
+                "high": float(s.values.max()),
+                "local_maxima": s.maxima,
+            }
+            for s in found.surfaces
+        ],
     }
 
 
 def summary_json(s: Summary) -> Row:
     """One summary."""
-    found: Row = {"step": s.step, "layers": s.layers, "methods": s.methods, "distance_sketched": s.sketched,
-                  "exact_norms": s.exact_norms}
+    found: Row = {
+        "step": s.step,
+        "layers": s.layers,
+        "methods": s.methods,
+        "distance_sketched": s.sketched,
+        "exact_norms": s.exact_norms,
+    }
     if s.ranks is not None:
         found["rank"] = asdict(s.ranks)
     if s.signs is not None:
-        found["theorem"] = {**asdict(s.signs), "applies": s.signs.premise, "definite": s.signs.definite,
-                            "trace_definite": s.signs.trace_definite}
+        found["theorem"] = {
+            **asdict(s.signs),
+            "applies": s.signs.premise,
+            "definite": s.signs.definite,
+            "trace_definite": s.signs.trace_definite,
+        }
     return found

@@ -17,8 +17,11 @@ from gnopt.inspection.summary import Row, Summary
 def headline(subject: Subject) -> str:
     """The subject in one line."""
     net = subject.net
-    return (f"{subject.name}: {'-'.join(map(str, net.sizes))}, {net.size:,} parameters, first {subject.rows:,} "
-            f"training rows, {net.dtype}")
+    return (
+        f"{subject.name}: {'-'.join(map(str, net.sizes))}, {net.size:,} parameters, first "
+        f"{subject.rows:,} "
+        f"training rows, {net.dtype}"
+    )
 
 
 def number(value: Any) -> str:
@@ -76,33 +79,82 @@ def print_findings(subject: Subject, found: Findings) -> None:
         _print_alignment(found.alignments)
     for kind, d in found.densities.items():
         what = "eigenvalues" if d.exact else "nodes of Lanczos' quadrature"
-        print(f"whole {kind.replace('_', '-')} matrix: {what} from {d.low:.4g} to {d.high:.4g}, trace {d.trace:.4g}, "
-              f"{100 * d.negative:.2g}% of the spectrum below zero")
+        print(
+            f"whole {kind.replace('_', '-')} matrix: {what} from {d.low:.4g} to {d.high:.4g}, "
+            f"trace {d.trace:.4g}, "
+            f"{100 * d.negative:.2g}% of the spectrum below zero"
+        )
     for s in found.surfaces:
         what = f"layer {s.layer}" if s.layer else "layers jointly"
-        print(f"surface of {what}: {s.values.min():.5g} to {s.values.max():.5g} over {s.rows} rows, "
-              f"{s.maxima} local maxima on the grid")
+        print(
+            f"surface of {what}: {s.values.min():.5g} to {s.values.max():.5g} over {s.rows} rows, "
+            f"{s.maxima} local maxima on the grid"
+        )
 
 
 def _print_summary(subject: Subject, s: Summary) -> None:
     at = f"step {s.step}"
     first = {row["layer"]: row for row in s.layers if row["A_dim"] is not None}
     if first:
-        _print(f"Input factors A at {at}",
-               ("layer", "out × in+1", "rank", "eff. rank", "trace", "λ min", "λ max", "cond."),
-               [_input_row(row) for row in first.values()], 2)
+        _print(
+            f"Input factors A at {at}",
+            ("layer", "out × in+1", "rank", "eff. rank", "trace", "λ min", "λ max", "cond."),
+            [_input_row(row) for row in first.values()],
+            2,
+        )
     factored = [row for row in s.layers if row["G_dim"] is not None]
     if factored:
-        _print(f"Output factors G at {at}",
-               ("layer", "method", "rank", "eff. rank", "trace", "λ min", "λ max", "cond.", "π", "bytes"),
-               [_output_row(row) for row in factored], 2)
-    _print(f"Blocks at {at}; distance and cosine to the exact Gauss-Newton block",
-           ("layer", "method", "trace", "rank", "λ min", "λ max", "damped from", "to", "distance", "cosine"),
-           [_layer_row(row) for row in s.layers], 2)
+        _print(
+            f"Output factors G at {at}",
+            (
+                "layer",
+                "method",
+                "rank",
+                "eff. rank",
+                "trace",
+                "λ min",
+                "λ max",
+                "cond.",
+                "π",
+                "bytes",
+            ),
+            [_output_row(row) for row in factored],
+            2,
+        )
+    _print(
+        f"Blocks at {at}; distance and cosine to the exact Gauss-Newton block",
+        (
+            "layer",
+            "method",
+            "trace",
+            "rank",
+            "λ min",
+            "λ max",
+            "damped from",
+            "to",
+            "distance",
+            "cosine",
+        ),
+        [_layer_row(row) for row in s.layers],
+        2,
+    )
     if s.methods:
-        _print(f"Methods over all shown layers, {subject.rows:,} rows",
-               ("method", "distance", "cosine", "seconds", "flops: statistics", "inverses", "solve", "bytes",
-                "exact blocks"), [_method_row(row) for row in s.methods], 1)
+        _print(
+            f"Methods over all shown layers, {subject.rows:,} rows",
+            (
+                "method",
+                "distance",
+                "cosine",
+                "seconds",
+                "flops: statistics",
+                "inverses",
+                "solve",
+                "bytes",
+                "exact blocks",
+            ),
+            [_method_row(row) for row in s.methods],
+            1,
+        )
     if s.ranks is not None:
         _print_ranks(s)
     if s.signs is not None:
@@ -113,35 +165,71 @@ def _print_summary(subject: Subject, s: Summary) -> None:
 
 
 def _input_row(row: Row) -> tuple[str, ...]:
-    return (str(row["layer"]), f"{row['outputs']} × {row['inputs'] + 1}", number(row["A_rank"]),
-            number(row["A_effective_rank"]), number(row["A_trace"]), number(row["A_min"]), number(row["A_max"]),
-            number(row["A_condition"]))
+    return (
+        str(row["layer"]),
+        f"{row['outputs']} × {row['inputs'] + 1}",
+        number(row["A_rank"]),
+        number(row["A_effective_rank"]),
+        number(row["A_trace"]),
+        number(row["A_min"]),
+        number(row["A_max"]),
+        number(row["A_condition"]),
+    )
 
 
 def _output_row(row: Row) -> tuple[str, ...]:
-    return (str(row["layer"]), row["method"], number(row["G_rank"]), number(row["G_effective_rank"]),
-            number(row["G_trace"]), number(row["G_min"]), number(row["G_max"]), number(row["G_condition"]),
-            number(row["pi"]), size(row["bytes"]))
+    return (
+        str(row["layer"]),
+        row["method"],
+        number(row["G_rank"]),
+        number(row["G_effective_rank"]),
+        number(row["G_trace"]),
+        number(row["G_min"]),
+        number(row["G_max"]),
+        number(row["G_condition"]),
+        number(row["pi"]),
+        size(row["bytes"]),
+    )
 
 
 def _layer_row(row: Row) -> tuple[str, ...]:
-    return (str(row["layer"]), row["method"], number(row["trace"]), number(row["rank"]), number(row["eig_min"]),
-            number(row["eig_max"]), number(row["damped_min"]), number(row["damped_max"]),
-            with_error(row["distance"], row["distance_error"]), with_error(row["cosine"], row["cosine_error"]))
+    return (
+        str(row["layer"]),
+        row["method"],
+        number(row["trace"]),
+        number(row["rank"]),
+        number(row["eig_min"]),
+        number(row["eig_max"]),
+        number(row["damped_min"]),
+        number(row["damped_max"]),
+        with_error(row["distance"], row["distance_error"]),
+        with_error(row["cosine"], row["cosine_error"]),
+    )
 
 
 def _method_row(row: Row) -> tuple[str, ...]:
-    return (row["method"], with_error(row["distance"], row["distance_error"]),
-            with_error(row["cosine"], row["cosine_error"]), f"{row['seconds']:.2f}", size(row["flops_statistics"]),
-            size(row["flops_inverse"]), size(row["flops_solve"]), size(row["bytes"]), size(row["exact_bytes"]))
+    return (
+        row["method"],
+        with_error(row["distance"], row["distance_error"]),
+        with_error(row["cosine"], row["cosine_error"]),
+        f"{row['seconds']:.2f}",
+        size(row["flops_statistics"]),
+        size(row["flops_inverse"]),
+        size(row["flops_solve"]),
+        size(row["bytes"]),
+        size(row["exact_bytes"]),
+    )
 
 
 def _print_ranks(s: Summary) -> None:
     r = s.ranks
     assert r is not None
     points = f"{r.rows} data point{'s' if r.rows > 1 else ''}"
-    print(f"rank of the exact Gauss-Newton matrix over {points}: {r.whole}, by layer {', '.join(map(str, r.layers))}; "
-          f"bound N · rank(H_L) = {r.bound}")
+    print(
+        f"rank of the exact Gauss-Newton matrix over {points}: {r.whole}, by layer "
+        f"{', '.join(map(str, r.layers))}; "
+        f"bound N · rank(H_L) = {r.bound}"
+    )
 
 
 def _print_alignment(found: Sequence[Alignment]) -> None:
@@ -150,22 +238,50 @@ def _print_alignment(found: Sequence[Alignment]) -> None:
     table = {(a.step, a.damping, a.method, a.layer): a for a in found}
 
     def cells(step: int, damping: float, layer: int) -> list[str]:
-        return [f"{a.cosine:.3f} / {a.gn_cosine:.3f}" for a in (table[step, damping, m, layer] for m in methods)]
+        return [
+            f"{a.cosine:.3f} / {a.gn_cosine:.3f}"
+            for a in (table[step, damping, m, layer] for m in methods)
+        ]
 
-    rows = [(str(step), number(damping), number(table[step, damping, methods[0], 0].residual),
-             *cells(step, damping, 0)) for step, damping in places]
-    _print(f"{found[0].run}: alignment with the exact Gauss-Newton update; cosines, Euclidean / Gauss-Newton",
-           ("step", "λ", "residual", *methods), rows, 1)
+    rows = [
+        (
+            str(step),
+            number(damping),
+            number(table[step, damping, methods[0], 0].residual),
+            *cells(step, damping, 0),
+        )
+        for step, damping in places
+    ]
+    _print(
+        f"{found[0].run}: alignment with the exact Gauss-Newton update; cosines, Euclidean / "
+        "Gauss-Newton",
+        ("step", "λ", "residual", *methods),
+        rows,
+        1,
+    )
     if len(places) == 1:
         layers = sorted({a.layer for a in found if a.layer})
-        _print("Layer by layer", ("layer", *methods), [(str(l), *cells(*places[0], l)) for l in layers], 1)
+        _print(
+            "Layer by layer",
+            ("layer", *methods),
+            [(str(l), *cells(*places[0], l)) for l in layers],
+            1,
+        )
 
 
 def print_verdicts(verdicts: Sequence[Verdict]) -> None:
     """The table of ``--check``."""
-    rows = [("pass" if v.passed and v.error is not None else "–" if v.passed else "FAIL", v.part, v.check,
-             "" if v.error is None else f"{v.error:.1e}", f"{v.tolerance:.0e}" if v.tolerance else "0", v.reason)
-            for v in verdicts]
+    rows = [
+        (
+            "pass" if v.passed and v.error is not None else "–" if v.passed else "FAIL",
+            v.part,
+            v.check,
+            "" if v.error is None else f"{v.error:.1e}",
+            f"{v.tolerance:.0e}" if v.tolerance else "0",
+            v.reason,
+        )
+        for v in verdicts
+    ]
     _print("Self-test, float64", ("", "part", "check", "error", "tolerance", "remark"), rows, 3)
     failed = sum(not v.passed for v in verdicts)
     print(f"{len(verdicts) - failed} of {len(verdicts)} checks passed")

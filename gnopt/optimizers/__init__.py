@@ -1,7 +1,9 @@
-"""Training methods: first-order siblings, one file each, and the second-order update that drives every curvature.
+"""Training methods: first-order siblings, one file each, and the second-order update that drives
+every curvature.
 
-``methods()`` is the table of names a configuration may use: a file here that defines ``OPTIMIZER`` adds a method
-of that name; a file in ``curvature`` that defines ``CURVATURE`` adds a method driven by ``second_order.py``.
+``methods()`` is the table of names a configuration may use: a file here that defines ``OPTIMIZER``
+adds a method of that name; a file in ``curvature`` that defines ``CURVATURE`` adds a method driven
+by ``second_order.py``.
 """
 
 from __future__ import annotations
@@ -36,10 +38,18 @@ def methods() -> dict[str, Method]:
     """Every training method by name."""
     table = {}
     for name, curvature in all_curvatures().items():
-        table[name] = Method(name, curvature.summary, second_order.options_for(curvature), 2,
-                             curvature.needs_likelihood, partial(SecondOrder, curvature=curvature))
+        table[name] = Method(
+            name,
+            curvature.summary,
+            second_order.options_for(curvature),
+            2,
+            curvature.needs_likelihood,
+            partial(SecondOrder, curvature=curvature),
+        )
     for name, optimizer in discover(__name__, "OPTIMIZER").items():
-        table[name] = Method(name, optimizer.summary, optimizer.options, optimizer.order, False, optimizer)
+        table[name] = Method(
+            name, optimizer.summary, optimizer.options, optimizer.order, False, optimizer
+        )
     return dict(sorted(table.items(), key=lambda item: (item[1].order, item[0])))
 
 
@@ -47,7 +57,9 @@ def get_method(name: str) -> Method:
     """The method called ``name``; ConfigError with the nearest name otherwise."""
     table = methods()
     if name not in table:
-        raise ConfigError(f"unknown method '{name}'{nearest(name, table)}; known: {', '.join(table)}")
+        raise ConfigError(
+            f"unknown method '{name}'{nearest(name, table)}; known: {', '.join(table)}"
+        )
     return table[name]
 
 
@@ -59,8 +71,10 @@ def options_of(name: str) -> tuple[Option, ...]:
 def check(name: str, loss: Any) -> None:
     """ConfigError where the method cannot serve the loss."""
     if get_method(name).needs_likelihood and not loss.likelihood:
-        raise ConfigError(f"method '{name}' samples targets from the model, and loss '{loss.name}' is not a "
-                          "likelihood; use kfra or kflr")
+        raise ConfigError(
+            f"method '{name}' samples targets from the model, and loss '{loss.name}' is not a "
+            "likelihood; use kfra or kflr"
+        )
 
 
 def make(name: str, problem: Problem, settings: dict[str, Any]) -> Optimizer:

@@ -12,19 +12,39 @@ class Adam(FirstOrder):
     summary = "adaptive moments (Kingma & Ba 2014)"
     options = (
         *rate_options(0.001),
-        Option("beta1", 0.9, "float", "decay of the first moment", low=0.0, high=1.0, open_high=True),
-        Option("beta2", 0.999, "float", "decay of the second moment", low=0.0, high=1.0, open_high=True),
-        Option("epsilon", 1e-8, "float", "added to the root of the second moment", low=0.0, open_low=True),
+        Option(
+            "beta1", 0.9, "float", "decay of the first moment", low=0.0, high=1.0, open_high=True
+        ),
+        Option(
+            "beta2", 0.999, "float", "decay of the second moment", low=0.0, high=1.0, open_high=True
+        ),
+        Option(
+            "epsilon",
+            1e-8,
+            "float",
+            "added to the root of the second moment",
+            low=0.0,
+            open_low=True,
+        ),
     )
     moments = 2
 
     def step(self, g: Array, moments: list[Array], rate: float, step: int) -> Array:
         beta1, beta2 = self.settings["beta1"], self.settings["beta2"]
         m, v = moments
-        # √v̂ + ε = (√v + ε √c₂) / √c₂ with the bias corrections c₁ = 1 − β₁ᵏ, c₂ = 1 − β₂ᵏ folded into the rate.
+        # √v̂ + ε = (√v + ε √c₂) / √c₂ with the bias corrections c₁ = 1 − β₁ᵏ, c₂ = 1 − β₂ᵏ folded
+        # into the rate.
         root_c2 = (1.0 - beta2**step) ** 0.5
-        self.problem.net.ops.adam(g, m, v, beta1, beta2, self.settings["epsilon"] * root_c2,
-                                  -rate * root_c2 / (1.0 - beta1**step), self.workspace.take("adam", g.shape))
+        self.problem.net.ops.adam(
+            g,
+            m,
+            v,
+            beta1,
+            beta2,
+            self.settings["epsilon"] * root_c2,
+            -rate * root_c2 / (1.0 - beta1**step),
+            self.workspace.take("adam", g.shape),
+        )
         return g
 
 

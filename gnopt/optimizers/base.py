@@ -10,13 +10,17 @@ from gnopt.engine.backend import Array, Workspace
 from gnopt.engine.network import Network, Tape, forward, gradient
 from gnopt.options import Option
 
-State = dict[str, Any]  # nested dicts and lists of arrays and plain numbers: what a checkpoint stores
+State = dict[
+    str, Any
+]  # nested dicts and lists of arrays and plain numbers: what a checkpoint stores
 Stats = dict[str, float]  # one row of steps.csv
 
 
 @dataclass
 class Problem:
-    """A network with its loss; ``rows`` is the number of training points, ``memory`` bounds temporaries in bytes."""
+    """A network with its loss; ``rows`` is the number of training points, ``memory`` bounds
+    temporaries in bytes.
+    """
 
     net: Network
     loss: Any
@@ -50,7 +54,9 @@ class Optimizer:
         return self.batch_size({}, base)
 
     def update(self, theta: Array, state: State, x: Array, y: Array, step: int) -> Stats:
-        """Change θ and the state by one update on a batch; return the row of the log. Raises Diverged."""
+        """Change θ and the state by one update on a batch; return the row of the log. Raises
+        Diverged.
+        """
         raise TypeError(f"optimizer {type(self).__name__} does not define update")
 
     def weights(self, theta: Array, state: State) -> Array:
@@ -59,16 +65,22 @@ class Optimizer:
         return theta if average is None else average
 
     def closing_weights(self, theta: Array, state: State, x: Array, y: Array) -> Array | None:
-        """At the end of a run, the weights to hand out instead of ``weights`` where the last step made the loss of the
-        batch that would come next jump; θ and the state stay, so that the run can go on."""
+        """At the end of a run, the weights to hand out instead of ``weights`` where the last step
+        made the loss of the batch that would come next jump; θ and the state stay, so that the run
+        can go on.
+        """
         return None
 
     def cost(self, base: int) -> dict[str, float]:
-        """Flops of one update at this batch size, bytes of the state, and of temporaries where they count."""
+        """Flops of one update at this batch size, bytes of the state, and of temporaries where they
+        count.
+        """
         raise TypeError(f"optimizer {type(self).__name__} does not define cost")
 
     def average_iterates(self, theta: Array, state: State, step: int) -> None:
-        """Polyak averaging: θ̄ ← d θ̄ + (1 − d) θ with d = min(averaging, 1 − 1/k), where it is on."""
+        """Polyak averaging: θ̄ ← d θ̄ + (1 − d) θ with d = min(averaging, 1 − 1/k), where it is
+        on.
+        """
         decay = self.settings["averaging"]
         if decay == 0.0:
             return
@@ -77,8 +89,15 @@ class Optimizer:
         state["average"] += theta * (1.0 - weight)
 
 
-AVERAGING = Option("averaging", 0.0, "float", "decay of Polyak averaging of the weights that are evaluated; 0 = off",
-                   low=0.0, high=1.0, open_high=True)
+AVERAGING = Option(
+    "averaging",
+    0.0,
+    "float",
+    "decay of Polyak averaging of the weights that are evaluated; 0 = off",
+    low=0.0,
+    high=1.0,
+    open_high=True,
+)
 
 
 def block_rows(net: Network, memory: int) -> int:
@@ -87,20 +106,23 @@ def block_rows(net: Network, memory: int) -> int:
 
 
 def blocks(net: Network, rows: int, memory: int) -> Iterator[slice]:
-    """Split rows into equal blocks whose tapes stay small, the last block first, so that the tape left over is that
-    of the first data points."""
+    """Split rows into equal blocks whose tapes stay small, the last block first, so that the tape
+    left over is that of the first data points.
+    """
     count = -(-rows // block_rows(net, memory))
     edges = [rows * i // count for i in range(count + 1)]
     for start, stop in reversed(list(zip(edges[:-1], edges[1:], strict=True))):
         yield slice(start, stop)
 
 
-def loss_and_gradient(problem: Problem, W: list[Array], x: Array, y: Array, out: Array,
-                      workspace: Workspace) -> tuple[Array, Tape, slice]:
-    """Mean loss (0-d float64, on the device), its gradient in the flat ``out``, and the tape of the first rows.
+def loss_and_gradient(
+    problem: Problem, W: list[Array], x: Array, y: Array, out: Array, workspace: Workspace
+) -> tuple[Array, Tape, slice]:
+    """Mean loss (0-d float64, on the device), its gradient in the flat ``out``, and the tape of the
+    first rows.
 
-    The batch is run through in blocks, so that memory does not grow with it; the returned slice says which rows
-    the tape holds.
+    The batch is run through in blocks, so that memory does not grow with it; the returned slice
+    says which rows the tape holds.
     """
     net, xp = problem.net, problem.net.ops.xp
     views = net.views(out)

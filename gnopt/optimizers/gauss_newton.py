@@ -15,8 +15,14 @@ class GaussNewton(GaussNewtonCG):
     summary = "exact Gauss-Newton by conjugate gradients to a tolerance"
     options = (
         *OPTIONS,
-        Option("tolerance", 1e-3, "float", "relative residual at which conjugate gradients stop", low=0.0,
-               open_low=True),
+        Option(
+            "tolerance",
+            1e-3,
+            "float",
+            "relative residual at which conjugate gradients stop",
+            low=0.0,
+            open_low=True,
+        ),
         Option("iterations", 250, "int", "most iterations of conjugate gradients", low=1),
     )
 

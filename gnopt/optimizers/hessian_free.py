@@ -1,7 +1,9 @@
-"""Hessian-free optimisation (Martens 2010): truncated conjugate gradients with a warm start and backtracking.
+"""Hessian-free optimisation (Martens 2010): truncated conjugate gradients with a warm start and
+backtracking.
 
-Stops when the model's relative progress over the last k = max(10, 0.1 i) iterations is below k · progress; starts from
-the decayed previous solution; steps to the earliest kept iterate after which the objective gets no better.
+Stops when the model's relative progress over the last k = max(10, 0.1 i) iterations is below k ·
+progress; starts from the decayed previous solution; steps to the earliest kept iterate after which
+the objective gets no better.
 """
 
 from __future__ import annotations
@@ -19,9 +21,22 @@ class HessianFree(GaussNewtonCG):
     summary = "truncated conjugate gradients on the exact Gauss-Newton system (Martens 2010)"
     options = (
         *OPTIONS,
-        Option("progress", 5e-4, "float", "relative progress of the model per iteration below which it stops", low=0.0,
-               open_low=True),
-        Option("warm_start", 0.95, "float", "share of the previous solution to start from", low=0.0, high=1.0),
+        Option(
+            "progress",
+            5e-4,
+            "float",
+            "relative progress of the model per iteration below which it stops",
+            low=0.0,
+            open_low=True,
+        ),
+        Option(
+            "warm_start",
+            0.95,
+            "float",
+            "share of the previous solution to start from",
+            low=0.0,
+            high=1.0,
+        ),
         Option("iterations", 100, "int", "most iterations of conjugate gradients", low=1),
     )
     keep = 1.3
@@ -34,7 +49,9 @@ class HessianFree(GaussNewtonCG):
         if i < k:
             return residual == 0.0
         last, before = models[-1], models[-1 - k]  # negative where it has got anywhere
-        return (residual == 0.0) | (last < 0.0) & (last - before > k * self.settings["progress"] * last)
+        return (residual == 0.0) | (last < 0.0) & (
+            last - before > k * self.settings["progress"] * last
+        )
 
 
 OPTIMIZER = HessianFree

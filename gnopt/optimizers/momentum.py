@@ -4,8 +4,15 @@ from gnopt.engine.backend import Array
 from gnopt.optimizers.first_order import FirstOrder, rate_options
 from gnopt.options import Option
 
-MOMENTUM = Option("momentum", 0.9, "float", "μ, the share of the previous update that goes on", low=0.0, high=1.0,
-                  open_high=True)
+MOMENTUM = Option(
+    "momentum",
+    0.9,
+    "float",
+    "μ, the share of the previous update that goes on",
+    low=0.0,
+    high=1.0,
+    open_high=True,
+)
 
 
 class Momentum(FirstOrder):

@@ -1,7 +1,8 @@
-"""Nesterov's accelerated gradient in the form of Sutskever et al. (2013): m ← μ m − ε g, δ = μ m − ε g.
+"""Nesterov's accelerated gradient in the form of Sutskever et al. (2013): m ← μ m − ε g, δ = μ m −
+ε g.
 
-θ is the look-ahead point, where the gradient is taken. ``warmup`` switches the momentum to their schedule
-μ_k = min(1 − 2^(−1 − log2(⌊k/250⌋ + 1)), momentum).
+θ is the look-ahead point, where the gradient is taken. ``warmup`` switches the momentum to their
+schedule μ_k = min(1 − 2^(−1 − log2(⌊k/250⌋ + 1)), momentum).
 """
 
 from math import log2
@@ -17,8 +18,16 @@ class Nesterov(FirstOrder):
 
     name = "nesterov"
     summary = "Nesterov's accelerated gradient (Sutskever et al. 2013)"
-    options = (*rate_options(0.01), MOMENTUM,
-               Option("warmup", False, "bool", "momentum rises to its value by the schedule of Sutskever et al. 2013"))
+    options = (
+        *rate_options(0.01),
+        MOMENTUM,
+        Option(
+            "warmup",
+            False,
+            "bool",
+            "momentum rises to its value by the schedule of Sutskever et al. 2013",
+        ),
+    )
     moments = 1
 
     def step(self, g: Array, moments: list[Array], rate: float, step: int) -> Array:

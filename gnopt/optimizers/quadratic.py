@@ -1,9 +1,11 @@
-"""The quadratic model of the objective in the span of a few directions (Martens & Grosse 2015, 6.4 and 7).
+"""The quadratic model of the objective in the span of a few directions (Martens & Grosse 2015, 6.4
+and 7).
 
     q(V x) = obj + bᵀx + ½ xᵀ Q x,   b = Vᵀ∇,   Q = Vᵀ GN V + κ Vᵀ V
 
-GN is the exact, un-factored Gauss-Newton matrix of some of the batch's rows: V^T GN V needs one R-forward pass for
-all directions and no backward pass. k directions make a k × k system, solved on the host in float64.
+GN is the exact, un-factored Gauss-Newton matrix of some of the batch's rows: V^T GN V needs one
+R-forward pass for all directions and no backward pass. k directions make a k × k system, solved on
+the host in float64.
 """
 
 from __future__ import annotations
@@ -17,9 +19,18 @@ from gnopt.engine.backend import Array, Workspace
 from gnopt.engine.network import Network, Tape, r_forward
 
 
-def curvature_products(net: Network, W: Sequence[Array], tape: Tape, loss: Any, y: Array,
-                       directions: Sequence[Array], workspace: Workspace) -> Array:
-    """(1/N) Σ_n (J V)ᵀ 𝒢_L (J V) over the tape's rows, (k, k) on the device, for k flat directions."""
+def curvature_products(
+    net: Network,
+    W: Sequence[Array],
+    tape: Tape,
+    loss: Any,
+    y: Array,
+    directions: Sequence[Array],
+    workspace: Workspace,
+) -> Array:
+    """(1/N) Σ_n (J V)ᵀ 𝒢_L (J V) over the tape's rows, (k, k) on the device, for k flat
+    directions.
+    """
     xp = net.ops.xp
     k = len(directions)
     Jv = r_forward(net, W, tape, [net.views(v) for v in directions], workspace)
@@ -28,9 +39,11 @@ def curvature_products(net: Network, W: Sequence[Array], tape: Tape, loss: Any, 
 
 
 def minimise(Q: np.ndarray, b: np.ndarray, ridge: float) -> np.ndarray:
-    """x = −Q⁻¹ b with Q scaled to unit diagonal and a small ridge, so that nearly parallel directions do no harm.
+    """x = −Q⁻¹ b with Q scaled to unit diagonal and a small ridge, so that nearly parallel
+    directions do no harm.
 
-    A direction without curvature is left out. If the system cannot be solved, the first direction alone is used.
+    A direction without curvature is left out. If the system cannot be solved, the first direction
+    alone is used.
     """
     x = np.zeros(len(b))
     diagonal = np.diag(Q)

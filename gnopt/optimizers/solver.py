@@ -1,8 +1,10 @@
-"""Preconditioned conjugate gradients for B x = b, whose numbers stay on the device (Hestenes & Stiefel 1952).
+"""Preconditioned conjugate gradients for B x = b, whose numbers stay on the device (Hestenes &
+Stiefel 1952).
 
-Where reading a number waits for the device, iterations are queued without asking whether the stopping rule has been
-met: once it has, the step size is zero and later iterations change nothing. Who runs the solver says how far to go
-before the next look. Where reading costs nothing, it stops by itself.
+Where reading a number waits for the device, iterations are queued without asking whether the
+stopping rule has been met: once it has, the step size is zero and later iterations change nothing.
+Who runs the solver says how far to go before the next look. Where reading costs nothing, it stops
+by itself.
 """
 
 from __future__ import annotations
@@ -40,15 +42,29 @@ class Iterate:
 class ConjugateGradients:
     """Minimise ½ xᵀ B x − bᵀ x from ``x`` for a positive definite B given by its ``product``.
 
-    ``stop(i, relative residual, model values)`` with i iterations done, the rest 0-d on the device, ends it: a bool or
-    a 0-d array of one. Iterates are kept at indices growing by the factor ``keep`` (> 1). One product at the start and
-    one an iteration.
+    ``stop(i, relative residual, model values)`` with i iterations done, the rest 0-d on the device,
+    ends it: a bool or a 0-d array of one. Iterates are kept at indices growing by the factor
+    ``keep`` (> 1). One product at the start and one an iteration.
     """
 
-    def __init__(self, product: Callable[[Array], Array], b: Array, x: Array, precondition: Callable[[Array], Array],
-                 ops: Backend, stop: Stop, keep: float = 0.0) -> None:
+    def __init__(
+        self,
+        product: Callable[[Array], Array],
+        b: Array,
+        x: Array,
+        precondition: Callable[[Array], Array],
+        ops: Backend,
+        stop: Stop,
+        keep: float = 0.0,
+    ) -> None:
         xp = ops.xp
-        self.product, self.precondition, self.b, self.ops, self.stop = product, precondition, b, ops, stop
+        self.product, self.precondition, self.b, self.ops, self.stop = (
+            product,
+            precondition,
+            b,
+            ops,
+            stop,
+        )
         self.keep, self.next_kept = keep, 1.0
         self.x = x.copy()
         self.r = b - product(self.x)
@@ -116,9 +132,18 @@ class Solution:
     residual: float
 
 
-def conjugate_gradients(product: Callable[[Array], Array], b: Array, x: Array, precondition: Callable[[Array], Array],
-                        ops: Backend, stop: Stop, limit: int) -> Solution:
-    """Run ``ConjugateGradients`` to its rule or to ``limit`` iterations, and bring its numbers to the host."""
+def conjugate_gradients(
+    product: Callable[[Array], Array],
+    b: Array,
+    x: Array,
+    precondition: Callable[[Array], Array],
+    ops: Backend,
+    stop: Stop,
+    limit: int,
+) -> Solution:
+    """Run ``ConjugateGradients`` to its rule or to ``limit`` iterations, and bring its numbers to
+    the host.
+    """
     solver = ConjugateGradients(product, b, x, precondition, ops, stop)
     while True:
         solver.run(min(limit, solver.index + BETWEEN_LOOKS) if ops.queued else limit)

@@ -1,4 +1,6 @@
-"""Several methods on one problem or on several: objective against updates and against seconds of training."""
+"""Several methods on one problem or on several: objective against updates and against seconds of
+training.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ _FAR = 4.0  # lengths that differ by this factor are seen together only on a log
 
 @dataclass(frozen=True)
 class Panel:
-    """A problem's title with its curves: (variant, role, curve, whether it ends where its runs diverged)."""
+    """A problem's title with its curves: (variant, role, curve, whether it ends where its runs
+    diverged).
+    """
 
     title: str
     curves: Sequence[tuple[Chosen, str, Curve, bool]]
@@ -50,7 +54,8 @@ def read_panel(directory: Path, titled: bool) -> Panel:
 def comparison(panels: Sequence[Panel], out: Path) -> list[Path]:
     """Draw one problem as two panels side by side, several as columns with seconds above updates.
 
-    Lines are sliding means of the batches' loss, averaged over seeds; bands reach from lowest to highest.
+    Lines are sliding means of the batches' loss, averaged over seeds; bands reach from lowest to
+    highest.
     """
     shades = _shades(panels)
     with style():
@@ -72,10 +77,18 @@ def comparison(panels: Sequence[Panel], out: Path) -> list[Path]:
         return save_all(figure, out)
 
 
-def _draw(panel: Panel, updates: Any, seconds: Any, shades: dict[tuple[str, str], str],
-          handles: dict[str, Any]) -> None:
+def _draw(
+    panel: Panel,
+    updates: Any,
+    seconds: Any,
+    shades: dict[tuple[str, str], str],
+    handles: dict[str, Any],
+) -> None:
     curves = [curve for _, _, curve, _ in panel.curves]
-    for axis, name, text in ((updates, "updates", "updates"), (seconds, "seconds", "seconds of training")):
+    for axis, name, text in (
+        (updates, "updates", "updates"),
+        (seconds, "seconds", "seconds of training"),
+    ):
         logarithmic = _far_apart(curves, name)
         for one, role, curve, cut in panel.curves:
             line, width, _ = _ROLES[_kind(role)]
@@ -84,10 +97,17 @@ def _draw(panel: Panel, updates: Any, seconds: Any, shades: dict[tuple[str, str]
                 at = at[x[at] > 0.0]
             shade = shades[(one.variant.name, one.variant.method)]
             (handles[_label(one, role)],) = axis.plot(
-                x[at], curve.loss[at], linestyle=_DASHED if one.variant.line == "dashed" else line,
-                linewidth=width, color=shade, alpha=1.0 if role in _MAIN else 0.7)
+                x[at],
+                curve.loss[at],
+                linestyle=_DASHED if one.variant.line == "dashed" else line,
+                linewidth=width,
+                color=shade,
+                alpha=1.0 if role in _MAIN else 0.7,
+            )
             if curve.runs > 1 and role in _MAIN:
-                axis.fill_between(x[at], curve.low[at], curve.high[at], color=shade, alpha=0.15, linewidth=0)
+                axis.fill_between(
+                    x[at], curve.low[at], curve.high[at], color=shade, alpha=0.15, linewidth=0
+                )
             if cut:
                 axis.plot(x[-1], curve.loss[-1], "x", color=shade)
         axis.set_xlabel(text)
@@ -109,7 +129,9 @@ def _label(one: Chosen, role: str) -> str:
 
 
 def _far_apart(curves: Sequence[Curve], name: str) -> bool:
-    """Whether the longest curve is so much longer than the shortest that both need a logarithmic axis."""
+    """Whether the longest curve is so much longer than the shortest that both need a logarithmic
+    axis.
+    """
     lengths = [float(getattr(curve, name)[-1]) for curve in curves if len(curve) > 1]
     return bool(lengths) and min(lengths) > 0.0 and max(lengths) > _FAR * min(lengths)
 

@@ -22,7 +22,9 @@ _NAMES = ("step", "seconds", "train_loss", "validation_loss")
 
 @dataclass(frozen=True)
 class RunLines:
-    """What is drawn of a run: evaluations, sliding mean of the batches' loss, and the objective's floor."""
+    """What is drawn of a run: evaluations, sliding mean of the batches' loss, and the objective's
+    floor.
+    """
 
     evaluations: dict[str, np.ndarray]
     batches: Curve
@@ -38,21 +40,30 @@ def read_run(run: Path) -> RunLines:
 
 
 def _floor(run: Path) -> float:
-    """Mean of the lowest loss that the targets allow, over the rows of evaluations; 0 if not to be had."""
+    """Mean of the lowest loss that the targets allow, over the rows of evaluations; 0 if not to be
+    had.
+    """
     try:
         config = load(run / "config.toml")
         loss = get_loss(config["network"]["loss"])
         training = config["training"]
         with open_data(config["data"], seed=training["seed"], dtype=training["dtype"]) as data:
-            sums = [(loss.floor(loss.convert_targets(y)).sum(dtype=np.float64), len(y))
-                    for _, y in chunks(data.train, training["evaluate_rows"])]
-    except (GnoptError, OSError):  # a run that was copied here without its data is drawn without the line
+            sums = [
+                (loss.floor(loss.convert_targets(y)).sum(dtype=np.float64), len(y))
+                for _, y in chunks(data.train, training["evaluate_rows"])
+            ]
+    except (
+        GnoptError,
+        OSError,
+    ):  # a run that was copied here without its data is drawn without the line
         return 0.0
     return float(sum(total for total, _ in sums) / sum(count for _, count in sums))
 
 
 def curves(runs: Sequence[Path], out: Path) -> list[Path]:
-    """Draw ``runs``: training objective solid, validation dashed, batches faint; return the files written."""
+    """Draw ``runs``: training objective solid, validation dashed, batches faint; return the files
+    written.
+    """
     lines = [read_run(run) for run in runs]
     names = distinct(runs)
     with style():
@@ -65,15 +76,20 @@ def curves(runs: Sequence[Path], out: Path) -> list[Path]:
         for floor in floors:
             if floor > 0.6 * lowest:
                 for axis in axes:
-                    label = "lowest objective that the targets allow" if floor == floors[0] else None
+                    label = (
+                        "lowest objective that the targets allow" if floor == floors[0] else None
+                    )
                     axis.axhline(floor, color="0.45", linestyle=":", linewidth=1.2, label=label)
         for axis, text in zip(axes, ("updates", "seconds of training"), strict=True):
             axis.set_xlabel(text)
             axis.set_xlim(left=0)
         if _positive(lines):
             log_axis(axes[0].yaxis)
-        axes[0].set_ylabel("objective per example" if len(runs) == 1 else
-                           "objective per example\n(dashed: validation; faint: batches)")
+        axes[0].set_ylabel(
+            "objective per example"
+            if len(runs) == 1
+            else "objective per example\n(dashed: validation; faint: batches)"
+        )
         legend_below(figure, axes[0])
         return save_all(figure, out)
 
@@ -83,12 +99,23 @@ def _draw(axes: Any, line: RunLines, shade: str, name: str) -> None:
     at, batches, found = thinned(line.batches, 2000), line.batches, line.evaluations
     for axis, key, x in ((axes[0], "step", batches.updates), (axes[1], "seconds", batches.seconds)):
         if len(at):
-            axis.plot(x[at], batches.loss[at], color=shade, alpha=0.35, linewidth=1.0,
-                      label=None if name else "batches, sliding mean")
+            axis.plot(
+                x[at],
+                batches.loss[at],
+                color=shade,
+                alpha=0.35,
+                linewidth=1.0,
+                label=None if name else "batches, sliding mean",
+            )
         axis.plot(found[key], found["train_loss"], color=shade, label=name or "training")
         if np.isfinite(found["validation_loss"]).any():
-            axis.plot(found[key], found["validation_loss"], "--", color=shade,
-                      label=None if name else "validation")
+            axis.plot(
+                found[key],
+                found["validation_loss"],
+                "--",
+                color=shade,
+                label=None if name else "validation",
+            )
 
 
 def _positive(lines: Sequence[RunLines]) -> bool:

@@ -11,7 +11,8 @@ from gnopt.errors import ConfigError, GnoptError
 from gnopt.training.files import write_atomically
 
 FORMATS = ("png", "pdf", "svg")
-# Okabe and Ito's colours, which colour-blind readers tell apart, dark ones first, without the pale yellow.
+# Okabe and Ito's colours, which colour-blind readers tell apart, dark ones first, without the pale
+# yellow.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _STYLE: dict[Any, Any] = {
     "font.size": 9.0,
@@ -32,7 +33,9 @@ _STYLE: dict[Any, Any] = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The look of gnopt's figures, for what is drawn and saved inside; GnoptError without matplotlib."""
+    """The look of gnopt's figures, for what is drawn and saved inside; GnoptError without
+    matplotlib.
+    """
     try:
         import matplotlib
     except ImportError as error:
@@ -58,16 +61,24 @@ def save(figure: Any, path: Path) -> None:
     """Write a figure in the format of the suffix (png, pdf, svg); ConfigError for any other."""
     kind = path.suffix.lower().lstrip(".")
     if kind not in FORMATS:
-        raise ConfigError(f"{path}: the suffix {path.suffix!r} names no picture format; "
-                          "expected .png, .pdf or .svg")
+        raise ConfigError(
+            f"{path}: the suffix {path.suffix!r} names no picture format; "
+            "expected .png, .pdf or .svg"
+        )
     dated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda temporary: figure.savefig(temporary, format=kind, dpi=150, metadata=dated))
+    write_atomically(
+        path, lambda temporary: figure.savefig(temporary, format=kind, dpi=150, metadata=dated)
+    )
 
 
 def save_all(figure: Any, path: Path) -> list[Path]:
     """Write a figure in the format of the suffix, without one as PNG and SVG; return the files."""
-    paths = [path] if path.suffix else [path.with_name(f"{path.name}.{kind}") for kind in ("png", "svg")]
+    paths = (
+        [path]
+        if path.suffix
+        else [path.with_name(f"{path.name}.{kind}") for kind in ("png", "svg")]
+    )
     for each in paths:
         save(figure, each)
     return paths
@@ -79,7 +90,9 @@ def colour(index: int) -> str:
 
 
 def log_axis(axis: Any) -> None:
-    """Make an ``Axis`` (x or y) logarithmic with plain numbers at its ticks, also within a single decade."""
+    """Make an ``Axis`` (x or y) logarithmic with plain numbers at its ticks, also within a single
+    decade.
+    """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     name = axis.axis_name
@@ -108,7 +121,9 @@ def log_axis(axis: Any) -> None:
 
 
 def legend_below(figure: Any, axes: Any) -> None:
-    """One legend for the whole figure below its panels, where it covers nothing, as wide as fits."""
+    """One legend for the whole figure below its panels, where it covers nothing, as wide as
+    fits.
+    """
     handles, labels = axes.get_legend_handles_labels()
     legend(figure, handles, labels)
 

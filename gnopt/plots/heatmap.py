@@ -14,9 +14,11 @@ from gnopt.plots.figure import new_figure, save_all, style
 
 
 def heatmap(chosen: Sequence[Chosen], out: Path) -> list[Path]:
-    """Draw the grid of every variant that has one: the best point framed, points that diverged hatched.
+    """Draw the grid of every variant that has one: the best point framed, points that diverged
+    hatched.
 
-    Of a grid with more than two axes the first two are shown, each cell being the best over the others.
+    Of a grid with more than two axes the first two are shown, each cell being the best over the
+    others.
     """
     gridded = [one for one in chosen if one.default is not None]
     if not gridded:
@@ -48,11 +50,16 @@ def _draw(axis: Any, one: Chosen, x: Axis, y: Axis) -> None:
     cells = [[_best(one, x, i, y, j) for i in range(len(x[1]))] for j in range(len(y[1]))]
     values = np.array([[_value(result) for result in row] for row in cells])
     finite = values[np.isfinite(values)]
-    # Bad points would squeeze all others into one shade: colours end at three times the better half's range.
+    # Bad points would squeeze all others into one shade: colours end at three times the better
+    # half's range.
     top = None
     if len(finite):
-        top = min(finite.max(), finite.min() + 3.0 * (np.median(finite) - finite.min()) or finite.max())
-    axis.imshow(values, cmap="viridis_r", aspect="auto", vmin=finite.min() if len(finite) else 0, vmax=top)
+        top = min(
+            finite.max(), finite.min() + 3.0 * (np.median(finite) - finite.min()) or finite.max()
+        )
+    axis.imshow(
+        values, cmap="viridis_r", aspect="auto", vmin=finite.min() if len(finite) else 0, vmax=top
+    )
     for j, row in enumerate(cells):
         for i, result in enumerate(row):
             _write(axis, i, j, result, values[j, i], finite, top)
@@ -75,17 +82,32 @@ def _draw(axis: Any, one: Chosen, x: Axis, y: Axis) -> None:
     axis.set_ylabel(_name(y[0]))
     axis.grid(False)
     others = list(one.variant.grid)[2:]
-    axis.set_title(f"{one.variant.name}: objective" + (f", best over {', '.join(others)}" if others else ""))
+    axis.set_title(
+        f"{one.variant.name}: objective" + (f", best over {', '.join(others)}" if others else "")
+    )
 
 
-def _write(axis: Any, i: int, j: int, result: Result | None, value: float, finite: np.ndarray,
-           top: float | None) -> None:
+def _write(
+    axis: Any,
+    i: int,
+    j: int,
+    result: Result | None,
+    value: float,
+    finite: np.ndarray,
+    top: float | None,
+) -> None:
     from matplotlib.patches import Rectangle
 
     if np.isfinite(value):
         dark = top is not None and value > (finite.min() + top) / 2
         axis.text(
-            i, j, f"{value:.4g}", ha="center", va="center", fontsize=7.5, color="white" if dark else "black"
+            i,
+            j,
+            f"{value:.4g}",
+            ha="center",
+            va="center",
+            fontsize=7.5,
+            color="white" if dark else "black",
         )
         return
     axis.add_patch(
@@ -96,8 +118,13 @@ def _write(axis: Any, i: int, j: int, result: Result | None, value: float, finit
 
 
 def _best(one: Chosen, x: Axis, i: int, y: Axis, j: int) -> Result | None:
-    found = [result for result in one.results if result.point.values
-             and result.point.values[x[0]] == x[1][i] and (not y[0] or result.point.values[y[0]] == y[1][j])]
+    found = [
+        result
+        for result in one.results
+        if result.point.values
+        and result.point.values[x[0]] == x[1][i]
+        and (not y[0] or result.point.values[y[0]] == y[1][j])
+    ]
     return min(found, key=lambda result: result.rank, default=None)
 
 
@@ -106,7 +133,9 @@ def _value(result: Result | None) -> float:
 
 
 def _name(name: str) -> str:
-    return {"learning_rate": "learning rate", DECAY_SHARE: "halved every\n(share of updates)"}.get(name, name)
+    return {"learning_rate": "learning rate", DECAY_SHARE: "halved every\n(share of updates)"}.get(
+        name, name
+    )
 
 
 def _tick(name: str, value: Any) -> str:

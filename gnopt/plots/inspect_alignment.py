@@ -1,4 +1,6 @@
-"""Cosine of each method's update with the exact Gauss-Newton update: along training, or layer by layer."""
+"""Cosine of each method's update with the exact Gauss-Newton update: along training, or layer by
+layer.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,11 @@ TITLES = (("cosine", "Euclidean cosine"), ("gn_cosine", "cosine in the Gauss-New
 
 
 def alignment(found: Sequence[Alignment], out: Path) -> list[Path]:
-    """Draw against steps (mean over runs, with their range), or by layer where there is a single step.
+    """Draw against steps (mean over runs, with their range), or by layer where there is a single
+    step.
 
-    Several λ are rows of panels. λ that a configuration chose by itself differs between steps and counts as one.
+    Several λ are rows of panels. λ that a configuration chose by itself differs between steps and
+    counts as one.
     """
     several = len({a.step for a in found}) > 1
     parts = _by_damping(found)
@@ -36,12 +40,16 @@ def alignment(found: Sequence[Alignment], out: Path) -> list[Path]:
 
 def _by_damping(found: Sequence[Alignment]) -> dict[str, list[Alignment]]:
     """Title's end → alignments of one λ; all together where there is one λ a step."""
-    per_step = {step: {a.damping for a in found if a.step == step and a.run == run}
-                for step, run in {(a.step, a.run) for a in found}}
+    per_step = {
+        step: {a.damping for a in found if a.step == step and a.run == run}
+        for step, run in {(a.step, a.run) for a in found}
+    }
     if all(len(values) == 1 for values in per_step.values()):
         return {"": list(found)}
-    return {f", λ = {value:.3g}": [a for a in found if a.damping == value]
-            for value in dict.fromkeys(a.damping for a in found)}
+    return {
+        f", λ = {value:.3g}": [a for a in found if a.damping == value]
+        for value in dict.fromkeys(a.damping for a in found)
+    }
 
 
 def _methods(found: Sequence[Alignment]) -> list[str]:
@@ -53,11 +61,24 @@ def _by_step(axis: Any, found: Sequence[Alignment], field: str) -> None:
         mine = [a for a in found if a.method == method and a.layer == 0]
         steps = sorted({a.step for a in mine})
         values = [[getattr(a, field) for a in mine if a.step == step] for step in steps]
-        axis.plot(steps, [np.mean(v) for v in values], DASHES[number % len(DASHES)], marker="o", markersize=3,
-                  color=colour(number), label=method)
+        axis.plot(
+            steps,
+            [np.mean(v) for v in values],
+            DASHES[number % len(DASHES)],
+            marker="o",
+            markersize=3,
+            color=colour(number),
+            label=method,
+        )
         if len({a.run for a in mine}) > 1:
-            axis.fill_between(steps, [min(v) for v in values], [max(v) for v in values], color=colour(number),
-                              alpha=0.15, linewidth=0)
+            axis.fill_between(
+                steps,
+                [min(v) for v in values],
+                [max(v) for v in values],
+                color=colour(number),
+                alpha=0.15,
+                linewidth=0,
+            )
     axis.set_xlabel("update")
 
 
@@ -66,8 +87,10 @@ def _by_layer(axis: Any, found: Sequence[Alignment], field: str) -> None:
     layers = sorted({a.layer for a in found})
     width = 0.8 / len(methods)
     for number, method in enumerate(methods):
-        heights = [np.mean([getattr(a, field) for a in found if a.method == method and a.layer == layer])
-                   for layer in layers]
+        heights = [
+            np.mean([getattr(a, field) for a in found if a.method == method and a.layer == layer])
+            for layer in layers
+        ]
         places = np.arange(len(layers)) + (number - (len(methods) - 1) / 2) * width
         axis.bar(places, heights, width, color=colour(number), label=method)
     axis.set_xticks(range(len(layers)), ["all", *map(str, layers[1:])])

@@ -11,13 +11,16 @@ from gnopt.inspection.lanczos import Density
 from gnopt.plots.figure import colour, new_figure, save_all, style
 
 NAMES = {"gauss_newton": "Gauss-Newton matrix", "hessian": "Hessian"}
-WIDTH = 1.5  # bins over which a node of the quadrature is spread: each stands for a stretch of the spectrum
+# Bins over which a node of the quadrature is spread: each stands for a stretch of the spectrum.
+WIDTH = 1.5
 DECADES = 6  # either side of zero
 BINS = 60
 
 
 def density(found: Mapping[str, Density], out: Path) -> list[Path]:
-    """Draw the share of eigenvalues per bin; bins are equal on a logarithmic axis on both sides of zero."""
+    """Draw the share of eigenvalues per bin; bins are equal on a logarithmic axis on both sides of
+    zero.
+    """
     top = max(max(abs(d.low), abs(d.high)) for d in found.values())
     threshold = top * 10.0**-DECADES
     positive = np.geomspace(threshold, top * 1.3, BINS + 1)
@@ -32,7 +35,9 @@ def density(found: Mapping[str, Density], out: Path) -> list[Path]:
             axis.stairs(share, edges, color=colour(number), fill=True, baseline=1e-12)
             axis.set_xscale("symlog", linthresh=threshold, linscale=0.4)
             axis.set_yscale("log")
-            axis.set_ylim(0.3 / d.size if d.exact else max(1e-8, 0.3 * share[share > 0].min(initial=1.0)), 1.5)
+            axis.set_ylim(
+                0.3 / d.size if d.exact else max(1e-8, 0.3 * share[share > 0].min(initial=1.0)), 1.5
+            )
             axis.set_title(NAMES[kind])
             axis.set_xlabel("eigenvalue")
             ticks = [s * top * 10.0**-k for s in (-1, 1) for k in (0, 2, 4)] + [0.0]
@@ -42,7 +47,9 @@ def density(found: Mapping[str, Density], out: Path) -> list[Path]:
 
 
 def _spread(share: np.ndarray) -> np.ndarray:
-    """A histogram convolved with a normal density; the bins next to the ends keep what would fall outside."""
+    """A histogram convolved with a normal density; the bins next to the ends keep what would fall
+    outside.
+    """
     bins = np.arange(len(share))
     kernel = np.exp(-0.5 * ((bins[:, None] - bins[None, :]) / WIDTH) ** 2)
     return (kernel / kernel.sum(axis=0)) @ share

@@ -22,7 +22,9 @@ def spectrum(factors: Factors, layer: int, out: Path) -> list[Path]:
         figure = new_figure(10.0, 3.9)
         axes = figure.subplots(1, 3)
         A = factors.A[layer - 1].spectrum
-        _line(axes[0], np.arange(1, len(A.values) + 1), A.values[::-1], "0.25", "-", "A, same for all")
+        _line(
+            axes[0], np.arange(1, len(A.values) + 1), A.values[::-1], "0.25", "-", "A, same for all"
+        )
         lines = []
         for number, (name, method) in enumerate(factors.methods.items()):
             block = method.blocks[layer - 1]
@@ -36,8 +38,11 @@ def spectrum(factors: Factors, layer: int, out: Path) -> list[Path]:
                 places = np.unique(np.geomspace(1, len(values), 2000).astype(int))
                 values = values[places - 1]
             lines.append(_line(axes[2], places, values, *look))
-        for axis, title in zip(axes, (f"input factor A, layer {layer}", "output factor G", "block (A ⊗ G)"),
-                               strict=True):
+        for axis, title in zip(
+            axes,
+            (f"input factor A, layer {layer}", "output factor G", "block (A ⊗ G)"),
+            strict=True,
+        ):
             axis.set_title(title)
             axis.set_xlabel("index")
             axis.set_yscale("log")
@@ -50,7 +55,9 @@ def spectrum(factors: Factors, layer: int, out: Path) -> list[Path]:
         return save_all(figure, out)
 
 
-def _line(axis: Any, places: np.ndarray, values: np.ndarray, shade: str, dash: str, name: str) -> Any:
+def _line(
+    axis: Any, places: np.ndarray, values: np.ndarray, shade: str, dash: str, name: str
+) -> Any:
     values = np.asarray(values, dtype=np.float64)
     floor = max(float(values.max(initial=0.0)), 1e-300) * 10.0**-DECADES
     kept = np.where(values > floor, values, np.nan)

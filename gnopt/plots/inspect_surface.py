@@ -1,4 +1,6 @@
-"""The objective over two random directions, as contours and in three dimensions (the paper's Figure 1)."""
+"""The objective over two random directions, as contours and in three dimensions (the paper's Figure
+1).
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,7 @@ def surface_contours(surfaces: Sequence[Surface], out: Path) -> list[Path]:
             axis.set_title(_title(s))
             axis.set_aspect("equal")
             axis.grid(visible=False)
-        for axis in axes.flat[len(surfaces):]:
+        for axis in axes.flat[len(surfaces) :]:
             axis.set_visible(False)
         for axis in axes[-1]:
             axis.set_xlabel("along U, in norms of W")
@@ -55,7 +57,9 @@ def surface_in_3d(surfaces: Sequence[Surface], out: Path) -> list[Path]:
         for place, s in enumerate(surfaces, start=1):
             axis = figure.add_subplot(rows, columns, place, projection="3d")
             x, y = np.meshgrid(s.at, s.at)
-            axis.plot_surface(x, y, s.values, cmap=MAP, rstride=1, cstride=1, linewidth=0, antialiased=False)
+            axis.plot_surface(
+                x, y, s.values, cmap=MAP, rstride=1, cstride=1, linewidth=0, antialiased=False
+            )
             axis.set_title(_title(s))
             axis.set_xlabel("U")
             axis.set_ylabel("V")

@@ -13,7 +13,9 @@ from gnopt.plots.inspect_surface import surface_contours, surface_in_3d
 
 
 def draw(findings: Sequence[Findings], folder: Path) -> list[Path]:
-    """Draw everything that was found into ``folder``; several findings (runs) share the figure of alignment."""
+    """Draw everything that was found into ``folder``; several findings (runs) share the figure of
+    alignment.
+    """
     last, made = findings[-1], []
     if last.summaries and last.factors is not None:
         for layer in last.layers:

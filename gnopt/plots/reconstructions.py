@@ -18,13 +18,16 @@ PER_ROW = 10
 
 
 def reconstructions(trained: Trained, out: Path, count: int = 20) -> None:
-    """Draw ``count`` held-out images (training images if none are held out), each above its reconstruction.
+    """Draw ``count`` held-out images (training images if none are held out), each above its
+    reconstruction.
 
     Raises DataError where the rows are not images or the network does not give back its input.
     """
     if trained.config["data"]["targets"] != "inputs":
-        raise DataError(f"{trained.path}: reconstructions are for autoencoders; this network was trained on "
-                        f"targets '{trained.config['data']['targets']}'")
+        raise DataError(
+            f"{trained.path}: reconstructions are for autoencoders; this network was trained on "
+            f"targets '{trained.config['data']['targets']}'"
+        )
     with trained.open_data() as data:
         split = data.validation or data.train
         x, _ = split.rows_at(0, min(count, split.rows))
@@ -48,7 +51,9 @@ def reconstructions(trained: Trained, out: Path, count: int = 20) -> None:
 
 
 def image_shape(settings: dict[str, Any], width: int) -> tuple[int, int]:
-    """Height and width of the images: the dataset's own shape, its attribute ``image_shape``, or a square."""
+    """Height and width of the images: the dataset's own shape, its attribute ``image_shape``, or a
+    square.
+    """
     with h5py.File(settings["file"], "r") as file:
         dataset = file.get(settings["inputs"]) or file.get(f"train/{settings['inputs']}")
         shape = tuple(dataset.shape[1:])
@@ -58,6 +63,8 @@ def image_shape(settings: dict[str, Any], width: int) -> tuple[int, int]:
     if len(shape) != 2 or math.prod(shape) != width:
         shape = (side, side)
     if math.prod(shape) != width:
-        raise DataError(f"{settings['file']}: {settings['inputs']} holds rows of {width} numbers, which are "
-                        "not grey images; expected (N, height, width), image_shape, or a square number")
+        raise DataError(
+            f"{settings['file']}: {settings['inputs']} holds rows of {width} numbers, which are "
+            "not grey images; expected (N, height, width), image_shape, or a square number"
+        )
     return shape[0], shape[1]

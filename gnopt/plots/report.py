@@ -20,7 +20,8 @@ from gnopt.training.files import write_text
 _CSS = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-table { border-collapse: collapse; font-size: 0.85rem; } td, th { padding: 0.2rem 0.7rem; text-align: right; }
+table { border-collapse: collapse; font-size: 0.85rem; }
+td, th { padding: 0.2rem 0.7rem; text-align: right; }
 td:first-child, th:first-child, .left td:nth-child(2), .left th:nth-child(2) { text-align: left; }
 tr { border-bottom: 1px solid #ddd; } th { border-bottom: 2px solid #888; }
 .wide { overflow-x: auto; } .warning { color: #a04000; }
@@ -29,8 +30,13 @@ pre { background: #f5f5f5; padding: 0.8rem; overflow-x: auto; font-size: 0.8rem;
 """
 
 
-def write_report(plan: Plan, chosen: Sequence[Chosen], reached: Sequence[Reached], notes: Sequence[str],
-                 warnings: Sequence[str]) -> list[Path]:
+def write_report(
+    plan: Plan,
+    chosen: Sequence[Chosen],
+    reached: Sequence[Reached],
+    notes: Sequence[str],
+    warnings: Sequence[str],
+) -> list[Path]:
     """Draw objective.{png,svg} and grid.{png,svg}, write report.html; return all files.
 
     Raises GnoptError where matplotlib is not installed.
@@ -44,13 +50,23 @@ def write_report(plan: Plan, chosen: Sequence[Chosen], reached: Sequence[Reached
     rows = tables.summary_rows(chosen)
     calls = facts.history(plan)
     commands = dict.fromkeys(shlex.join(call["argv"]) for call in calls)
-    versions = "\n".join(f"{name} {value}" for name, value in calls[-1]["versions"].items()) if calls else ""
+    versions = (
+        "\n".join(f"{name} {value}" for name, value in calls[-1]["versions"].items())
+        if calls
+        else ""
+    )
     parts = [
         _list(notes),
         _list([f"warning: {text}" for text in warnings], "warning"),
-        *(f"<h2>{title}</h2>{_picture(paths[-1], title)}" for title, paths in figures.items() if paths),
-        "<p>Lines are sliding means of the batches' loss (of ten batches, but at most 2% of a run), averaged "
-        "over seeds; bands reach from the lowest to the highest seed. The tables' objective is evaluated on "
+        *(
+            f"<h2>{title}</h2>{_picture(paths[-1], title)}"
+            for title, paths in figures.items()
+            if paths
+        ),
+        "<p>Lines are sliding means of the batches' loss (of ten batches, but at most 2% of a "
+        "run), averaged "
+        "over seeds; bands reach from the lowest to the highest seed. The tables' objective is "
+        "evaluated on "
         "training rows at the end of each run.</p>",
         "<h2>Results</h2>",
         _table(HEADER, [summary_cells(row) for row in rows if row["role"] != "grid"], "left"),
@@ -67,9 +83,11 @@ def write_report(plan: Plan, chosen: Sequence[Chosen], reached: Sequence[Reached
         _block(versions),
     ]
     title = f"Comparison {folder.resolve().name}"
-    page = (f"<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{escape(title)}</title>"
-            f"<meta name=\"viewport\" content=\"width=device-width\"><style>{_CSS}</style></head><body>"
-            f"<h1>{escape(title)}</h1>{''.join(parts)}</body></html>\n")
+    page = (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{_CSS}</style></head><body>'
+        f"<h1>{escape(title)}</h1>{''.join(parts)}</body></html>\n"
+    )
     write_text(folder / "report.html", page)
     return [*(path for paths in figures.values() for path in paths), folder / "report.html"]
 
@@ -79,13 +97,14 @@ def _settings(plan: Plan) -> list[list[str]]:
         return ", ".join(f"{name} = {value}" for name, value in settings.items())
 
     return [
-        [v.name, v.method, words(v.settings) or "defaults", words(dict(v.grid)) or "–"] for v in plan.variants
+        [v.name, v.method, words(v.settings) or "defaults", words(dict(v.grid)) or "–"]
+        for v in plan.variants
     ]
 
 
 def _picture(path: Path, title: str) -> str:
     data = base64.b64encode(path.read_bytes()).decode()
-    return f"<p><img alt=\"{escape(title)}\" src=\"data:image/svg+xml;base64,{data}\"></p>"
+    return f'<p><img alt="{escape(title)}" src="data:image/svg+xml;base64,{data}"></p>'
 
 
 def _table(header: Iterable[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
@@ -93,12 +112,12 @@ def _table(header: Iterable[str], rows: Iterable[Sequence[str]], kind: str = "")
         return "<tr>" + "".join(f"<{tag}>{escape(str(cell))}</{tag}>" for cell in cells) + "</tr>"
 
     body = "".join(line(row, "td") for row in rows)
-    return f"<div class=\"wide\"><table class=\"{kind}\">{line(header, 'th')}{body}</table></div>"
+    return f'<div class="wide"><table class="{kind}">{line(header, "th")}{body}</table></div>'
 
 
 def _list(lines: Sequence[str], kind: str = "") -> str:
     items = "".join(f"<li>{escape(line)}</li>" for line in lines)
-    return f"<ul class=\"{kind}\">{items}</ul>" if lines else ""
+    return f'<ul class="{kind}">{items}</ul>' if lines else ""
 
 
 def _block(text: str) -> str:

@@ -48,14 +48,15 @@ def steps(runs: Sequence[Path], out: Path) -> list[Path]:
             for number, (label, columns) in enumerate(zip(distinct(runs), found, strict=True)):
                 values = columns[name]
                 if len(values) and np.isfinite(values).any():
-                    axis.plot(columns["step"], values, color=colour(number), linewidth=1.1,
-                              label=label)
+                    axis.plot(
+                        columns["step"], values, color=colour(number), linewidth=1.1, label=label
+                    )
             axis.set_title(title)
             if logarithmic and all(
                 (columns[name][np.isfinite(columns[name])] > 0).all() for columns in found
             ):
                 log_axis(axis.yaxis)
-        for axis in axes.flat[len(names):]:
+        for axis in axes.flat[len(names) :]:
             axis.set_visible(False)
         for place in range(max(0, len(names) - width), len(names)):  # the lowest of each column
             axes.flat[place].set_xlabel("update")

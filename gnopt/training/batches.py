@@ -1,4 +1,6 @@
-"""Batches on the device; on a GPU the next one is read and uploaded while an update is under way."""
+"""Batches on the device; on a GPU the next one is read and uploaded while an update is under
+way.
+"""
 
 from __future__ import annotations
 
@@ -31,15 +33,21 @@ class Batches:
         return batch
 
     def announce(self, position: int, count: int) -> None:
-        """Say which batch is likely to be next, to be read beside the update; ``settle`` before reading elsewhere."""
+        """Say which batch is likely to be next, to be read beside the update; ``settle`` before
+        reading elsewhere.
+        """
         if self._threads is not None:
-            future = self._threads.submit(self.ops.upload_beside, lambda: self._load(position, count))
+            future = self._threads.submit(
+                self.ops.upload_beside, lambda: self._load(position, count)
+            )
             self._next = (position, count), future
 
     def settle(self) -> None:
         """Wait until the announced batch is read: nobody else reads the data meanwhile."""
         if self._next is not None:
-            self._next[1].exception()  # raised again by ``take``, if it is that batch that is wanted
+            self._next[
+                1
+            ].exception()  # raised again by ``take``, if it is that batch that is wanted
 
     def close(self) -> None:
         """End the thread."""

@@ -8,8 +8,8 @@
     /inputs/mean, std       (D,), what the inputs were standardised by; only where they were
     /state                  the tree of optimizer state and counters (see `tree`)
 
-``/network`` holds the weights that evaluation uses; where those are an average of the iterates, ``/state``
-holds the iterate itself as well.
+``/network`` holds the weights that evaluation uses; where those are an average of the iterates,
+``/state`` holds the iterate itself as well.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ _NAME = re.compile(r"step-(\d{6,})\.h5")
 
 @dataclass
 class StoredNetwork:
-    """The network of a checkpoint, on the host; ``weights`` are the W_l, (d_l, d_{l-1} + 1), bias last."""
+    """The network of a checkpoint, on the host; ``weights`` are the W_l, (d_l, d_{l-1} + 1), bias
+    last.
+    """
 
     weights: list[np.ndarray]
     activations: list[str]  # one per hidden layer
@@ -54,11 +56,20 @@ class StoredNetwork:
 
 def write_network(file: h5py.File, network: StoredNetwork) -> None:
     """Write ``/network`` and the root attributes that describe it."""
-    file.attrs.update(format=FORMAT, schema=SCHEMA, gnopt=__version__, step=network.step, loss=network.loss,
-                      dtype=str(network.weights[0].dtype), **network.losses)
+    file.attrs.update(
+        format=FORMAT,
+        schema=SCHEMA,
+        gnopt=__version__,
+        step=network.step,
+        loss=network.loss,
+        dtype=str(network.weights[0].dtype),
+        **network.losses,
+    )
     layers = file.create_group("network/layers")
     activations = [*network.activations, "identity"]
-    for index, (weights, activation) in enumerate(zip(network.weights, activations, strict=True), start=1):
+    for index, (weights, activation) in enumerate(
+        zip(network.weights, activations, strict=True), start=1
+    ):
         layer = layers.create_group(str(index))
         layer.create_dataset("weight", data=weights[:, :-1])
         layer.create_dataset("bias", data=weights[:, -1])
@@ -70,6 +81,7 @@ def write_network(file: h5py.File, network: StoredNetwork) -> None:
 
 def save(path: Path, network: StoredNetwork, state: Any) -> None:
     """Write a checkpoint atomically; ``state`` is a tree of host arrays and plain values."""
+
     def fill(file: h5py.File) -> None:
         write_network(file, network)
         write_tree(file, "state", state)
@@ -79,13 +91,23 @@ def save(path: Path, network: StoredNetwork, state: Any) -> None:
 
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[h5py.File]:
-    """Open a checkpoint for reading; every way in which a file may be damaged ends as a DataError."""
+    """Open a checkpoint for reading; every way in which a file may be damaged ends as a
+    DataError.
+    """
     if not path.is_file():
         raise DataError(f"{path}: no such checkpoint")
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (
+        OSError,
+        KeyError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise DataError(f"{path}: damaged, or not a checkpoint: {error}") from error
 
 
@@ -94,8 +116,10 @@ def load_network(path: Path) -> StoredNetwork:
     with _open(path) as file:
         schema = file.attrs.get("schema")
         if file.attrs.get("format") != FORMAT or schema != SCHEMA:
-            raise DataError(f"{path}: found format {file.attrs.get('format')!r}, schema {schema!r}; "
-                            f"expected {FORMAT!r}, schema {SCHEMA}")
+            raise DataError(
+                f"{path}: found format {file.attrs.get('format')!r}, schema {schema!r}; "
+                f"expected {FORMAT!r}, schema {SCHEMA}"
+            )
         layers = file.get("network/layers")
         if not isinstance(layers, h5py.Group) or not len(layers):
             raise DataError(f"{path}:/network/layers: missing; expected one group per layer")
@@ -107,16 +131,23 @@ def load_network(path: Path) -> StoredNetwork:
             activations.append(str(layers[str(index)].attrs["activation"]))
         for index, (before, after) in enumerate(zip(weights, weights[1:], strict=False), start=2):
             if after.shape[1] - 1 != before.shape[0]:
-                raise DataError(f"{path}:/network/layers/{index}/weight: takes {after.shape[1] - 1} inputs, "
-                                f"but layer {index - 1} has {before.shape[0]} outputs")
-        losses = {key: float(file.attrs[key])
-                  for key in ("train_loss", "validation_loss") if key in file.attrs}
+                raise DataError(
+                    f"{path}:/network/layers/{index}/weight: takes {after.shape[1] - 1} inputs, "
+                    f"but layer {index - 1} has {before.shape[0]} outputs"
+                )
+        losses = {
+            key: float(file.attrs[key])
+            for key in ("train_loss", "validation_loss")
+            if key in file.attrs
+        }
         statistics = None
         if "inputs" in file:
             statistics = Statistics(*(file[f"inputs/{name}"][()] for name in Statistics._fields))
             if any(part.shape != (weights[0].shape[1] - 1,) for part in statistics):
-                raise DataError(f"{path}:/inputs: found shape {statistics.mean.shape}, "
-                                f"expected ({weights[0].shape[1] - 1},)")
+                raise DataError(
+                    f"{path}:/inputs: found shape {statistics.mean.shape}, "
+                    f"expected ({weights[0].shape[1] - 1},)"
+                )
         loss, step = str(file.attrs["loss"]), int(file.attrs["step"])
         return StoredNetwork(weights, activations[:-1], loss, step, losses, statistics)
 
@@ -124,19 +155,26 @@ def load_network(path: Path) -> StoredNetwork:
 def _read_layer(layers: h5py.Group, index: int, dtype: np.dtype, limit: int) -> np.ndarray:
     where = f"{layers.file.filename}:/network/layers/{index}"
     layer = layers.get(str(index))
-    parts = {name: layer.get(name) if isinstance(layer, h5py.Group) else None for name in ("weight", "bias")}
+    parts = {
+        name: layer.get(name) if isinstance(layer, h5py.Group) else None
+        for name in ("weight", "bias")
+    }
     for (name, part), ndim in zip(parts.items(), (2, 1), strict=True):
         if not isinstance(part, h5py.Dataset):
             raise DataError(f"{where}/{name}: missing")
         if part.dtype.kind != "f" or len(part.shape) != ndim or 0 in part.shape:
-            raise DataError(f"{where}/{name}: found {part.dtype} of shape {part.shape}, "
-                            f"expected {ndim} axes of floats")
+            raise DataError(
+                f"{where}/{name}: found {part.dtype} of shape {part.shape}, "
+                f"expected {ndim} axes of floats"
+            )
         if part.nbytes > limit:
             raise DataError(f"{where}/{name}: claims {part.nbytes} bytes, more than the file holds")
     weight, bias = (np.asarray(part) for part in parts.values())
     if weight.shape[0] != bias.shape[0]:
-        raise DataError(f"{where}/bias: found {bias.shape[0]} entries, expected {weight.shape[0]}, "
-                        "the rows of weight")
+        raise DataError(
+            f"{where}/bias: found {bias.shape[0]} entries, expected {weight.shape[0]}, "
+            "the rows of weight"
+        )
     joined = np.concatenate([weight, bias[:, None]], axis=1).astype(dtype, copy=False)
     if not np.isfinite(joined).all():
         raise DataError(f"{where}: holds numbers that are not finite")
@@ -150,14 +188,17 @@ def load_state(path: Path) -> Any:
 
 
 def check_fits(stored: StoredNetwork, sizes: list[int], path: Path) -> None:
-    """DataError naming the first layer of ``stored`` that does not fit a network of widths ``sizes``."""
+    """DataError naming the first layer of ``stored`` that does not fit a network of widths
+    ``sizes``.
+    """
     if len(stored.weights) != len(sizes) - 1:
         raise DataError(f"{path}: found {len(stored.weights)} layers, expected {len(sizes) - 1}")
     for index, weights in enumerate(stored.weights, start=1):
         found, expected = (weights.shape[0], weights.shape[1] - 1), (sizes[index], sizes[index - 1])
         if found != expected:
-            raise DataError(f"{path}:/network/layers/{index}/weight: found shape {found}, "
-                            f"expected {expected}")
+            raise DataError(
+                f"{path}:/network/layers/{index}/weight: found shape {found}, expected {expected}"
+            )
 
 
 def checkpoint_name(step: int) -> str:
@@ -173,7 +214,9 @@ def step_of(path: Path) -> int | None:
 
 def listed(folder: Path) -> list[Path]:
     """The checkpoints in ``folder``, oldest first; files being written and strangers left out."""
-    found = [(step, path) for path in folder.glob("step-*.h5") if (step := step_of(path)) is not None]
+    found = [
+        (step, path) for path in folder.glob("step-*.h5") if (step := step_of(path)) is not None
+    ]
     return [path for _, path in sorted(found)]
 
 
@@ -192,13 +235,16 @@ def pointed(folder: Path, pointer: str) -> Path | None:
 
 
 def prune(folder: Path, keep: int, period: int, also: Path) -> None:
-    """Delete all but the newest ``keep`` checkpoints, ``also``, and those that ``best`` and ``latest`` name.
+    """Delete all but the newest ``keep`` checkpoints, ``also``, and those that ``best`` and
+    ``latest`` name.
 
-    One that was written out of turn, when the run was interrupted, goes once a newer one is there, so that
-    the folder ends up as that of a run never interrupted.
+    One that was written out of turn, when the run was interrupted, goes once a newer one is there,
+    so that the folder ends up as that of a run never interrupted.
     """
     found = listed(folder)
-    in_turn = [path for path in found if path == found[-1] or period and (step_of(path) or 0) % period == 0]
+    in_turn = [
+        path for path in found if path == found[-1] or period and (step_of(path) or 0) % period == 0
+    ]
     kept = {*in_turn[-keep:], pointed(folder, "best"), pointed(folder, "latest"), also}
     for path in found:
         if path not in kept:

@@ -18,7 +18,9 @@ CHUNK = 1000  # always the same, so that a resumed run adds the same numbers in 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Means over ``rows`` data points: objective without weight decay, error, and the objective's floor."""
+    """Means over ``rows`` data points: objective without weight decay, error, and the objective's
+    floor.
+    """
 
     loss: float
     error: float
@@ -27,7 +29,9 @@ class Evaluation:
 
 
 def chunks(split: Split, limit: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows of ``split`` in file order, a chunk at a time: all, or about ``limit`` spread over the file."""
+    """Rows of ``split`` in file order, a chunk at a time: all, or about ``limit`` spread over the
+    file.
+    """
     starts: Sequence[int] = range(0, split.rows, CHUNK)
     if 0 < limit < split.rows:
         wanted = max(1, limit // CHUNK)
@@ -45,8 +49,10 @@ def evaluate(net: Network, loss: Loss, theta: Array, split: Split, limit: int = 
         targets = targets_for(loss, y, net.sizes[-1], split.name)
         h = forward(net, views, ops.asarray(x)).output
         device_y = ops.asarray(targets)
-        sums = ops.scalars(loss.value(ops, h, device_y).sum(dtype=np.float64),
-                           loss.error(ops, h, device_y).sum(dtype=np.float64))
+        sums = ops.scalars(
+            loss.value(ops, h, device_y).sum(dtype=np.float64),
+            loss.error(ops, h, device_y).sum(dtype=np.float64),
+        )
         total += [*sums, float(loss.floor(targets).sum(dtype=np.float64))]
         rows += len(x)
     mean = total / rows
@@ -58,5 +64,7 @@ def targets_for(loss: Loss, y: np.ndarray, outputs: int, split: str) -> np.ndarr
     targets = loss.convert_targets(y)
     needed = loss.outputs(targets)
     if needed > outputs:
-        raise DataError(f"targets of the {split} rows: need {needed} outputs, but the network has {outputs}")
+        raise DataError(
+            f"targets of the {split} rows: need {needed} outputs, but the network has {outputs}"
+        )
     return targets

@@ -19,8 +19,10 @@ def _hdf5(network: StoredNetwork, path: Path) -> None:
 
 
 def _npz(network: StoredNetwork, path: Path) -> None:
-    arrays: dict[str, Any] = {"activations": np.array([*network.activations, "identity"]),
-                              "loss": np.array(network.loss)}
+    arrays: dict[str, Any] = {
+        "activations": np.array([*network.activations, "identity"]),
+        "loss": np.array(network.loss),
+    }
     for index, weights in enumerate(network.weights, start=1):
         arrays |= {f"weight_{index}": weights[:, :-1], f"bias_{index}": weights[:, -1]}
     if network.statistics is not None:
@@ -43,11 +45,17 @@ def _onnx(network: StoredNetwork, path: Path) -> None:
 
 
 FORMATS: dict[str, Callable[[StoredNetwork, Path], None]] = {
-    ".h5": _hdf5, ".hdf5": _hdf5, ".npz": _npz, ".onnx": _onnx}
+    ".h5": _hdf5,
+    ".hdf5": _hdf5,
+    ".npz": _npz,
+    ".onnx": _onnx,
+}
 
 
 def export(network: StoredNetwork, out: Path) -> None:
     """Write ``network`` to ``out``; ConfigError for a suffix that is not a known format."""
     if out.suffix.lower() not in FORMATS:
-        raise ConfigError(f"{out}: the suffix {out.suffix!r} names no format; expected {', '.join(FORMATS)}")
+        raise ConfigError(
+            f"{out}: the suffix {out.suffix!r} names no format; expected {', '.join(FORMATS)}"
+        )
     FORMATS[out.suffix.lower()](network, out)

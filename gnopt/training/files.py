@@ -11,11 +11,13 @@ from typing import Any
 
 import h5py
 
-TEMPORARY = ".tmp-"  # prefix of files being written; whoever finds one after a crash may ignore or delete it
+# Prefix of files being written; one that a crash has left may be ignored or deleted.
+TEMPORARY = ".tmp-"
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Call ``write`` with a temporary path in the folder of ``path``, then move the result to ``path``.
+    """Call ``write`` with a temporary path in the folder of ``path``, then move the result to
+    ``path``.
 
     A reader, or a process started after a crash, sees the old file or the new one, never a part.
     Raises OSError (disk full, no permission) with the old file untouched.
@@ -43,6 +45,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_hdf5(path: Path, fill: Callable[[h5py.File], None]) -> None:
     """Replace the HDF5 file ``path`` atomically by what ``fill`` puts into an empty one."""
+
     def write(temporary: Path) -> None:
         with _Patient(temporary, "w+b") as target:
             with h5py.File(target, "w") as file:
@@ -54,7 +57,9 @@ def write_hdf5(path: Path, fill: Callable[[h5py.File], None]) -> None:
 
 
 class _Patient(io.FileIO):
-    """A file that remembers its first failed write: HDF5 told of it would print pages and could not close."""
+    """A file that remembers its first failed write: HDF5 told of it would print pages and could not
+    close.
+    """
 
     error: OSError | None = None
 
@@ -63,7 +68,7 @@ class _Patient(io.FileIO):
         size = len(rest)
         try:
             while self.error is None and len(rest):
-                rest = rest[super().write(rest):]
+                rest = rest[super().write(rest) :]
         except OSError as error:
             self.error = error
         return size

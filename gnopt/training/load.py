@@ -35,17 +35,24 @@ class Trained:
         """The data of the run, or another file, standardised as the run's inputs were."""
         settings = {**self.config["data"], **(changes or {})}
         training = self.config["training"]
-        data = open_data(settings, seed=training["seed"], dtype=training["dtype"],
-                         statistics=self.stored.statistics)
+        data = open_data(
+            settings,
+            seed=training["seed"],
+            dtype=training["dtype"],
+            statistics=self.stored.statistics,
+        )
         if data.train.inputs != self.net.sizes[0]:
             data.close()
-            raise DataError(f"{settings['file']}: rows of {data.train.inputs} numbers, but the network takes "
-                            f"{self.net.sizes[0]}")
+            raise DataError(
+                f"{settings['file']}: rows of {data.train.inputs} numbers, but the network takes "
+                f"{self.net.sizes[0]}"
+            )
         return data
 
 
 def find_checkpoint(run: Path, which: str = "latest") -> Path:
-    """The checkpoint ``which`` (latest, best or a step) of a run directory; ``run`` itself if it is a file.
+    """The checkpoint ``which`` (latest, best or a step) of a run directory; ``run`` itself if it is
+    a file.
 
     Raises DataError where there is none.
     """
@@ -68,12 +75,18 @@ def find_checkpoint(run: Path, which: str = "latest") -> Path:
     return path
 
 
-def load_run(run: Path, which: str = "latest", flags: Mapping[str, tuple[str, Any]] | None = None) -> Trained:
-    """Read a run directory, or one of its checkpoints; ConfigError and DataError where it is damaged."""
+def load_run(
+    run: Path, which: str = "latest", flags: Mapping[str, tuple[str, Any]] | None = None
+) -> Trained:
+    """Read a run directory, or one of its checkpoints; ConfigError and DataError where it is
+    damaged.
+    """
     path = find_checkpoint(run, which)
     folder = run if run.is_dir() else path.parent.parent
     if not (folder / "config.toml").is_file():
-        raise DataError(f"{folder / 'config.toml'}: missing; a checkpoint is read with its run directory")
+        raise DataError(
+            f"{folder / 'config.toml'}: missing; a checkpoint is read with its run directory"
+        )
     config = load(folder / "config.toml", (), flags)
     stored = checkpoint.load_network(path)
     ops = get_backend(config["training"]["device"])

@@ -1,4 +1,6 @@
-"""The training loop: batch → update → row → evaluation → checkpoint, until the budget or a signal ends it."""
+"""The training loop: batch → update → row → evaluation → checkpoint, until the budget or a signal
+ends it.
+"""
 
 from __future__ import annotations
 
@@ -24,18 +26,26 @@ from gnopt.training.rundir import RunDirectory
 from gnopt.training.setup import Experiment
 from gnopt.training.signals import Signals
 
-_GUARDED = ("loss", "grad_norm", "step_norm")  # finite, or the run has diverged; elsewhere NaN = n/a
+_GUARDED = (
+    "loss",
+    "grad_norm",
+    "step_norm",
+)  # finite, or the run has diverged; elsewhere NaN = n/a
 
 
 @dataclass
 class Counters:
-    """Where a run stands; part of every checkpoint. ``seconds`` is training alone, ``wall`` everything."""
+    """Where a run stands; part of every checkpoint. ``seconds`` is training alone, ``wall``
+    everything.
+    """
 
     step: int = 0
     examples: int = 0
     seconds: float = 0.0
     wall: float = 0.0
-    best: float = math.inf  # lowest validation (else training) loss among the checkpoints written in turn
+    best: float = (
+        math.inf
+    )  # lowest validation (else training) loss among the checkpoints written in turn
     best_step: int = 0
 
 
@@ -70,8 +80,15 @@ class Outcome:
 class Trainer:
     """One run from wherever its counters stand to its budget."""
 
-    def __init__(self, experiment: Experiment, run: RunDirectory, theta: Array, state: dict[str, Any],
-                 counters: Counters, reporter: Reporter) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        run: RunDirectory,
+        theta: Array,
+        state: dict[str, Any],
+        counters: Counters,
+        reporter: Reporter,
+    ) -> None:
         self.experiment, self.run, self.reporter = experiment, run, reporter
         self.theta, self.state, self.counters = theta, state, counters
         self.saved: Path | None = checkpoint.pointed(run.checkpoints, "latest")
@@ -88,7 +105,8 @@ class Trainer:
     def train(self) -> Outcome:
         """Run to the end of the budget.
 
-        Raises Diverged (the last good checkpoint is kept and named) and Interrupted (after a checkpoint).
+        Raises Diverged (the last good checkpoint is kept and named) and Interrupted (after a
+        checkpoint).
         """
         outcome: Outcome | None = None
         try:
@@ -103,7 +121,11 @@ class Trainer:
                     self._stop(signals.received)
                 outcome = self._close(outcome)
         except Diverged as error:
-            where = f"last good checkpoint: {self.saved}" if self.saved else "there is no checkpoint yet"
+            where = (
+                f"last good checkpoint: {self.saved}"
+                if self.saved
+                else "there is no checkpoint yet"
+            )
             raise Diverged(f"{error}\n{where}") from error
         finally:
             self._batches.close()
@@ -123,8 +145,13 @@ class Trainer:
         counters.wall = time.perf_counter() - self._started
         counters.step += 1
         counters.examples += count
-        row = {"step": counters.step, "epoch": counters.examples / e.data.train.rows,
-               "examples": counters.examples, "seconds": counters.seconds, "wall": counters.wall}
+        row = {
+            "step": counters.step,
+            "epoch": counters.examples / e.data.train.rows,
+            "examples": counters.examples,
+            "seconds": counters.seconds,
+            "wall": counters.wall,
+        }
         row |= {k: None if math.isnan(v) and k not in _GUARDED else v for k, v in stats.items()}
         self.run.add_step(row)
         self.reporter.update(counters, row)
@@ -141,19 +168,25 @@ class Trainer:
         return outcome
 
     def _close(self, outcome: Outcome | None) -> Outcome:
-        """Judge the last step as every other, by the batch that would come next; what it left is evaluated again where
-        it is not handed out. ``outcome`` is None where no update was made."""
+        """Judge the last step as every other, by the batch that would come next; what it left is
+        evaluated again where it is not handed out. ``outcome`` is None where no update was made.
+        """
         e, counters = self.experiment, self.counters
         count = e.optimizer.batch_size(self.state, self._settings["batch_size"])
         batch = self._batches.take(counters.examples, count)
-        self._closing = e.optimizer.closing_weights(self.theta, self.state, *batch) if counters.step else None
+        self._closing = (
+            e.optimizer.closing_weights(self.theta, self.state, *batch) if counters.step else None
+        )
         if outcome is None:
             return self._evaluate(write=False)
         if self._closing is None:
             return outcome
         left, outcome = outcome, self._evaluate()
-        text = (f"update {counters.step}, the last, made the loss of the batch after it jump and is not handed out: "
-                f"{left.train.loss:.6g} on the training rows, {outcome.train.loss:.6g} without it")
+        text = (
+            f"update {counters.step}, the last, made the loss of the batch after it jump and "
+            "is not handed out: "
+            f"{left.train.loss:.6g} on the training rows, {outcome.train.loss:.6g} without it"
+        )
         self.run.log(text)
         self.reporter.note(text)
         self._save(outcome)
@@ -167,17 +200,30 @@ class Trainer:
     def _evaluate(self, write: bool = True) -> Outcome:
         e, counters, theta = self.experiment, self.counters, self._weights()
         train = evaluate(e.net, e.loss, theta, e.data.train, self._settings["evaluate_rows"])
-        validation = evaluate(e.net, e.loss, theta, e.data.validation) if e.data.validation else None
+        validation = (
+            evaluate(e.net, e.loss, theta, e.data.validation) if e.data.validation else None
+        )
         row: dict[str, Any] = {
-            "step": counters.step, "epoch": counters.examples / e.data.train.rows,
-            "seconds": counters.seconds, "train_loss": train.loss, "train_error": train.error,
-            "validation_loss": None, "validation_error": None}
+            "step": counters.step,
+            "epoch": counters.examples / e.data.train.rows,
+            "seconds": counters.seconds,
+            "train_loss": train.loss,
+            "train_error": train.error,
+            "validation_loss": None,
+            "validation_error": None,
+        }
         if validation:
             row |= {"validation_loss": validation.loss, "validation_error": validation.error}
         if write:
             self.run.add_eval(row)
-            self.run.log(f"update {counters.step}: " + ", ".join(
-                f"{name} {value:.6g}" for name, value in list(row.items())[2:] if value is not None))
+            self.run.log(
+                f"update {counters.step}: "
+                + ", ".join(
+                    f"{name} {value:.6g}"
+                    for name, value in list(row.items())[2:]
+                    if value is not None
+                )
+            )
             self.reporter.evaluated(counters, row, train.floor)
         for name in ("train_loss", "validation_loss"):
             if row[name] is not None and not math.isfinite(row[name]):
@@ -185,7 +231,9 @@ class Trainer:
         return Outcome(counters, train, validation)
 
     def _save(self, outcome: Outcome | None) -> None:
-        """Write a checkpoint; it becomes ``best`` where it was just evaluated and beats the ones before."""
+        """Write a checkpoint; it becomes ``best`` where it was just evaluated and beats the ones
+        before.
+        """
         e, folder, theta = self.experiment, self.run.checkpoints, self._weights()
         if not math.isfinite(e.ops.scalars(theta.sum(dtype="float64"))[0]):
             raise Diverged(f"update {self.counters.step}: the weights are not finite")
@@ -196,7 +244,9 @@ class Trainer:
                 losses["validation_loss"] = outcome.validation.loss
         judged = losses.get("validation_loss", losses.get("train_loss", math.nan))
         best = judged <= self.counters.best
-        if best and self._in_turn() and self._closing is None:  # else a run that goes on would not end as if it had not
+        if (
+            best and self._in_turn() and self._closing is None
+        ):  # else a run that goes on would not end as if it had not
             self.counters.best, self.counters.best_step = judged, self.counters.step
         self.counters.wall = time.perf_counter() - self._started
         state = {"counters": asdict(self.counters), "optimizer": to_host(self.state, e.ops)}
@@ -208,20 +258,27 @@ class Trainer:
             checkpoint.point(folder, "best", path)
         checkpoint.point(folder, "latest", path)
         keep, period = (self._settings[name] for name in ("keep_checkpoints", "checkpoint_every"))
-        checkpoint.prune(folder, keep, period, folder / checkpoint.checkpoint_name(self.counters.best_step))
+        checkpoint.prune(
+            folder, keep, period, folder / checkpoint.checkpoint_name(self.counters.best_step)
+        )
         self.saved = path
         self.run.log(f"saved {path.name}")
 
     def _in_turn(self) -> bool:
         """Whether a run of any length would evaluate and save after this step."""
         periods = self._settings["evaluate_every"], self._settings["checkpoint_every"]
-        return self.counters.step == 0 or all(_due(self.counters.step, period) for period in periods)
+        return self.counters.step == 0 or all(
+            _due(self.counters.step, period) for period in periods
+        )
 
     def _stop(self, number: int) -> None:
         if self.saved is None or checkpoint.step_of(self.saved) != self.counters.step:
             self._save(None)
-        raise Interrupted(f"{signal.Signals(number).name}: stopped after update {self.counters.step}, "
-                          f"saved {self.saved}\nresume with: {resume_command(self.run.path)}", number)
+        raise Interrupted(
+            f"{signal.Signals(number).name}: stopped after update {self.counters.step}, "
+            f"saved {self.saved}\nresume with: {resume_command(self.run.path)}",
+            number,
+        )
 
 
 def _due(step: int, period: int) -> bool:
@@ -265,8 +322,11 @@ def run_to_end(trainer: Trainer) -> Outcome:
     """Train, and record in run.json how it ended; raises what the loop raised."""
     run, reporter = trainer.run, trainer.reporter
     try:
-        run.log(f"{'going on' if trainer.counters.step else 'starting'} at update {trainer.counters.step}: "
-                f"{shlex.join(run.info['argv'])}")
+        run.log(
+            f"{'going on' if trainer.counters.step else 'starting'} at update "
+            f"{trainer.counters.step}: "
+            f"{shlex.join(run.info['argv'])}"
+        )
         reporter.begin(trainer.experiment, run, trainer.counters)
         for text in scale_notes(trainer.experiment) if trainer.counters.step == 0 else ():
             run.log(text)

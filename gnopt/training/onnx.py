@@ -1,7 +1,8 @@
-"""A network as an ONNX file, written by hand: protobuf is a list of (field, value), and few are needed.
+"""A network as an ONNX file, written by hand: protobuf is a list of (field, value), and few are
+needed.
 
-Operator set 13, IR version 8. Every hidden layer is Gemm and its activation; the graph gives ``logits`` (h_L)
-and, for the built-in losses with one, ``output`` (the prediction).
+Operator set 13, IR version 8. Every hidden layer is Gemm and its activation; the graph gives
+``logits`` (h_L) and, for the built-in losses with one, ``output`` (the prediction).
 """
 
 from __future__ import annotations
@@ -17,15 +18,24 @@ _FLOAT, _DOUBLE = 1, 11  # TensorProto.DataType
 _OPSET, _IR = 13, 8
 Field = tuple[int, "int | float | bytes"]
 
-# Activations that are one operator, with its attributes; the others are built from several in `_activation`.
+# Activations that are one operator, with its attributes; the others are built from several in
+# `_activation`.
 _OPERATORS: dict[str, tuple[str, dict[str, float]]] = {
-    "tanh": ("Tanh", {}), "sigmoid": ("Sigmoid", {}), "relu": ("Relu", {}), "softplus": ("Softplus", {}),
-    "leaky_relu": ("LeakyRelu", {"alpha": 0.01}), "elu": ("Elu", {"alpha": 1.0}),
+    "tanh": ("Tanh", {}),
+    "sigmoid": ("Sigmoid", {}),
+    "relu": ("Relu", {}),
+    "softplus": ("Softplus", {}),
+    "leaky_relu": ("LeakyRelu", {"alpha": 0.01}),
+    "elu": ("Elu", {"alpha": 1.0}),
     "identity": ("Identity", {}),
     "selu": ("Selu", {"alpha": 1.6732632423543772, "gamma": 1.0507009873554805}),
 }
-_LINKS = {"squared_error": "Identity", "binary_cross_entropy": "Sigmoid", "softmax_cross_entropy": "Softmax",
-          "poisson": "Exp"}
+_LINKS = {
+    "squared_error": "Identity",
+    "binary_cross_entropy": "Sigmoid",
+    "softmax_cross_entropy": "Softmax",
+    "poisson": "Exp",
+}
 
 
 def _varint(number: int) -> bytes:
@@ -38,7 +48,9 @@ def _varint(number: int) -> bytes:
 
 
 def message(fields: Iterable[Field]) -> bytes:
-    """Encode a protobuf message: ints as varints, floats as 32 bits, bytes (also of messages) by length."""
+    """Encode a protobuf message: ints as varints, floats as 32 bits, bytes (also of messages) by
+    length.
+    """
     out = bytearray()
     for number, value in fields:
         if isinstance(value, float):
@@ -77,10 +89,18 @@ class _Graph:
         self.tensors[name] = _tensor(name, np.asarray(values, dtype=self.dtype))
         return name
 
-    def node(self, operator: str, inputs: Iterable[str], output: str, **attributes: float | int) -> str:
+    def node(
+        self, operator: str, inputs: Iterable[str], output: str, **attributes: float | int
+    ) -> str:
         fields: list[Field] = [(1, name.encode()) for name in inputs]
-        fields += [(2, output.encode()), (3, f"{operator} {output}".encode()), (4, operator.encode())]
-        self.nodes.append(message([*fields, *((5, _attribute(k, v)) for k, v in attributes.items())]))
+        fields += [
+            (2, output.encode()),
+            (3, f"{operator} {output}".encode()),
+            (4, operator.encode()),
+        ]
+        self.nodes.append(
+            message([*fields, *((5, _attribute(k, v)) for k, v in attributes.items())])
+        )
         return output
 
 
@@ -105,21 +125,30 @@ def encode(network: StoredNetwork) -> bytes:
     graph, kind = _Graph(dtype), _DOUBLE if dtype == np.float64 else _FLOAT
     at = "input"
     if network.statistics is not None:
-        mean, std = (graph.constant(f"input_{k}", v) for k, v in network.statistics._asdict().items())
+        mean, std = (
+            graph.constant(f"input_{k}", v) for k, v in network.statistics._asdict().items()
+        )
         at = graph.node("Div", [graph.node("Sub", [at, mean], "centred"), std], "standardized")
     last = len(network.weights)
     for index, weights in enumerate(network.weights, start=1):
         weight = graph.constant(f"weight_{index}", weights[:, :-1])
         bias = graph.constant(f"bias_{index}", weights[:, -1])
-        at = graph.node("Gemm", [at, weight, bias], "logits" if index == last else f"h_{index}", transB=1)
+        at = graph.node(
+            "Gemm", [at, weight, bias], "logits" if index == last else f"h_{index}", transB=1
+        )
         if index < last:
             at = _activation(graph, network.activations[index - 1], at, f"a_{index}")
     outputs = ["logits"]
     if network.loss in _LINKS:
         outputs.append(graph.node(_LINKS[network.loss], ["logits"], "output"))
     sizes = network.sizes
-    body = message([*((1, node) for node in graph.nodes), (2, b"gnopt"),
-                    *((5, tensor) for tensor in graph.tensors.values()),
-                    (11, _value_info("input", sizes[0], kind)),
-                    *((12, _value_info(name, sizes[-1], kind)) for name in outputs)])
+    body = message(
+        [
+            *((1, node) for node in graph.nodes),
+            (2, b"gnopt"),
+            *((5, tensor) for tensor in graph.tensors.values()),
+            (11, _value_info("input", sizes[0], kind)),
+            *((12, _value_info(name, sizes[-1], kind)) for name in outputs),
+        ]
+    )
     return message([(1, _IR), (2, b"gnopt"), (7, body), (8, message([(1, b""), (2, _OPSET)]))])

@@ -15,7 +15,8 @@ from gnopt.training.setup import Experiment
 
 @dataclass(frozen=True)
 class Plan:
-    """Parameters, flops of one update, bytes by what they are for; ``free`` is what the device has left.
+    """Parameters, flops of one update, bytes by what they are for; ``free`` is what the device has
+    left.
 
     ``host`` is what lies in the host's memory where that is not the device's.
     """
@@ -48,32 +49,44 @@ def plan(experiment: Experiment) -> Plan:
     needs = {"weights": weights, "optimizer state": int(cost["bytes"]), "temporaries": temporary}
     held = {"data in memory": _held(experiment)}
     host = held if net.ops.device != "cpu" else {}
-    return Plan(net.size, float(cost["flops"]), needs if host else needs | held, net.ops.free_memory(), host)
+    return Plan(
+        net.size, float(cost["flops"]), needs if host else needs | held, net.ops.free_memory(), host
+    )
 
 
 def _held(experiment: Experiment) -> int:
     """Bytes of the rows that are held in memory (they already are, when a plan is made)."""
     settings, data = experiment.config["data"], experiment.data
     names = {settings["inputs"], settings["targets"]}
-    facts = [fact for name, fact in data.fingerprint["datasets"].items()
-             if names & {name, name.rpartition("/")[2]}]
+    facts = [
+        fact
+        for name, fact in data.fingerprint["datasets"].items()
+        if names & {name, name.rpartition("/")[2]}
+    ]
     held = all(split.in_memory for split in (data.train, data.validation, data.test) if split)
     return sum(math.prod(f["shape"]) * np.dtype(f["dtype"]).itemsize for f in facts) if held else 0
 
 
 def refuse_too_large(found: Plan, experiment: Experiment) -> None:
-    """GnoptError naming the bytes, and the settings that would make it fit, where memory is too short."""
+    """GnoptError naming the bytes, and the settings that would make it fit, where memory is too
+    short.
+    """
     needed = found.total - found.bytes.get("data in memory", 0)  # the rows are in memory already
     if needed <= found.free:
         return
     parts = {name: number for name, number in found.bytes.items() if name != "data in memory"}
     largest = max(parts, key=lambda name: parts[name])
-    hints = {"weights": "network.hidden", "optimizer state": "network.hidden or another optimizer.method",
-             "temporaries": "training.batch_size or network.hidden"}
-    raise GnoptError(f"the run needs {needed:,} bytes and {found.free:,} are free on "
-                     f"{experiment.config['training']['device']}; most of it, {parts[largest]:,}, "
-                     f"is {largest}: a smaller {hints[largest]}, or training.dtype = \"float32\", "
-                     "would make it fit")
+    hints = {
+        "weights": "network.hidden",
+        "optimizer state": "network.hidden or another optimizer.method",
+        "temporaries": "training.batch_size or network.hidden",
+    }
+    raise GnoptError(
+        f"the run needs {needed:,} bytes and {found.free:,} are free on "
+        f"{experiment.config['training']['device']}; most of it, {parts[largest]:,}, "
+        f'is {largest}: a smaller {hints[largest]}, or training.dtype = "float32", '
+        "would make it fit"
+    )
 
 
 def check_fits(experiment: Experiment) -> None:

@@ -1,4 +1,6 @@
-"""Outputs, or the activations of any layer, of a network over a data file, to HDF5 a chunk at a time."""
+"""Outputs, or the activations of any layer, of a network over a data file, to HDF5 a chunk at a
+time.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,11 @@ Compute = Callable[[Array], np.ndarray]
 
 
 def choose_layer(net: Network, name: str) -> int:
-    """The layer that ``name`` means: 1..L, ``code`` (the narrowest hidden one), ``output`` or ``logits``.
+    """The layer that ``name`` means: 1..L, ``code`` (the narrowest hidden one), ``output`` or
+    ``logits``.
 
-    0 stands for the output as the loss predicts it, L for h_L itself. Raises ConfigError for any other name.
+    0 stands for the output as the loss predicts it, L for h_L itself. Raises ConfigError for any
+    other name.
     """
     if name == "output":
         return 0
@@ -34,8 +38,10 @@ def choose_layer(net: Network, name: str) -> int:
         return 1 + hidden.index(min(hidden))
     if name.isdecimal() and 1 <= int(name) <= net.layers:
         return int(name)
-    raise ConfigError(f"--layer {name!r}: expected output, logits, {'code, ' if net.layers > 1 else ''}"
-                      f"or a layer from 1 to {net.layers}")
+    raise ConfigError(
+        f"--layer {name!r}: expected output, logits, {'code, ' if net.layers > 1 else ''}"
+        f"or a layer from 1 to {net.layers}"
+    )
 
 
 def activations(trained: Trained, layer: int) -> Compute:
@@ -53,10 +59,11 @@ def activations(trained: Trained, layer: int) -> Compute:
 
 
 def predict(trained: Trained, data: Path, out: Path, layer: str) -> dict[str, list[int]]:
-    """Write the activations of every row of ``data`` to ``out``: ``/x``, or ``/<group>/x`` for each group.
+    """Write the activations of every row of ``data`` to ``out``: ``/x``, or ``/<group>/x`` for each
+    group.
 
-    One label ``y`` a row beside the inputs is copied along, so that the result can be trained on. Returns
-    HDF5 path → shape. The file appears when it is complete.
+    One label ``y`` a row beside the inputs is copied along, so that the result can be trained on.
+    Returns HDF5 path → shape. The file appears when it is complete.
     """
     number = choose_layer(trained.net, layer)
     if out.exists() and data.exists() and out.samefile(data):
@@ -65,12 +72,15 @@ def predict(trained: Trained, data: Path, out: Path, layer: str) -> dict[str, li
     written: dict[str, list[int]] = {}
     with h5py.File(data, "r") if data.is_file() else contextlib.nullcontext({}) as file:
         validation = "validation" if "validation" in file else 0
-    with trained.open_data({"file": str(data), "targets": "inputs", "validation": validation}) as source:
+    with trained.open_data(
+        {"file": str(data), "targets": "inputs", "validation": validation}
+    ) as source:
         splits = [split for split in (source.train, source.validation, source.test) if split]
 
         def fill(file: h5py.File) -> None:
-            file.attrs.update(layer=layer, checkpoint=str(trained.path), step=trained.stored.step,
-                              data=str(data))
+            file.attrs.update(
+                layer=layer, checkpoint=str(trained.path), step=trained.stored.step, data=str(data)
+            )
             for split in splits:
                 path = "/x" if len(splits) == 1 else f"/{split.name}/x"
                 written[path] = _write(file, path, split, compute)
@@ -89,7 +99,7 @@ def _write(file: h5py.File, path: str, split: Split, compute: Compute) -> list[i
             shape = (split.rows, rows.shape[1])
             chunk = (min(CHUNK, split.rows), rows.shape[1])
             dataset = file.create_dataset(path, shape, rows.dtype, chunks=chunk)
-        dataset[at:at + len(rows)] = rows
+        dataset[at : at + len(rows)] = rows
         at += len(rows)
     assert dataset is not None
     return list(dataset.shape)
@@ -99,5 +109,9 @@ def _copy_labels(data: Path, file: h5py.File) -> None:
     with h5py.File(data, "r") as source:
         for group in ("", "train/", "validation/", "test/"):
             x, y = file.get(f"{group}x"), source.get(f"{group}y")
-            if isinstance(x, h5py.Dataset) and isinstance(y, h5py.Dataset) and y.shape == x.shape[:1]:
+            if (
+                isinstance(x, h5py.Dataset)
+                and isinstance(y, h5py.Dataset)
+                and y.shape == x.shape[:1]
+            ):
                 file.create_dataset(f"{group}y", data=y[()])

@@ -61,7 +61,9 @@ def check_free(path: Path, overwrite: bool) -> None:
             hint = "--resume goes on with it, --overwrite starts afresh"
         raise ConfigError(f"--out {path}: the directory is not empty; {hint}")
     if not is_run(path):
-        raise ConfigError(f"--out {path}: --overwrite only replaces runs; there is no run.json in it")
+        raise ConfigError(
+            f"--out {path}: --overwrite only replaces runs; there is no run.json in it"
+        )
 
 
 class RunDirectory:
@@ -83,48 +85,78 @@ class RunDirectory:
                 fcntl.flock(self._log, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._log.close()
-            raise GnoptError(f"{self.path}: in use by another process ({_holder(self.path)})") from None
+            raise GnoptError(
+                f"{self.path}: in use by another process ({_holder(self.path)})"
+            ) from None
         except OSError:
             return  # a file system without locks: nothing to hold on to
 
     @classmethod
-    def create(cls, path: Path, config_text: str, info: Mapping[str, Any], overwrite: bool) -> RunDirectory:
-        """Start a run in ``path``; ConfigError where something is there that may not be replaced."""
+    def create(
+        cls, path: Path, config_text: str, info: Mapping[str, Any], overwrite: bool
+    ) -> RunDirectory:
+        """Start a run in ``path``; ConfigError where something is there that may not be
+        replaced.
+        """
         check_free(path, overwrite)
         run = cls(path)
         if is_run(path):
             run._clear()
-        run.info = {"status": "running", **info, "pid": os.getpid(), "start": now(), "end": None,
-                    "exit_code": None}
+        run.info = {
+            "status": "running",
+            **info,
+            "pid": os.getpid(),
+            "start": now(),
+            "end": None,
+            "exit_code": None,
+        }
         run._write_info()  # first: a directory with run.json can be resumed and replaced
         write_text(path / "config.toml", config_text)
         return run
 
     @classmethod
     def resume(cls, path: Path) -> RunDirectory:
-        """Take up the run in ``path``; ConfigError where there is none, GnoptError where it is going on."""
+        """Take up the run in ``path``; ConfigError where there is none, GnoptError where it is
+        going on.
+        """
         if not is_run(path):
             raise ConfigError(f"--out {path}: no run to resume there (no run.json)")
         run = cls(path)
         run.info = read_info(path)
         return run
 
-    def rewind(self, step: int, keep_eval: bool, over: bool, config_text: str, info: Mapping[str, Any]) -> None:
-        """Bring every file back to where it stood after ``step`` updates, and mark the run as running again.
+    def rewind(
+        self, step: int, keep_eval: bool, over: bool, config_text: str, info: Mapping[str, Any]
+    ) -> None:
+        """Bring every file back to where it stood after ``step`` updates, and mark the run as
+        running again.
 
-        ``keep_eval`` tells whether an evaluation at ``step`` itself belongs to an uninterrupted run, ``over`` whether
-        the run has come to its end: a second evaluation there, of its closing weights, belongs to no other.
+        ``keep_eval`` tells whether an evaluation at ``step`` itself belongs to an uninterrupted
+        run, ``over`` whether the run has come to its end: a second evaluation there, of its closing
+        weights, belongs to no other.
         """
         truncate(self.path / "steps.csv", lambda s: s <= step)
-        truncate(self.path / "eval.csv", lambda s: s < step or (s == step and keep_eval), once=not over)
+        truncate(
+            self.path / "eval.csv", lambda s: s < step or (s == step and keep_eval), once=not over
+        )
         for path in checkpoint.listed(self.checkpoints):
             if (checkpoint.step_of(path) or 0) > step:
                 path.unlink()
         self._remove_temporaries()
         write_text(self.path / "config.toml", config_text)
-        resumed = [*self.info.get("resumed", []), {"time": now(), "step": step, "argv": info.get("argv")}]
-        self.info |= {**info, "argv": self.info.get("argv"), "resumed": resumed, "pid": os.getpid(),
-                      "status": "running", "end": None, "exit_code": None}
+        resumed = [
+            *self.info.get("resumed", []),
+            {"time": now(), "step": step, "argv": info.get("argv")},
+        ]
+        self.info |= {
+            **info,
+            "argv": self.info.get("argv"),
+            "resumed": resumed,
+            "pid": os.getpid(),
+            "status": "running",
+            "end": None,
+            "exit_code": None,
+        }
         self._write_info()
 
     def finish(self, status: str, exit_code: int, **more: Any) -> None:
@@ -168,7 +200,11 @@ class RunDirectory:
     def _clear(self) -> None:
         """Delete what a run writes, and nothing else."""
         pointers = [self.checkpoints / name for name in ("latest", "best")]
-        for path in [*checkpoint.listed(self.checkpoints), *pointers, *(self.path / name for name in _FILES)]:
+        for path in [
+            *checkpoint.listed(self.checkpoints),
+            *pointers,
+            *(self.path / name for name in _FILES),
+        ]:
             path.unlink(missing_ok=True)
         self._remove_temporaries()
         self._log.truncate(0)

@@ -35,7 +35,8 @@ class Experiment:
     target_mean: np.ndarray
 
     def initial_weights(self, init_from: Path | None = None) -> Array:
-        """θ of step 0 on the device: from the seed's stream, the same for every method, or from a checkpoint.
+        """θ of step 0 on the device: from the seed's stream, the same for every method, or from a
+        checkpoint.
 
         Raises DataError naming the layer whose shape does not fit.
         """
@@ -44,7 +45,9 @@ class Experiment:
             checkpoint.check_fits(stored, list(self.net.sizes), init_from)
             return self.ops.asarray(flat(stored.weights, self.net.dtype))
         settings, seed = self.config["network"], self.config["training"]["seed"]
-        theta = initialize(self.net.sizes, settings["init"], rng.generator(seed, "init"), self.net.dtype)
+        theta = initialize(
+            self.net.sizes, settings["init"], rng.generator(seed, "init"), self.net.dtype
+        )
         if settings["output_bias"] == "data_mean":
             self.net.views(theta)[-1][:, -1] = self.loss.initial_bias(self.target_mean)
         return self.ops.asarray(theta)
@@ -84,7 +87,9 @@ def build(config: Config, ops: Backend | None = None) -> Experiment:
 
 
 def temporaries(setting: int | str, ops: Backend) -> int:
-    """Bytes that temporaries may take: ``training.memory``, on a GPU at most a quarter of what is free."""
+    """Bytes that temporaries may take: ``training.memory``, on a GPU at most a quarter of what is
+    free.
+    """
     memory = memory_bytes(setting)
     if ops.device != "cpu":  # there blocks may depend on free memory, and so do the last digits
         memory = min(memory, ops.free_memory() // 4)
@@ -95,11 +100,15 @@ def make_network(config: Config, inputs: int, outputs: int, ops: Backend) -> Net
     """The network of the configuration between these widths."""
     settings = config["network"]
     activations = [get_activation(name) for name in [*settings["activation"], "identity"]]
-    return Network([inputs, *settings["hidden"], outputs], activations, ops, config["training"]["dtype"])
+    return Network(
+        [inputs, *settings["hidden"], outputs], activations, ops, config["training"]["dtype"]
+    )
 
 
 def target_facts(loss: Loss, data: Data) -> tuple[int, np.ndarray]:
-    """Width of the output layer and mean target of the training rows, float64, in one pass over them."""
+    """Width of the output layer and mean target of the training rows, float64, in one pass over
+    them.
+    """
     outputs, total = 0, np.zeros(0)
     for _, y in data.train.chunks(CHUNK):
         targets = loss.convert_targets(y)
@@ -107,5 +116,7 @@ def target_facts(loss: Loss, data: Data) -> tuple[int, np.ndarray]:
         part = loss.target_sum(targets, outputs)
         total = np.pad(total, (0, len(part) - len(total))) + part
     if not np.isfinite(total).all():
-        raise DataError(f"{data.fingerprint['file']}: training targets hold numbers that are not finite")
+        raise DataError(
+            f"{data.fingerprint['file']}: training targets hold numbers that are not finite"
+        )
     return outputs, total / data.train.rows

@@ -28,20 +28,41 @@ def describe(experiment: Experiment, argv: list[str]) -> dict[str, Any]:
     """What run.json records about where a run's numbers come from."""
     config = experiment.config
     return {
-        "argv": argv, "working_directory": str(Path.cwd()),
+        "argv": argv,
+        "working_directory": str(Path.cwd()),
         "config_folder": str(config.path.resolve().parent) if config.path else None,
-        "versions": {"gnopt": __version__, "python": platform.python_version(), "numpy": np.__version__,
-                     "scipy": scipy.__version__, "h5py": h5py.__version__, "platform": platform.platform(),
-                     **experiment.ops.versions()},
-        "device": config["training"]["device"], "seed": config["training"]["seed"], "method": config.method,
-        "dtype": config["training"]["dtype"], "data": experiment.data.fingerprint,
-        "threads": {"cores": os.cpu_count(), **{k: os.environ[k] for k in _THREADS if k in os.environ}},
-        "parameters": experiment.net.size, "sizes": list(experiment.net.sizes),
+        "versions": {
+            "gnopt": __version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "scipy": scipy.__version__,
+            "h5py": h5py.__version__,
+            "platform": platform.platform(),
+            **experiment.ops.versions(),
+        },
+        "device": config["training"]["device"],
+        "seed": config["training"]["seed"],
+        "method": config.method,
+        "dtype": config["training"]["dtype"],
+        "data": experiment.data.fingerprint,
+        "threads": {
+            "cores": os.cpu_count(),
+            **{k: os.environ[k] for k in _THREADS if k in os.environ},
+        },
+        "parameters": experiment.net.size,
+        "sizes": list(experiment.net.sizes),
     }
 
 
-def begin(config: Config, out: Path | None, init_from: Path | None, overwrite: bool, reporter: Reporter,
-          argv: list[str], check: Callable[[Experiment], None]) -> Trainer:
+def begin(
+    config: Config,
+    out: Path | None,
+    init_from: Path | None,
+    overwrite: bool,
+    reporter: Reporter,
+    argv: list[str],
+    check: Callable[[Experiment], None],
+) -> Trainer:
     """A trainer at step 0 in a new run directory; nothing is written where something is wrong."""
     if out is not None:
         rundir.check_free(out, overwrite)
@@ -49,19 +70,30 @@ def begin(config: Config, out: Path | None, init_from: Path | None, overwrite: b
     check(experiment)
     theta = experiment.initial_weights(init_from)
     state = experiment.optimizer.init(theta)
-    path = out or rundir.default_path(config.path.stem if config.path else "run", config.method,
-                                      config["training"]["seed"])
-    info = {**describe(experiment, argv), "init_from": str(init_from.resolve()) if init_from else None}
+    path = out or rundir.default_path(
+        config.path.stem if config.path else "run", config.method, config["training"]["seed"]
+    )
+    info = {
+        **describe(experiment, argv),
+        "init_from": str(init_from.resolve()) if init_from else None,
+    }
     run = RunDirectory.create(path, to_toml(config.values), info, overwrite)
     return Trainer(experiment, run, theta, state, Counters(), reporter)
 
 
-def resume(config_path: Path | None, sets: tuple[str, ...], flags: dict[str, tuple[str, Any]], out: Path,
-           reporter: Reporter, argv: list[str], check: Callable[[Experiment], None]) -> Trainer:
+def resume(
+    config_path: Path | None,
+    sets: tuple[str, ...],
+    flags: dict[str, tuple[str, Any]],
+    out: Path,
+    reporter: Reporter,
+    argv: list[str],
+    check: Callable[[Experiment], None],
+) -> Trainer:
     """A trainer where the newest checkpoint of ``out`` left off.
 
-    The configuration is the run's own, or the file given again, with ``sets`` and ``flags`` laid over it.
-    ConfigError where a setting that the numbers depend on has changed.
+    The configuration is the run's own, or the file given again, with ``sets`` and ``flags`` laid
+    over it. ConfigError where a setting that the numbers depend on has changed.
     """
     run = RunDirectory.resume(out)
     try:
@@ -75,13 +107,21 @@ def resume(config_path: Path | None, sets: tuple[str, ...], flags: dict[str, tup
         check(experiment)
         before, now = run.info.get("data"), experiment.data.fingerprint
         if before and _without_path(before) != _without_path(now):
-            raise DataError(f"{now.get('file')}: not the data that the run was started with "
-                            f"(fingerprint {_without_path(now)}, expected {_without_path(before)})")
+            raise DataError(
+                f"{now.get('file')}: not the data that the run was started with "
+                f"(fingerprint {_without_path(now)}, expected {_without_path(before)})"
+            )
         start = run.info.get("init_from")
         theta, state, counters = _restore(experiment, newest(out), Path(start) if start else None)
         trainer = Trainer(experiment, run, theta, state, counters, reporter)
         keep_eval = counters.step > 0 and (trainer.finished() or _on_turn(config, counters.step))
-        run.rewind(counters.step, keep_eval, trainer.finished(), to_toml(config.values), describe(experiment, argv))
+        run.rewind(
+            counters.step,
+            keep_eval,
+            trainer.finished(),
+            to_toml(config.values),
+            describe(experiment, argv),
+        )
         best = run.checkpoints / checkpoint.checkpoint_name(counters.best_step)
         if not trainer.finished() and best.is_file():
             checkpoint.point(run.checkpoints, "best", best)
@@ -101,13 +141,16 @@ def _without_path(fingerprint: dict[str, Any]) -> dict[str, Any]:
 
 
 def newest(run: Path) -> Path | None:
-    """The checkpoint to go on from: the one that ``latest`` names, else the newest; None without any."""
+    """The checkpoint to go on from: the one that ``latest`` names, else the newest; None without
+    any.
+    """
     folder = run / "checkpoints"
     return checkpoint.pointed(folder, "latest") or next(reversed(checkpoint.listed(folder)), None)
 
 
-def _restore(experiment: Experiment, path: Path | None,
-             init_from: Path | None) -> tuple[Any, dict[str, Any], Counters]:
+def _restore(
+    experiment: Experiment, path: Path | None, init_from: Path | None
+) -> tuple[Any, dict[str, Any], Counters]:
     """θ, optimizer state and counters of a checkpoint; those of step 0 where there is none yet."""
     ops, net = experiment.ops, experiment.net
     if path is None:
@@ -123,8 +166,11 @@ def _restore(experiment: Experiment, path: Path | None,
         state = to_device(saved["optimizer"], ops)
         lacking = _lacking(experiment.optimizer.init(ops.asarray(theta)), state)
         if lacking:
-            raise ValueError(f"no '{lacking}' (written by another version of gnopt?); --init-from starts a new run "
-                             "from its weights")
+            raise ValueError(
+                f"no '{lacking}' (written by another version of gnopt?); --init-from starts a "
+                "new run "
+                "from its weights"
+            )
         return ops.asarray(theta), state, Counters(**saved["counters"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise DataError(f"{path}:/state: not the state of a run: {error}") from error

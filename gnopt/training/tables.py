@@ -12,10 +12,30 @@ from typing import Any
 from gnopt.errors import DataError
 from gnopt.training.files import write_text
 
-STEP_COLUMNS = ("step", "epoch", "examples", "seconds", "wall", "loss", "grad_norm", "step_norm",
-                "lr", "alpha", "damping", "rho", "rejected")
-EVAL_COLUMNS = ("step", "epoch", "seconds", "train_loss", "train_error", "validation_loss",
-                "validation_error")
+STEP_COLUMNS = (
+    "step",
+    "epoch",
+    "examples",
+    "seconds",
+    "wall",
+    "loss",
+    "grad_norm",
+    "step_norm",
+    "lr",
+    "alpha",
+    "damping",
+    "rho",
+    "rejected",
+)
+EVAL_COLUMNS = (
+    "step",
+    "epoch",
+    "seconds",
+    "train_loss",
+    "train_error",
+    "validation_loss",
+    "validation_error",
+)
 
 
 def cell(value: Any) -> str:
@@ -28,7 +48,9 @@ def cell(value: Any) -> str:
 
 
 class Table:
-    """An open CSV file whose header was fixed by its first row; every row reaches the system at once."""
+    """An open CSV file whose header was fixed by its first row; every row reaches the system at
+    once.
+    """
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         self.path, self.columns = path, tuple(columns)
@@ -55,19 +77,27 @@ def columns_for(fixed: Sequence[str], first_row: Mapping[str, Any]) -> tuple[str
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file of a run, a last line cut short left out; empty where there is no file."""
+    """The rows of a CSV file of a run, a last line cut short left out; empty where there is no
+    file.
+    """
     if not path.is_file():
         return []
     try:
         text = path.read_bytes().decode()
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not a text file: {error}") from error
-    whole = text[:text.rfind("\n") + 1]
-    return [row for row in csv.DictReader(io.StringIO(whole)) if None not in row and None not in row.values()]
+    whole = text[: text.rfind("\n") + 1]
+    return [
+        row
+        for row in csv.DictReader(io.StringIO(whole))
+        if None not in row and None not in row.values()
+    ]
 
 
 def truncate(path: Path, keep: Callable[[int], bool], once: bool = False) -> None:
-    """Drop the rows of ``path`` whose step is not to be kept, and with ``once`` all but the first row of a step."""
+    """Drop the rows of ``path`` whose step is not to be kept, and with ``once`` all but the first
+    row of a step.
+    """
     rows = read_table(path)
     if not rows:
         path.unlink(missing_ok=True)

@@ -19,7 +19,9 @@ def write_tree(group: h5py.Group, name: str, value: Any) -> None:
     nothing is ever pickled.
     """
     if isinstance(value, dict):
-        child = group.create_group(name, track_order=True)  # the order of a dict may decide that of a sum
+        child = group.create_group(
+            name, track_order=True
+        )  # the order of a dict may decide that of a sum
         child.attrs["kind"] = "dict"
         for key, item in value.items():
             if not isinstance(key, str) or not key or "/" in key or key == ".":
@@ -54,7 +56,8 @@ def _encode(value: Any) -> tuple[str, Any]:
 
 
 def read_tree(group: h5py.Group, name: str, limit: int, depth: int = 0) -> Any:
-    """Read back what `write_tree` wrote; ``limit`` is what one array may claim in bytes, the file's size.
+    """Read back what `write_tree` wrote; ``limit`` is what one array may claim in bytes, the file's
+    size.
 
     Raises DataError naming the HDF5 path where the file does not hold such a tree.
     """
@@ -68,7 +71,9 @@ def read_tree(group: h5py.Group, name: str, limit: int, depth: int = 0) -> Any:
     if isinstance(item, h5py.Group) and kind == "list":
         return [read_tree(item, str(index), limit, depth + 1) for index in range(len(item))]
     if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "biuf" or item.shape is None:
-        raise DataError(f"{where}: found {_describe(item)}, expected an array or number written by gnopt")
+        raise DataError(
+            f"{where}: found {_describe(item)}, expected an array or number written by gnopt"
+        )
     if item.nbytes > limit or item.external:
         raise DataError(f"{where}: claims {item.nbytes} bytes, more than the file holds")
     return _decode(kind, item[()], where)

@@ -17,8 +17,12 @@ ROOT = Path(__file__).parents[2]
 
 
 def command(*argv: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([sys.executable, "-m", "gnopt.benchmark", *map(str, argv)], capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    done = subprocess.run(
+        [sys.executable, "-m", "gnopt.benchmark", *map(str, argv)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     assert done.returncode == code, done.stderr
     return done
 
@@ -30,8 +34,22 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def test_quick_run_of_everything(tmp_path):
     out = tmp_path / "out"
-    done = command("--quick", "--rounds", 2, "--methods", "kfra,kflr,adam", "--exact", "--growth", "--time-to-target",
-                   "--peers", "--peer-python", tmp_path / "absent", "--json", "--out", out)
+    done = command(
+        "--quick",
+        "--rounds",
+        2,
+        "--methods",
+        "kfra,kflr,adam",
+        "--exact",
+        "--growth",
+        "--time-to-target",
+        "--peers",
+        "--peer-python",
+        tmp_path / "absent",
+        "--json",
+        "--out",
+        out,
+    )
     result = json.loads(done.stdout)
     assert result == json.loads((out / "benchmark.json").read_text())
     assert [net["net"] for net in result["nets"]] == ["mnist10k", "classifier"]
@@ -40,7 +58,12 @@ def test_quick_run_of_everything(tmp_path):
     for net in ("mnist10k", "classifier"):
         phases = {r["phase"] for r in found if (r["net"], r["method"]) == (net, "kfra")}
         assert phases == {*PHASES, "sum", "update"} - {"search"}
-        assert {r["method"] for r in found if r["net"] == net} == {"forward+backward", "kfra", "kflr", "adam"}
+        assert {r["method"] for r in found if r["net"] == net} == {
+            "forward+backward",
+            "kfra",
+            "kflr",
+            "adam",
+        }
     for row in found:
         assert float(row["seconds"]) >= 0.0
         assert bool(row["gflop"]) == bool(row["ratio_to_floor"])
@@ -49,7 +72,12 @@ def test_quick_run_of_everything(tmp_path):
     assert {r["method"] for r in rows(out / "exact.csv")} == {"kfra", "kflr"}
     assert all(float(r["peak_megabytes"]) > 10.0 for r in rows(out / "exact.csv"))
     assert float(rows(out / "targets.csv")[0]["peak_megabytes"]) > 10.0
-    assert {r["axis"] for r in rows(out / "exponents.csv")} == {"batch", "width", "depth", "outputs"}
+    assert {r["axis"] for r in rows(out / "exponents.csv")} == {
+        "batch",
+        "width",
+        "depth",
+        "outputs",
+    }
     assert (out / "growth.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -60,8 +88,10 @@ def test_quick_run_with_all_methods(tmp_path):
     assert {"kfra-full", "kfra", "kfac", "ekfac", "kflr-sketch", "gauss_newton", "adam"} <= methods
 
 
-@pytest.mark.parametrize("argv, text", [
-    (["--methods", "kfrs"], "did you mean 'kfra'"), (["--targets", "a"], "expected numbers")])
+@pytest.mark.parametrize(
+    "argv, text",
+    [(["--methods", "kfrs"], "did you mean 'kfra'"), (["--targets", "a"], "expected numbers")],
+)
 def test_wrong_options(tmp_path, argv, text):
     done = command("--quick", *argv, "--out", tmp_path / "out", code=2)
     assert text in done.stderr and not (tmp_path / "out").exists()
@@ -72,11 +102,18 @@ def test_targets_are_read_off_the_evaluations(tmp_path):
         peak_bytes = 3_000_000
 
     assert evaluations(tmp_path / "eval.csv") == []
-    (tmp_path / "eval.csv").write_text("step,seconds,train_loss\n0,0.0,9.0\n2,1.5,5.0\n4,3.0,4.0\n6,4.5,3")
+    (tmp_path / "eval.csv").write_text(
+        "step,seconds,train_loss\n0,0.0,9.0\n2,1.5,5.0\n4,3.0,4.0\n6,4.5,3"
+    )
     found = evaluations(tmp_path / "eval.csv")
     assert found == [(0, 0.0, 9.0), (2, 1.5, 5.0), (4, 3.0, 4.0)]
     first, second = hits("kfra", found, [5.0, 3.5], Ended())
-    assert (first.updates, first.seconds, first.objective, first.peak_megabytes) == (2, 1.5, 5.0, 3.0)
+    assert (first.updates, first.seconds, first.objective, first.peak_megabytes) == (
+        2,
+        1.5,
+        5.0,
+        3.0,
+    )
     assert (second.updates, second.seconds, second.objective) == (None, None, 4.0)
 
 

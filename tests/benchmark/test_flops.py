@@ -22,7 +22,8 @@ def test_passes_by_hand():
 def test_factors_by_hand():
     assert flops.input_factors(TINY, 7) == 7 * (16 + 25 + 9)
     assert flops.input_factors(TINY, 7, first_known=True) == 7 * (25 + 9)
-    # Layer 2 from layer 3 (5 above 2): G W is 2·5·5·2, its symmetric product with Wᵀ 5·2·2; then 2 above 4.
+    # Layer 2 from layer 3 (5 above 2): G W is 2·5·5·2, its symmetric product with Wᵀ 5·2·2; then 2
+    # above 4.
     assert flops.recursion(TINY, diagonal=False) == (100 + 20) + (2 * 2 * 2 * 4 + 2 * 4 * 4)
     assert flops.recursion(TINY, diagonal=True) == 20 + (32 + 32)
     assert flops.kfra_factors(TINY, 7, diagonal=True) == 7 * (16 + 4) + 84
@@ -33,8 +34,16 @@ def test_factors_by_hand():
 
 
 def test_exact_kflr_by_hand():
-    # 5 columns: 5·2 through layer 3, moments in 2; 2·2 < 5, so the small matrices' roots; 2 columns on to layer 1.
-    dense = 7 * 25 + 2 * 7 * 5 * (5 * 2) + 7 * 5 * 4 + 7 * (5 * 4 + 9 * 8) + 2 * 7 * 2 * (2 * 4) + 7 * 2 * 16
+    # 5 columns: 5·2 through layer 3, moments in 2; 2·2 < 5, so the small matrices' roots; 2 columns
+    # on to layer 1.
+    dense = (
+        7 * 25
+        + 2 * 7 * 5 * (5 * 2)
+        + 7 * 5 * 4
+        + 7 * (5 * 4 + 9 * 8)
+        + 2 * 7 * 2 * (2 * 4)
+        + 7 * 2 * 16
+    )
     assert flops.kflr_factors(TINY, 7, 5, diagonal=False) == dense
     assert flops.kflr_factors(TINY, 7, 5, diagonal=True) == dense - 7 * 25 - 2 * 7 * 5 * 10
 
@@ -51,10 +60,13 @@ def test_inverses_and_solves_by_hand():
 def test_full_kfra_update_of_the_deep_autoencoder():
     n = 1000
     parts = {
-        "forward": (flops.forward(DEEP, n), 5.67), "backward": (flops.backward(DEEP, n), 9.76),
-        "A": (flops.input_factors(DEEP, n), 3.25), "slopes": (flops.slopes(DEEP, n), 2.63),
+        "forward": (flops.forward(DEEP, n), 5.67),
+        "backward": (flops.backward(DEEP, n), 9.76),
+        "A": (flops.input_factors(DEEP, n), 3.25),
+        "slopes": (flops.slopes(DEEP, n), 2.63),
         "recursion": (flops.recursion(DEEP, diagonal=True), 3.32),
-        "cholesky": (flops.cholesky(DEEP, diagonal=True), 1.69), "solve": (flops.solve(DEEP, diagonal=True), 7.77),
+        "cholesky": (flops.cholesky(DEEP, diagonal=True), 1.69),
+        "solve": (flops.solve(DEEP, diagonal=True), 7.77),
         "model": (flops.quadratic_model(DEEP, n, 1), 9.76),
     }
     for name, (count, gflop) in parts.items():
@@ -68,8 +80,12 @@ def test_floor_of_methods_follows_their_settings():
     base = experiment(net)
     try:
         full = floor(optimizer(base, net, Variant("kfra-full", "kfra", FULL)), 1000)
-        half = floor(optimizer(base, net, Variant("half", "kfra", FULL | {"inverse_period": 2, "model_rows": 0.5})),
-                     1000)
+        half = floor(
+            optimizer(
+                base, net, Variant("half", "kfra", FULL | {"inverse_period": 2, "model_rows": 0.5})
+            ),
+            1000,
+        )
         adam = floor(optimizer(base, net, Variant("adam", "adam")), 1000)
     finally:
         base.data.close()

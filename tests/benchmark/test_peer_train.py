@@ -28,7 +28,14 @@ class Halving:
 
 @pytest.fixture
 def task(tmp_path):
-    return {"seconds": 1e9, "every": 0.0, "target": -1.0, "log": str(tmp_path / "eval.csv"), "batch": 30, "seed": 0}
+    return {
+        "seconds": 1e9,
+        "every": 0.0,
+        "target": -1.0,
+        "log": str(tmp_path / "eval.csv"),
+        "batch": 30,
+        "seed": 0,
+    }
 
 
 def test_ends_at_the_target(task, tmp_path):
@@ -36,7 +43,12 @@ def test_ends_at_the_target(task, tmp_path):
     peer = Halving({}, [])
     peer_train.train(peer, {**task, "target": 0.07}, x, x)
     steps = evaluations(tmp_path / "eval.csv")
-    assert [(step, loss) for step, _, loss in steps] == [(0, 1024.0), (12, 0.25), (13, 0.125), (14, 0.0625)]
+    assert [(step, loss) for step, _, loss in steps] == [
+        (0, 1024.0),
+        (12, 0.25),
+        (13, 0.125),
+        (14, 0.0625),
+    ]
     assert set(peer.seen) == {30}
 
 

@@ -7,7 +7,16 @@ import pytest
 
 from gnopt.benchmark.clock import Clock
 from gnopt.benchmark.phases import PHASES, driver
-from gnopt.benchmark.problems import QUICK, SPECIAL, Variant, batch, chosen, experiment, optimizer, variants
+from gnopt.benchmark.problems import (
+    QUICK,
+    SPECIAL,
+    Variant,
+    batch,
+    chosen,
+    experiment,
+    optimizer,
+    variants,
+)
 from gnopt.benchmark.rounds import Row, summarise
 from gnopt.benchmark.rounds import Sample as Measured
 from gnopt.benchmark.subjects import Subject
@@ -25,7 +34,11 @@ def base():
 def one(base, name, settings=None):
     """θ and state after three updates, and the batch of the fourth."""
     variant = variants()[name]
-    method = optimizer(base, QUICK["mnist10k"], Variant(name, variant.method, {**variant.settings, **(settings or {})}))
+    method = optimizer(
+        base,
+        QUICK["mnist10k"],
+        Variant(name, variant.method, {**variant.settings, **(settings or {})}),
+    )
     theta = base.initial_weights()
     state = method.init(theta)
     for step in range(1, 4):
@@ -33,13 +46,17 @@ def one(base, name, settings=None):
     return method, theta, state, batch(base, 1000, 64)
 
 
-NAMES = [name for name in variants() if name not in ("gauss_newton", "hessian_free", "kflr", "kflr-full")]
+NAMES = [
+    name for name in variants() if name not in ("gauss_newton", "hessian_free", "kflr", "kflr-full")
+]
 
 
 @pytest.mark.parametrize("name", [*NAMES, "kfra with lm", "kfra with averaging"])
 def test_phases_do_what_the_update_does(base, name):
-    settings = {"kfra with lm": {"damping_rule": "lm", "damping_period": 1},
-                "kfra with averaging": {"averaging": 0.9}}.get(name)
+    settings = {
+        "kfra with lm": {"damping_rule": "lm", "damping_period": 1},
+        "kfra with averaging": {"averaging": 0.9},
+    }.get(name)
     method, theta, state, (x, y) = one(base, name.split()[0], settings)
     other, other_state = theta.copy(), copy.deepcopy(state)
     expected = method.update(theta, state, x, y, 4)
@@ -58,7 +75,9 @@ def test_conjugate_gradients_in_phases(base, name):
     clock = Clock()
     found = driver(method)(method, clock, theta.copy(), state, x, y, 4)
     expected = method.update(theta, state, x, y, 4)
-    assert {"forward", "backward", "factors", "solve", "model", "search", "vector"} <= set(clock.seconds)
+    assert {"forward", "backward", "factors", "solve", "model", "search", "vector"} <= set(
+        clock.seconds
+    )
     assert found["iterations"] == expected["iterations"] and found["loss"] == expected["loss"]
 
 
@@ -76,12 +95,24 @@ def test_averages_over_a_cycle_and_ratios():
         floor = {"forward": 1e9, "inverses": 2e9}
 
     # Inverses in every second update; the rate halves in between, and the times double with it.
-    samples = [Measured(i % 2, rate, 1.0, {"forward": 100.0 / rate, "inverses": (800.0 if i % 2 else 0.0) / rate,
-                                           "update": (900.0 if i % 2 else 100.0) / rate})
-               for i, rate in enumerate((100.0, 100.0, 50.0, 50.0, 100.0, 100.0))]
+    samples = [
+        Measured(
+            i % 2,
+            rate,
+            1.0,
+            {
+                "forward": 100.0 / rate,
+                "inverses": (800.0 if i % 2 else 0.0) / rate,
+                "update": (900.0 if i % 2 else 100.0) / rate,
+            },
+        )
+        for i, rate in enumerate((100.0, 100.0, 50.0, 50.0, 100.0, 100.0))
+    ]
     row: Row = summarise(Fixed(), samples)
     assert row.figures["forward"].ratio == pytest.approx(100.0)
-    assert row.figures["inverses"].ratio == pytest.approx(200.0)  # 800 every other time, 2 on average as the least
+    assert row.figures["inverses"].ratio == pytest.approx(
+        200.0
+    )  # 800 every other time, 2 on average as the least
     assert row.figures["inverses"].seconds == pytest.approx(4.0)
     assert row.figures["update"].flops == pytest.approx(3e9)
     assert row.figures["update"].ratio == pytest.approx(row.figures["sum"].ratio)

@@ -43,15 +43,21 @@ class Result:
 def start(*argv: object, **environment: str) -> subprocess.Popen[str]:
     """Start a command as a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "gnopt", *map(str, argv)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, env={**os.environ, "PYTHONPATH": ROOT, **environment})
+        [sys.executable, "-m", "gnopt", *map(str, argv)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": ROOT, **environment},
+    )
 
 
 def rows(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV, times left out."""
     with path.open() as file:
-        return [{k: v for k, v in row.items() if k not in ("seconds", "wall")}
-                for row in csv.DictReader(file)]
+        return [
+            {k: v for k, v in row.items() if k not in ("seconds", "wall")}
+            for row in csv.DictReader(file)
+        ]
 
 
 def same_runs(one: Path, other: Path) -> None:
@@ -59,18 +65,25 @@ def same_runs(one: Path, other: Path) -> None:
     assert (one / "config.toml").read_text() == (other / "config.toml").read_text()
     for name in ("steps.csv", "eval.csv"):
         assert rows(one / name) == rows(other / name), name
-        assert (one / name).read_text().splitlines()[0] == (other / name).read_text().splitlines()[0]
+        assert (one / name).read_text().splitlines()[0] == (other / name).read_text().splitlines()[
+            0
+        ]
     names = sorted(path.name for path in (one / "checkpoints").iterdir())
     assert names == sorted(path.name for path in (other / "checkpoints").iterdir())
     for pointer in ("latest", "best"):
-        assert (one / "checkpoints" / pointer).read_text() == (other / "checkpoints" / pointer).read_text()
+        assert (one / "checkpoints" / pointer).read_text() == (
+            other / "checkpoints" / pointer
+        ).read_text()
     for name in names:
         if name.endswith(".h5"):
             states = [load_state(run / "checkpoints" / name) for run in (one, other)]
             for state in states:
                 state["counters"] |= {"seconds": 0.0, "wall": 0.0}
             same_trees(*states)
-            with h5py.File(one / "checkpoints" / name) as a, h5py.File(other / "checkpoints" / name) as b:
+            with (
+                h5py.File(one / "checkpoints" / name) as a,
+                h5py.File(other / "checkpoints" / name) as b,
+            ):
                 for layer in a["network/layers"]:
                     for part in ("weight", "bias"):
                         key = f"network/layers/{layer}/{part}"
@@ -89,7 +102,11 @@ def same_trees(one: object, other: object) -> None:
         for a, b in zip(one, other, strict=True):
             same_trees(a, b)
     elif isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
-        assert one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
+        assert (
+            one.dtype == other.dtype
+            and one.shape == other.shape
+            and one.tobytes() == other.tobytes()
+        )
     elif isinstance(one, float):
         assert np.float64(one).tobytes() == np.float64(other).tobytes()
     else:

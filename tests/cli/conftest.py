@@ -15,7 +15,9 @@ from gnopt.cli import main
 
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory, holding tiny.h5 (60 rows of 12 grey pixels, three classes) and tiny.toml."""
+    """The working directory, holding tiny.h5 (60 rows of 12 grey pixels, three classes) and
+    tiny.toml.
+    """
     rng = np.random.default_rng(0)
     with h5py.File(tmp_path / "tiny.h5", "w") as file:
         file["x"] = rng.integers(0, 256, (60, 12)).astype(np.uint8)
@@ -29,6 +31,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def gnopt(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
     """Run a command in this process."""
+
     def run(*argv: object) -> Result:
         capfd.readouterr()
         with pytest.raises(SystemExit) as stop:
@@ -42,6 +45,7 @@ def gnopt(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
 @pytest.fixture
 def process() -> Callable[..., Result]:
     """Run a command as a process of its own."""
+
     def run(*argv: object, **environment: str) -> Result:
         child = start(*argv, **environment)
         out, err = child.communicate(timeout=120)

@@ -1,4 +1,6 @@
-"""`gnopt compare` as a user meets it: end to end, killed and resumed, spread over a job array, refused."""
+"""`gnopt compare` as a user meets it: end to end, killed and resumed, spread over a job array,
+refused.
+"""
 
 from __future__ import annotations
 
@@ -47,16 +49,36 @@ def grid(tiny: Path) -> Path:
 
 
 def test_a_comparison_end_to_end(grid, process):
-    result = process("compare", "tiny.toml", "--grid", "grid.toml", "--seeds", 2, "--jobs", 2, "--threads", 1,
-                     "--out", "c", "--json", "--target", 8.3)
+    result = process(
+        "compare",
+        "tiny.toml",
+        "--grid",
+        "grid.toml",
+        "--seeds",
+        2,
+        "--jobs",
+        2,
+        "--threads",
+        1,
+        "--out",
+        "c",
+        "--json",
+        "--target",
+        8.3,
+    )
     assert result.code == 4, result.err  # a rate of 1e30 diverges, and that is no secret
     document = json.loads(result.out)
     roles = {row["role"]: row for row in document["summary"]}
-    assert roles["best"]["point"] == "rate 0.1, halved every 100%" and roles["single"]["variant"] == "kfra"
+    assert (
+        roles["best"]["point"] == "rate 0.1, halved every 100%"
+        and roles["single"]["variant"] == "kfra"
+    )
     assert sum(row["diverged"] for row in document["summary"]) == 2
     assert any("2 of 8 runs diverged" in text for text in document["warnings"])
     assert any("1 thread each" in text for text in document["notes"])
-    assert len(document["failures"]) == 2 and "learning_rate" in next(iter(document["failures"].values()))
+    assert len(document["failures"]) == 2 and "learning_rate" in next(
+        iter(document["failures"].values())
+    )
     assert [target["target"] for target in document["targets"]] == [8.3, 8.3]
     losses = first_losses(grid / "c")
     assert set(losses) == {"0", "1"} and all(len(found) == 1 for found in losses.values())
@@ -80,15 +102,29 @@ def test_finished_runs_are_kept_and_new_ones_added(tiny, process):
     assert result.code == 0 and "1 of 3 runs to make" in result.err
     assert [row["variant"] for row in summary(tiny / "c")] == ["sgd", "adam", "nesterov"]
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    for more, words in ((["--set", "training.batch_size=17"], "batch_size = 17"),
-                        (["--threads", 2], "threads")):
-        result = process("compare", "tiny.toml", "--methods", "sgd", "--resume", "--out", "c", *more)
+    for more, words in (
+        (["--set", "training.batch_size=17"], "batch_size = 17"),
+        (["--threads", 2], "threads"),
+    ):
+        result = process(
+            "compare", "tiny.toml", "--methods", "sgd", "--resume", "--out", "c", *more
+        )
         assert result.code == 2 and words in result.err
 
 
 def test_killed_at_a_random_moment(grid, process):
-    arguments = ("tiny.toml", "--grid", "grid.toml", "--jobs", 2, "--threads", 1, "-q",
-                 "--set", "training.updates=150")
+    arguments = (
+        "tiny.toml",
+        "--grid",
+        "grid.toml",
+        "--jobs",
+        2,
+        "--threads",
+        1,
+        "-q",
+        "--set",
+        "training.updates=150",
+    )
     assert process("compare", *arguments, "--out", "whole").code == 4
     child = start("compare", *arguments, "--out", "killed")
     delay = random.uniform(1.2, 3.5)
@@ -104,8 +140,20 @@ def test_killed_at_a_random_moment(grid, process):
 
 
 def test_interrupted(grid):
-    child = start("compare", "tiny.toml", "--methods", "kfra,kfac", "--budget-updates", 100000, "--out", "c",
-                  "--jobs", 2, "--threads", 1)
+    child = start(
+        "compare",
+        "tiny.toml",
+        "--methods",
+        "kfra,kfac",
+        "--budget-updates",
+        100000,
+        "--out",
+        "c",
+        "--jobs",
+        2,
+        "--threads",
+        1,
+    )
     end = time.monotonic() + 60
     while len(list(grid.glob("c/runs/*/*/steps.csv"))) < 2 and time.monotonic() < end:
         time.sleep(0.05)
@@ -118,8 +166,18 @@ def test_interrupted(grid):
 
 
 def test_a_budget_of_seconds(tiny, process):
-    result = process("compare", "tiny.toml", "--methods", "sgd", "--budget-seconds", 0.05, "--timing",
-                     "exclusive", "--json", "-q")
+    result = process(
+        "compare",
+        "tiny.toml",
+        "--methods",
+        "sgd",
+        "--budget-seconds",
+        0.05,
+        "--timing",
+        "exclusive",
+        "--json",
+        "-q",
+    )
     assert result.code == 0
     (row,) = json.loads(result.out)["summary"]
     assert 0.05 <= row["seconds"] < 1.0 and row["updates"] > 1
@@ -127,29 +185,47 @@ def test_a_budget_of_seconds(tiny, process):
 
 
 def test_nothing_is_written_by_a_dry_run(grid, gnopt):
-    result = gnopt("compare", "tiny.toml", "--methods", "adam,sgd", "--grid", "paper", "--seeds", 2,
-                   "--dry-run")
+    result = gnopt(
+        "compare",
+        "tiny.toml",
+        "--methods",
+        "adam,sgd",
+        "--grid",
+        "paper",
+        "--seeds",
+        2,
+        "--dry-run",
+    )
     assert result.code == 0 and "144 of 144 runs" in result.out and not Path("runs").exists()
     result = gnopt("compare", "tiny.toml", "--grid", "grid.toml", "--dry-run", "--json")
     assert len(json.loads(result.out)["to_make"]) == 5
 
 
-@pytest.mark.parametrize(("argv", "code", "words"), [
-    ([], 2, "CONFIG"), (["tiny.toml"], 2, "--methods"),
-    (["tiny.toml", "--methods", "kfar"], 2, "did you mean 'kfra'"),
-    (["tiny.toml", "--methods", "kfra", "--grid", "papr"], 2, "did you mean 'paper'"),
-    (["tiny.toml", "--methods", "kfra,adam", "--set", "optimizer.beta3=1"], 2, "beta3"),
-    (["tiny.toml", "--methods", "kfra,adam", "--set", "optimizer.beta1=7"], 2, "optimizer.beta1 = 7"),
-    (["tiny.toml", "--methods", "kfra", "--set", "optimizer.method=adam"], 2, "--methods"),
-    (["tiny.toml", "--methods", "kfra", "--set", "training.updats=1"], 2, "did you mean"),
-    (["tiny.toml", "--methods", "kfra", "--data", "absent.h5"], 1, "absent.h5"),
-    (["tiny.toml", "--methods", "kfra", "--engine", "mip"], 2, "did you mean 'mpi'"),
-    (["tiny.toml", "--methods", "kfra", "--timing", "exclusive", "--jobs", "2"], 2, "exclude"),
-    (["tiny.toml", "--methods", "kfra", "--part", "3/2", "--out", "c"], 2, "--part"),
-    (["--resume", "--out", "absent"], 1, "absent"), (["--resume"], 2, "--out"),
-    (["--resume", "--out", "c", "--methods", "kfra"], 2, "only together with CONFIG"),
-    (["tiny.toml", "--methods", "kfra", "--out", "."], 2, "not empty"),
-])
+@pytest.mark.parametrize(
+    ("argv", "code", "words"),
+    [
+        ([], 2, "CONFIG"),
+        (["tiny.toml"], 2, "--methods"),
+        (["tiny.toml", "--methods", "kfar"], 2, "did you mean 'kfra'"),
+        (["tiny.toml", "--methods", "kfra", "--grid", "papr"], 2, "did you mean 'paper'"),
+        (["tiny.toml", "--methods", "kfra,adam", "--set", "optimizer.beta3=1"], 2, "beta3"),
+        (
+            ["tiny.toml", "--methods", "kfra,adam", "--set", "optimizer.beta1=7"],
+            2,
+            "optimizer.beta1 = 7",
+        ),
+        (["tiny.toml", "--methods", "kfra", "--set", "optimizer.method=adam"], 2, "--methods"),
+        (["tiny.toml", "--methods", "kfra", "--set", "training.updats=1"], 2, "did you mean"),
+        (["tiny.toml", "--methods", "kfra", "--data", "absent.h5"], 1, "absent.h5"),
+        (["tiny.toml", "--methods", "kfra", "--engine", "mip"], 2, "did you mean 'mpi'"),
+        (["tiny.toml", "--methods", "kfra", "--timing", "exclusive", "--jobs", "2"], 2, "exclude"),
+        (["tiny.toml", "--methods", "kfra", "--part", "3/2", "--out", "c"], 2, "--part"),
+        (["--resume", "--out", "absent"], 1, "absent"),
+        (["--resume"], 2, "--out"),
+        (["--resume", "--out", "c", "--methods", "kfra"], 2, "only together with CONFIG"),
+        (["tiny.toml", "--methods", "kfra", "--out", "."], 2, "not empty"),
+    ],
+)
 def test_refusals(tiny, gnopt, argv, code, words):
     result = gnopt("compare", *argv)
     assert result.code == code and words in result.err and "Traceback" not in result.err
@@ -160,7 +236,9 @@ def test_mpi_needs_mpi4py(tiny, gnopt):
     if _has_mpi4py():
         pytest.skip("mpi4py is installed")
     result = gnopt("compare", "tiny.toml", "--methods", "sgd", "--engine", "mpi")
-    assert result.code == 1 and "pip install 'gnopt[mpi]'" in result.err and not Path("runs").exists()
+    assert (
+        result.code == 1 and "pip install 'gnopt[mpi]'" in result.err and not Path("runs").exists()
+    )
 
 
 def _has_mpi4py() -> bool:
@@ -189,9 +267,25 @@ echo 1234
     for path in shims.iterdir():
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
     environment = {**os.environ, "PATH": f"{shims}:{os.environ['PATH']}", "PYTHONPATH": ROOT}
-    argv = ["2", "c", "tiny.toml", "--methods", "sgd,adam", "--budget-updates", "4", "--", "--time", "10"]
-    done = subprocess.run([f"{ROOT}/bin/compare-slurm", *argv], env=environment, capture_output=True,
-                          text=True, timeout=100)
+    argv = [
+        "2",
+        "c",
+        "tiny.toml",
+        "--methods",
+        "sgd,adam",
+        "--budget-updates",
+        "4",
+        "--",
+        "--time",
+        "10",
+    ]
+    done = subprocess.run(
+        [f"{ROOT}/bin/compare-slurm", *argv],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
     assert done.returncode == 0, done.stderr
     jobs = (tiny / "jobs.txt").read_text().splitlines()
     assert len(jobs) == 2 and "--part" in jobs[0] and "--resume" in jobs[1]

@@ -32,16 +32,34 @@ def test_a_run_that_goes_on(tiny, gnopt):
 def test_several_runs_and_comparisons(tiny, gnopt):
     pytest.importorskip("matplotlib")
     for method in ("sgd", "kfra"):
-        assert gnopt("train", "tiny.toml", "--out", method, "--set", f"optimizer.method={method}").code == 0
+        assert (
+            gnopt("train", "tiny.toml", "--out", method, "--set", f"optimizer.method={method}").code
+            == 0
+        )
     assert gnopt("plot", "sgd", "kfra", "--out", "both.svg").code == 0
     text = Path("both.svg").read_text()
     assert "sgd" in text and "kfra" in text and "lowest objective" in text
     for name in ("one", "two"):
-        assert gnopt("compare", "tiny.toml", "--methods", "sgd", "--out", name, "-q", "--set",
-                     "training.updates=4").code == 0
+        assert (
+            gnopt(
+                "compare",
+                "tiny.toml",
+                "--methods",
+                "sgd",
+                "--out",
+                name,
+                "-q",
+                "--set",
+                "training.updates=4",
+            ).code
+            == 0
+        )
     result = gnopt("plot", "one", "two", "--out", "figure.svg", "--json")
     assert result.code == 0 and '"figure.svg"' in result.out
-    assert "one" in Path("figure.svg").read_text() and "seconds of training" in Path("figure.svg").read_text()
+    assert (
+        "one" in Path("figure.svg").read_text()
+        and "seconds of training" in Path("figure.svg").read_text()
+    )
     result = gnopt("plot", "one", "sgd")
     assert result.code == 2 and "found both" in result.err
 

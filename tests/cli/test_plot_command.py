@@ -31,18 +31,42 @@ def test_reconstructions(trained, gnopt):
     for count in (1, 3, 20):
         assert gnopt("plot", "run", "--reconstructions", "--count", count).code == 0
     assert (trained / "run/reconstructions.png").read_bytes().startswith(b"\x89PNG")
-    assert gnopt("train", "tiny.toml", "--out", "standard", "--set", "data.standardize=true",
-                 "--set", "network.loss=squared_error").code == 0
+    assert (
+        gnopt(
+            "train",
+            "tiny.toml",
+            "--out",
+            "standard",
+            "--set",
+            "data.standardize=true",
+            "--set",
+            "network.loss=squared_error",
+        ).code
+        == 0
+    )
     assert gnopt("plot", "standard", "--reconstructions", "--checkpoint", "best").code == 0
 
 
 def test_what_cannot_be_drawn(trained, gnopt):
-    for argv, code in ((["absent"], 1), (["run", "--out", "x.gif"], 2), ([], 2),
-                       (["run", "run", "--reconstructions"], 2), (["absent", "--reconstructions"], 1)):
+    for argv, code in (
+        (["absent"], 1),
+        (["run", "--out", "x.gif"], 2),
+        ([], 2),
+        (["run", "run", "--reconstructions"], 2),
+        (["absent", "--reconstructions"], 1),
+    ):
         result = gnopt("plot", *argv)
         assert result.code == code and "Traceback" not in result.err, argv
-    gnopt("train", "tiny.toml", "--out", "classes", "--set", "data.targets=y",
-          "--set", "network.loss=softmax_cross_entropy")
+    gnopt(
+        "train",
+        "tiny.toml",
+        "--out",
+        "classes",
+        "--set",
+        "data.targets=y",
+        "--set",
+        "network.loss=softmax_cross_entropy",
+    )
     result = gnopt("plot", "classes", "--reconstructions")
     assert result.code == 1 and "autoencoders" in result.err
     with h5py.File("odd.h5", "w") as file:

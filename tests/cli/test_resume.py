@@ -23,7 +23,9 @@ VARIANTS = {
 
 def _compare(gnopt, tiny, settings, stop_at):
     assert gnopt("train", "tiny.toml", "--out", "whole", *settings).code == 0
-    assert gnopt("train", "tiny.toml", "--out", "parts", "--max-updates", stop_at, *settings).code == 0
+    assert (
+        gnopt("train", "tiny.toml", "--out", "parts", "--max-updates", stop_at, *settings).code == 0
+    )
     result = gnopt("train", "tiny.toml", "--out", "parts", "--resume", *settings)
     assert result.code == 0, result.err
     same_runs(tiny / "whole", tiny / "parts")
@@ -77,7 +79,10 @@ def test_changed_data_is_refused(tiny, gnopt):
 
     gnopt("train", "tiny.toml", "--out", "run", "--max-updates", 4)
     (tiny / "tiny.h5").rename(tiny / "moved.h5")
-    assert gnopt("train", "--resume", "--out", "run", "--max-updates", 5, "--data", "moved.h5").code == 0
+    assert (
+        gnopt("train", "--resume", "--out", "run", "--max-updates", 5, "--data", "moved.h5").code
+        == 0
+    )
     with h5py.File(tiny / "moved.h5", "a") as file:
         file["x"][0, 0] += 1
     result = gnopt("train", "--resume", "--out", "run", "--max-updates", 6, "--data", "moved.h5")
@@ -117,7 +122,9 @@ def test_damaged_checkpoint(tiny, gnopt):
 
 
 def test_a_state_that_lacks_an_entry(tiny, gnopt):
-    """As a checkpoint of an earlier version does: one line says so, and how its weights can be used."""
+    """As a checkpoint of an earlier version does: one line says so, and how its weights can be
+    used.
+    """
     gnopt("train", "tiny.toml", "--out", "run", "--max-updates", 5)
     path = tiny / "run/checkpoints/step-000005.h5"
     with h5py.File(path, "a") as file:
@@ -126,16 +133,27 @@ def test_a_state_that_lacks_an_entry(tiny, gnopt):
     assert result.code == 1 and "Traceback" not in result.err
     for words in ("step-000005.h5", "factors/basis_G", "--init-from"):
         assert words in result.err
-    assert gnopt("train", "tiny.toml", "--out", "new", "--init-from", path, "--max-updates", 5).code == 0
+    assert (
+        gnopt("train", "tiny.toml", "--out", "new", "--init-from", path, "--max-updates", 5).code
+        == 0
+    )
 
 
-LONG = ["--max-updates", "100000",
-        "--set", "training.checkpoint_every=20", "--set", "training.evaluate_every=40"]
+LONG = [
+    "--max-updates",
+    "100000",
+    "--set",
+    "training.checkpoint_every=20",
+    "--set",
+    "training.evaluate_every=40",
+]
 
 
 def _wait_for(run, steps):
     for _ in range(600):
-        if (run / "steps.csv").is_file() and len((run / "steps.csv").read_bytes().splitlines()) > steps:
+        if (run / "steps.csv").is_file() and len(
+            (run / "steps.csv").read_bytes().splitlines()
+        ) > steps:
             return
         time.sleep(0.05)
     raise AssertionError("the run did not start")
@@ -188,8 +206,15 @@ def test_killed_at_any_moment(tiny, gnopt, seed):
         child.kill()
         child.communicate()
         resume = ["--resume"]
-    log = tiny / "run/steps.csv"  # absent where every resumed child was killed before its first update
+    log = (
+        tiny / "run/steps.csv"
+    )  # absent where every resumed child was killed before its first update
     done = (len(rows(log)) if log.exists() else 0) + 15
-    assert gnopt("train", "tiny.toml", "--out", "run", "--resume", "--max-updates", done, *settings).code == 0
+    assert (
+        gnopt(
+            "train", "tiny.toml", "--out", "run", "--resume", "--max-updates", done, *settings
+        ).code
+        == 0
+    )
     assert gnopt("train", "tiny.toml", "--out", "whole", "--max-updates", done, *settings).code == 0
     same_runs(tiny / "whole", tiny / "run")

@@ -17,7 +17,11 @@ from gnopt.training.tables import EVAL_COLUMNS, STEP_COLUMNS
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
-    return {str(p): (p.stat().st_mtime_ns, p.read_bytes()) for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        str(p): (p.stat().st_mtime_ns, p.read_bytes())
+        for p in sorted(folder.rglob("*"))
+        if p.is_file()
+    }
 
 
 def test_run_directory(tiny, gnopt):
@@ -25,8 +29,14 @@ def test_run_directory(tiny, gnopt):
     assert result.code == 0, result.err
     assert "objective" in result.out and "run" in result.out and "floor" in result.err
     run = tiny / "run"
-    assert {p.name for p in run.iterdir()} == {"config.toml", "run.json", "steps.csv", "eval.csv",
-                                               "checkpoints", "log.txt"}
+    assert {p.name for p in run.iterdir()} == {
+        "config.toml",
+        "run.json",
+        "steps.csv",
+        "eval.csv",
+        "checkpoints",
+        "log.txt",
+    }
     assert tuple((run / "steps.csv").read_text().splitlines()[0].split(","))[:13] == STEP_COLUMNS
     assert tuple((run / "eval.csv").read_text().splitlines()[0].split(",")) == EVAL_COLUMNS
     steps = rows(run / "steps.csv")
@@ -35,7 +45,12 @@ def test_run_directory(tiny, gnopt):
     assert all(np.isfinite(float(r["loss"])) for r in steps)
     assert float(steps[-1]["epoch"]) == int(steps[-1]["examples"]) / 54
     info = json.loads((run / "run.json").read_text())
-    assert info["status"] == "done" and info["exit_code"] == 0 and info["seed"] == 0 and info["step"] == 12
+    assert (
+        info["status"] == "done"
+        and info["exit_code"] == 0
+        and info["seed"] == 0
+        and info["step"] == 12
+    )
     assert info["data"]["sha256"] and info["versions"]["numpy"] == np.__version__
     assert info["start"] <= info["end"]
     assert (run / "log.txt").read_text().strip().endswith("done")
@@ -78,19 +93,45 @@ def test_streams_and_json(tiny, process):
 
 def test_default_directories_do_not_collide(tiny, gnopt):
     for name in ("tiny-sgd-3", "tiny-sgd-3-2", "tiny-sgd-3-3"):
-        result = gnopt("train", "tiny.toml", "--set", "optimizer.method=sgd", "--seed", 3, "--max-updates", 1,
-                       "--json")
+        result = gnopt(
+            "train",
+            "tiny.toml",
+            "--set",
+            "optimizer.method=sgd",
+            "--seed",
+            3,
+            "--max-updates",
+            1,
+            "--json",
+        )
         assert json.loads(result.out)["run"] == f"runs/{name}"
         assert (tiny / "runs" / name / "run.json").is_file()
 
 
 def test_flag_beats_set_beats_file(tiny, gnopt):
-    result = gnopt("train", "tiny.toml", "--out", "run", "--set", "training.seed=1", "--seed", 2,
-                   "--set", "training.updates=3", "--dtype", "float64")
+    result = gnopt(
+        "train",
+        "tiny.toml",
+        "--out",
+        "run",
+        "--set",
+        "training.seed=1",
+        "--seed",
+        2,
+        "--set",
+        "training.updates=3",
+        "--dtype",
+        "float64",
+    )
     assert result.code == 0
     with (tiny / "run/config.toml").open("rb") as file:
         training = tomllib.load(file)["training"]
-    assert [training[k] for k in ("seed", "updates", "dtype", "batch_size")] == [2, 3, "float64", 16]
+    assert [training[k] for k in ("seed", "updates", "dtype", "batch_size")] == [
+        2,
+        3,
+        "float64",
+        16,
+    ]
     with h5py.File(tiny / "run/checkpoints/step-000003.h5") as file:
         assert file["network/layers/1/weight"].dtype == np.float64
 
@@ -136,11 +177,18 @@ def test_dry_run(tiny, gnopt):
 def test_dry_run_counts_what_a_method_needs_for_a_while(tiny, gnopt):
     def temporaries(*settings):
         flags = [word for setting in settings for word in ("--set", setting)]
-        return json.loads(gnopt("train", "tiny.toml", "--dry-run", "--json", *flags).out)["bytes"]["temporaries"]
+        return json.loads(gnopt("train", "tiny.toml", "--dry-run", "--json", *flags).out)["bytes"][
+            "temporaries"
+        ]
 
-    exact, one = temporaries("optimizer.method=kflr"), temporaries("optimizer.method=kflr", "optimizer.columns=1")
+    exact, one = (
+        temporaries("optimizer.method=kflr"),
+        temporaries("optimizer.method=kflr", "optimizer.columns=1"),
+    )
     batch = 54 // 2  # it grows to half of the training rows
-    assert exact - one == batch * (12 + 1) * (2 * 8 + 3) * 4  # columns of 12 outputs at two layers, and at a narrow one
+    assert (
+        exact - one == batch * (12 + 1) * (2 * 8 + 3) * 4
+    )  # columns of 12 outputs at two layers, and at a narrow one
     assert one == temporaries("optimizer.method=kfra")
     fixed = temporaries("optimizer.method=kfra", "optimizer.growth_limit=1")
     assert fixed < one and temporaries("optimizer.method=adam") == fixed
@@ -160,31 +208,57 @@ def test_what_does_not_fit_is_refused(tiny, gnopt, monkeypatch):
 def test_init_from(tiny, gnopt):
     gnopt("train", "tiny.toml", "--out", "one")
     best = tiny / "one/checkpoints/step-000012.h5"
-    assert gnopt("train", "tiny.toml", "--out", "two", "--init-from", best, "--max-updates", 0).code == 0
+    assert (
+        gnopt("train", "tiny.toml", "--out", "two", "--init-from", best, "--max-updates", 0).code
+        == 0
+    )
     ends, begins = rows(tiny / "one/eval.csv")[-1], rows(tiny / "two/eval.csv")[0]
     assert ends["train_loss"] == begins["train_loss"]
-    wrong = gnopt("train", "tiny.toml", "--out", "three", "--init-from", best,
-                  "--set", "network.hidden=[8,4,8]")
-    assert wrong.code == 1 and "layers/2" in wrong.err and "(3, 8)" in wrong.err and "(4, 8)" in wrong.err
+    wrong = gnopt(
+        "train",
+        "tiny.toml",
+        "--out",
+        "three",
+        "--init-from",
+        best,
+        "--set",
+        "network.hidden=[8,4,8]",
+    )
+    assert (
+        wrong.code == 1
+        and "layers/2" in wrong.err
+        and "(3, 8)" in wrong.err
+        and "(4, 8)" in wrong.err
+    )
 
 
 @pytest.mark.parametrize("method", optimizers.methods())
 def test_every_method_starts_from_the_same_weights_and_learns(tiny, gnopt, method):
     settings = [] if method != "sgd" else ["--set", "optimizer.learning_rate=0.02"]
-    result = gnopt("train", "tiny.toml", "--out", "run", "--set", f"optimizer.method={method}", *settings)
+    result = gnopt(
+        "train", "tiny.toml", "--out", "run", "--set", f"optimizer.method={method}", *settings
+    )
     assert result.code == 0, result.err
     losses = [float(r["train_loss"]) for r in rows(tiny / "run/eval.csv")]
-    reference = gnopt("train", "tiny.toml", "--out", "other", "--set", "optimizer.method=adam",
-                      "--max-updates", 0)
+    reference = gnopt(
+        "train", "tiny.toml", "--out", "other", "--set", "optimizer.method=adam", "--max-updates", 0
+    )
     assert reference.code == 0
     assert losses[0] == float(rows(tiny / "other/eval.csv")[0]["train_loss"])
     assert losses[-1] < losses[0]
 
 
 def test_divergence_has_its_own_exit_code_and_keeps_a_checkpoint(tiny, gnopt):
-    settings = ("optimizer.method=sgd", "optimizer.learning_rate=1e6", "network.loss=squared_error",
-                "network.activation=identity", "training.updates=500")
-    result = gnopt("train", "tiny.toml", "--out", "run", *(word for s in settings for word in ("--set", s)))
+    settings = (
+        "optimizer.method=sgd",
+        "optimizer.learning_rate=1e6",
+        "network.loss=squared_error",
+        "network.activation=identity",
+        "training.updates=500",
+    )
+    result = gnopt(
+        "train", "tiny.toml", "--out", "run", *(word for s in settings for word in ("--set", s))
+    )
     assert result.code == 3
     assert "Traceback" not in result.err and "Warning" not in result.err
     named = result.err.split("last good checkpoint: ")[1].split()[0]
@@ -194,8 +268,9 @@ def test_divergence_has_its_own_exit_code_and_keeps_a_checkpoint(tiny, gnopt):
 
 
 def test_time_budget(tiny, gnopt):
-    result = gnopt("train", "tiny.toml", "--out", "run", "--max-updates", 10**6, "--max-seconds", 0.2,
-                   "--json")
+    result = gnopt(
+        "train", "tiny.toml", "--out", "run", "--max-updates", 10**6, "--max-seconds", 0.2, "--json"
+    )
     found = json.loads(result.out)
     assert result.code == 0 and 0.2 <= found["seconds"] < 5 and found["updates"] < 10**6
     assert int(rows(tiny / "run/eval.csv")[-1]["step"]) == found["updates"]
@@ -213,8 +288,17 @@ def test_seconds_count_training_alone(tiny, gnopt):
 
 
 def test_classification(tiny, gnopt):
-    result = gnopt("train", "tiny.toml", "--out", "run", "--set", "data.targets=y",
-                   "--set", "network.loss=softmax_cross_entropy", "--json")
+    result = gnopt(
+        "train",
+        "tiny.toml",
+        "--out",
+        "run",
+        "--set",
+        "data.targets=y",
+        "--set",
+        "network.loss=softmax_cross_entropy",
+        "--json",
+    )
     found = json.loads(result.out)
     assert found["error_name"] == "classification error" and 0 <= found["error"] <= 1
     with h5py.File(tiny / "run/checkpoints/step-000012.h5") as file:
@@ -223,13 +307,27 @@ def test_classification(tiny, gnopt):
 
 def test_odd_or_even(tiny, gnopt):
     mixture = ["--set", "network.loss=binary_mixture", "--set", "data.target_transform=parity"]
-    result = gnopt("train", "tiny.toml", "--out", "run", "--set", "data.targets=y", *mixture, "--json")
+    result = gnopt(
+        "train", "tiny.toml", "--out", "run", "--set", "data.targets=y", *mixture, "--json"
+    )
     assert result.code == 0, result.err
     assert json.loads(result.out)["objective"] < np.log(2) and json.loads(result.out)["error"] < 0.5
-    gnopt("train", "tiny.toml", "--out", "start", "--set", "data.targets=y", *mixture, "--max-updates", 0)
+    gnopt(
+        "train",
+        "tiny.toml",
+        "--out",
+        "start",
+        "--set",
+        "data.targets=y",
+        *mixture,
+        "--max-updates",
+        0,
+    )
     with h5py.File("tiny.h5") as file, h5py.File("start/checkpoints/step-000000.h5") as start:
         odd = (file["y"][:54] % 2).mean()
-        np.testing.assert_allclose(start["network/layers/4/bias"][1], np.log(odd / (1 - odd)), rtol=1e-5)
+        np.testing.assert_allclose(
+            start["network/layers/4/bias"][1], np.log(odd / (1 - odd)), rtol=1e-5
+        )
     wrong = gnopt("train", "tiny.toml", "--out", "other", *mixture)
     assert wrong.code == 1 and "target_transform" in wrong.err
 
@@ -241,7 +339,8 @@ def test_a_method_that_needs_a_likelihood_refuses_a_plug_in_without_one(tiny, gn
         "    likelihood = False\n    diagonal = True\n"
         "    def value(self, ops, h, y): return ((h - y) ** 4).sum(axis=1)\n"
         "    def gradient(self, ops, h, y): return 4 * (h - y) ** 3\n"
-        "    def gn_diagonal(self, ops, h, y): return 12 * (h - y) ** 2\n")
+        "    def gn_diagonal(self, ops, h, y): return 12 * (h - y) ** 2\n"
+    )
     loss = ["--set", "network.loss=mine:Hinge", "--max-updates", 3]
     good = gnopt("train", "tiny.toml", "--out", "run", *loss)
     assert good.code == 0, good.err
@@ -272,12 +371,18 @@ def test_permission_and_missing_folders(tiny, gnopt):
 
 def test_a_full_disk_is_one_line_and_leaves_the_run_resumable(tiny, gnopt):
     """A limit on the size of files stands in for the disk: every write beyond it fails."""
-    command = ("import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-               "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))\n"
-               "from gnopt.cli import main; main(['train', 'tiny.toml', '--out', 'run', '-q',"
-               " '--set', 'network.hidden=[200, 50, 200]', '--set', 'optimizer.method=adam'])")
-    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": ROOT})
+    command = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))\n"
+        "from gnopt.cli import main; main(['train', 'tiny.toml', '--out', 'run', '-q',"
+        " '--set', 'network.hidden=[200, 50, 200]', '--set', 'optimizer.method=adam'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", command],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": ROOT},
+    )
     assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
     assert "step-000000.h5" in done.stderr and not list((tiny / "run/checkpoints").iterdir())
     assert json.loads((tiny / "run/run.json").read_text())["status"] == "failed"

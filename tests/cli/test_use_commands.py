@@ -47,8 +47,12 @@ def test_evaluate_agrees_with_the_log(trained, gnopt):
 
 
 def test_evaluate_refuses_what_is_not_there(trained, gnopt):
-    for argv in (["absent"], ["run", "--checkpoint", "5"], ["run", "--split", "test"],
-                 ["run", "--data", "no.h5"]):
+    for argv in (
+        ["absent"],
+        ["run", "--checkpoint", "5"],
+        ["run", "--split", "test"],
+        ["run", "--data", "no.h5"],
+    ):
         result = gnopt("evaluate", *argv)
         assert result.code == 1 and result.out == "" and "Traceback" not in result.err
     assert gnopt("evaluate", "run", "--checkpoint", "first").code == 2
@@ -68,12 +72,30 @@ def test_predict_outputs_and_code(trained, gnopt):
         assert (file["y"][()] == y).all()
     shapes = {}
     for layer in ("logits", "code", "1", "2", "3", "4"):
-        found = json.loads(gnopt("predict", "run", "tiny.h5", "out.h5", "--layer", layer, "--json").out)
+        found = json.loads(
+            gnopt("predict", "run", "tiny.h5", "out.h5", "--layer", layer, "--json").out
+        )
         shapes[layer] = found["datasets"]["/x"]
-    assert shapes == {"logits": [60, 12], "code": [60, 3], "1": [60, 8], "2": [60, 3], "3": [60, 8],
-                      "4": [60, 12]}
-    again = gnopt("train", "tiny.toml", "--data", "out.h5", "--out", "on-codes", "--max-updates", 1,
-                  "--set", "network.loss=squared_error")
+    assert shapes == {
+        "logits": [60, 12],
+        "code": [60, 3],
+        "1": [60, 8],
+        "2": [60, 3],
+        "3": [60, 8],
+        "4": [60, 12],
+    }
+    again = gnopt(
+        "train",
+        "tiny.toml",
+        "--data",
+        "out.h5",
+        "--out",
+        "on-codes",
+        "--max-updates",
+        1,
+        "--set",
+        "network.loss=squared_error",
+    )
     assert again.code == 0, again.err
     onto = gnopt("predict", "run", "tiny.h5", "tiny.h5")
     assert onto.code == 2 and "tiny.h5" in onto.err
@@ -83,15 +105,25 @@ def test_predict_outputs_and_code(trained, gnopt):
 
 
 def test_predict_keeps_groups_and_the_statistics_of_training(tiny, gnopt):
-    gnopt("train", "tiny.toml", "--out", "run", "--set", "data.standardize=true", "--set",
-          "network.loss=squared_error")
+    gnopt(
+        "train",
+        "tiny.toml",
+        "--out",
+        "run",
+        "--set",
+        "data.standardize=true",
+        "--set",
+        "network.loss=squared_error",
+    )
     with h5py.File("tiny.h5") as file, h5py.File("groups.h5", "w") as out:
         x = file["x"][()] / 255
         out["train/x"], out["validation/x"], out["test/x"] = x[:5], x[5:9], x[9:10]
     assert gnopt("predict", "run", "tiny.h5", "all.h5").code == 0
     assert gnopt("predict", "run", "groups.h5", "parts.h5").code == 0
     with h5py.File("all.h5") as one, h5py.File("parts.h5") as parts:
-        joined = np.concatenate([parts[f"{name}/x"][()] for name in ("train", "validation", "test")])
+        joined = np.concatenate(
+            [parts[f"{name}/x"][()] for name in ("train", "validation", "test")]
+        )
         np.testing.assert_allclose(joined, one["x"][:10], rtol=1e-4, atol=1e-5)
 
 
@@ -107,7 +139,10 @@ def test_export(trained, gnopt):
                 assert (file[f"network/layers/{layer}/{part}"][()] == expected).all()
                 assert (arrays[f"{part}_{layer}"] == expected).all()
         assert list(arrays["activations"]) == ["tanh", "identity", "tanh", "identity"]
-    assert gnopt("train", "tiny.toml", "--out", "from", "--init-from", "w.h5", "--max-updates", 0).code == 0
+    assert (
+        gnopt("train", "tiny.toml", "--out", "from", "--init-from", "w.h5", "--max-updates", 0).code
+        == 0
+    )
     wrong = gnopt("export", "run", "w.pt")
     assert wrong.code == 2 and ".onnx" in wrong.err
     assert gnopt("export", "run", "absent/w.h5").code == 1
@@ -134,8 +169,12 @@ def test_config_show_is_toml_with_sources(tiny, gnopt):
 def test_config_check(tiny, gnopt):
     good = gnopt("config", "check", "tiny.toml")
     assert good.code == 0 and "12-8-3-8-12" in good.out
-    bad = gnopt("config", "check", "tiny.toml", "--set", "training.sede=3", "--set", "network.lose=1")
-    assert bad.code == 2 and bad.out == "" and "training.sede" in bad.err and "network.lose" in bad.err
+    bad = gnopt(
+        "config", "check", "tiny.toml", "--set", "training.sede=3", "--set", "network.lose=1"
+    )
+    assert (
+        bad.code == 2 and bad.out == "" and "training.sede" in bad.err and "network.lose" in bad.err
+    )
     assert gnopt("config", "check", "tiny.toml", "--data", "absent.h5").code == 1
 
 
@@ -149,8 +188,16 @@ def test_config_keys_tells_every_option(gnopt, method):
 
 
 def test_usage(process, gnopt):
-    for argv, code in ((["--help"], 0), ([], 0), (["--version"], 0), (["tran"], 2), (["train"], 2),
-                       (["train", "--sede"], 2), (["train", "absent.toml"], 2), (["config"], 2)):
+    for argv, code in (
+        (["--help"], 0),
+        ([], 0),
+        (["--version"], 0),
+        (["tran"], 2),
+        (["train"], 2),
+        (["train", "--sede"], 2),
+        (["train", "absent.toml"], 2),
+        (["config"], 2),
+    ):
         result = gnopt(*argv)
         assert result.code == code and "Traceback" not in result.err, argv
     assert "did you mean 'train'" in gnopt("tran").err
@@ -166,10 +213,15 @@ def test_double_verbose_shows_the_traceback(tiny, gnopt):
 def test_unexpected_errors_are_one_line(tiny, gnopt, monkeypatch):
     from gnopt.training import start
 
-    for error, text in ((ZeroDivisionError("odd"), "internal error"), (MemoryError(), "out of memory"),
-                        (OSError(28, "No space left on device", "f"), "f: No space left on device")):
+    for error, text in (
+        (ZeroDivisionError("odd"), "internal error"),
+        (MemoryError(), "out of memory"),
+        (OSError(28, "No space left on device", "f"), "f: No space left on device"),
+    ):
+
         def fail(*args, error=error):
             raise error
+
         monkeypatch.setattr(start, "begin", fail)
         result = gnopt("train", "tiny.toml")
         assert result.code == 1 and text in result.err and result.err.count("\n") == 1
@@ -177,18 +229,30 @@ def test_unexpected_errors_are_one_line(tiny, gnopt, monkeypatch):
 
 def test_a_closed_pipe_is_no_error(tiny):
     command = f"{shlex.quote(sys.executable)} -m gnopt config keys | head -n 1"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60,
-                          env={**os.environ, "PYTHONPATH": ROOT})
+    done = subprocess.run(
+        ["bash", "-c", command],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": ROOT},
+    )
     assert done.stderr == "" and done.stdout.startswith("[data]")
 
 
 def test_help_is_instant_and_imports_nothing_heavy():
-    code = ("import sys; from gnopt.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
-            "heavy = {'numpy', 'h5py', 'scipy', 'rich', 'tqdm'} & set(sys.modules); assert not heavy, heavy")
+    code = (
+        "import sys; from gnopt.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+        "heavy = {'numpy', 'h5py', 'scipy', 'rich', 'tqdm'} & set(sys.modules); assert not "
+        "heavy, heavy"
+    )
     best = 9.0
     for _ in range(3):
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True,
-                       env={**os.environ, "PYTHONPATH": ROOT})
+        subprocess.run(
+            [sys.executable, "-c", code],
+            check=True,
+            capture_output=True,
+            env={**os.environ, "PYTHONPATH": ROOT},
+        )
         best = min(best, time.perf_counter() - start)
     assert best < 0.3

@@ -12,7 +12,10 @@ def test_the_papers_grid_has_35_points_and_the_default():
     found = points(Variant("adam", "adam", grid=PAPER_GRID))
     assert len(found) == 36 and found[0].values == {} and found[0].label == "default"
     assert found[1].values == {"learning_rate": 2.0**-6, "decay_share": 1.0}
-    assert found[1].settings(40000) == {"optimizer.learning_rate": 2.0**-6, "optimizer.decay_period": 40000}
+    assert found[1].settings(40000) == {
+        "optimizer.learning_rate": 2.0**-6,
+        "optimizer.decay_period": 40000,
+    }
     assert found[5].settings(40000)["optimizer.decay_period"] == 2500
     assert found[5].settings(3)["optimizer.decay_period"] == 1
     assert found[5].label == "rate 2^-6, halved every 6.25%"
@@ -32,27 +35,37 @@ def test_a_grid_file(tmp_path):
         grid = { damping_a = [0.1, 0.2, 0.3] }
     """)
     grid, named = read_grid(str(path))
-    assert named["batch alone"] == Variant("batch alone", "kfra", {"optimizer.curvature_decay": 0.0,
-                                                                   "training.updates": 7}, {}, "dashed")
+    assert named["batch alone"] == Variant(
+        "batch alone",
+        "kfra",
+        {"optimizer.curvature_decay": 0.0, "training.updates": 7},
+        {},
+        "dashed",
+    )
     assert len(points(named["kfac"])) == 4
     assert [v.name for v in choose([], grid, named)] == ["batch alone", "kfac"]
     adam, kfra, kfac = choose(["adam", "kfra", "kfac", "adam"], grid, named)
     assert adam.grid == grid and kfra.grid == {} and kfac is named["kfac"]
 
 
-@pytest.mark.parametrize(("text", "words"), [
-    ("grdi = 1", ["grdi", "did you mean 'grid'"]),
-    ("[grid]\nlearning_rate = 0.1", ["grid.learning_rate", "list"]),
-    ("[grid]\ndecay_share = [1.5]", ["decay_share", "<= 1"]),
-    ("[grid]\nlearning_rate = [0.1, 0.1]", ["different"]),
-    ("[variants.a]\nmethod = 'kfar'", ["variants.a.method", "did you mean 'kfra'"]),
-    ("[variants.a]\nmethod = 'kfra'\nsets = {}", ["unknown key sets", "did you mean 'set'"]),
-    ("[variants.a]\nmethod = 'kfra'\nline = 'dotted'", ["solid or dashed"]),
-    ("[variants.'a,b']\nmethod = 'kfra'", ["commas"]),
-    ("[variants.'a b']\nmethod = 'kfra'\n[variants.a-b]\nmethod = 'kfra'", ["too much alike"]),
-    ("[variants.a]\nmethod = 'kfra'\nset = { 'training.seed' = 1 }", ["training.seed"]),
-    ("variants = 3", ["variants"]), ("[variants]\na = 1", ["variants.a"]), ("grid = [", ["not a TOML file"]),
-])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("grdi = 1", ["grdi", "did you mean 'grid'"]),
+        ("[grid]\nlearning_rate = 0.1", ["grid.learning_rate", "list"]),
+        ("[grid]\ndecay_share = [1.5]", ["decay_share", "<= 1"]),
+        ("[grid]\nlearning_rate = [0.1, 0.1]", ["different"]),
+        ("[variants.a]\nmethod = 'kfar'", ["variants.a.method", "did you mean 'kfra'"]),
+        ("[variants.a]\nmethod = 'kfra'\nsets = {}", ["unknown key sets", "did you mean 'set'"]),
+        ("[variants.a]\nmethod = 'kfra'\nline = 'dotted'", ["solid or dashed"]),
+        ("[variants.'a,b']\nmethod = 'kfra'", ["commas"]),
+        ("[variants.'a b']\nmethod = 'kfra'\n[variants.a-b]\nmethod = 'kfra'", ["too much alike"]),
+        ("[variants.a]\nmethod = 'kfra'\nset = { 'training.seed' = 1 }", ["training.seed"]),
+        ("variants = 3", ["variants"]),
+        ("[variants]\na = 1", ["variants.a"]),
+        ("grid = [", ["not a TOML file"]),
+    ],
+)
 def test_what_is_wrong_with_a_grid_file_is_named(tmp_path, text, words):
     (tmp_path / "g.toml").write_text(text)
     with pytest.raises(ConfigError) as error:

@@ -36,10 +36,16 @@ def a_run(path: Path, losses: list[float], final: float | None, status: str = "d
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
-    """A grid of six points for adam, whose objective falls with the rate until it diverges, beside kfra."""
+    """A grid of six points for adam, whose objective falls with the rate until it diverges, beside
+    kfra.
+    """
     variants = [Variant("kfra", "kfra", line="dashed"), Variant("adam", "adam", {}, GRID)]
-    runs = [Run(f"{v.name}/{point.slug}-seed{seed}", v.name, point.values, seed, {})
-            for v in variants for point in points(v) for seed in (0, 1)]
+    runs = [
+        Run(f"{v.name}/{point.slug}-seed{seed}", v.name, point.values, seed, {})
+        for v in variants
+        for point in points(v)
+        for seed in (0, 1)
+    ]
     plan = Plan(tmp_path, "[training]\nupdates = 20\n", variants, runs, 1, ".", {"updates": 20})
     for run in runs:
         rate = run.point.get("learning_rate", 0.001)
@@ -67,7 +73,11 @@ def test_columns_of_a_file_that_grows(tmp_path):
     assert len(read_columns(path, ("step",))["step"]) == 0
     path.write_text("step,seconds,loss\n1,0.5,3\n2,,2.5\n3,0.9,1")
     found = read_columns(path, ("step", "seconds", "rho"))
-    assert found["step"].tolist() == [1, 2] and np.isnan(found["seconds"][1]) and np.isnan(found["rho"]).all()
+    assert (
+        found["step"].tolist() == [1, 2]
+        and np.isnan(found["seconds"][1])
+        and np.isnan(found["rho"]).all()
+    )
     path.write_text("step,loss\n1,a\n")
     with pytest.raises(DataError, match="steps.csv"):
         read_columns(path, ("loss",))
@@ -102,7 +112,10 @@ def test_the_best_point(plan):
     assert adam.best.mean("objective") == pytest.approx(4.05)
     assert adam.default is not None and adam.default.mean("objective") == pytest.approx(6.05)
     ranked = [result.point.values for result in adam.ranked()]
-    assert ranked[-1] == {"learning_rate": 0.1, "decay_share": 0.5}  # low, but one of its runs diverged
+    assert ranked[-1] == {
+        "learning_rate": 0.1,
+        "decay_share": 0.5,
+    }  # low, but one of its runs diverged
     assert len(adam.few) == 5 and all(result.complete for result in adam.few)
 
 
@@ -114,7 +127,8 @@ def test_warnings(plan):
     for run in plan.runs:
         if run.point.get("learning_rate") == 0.1:
             (plan.run_path(run) / "eval.csv").write_text(
-                "step,train_loss,train_error,validation_loss,validation_error\n0,9,1,,\n")
+                "step,train_loss,train_error,validation_loss,validation_error\n0,9,1,,\n"
+            )
     assert not any("edge" in text or "highest" in text for text in warnings(evaluate_plan(plan)))
 
 

@@ -1,4 +1,6 @@
-"""Exact block Hessian and Gauss-Newton matrices against automatic differentiation; diagonals in a basis."""
+"""Exact block Hessian and Gauss-Newton matrices against automatic differentiation; diagonals in a
+basis.
+"""
 
 import numpy as np
 import pytest
@@ -40,16 +42,26 @@ def test_blocks_of_random_nets(ops, data):
     names = [data.draw(st.sampled_from(sorted(all_activations()))) for _ in hidden]
     sizes = (data.draw(st.integers(1, 4)), *hidden, data.draw(st.integers(1, 4)))
     loss_name, rows = data.draw(st.sampled_from(sorted(all_losses()))), data.draw(st.integers(1, 5))
-    case = make_case(sizes, names, loss_name, rows,
-                     seed=data.draw(st.integers(0, 2**32)), soft=data.draw(st.booleans()), ops=ops)
+    case = make_case(
+        sizes,
+        names,
+        loss_name,
+        rows,
+        seed=data.draw(st.integers(0, 2**32)),
+        soft=data.draw(st.booleans()),
+        ops=ops,
+    )
     check_blocks(case, Truth(case))
 
 
 def test_output_factors(ops, activation_name, loss_name):
     case, truth = standard(activation_name, loss_name, ops=ops)
     for memory in (1 << 30, 1):
-        for found, G in zip(exact.mean_pre_activation(sample_of(case, memory=memory), False), truth.kflr(),
-                            strict=True):
+        for found, G in zip(
+            exact.mean_pre_activation(sample_of(case, memory=memory), False),
+            truth.kflr(),
+            strict=True,
+        ):
             case.check(found, G)
     # One data point's Hessian block is (ā āᵀ) ⊗ 𝓗.
     case, truth = standard(activation_name, loss_name, rows=1, ops=ops)
@@ -59,8 +71,12 @@ def test_output_factors(ops, activation_name, loss_name):
 
 def test_whole_gauss_newton_matrix(ops, activation_name, loss_name):
     case, truth = standard(activation_name, loss_name, ops=ops)
-    order = np.concatenate([start + np.arange(o * i).reshape(o, i).ravel(order="F") for start, (o, i) in
-                            zip(case.net.offsets[:-1], case.net.shapes, strict=True)])
+    order = np.concatenate(
+        [
+            start + np.arange(o * i).reshape(o, i).ravel(order="F")
+            for start, (o, i) in zip(case.net.offsets[:-1], case.net.shapes, strict=True)
+        ]
+    )
     for memory in (1 << 30, 1):
         GN = exact.full_gauss_newton(sample_of(case, memory=memory))
         case.check(GN, truth.gauss_newton()[np.ix_(order, order)])
@@ -72,7 +88,9 @@ def test_piecewise_linear_nets_have_semidefinite_blocks_and_others_need_not(ops)
     for names in (("relu", "leaky_relu"), ("identity", "relu"), ("tanh", "sigmoid")):
         case = make_case((4, 3, 5, 3), names, "softmax_cross_entropy", 6, soft=True, ops=ops)
         H, GN = (exact.mean_blocks(sample_of(case), hessian) for hessian in (True, False))
-        lowest = min(np.linalg.eigvalsh(block)[0] / np.trace(block) for block in map(host, H.values()))
+        lowest = min(
+            np.linalg.eigvalsh(block)[0] / np.trace(block) for block in map(host, H.values())
+        )
         assert (lowest >= -1e-14) == ("tanh" not in names)
         assert all((distance(H[l], GN[l]) < 1e-14) == ("tanh" not in names) for l in (1, 2))  # noqa: E741
 
@@ -104,6 +122,7 @@ def test_stacking_columns(ops):
 
 # ---- diagonals in a basis ------------------------------------------------------------------------
 
+
 def random_bases(case, identity):
     def basis(n, seed):
         Q = np.linalg.qr(np.random.default_rng(seed).standard_normal((n, n)))[0]
@@ -115,7 +134,9 @@ def random_bases(case, identity):
 @pytest.mark.on_double(identity=[False])
 @pytest.mark.parametrize("identity", [True, False], ids=["identity", "rotated"])
 def test_scales_are_unbiased_for_the_diagonal_of_the_block(ops, scaled_name, loss_name, identity):
-    """The Fisher block for ekfac, the Gauss-Newton block for diagonal_gn, within 5 standard deviations."""
+    """The Fisher block for ekfac, the Gauss-Newton block for diagonal_gn, within 5 standard
+    deviations.
+    """
     case, truth = standard("tanh", loss_name, ops=ops)
     curvature = get_curvature(scaled_name)
     weight = truth.output_gn
@@ -124,7 +145,9 @@ def test_scales_are_unbiased_for_the_diagonal_of_the_block(ops, scaled_name, los
     full = np.einsum("nkp,nkj,njq->pq", truth.J, weight, truth.J) / len(truth.J)
     bases, draws = random_bases(case, identity), 400
     settings = defaults(curvature.options)
-    drawn = [curvature.scales(sample_of(case, seed=seed, **settings), bases) for seed in range(draws)]
+    drawn = [
+        curvature.scales(sample_of(case, seed=seed, **settings), bases) for seed in range(draws)
+    ]
     for l, (Q_G, Q_A) in enumerate(bases):  # noqa: E741
         o, i = case.net.shapes[l]
         Q = np.eye(i * o) if identity else np.kron(host(Q_A), host(Q_G))
@@ -135,7 +158,9 @@ def test_scales_are_unbiased_for_the_diagonal_of_the_block(ops, scaled_name, los
 
 
 def test_scales_by_hand(ops, scaled_name, loss_name):
-    """The very draws: mean (Q_Gᵀ δ)² ((Q_Aᵀ ā)²)ᵀ with δ passed back by automatic differentiation."""
+    """The very draws: mean (Q_Gᵀ δ)² ((Q_Aᵀ ā)²)ᵀ with δ passed back by automatic
+    differentiation.
+    """
     case, truth = standard("gelu", loss_name, ops=ops)
     bases, rng = random_bases(case, False), np.random.default_rng(0)
     output = ops.asarray(truth.output)
@@ -147,7 +172,9 @@ def test_scales_by_hand(ops, scaled_name, loss_name):
     found = get_curvature(scaled_name).scales(sample_of(case), bases)
     for l, (Q_G, Q_A) in enumerate(bases):  # noqa: E741
         back = np.einsum("nk,nki->ni", host(delta), truth.S[l])
-        case.check(found[l], ((back @ host(Q_G)) ** 2).T @ ((truth.abar[l] @ host(Q_A)) ** 2) / len(back))
+        case.check(
+            found[l], ((back @ host(Q_G)) ** 2).T @ ((truth.abar[l] @ host(Q_A)) ** 2) / len(back)
+        )
 
 
 def test_averages_of_draws(ops, scaled_name):
@@ -162,7 +189,9 @@ def test_averages_of_draws(ops, scaled_name):
 
 
 def test_eigenbases_make_the_best_diagonal(ops):
-    """EKFAC's block is nearer to the Fisher's than KFAC's, in the Frobenius norm (George et al. 2018)."""
+    """EKFAC's block is nearer to the Fisher's than KFAC's, in the Frobenius norm (George et al.
+    2018).
+    """
     case, truth = standard("tanh", "squared_error", ops=ops)
     full = truth.gauss_newton()  # which is the Fisher of squared error
     A, G = [*map(host, input_factors(case.net, case.tape()))], truth.kflr()
@@ -170,4 +199,6 @@ def test_eigenbases_make_the_best_diagonal(ops):
         block = truth.block(full, l + 1)
         Q = np.kron(np.linalg.eigh(A[l])[1], np.linalg.eigh(G[l])[1])
         corrected = Q @ np.diag(np.diag(Q.T @ block @ Q)) @ Q.T
-        assert np.linalg.norm(corrected - block) <= np.linalg.norm(np.kron(A[l], G[l]) - block) + 1e-12
+        assert (
+            np.linalg.norm(corrected - block) <= np.linalg.norm(np.kron(A[l], G[l]) - block) + 1e-12
+        )

@@ -1,4 +1,6 @@
-"""The pair (A, G): moving averages, damping, inverses and solves against dense Kronecker products."""
+"""The pair (A, G): moving averages, damping, inverses and solves against dense Kronecker
+products.
+"""
 
 import numpy as np
 import pytest
@@ -141,7 +143,9 @@ def test_mixing_leaves_the_old_average_alone(ops, dtype_name):
     second = mix(ops, first, ops.xp.full((2, 2), 2.0, dtype=dtype_name), 0.5, 0.5)
     same(first, 4.0)
     same(second, 3.0)
-    turned = mix(ops, first, ops.xp.arange(4.0).astype(dtype_name).reshape(2, 2).T, 0.5, 1.0)  # not contiguous
+    turned = mix(
+        ops, first, ops.xp.arange(4.0).astype(dtype_name).reshape(2, 2).T, 0.5, 1.0
+    )  # not contiguous
     same(turned, [[2.0, 4.0], [3.0, 5.0]])
     assert second.dtype == dtype_name
     constant, average = ops.asarray(np.diag([1.0, 2.0])), None
@@ -158,10 +162,15 @@ def test_left_product_with_a_full_or_diagonal_factor(ops, diagonal):
     close(out, full_of(ops, G) @ host(g), 1e-14)
 
 
-# ---- forms for wide layers ----------------------------------------------------------------------------------------
+# ---- forms for wide layers -----------------------------------------------------------------------
 
-FORMS = {"full": {}, "blocks": {"factor_width": 3}, "even blocks": {"factor_width": 4}, "one wide": {"factor_width": 1},
-         "low rank": {"curvature_decay": 0.0}}
+FORMS = {
+    "full": {},
+    "blocks": {"factor_width": 3},
+    "even blocks": {"factor_width": 4},
+    "one wide": {"factor_width": 1},
+    "low rank": {"curvature_decay": 0.0},
+}
 
 
 def moment(ops, form, d=8, n=3, seed=0):
@@ -207,7 +216,10 @@ def test_forms_are_what_they_stand_for(ops, form, d):
 def test_damped_inverses_of_every_form(ops, form, d):
     M, full = moment(ops, form, d)
     G, A = damped_inverse(ops, M, 0.3, "M"), damped_inverse(ops, M, 0.3, "M")
-    inverse, B = np.linalg.inv(full + 0.3 * np.eye(d)), np.random.default_rng(1).standard_normal((d, d))
+    inverse, B = (
+        np.linalg.inv(full + 0.3 * np.eye(d)),
+        np.random.default_rng(1).standard_normal((d, d)),
+    )
     out = ops.xp.empty((d, d))
     apply_inverses(ops, G, ops.asarray(B), A, out, ops.xp.empty)
     close(out, inverse @ B @ inverse, 1e-11)
@@ -221,7 +233,11 @@ def test_eigenbases_of_every_form(ops, form, d):
     B = np.random.default_rng(1).standard_normal((d, d))
     inner = rotate(ops, Q, ops.asarray(B), Q) / (values[:, None] * values[None, :] + 0.4)
     out = rotate(ops, Q, inner, Q, back=True)[:d, :d]
-    close(out, np.linalg.solve(np.kron(full, full) + 0.4 * np.eye(d * d), vec(B)).reshape(d, d, order="F"), 1e-11)
+    close(
+        out,
+        np.linalg.solve(np.kron(full, full) + 0.4 * np.eye(d * d), vec(B)).reshape(d, d, order="F"),
+        1e-11,
+    )
 
 
 def test_joining_every_form_is_the_weighted_sum(ops, form):
@@ -234,13 +250,20 @@ def test_joining_every_form_is_the_weighted_sum(ops, form):
     close(full_of(ops, replaced, 8), moment(ops, form, seed=2)[1], 1e-14)
 
 
-# ---- the sketched inverse ----------------------------------------------------------------------------
+# ---- the sketched inverse ------------------------------------------------------------------------
+
 
 def spectrum(ops, values, seed=0):
-    """A symmetric matrix of the host with these eigenvalues, its eigenvectors, and a random start for a sketch."""
+    """A symmetric matrix of the host with these eigenvalues, its eigenvectors, and a random start
+    for a sketch.
+    """
     rng = np.random.default_rng(seed)
     Q = np.linalg.qr(rng.standard_normal((len(values), len(values))))[0]
-    return (Q * values) @ Q.T, Q, lambda r: ops.orthonormal(ops.normal(rng, (len(values), r), np.float64))
+    return (
+        (Q * values) @ Q.T,
+        Q,
+        lambda r: ops.orthonormal(ops.normal(rng, (len(values), r), np.float64)),
+    )
 
 
 def inverse_of(ops, prepared, d):
@@ -263,7 +286,9 @@ def test_sketches_follow_the_largest_eigenvalues(ops):
     rest = values[3:].sum() / 20
     shrunk = np.where(np.arange(20) < 3, values, 0.0) + rest  # the trace is that of M
     close(inverse_of(ops, prepared, 20), (Q / (shrunk + damping)) @ Q.T, 1e-9)
-    error = np.linalg.norm(inverse_of(ops, prepared, 20) @ (M + damping * np.eye(20)) - np.eye(20), 2)
+    error = np.linalg.norm(
+        inverse_of(ops, prepared, 20) @ (M + damping * np.eye(20)) - np.eye(20), 2
+    )
     assert error < 0.2  # the eigenvalues left out lie within `damping` of their mean
 
 
@@ -271,7 +296,9 @@ def test_a_sketch_never_exceeds_the_matrix(ops, dtype_name):
     """M − F Fᵀ is positive semidefinite for any basis, also the first, random one."""
     values = np.geomspace(10.0, 1e-3, 40)
     M, _, start = spectrum(ops, values)
-    prepared, basis = sketched_inverse(ops, ops.asarray(M, dtype=dtype_name), start(10).astype(dtype_name), 2.0, "G")
+    prepared, basis = sketched_inverse(
+        ops, ops.asarray(M, dtype=dtype_name), start(10).astype(dtype_name), 2.0, "G"
+    )
     F = host(prepared["rows"]).T.astype(float)
     assert np.linalg.eigvalsh(M - F @ F.T)[0] > -1e-4
     assert prepared["rows"].dtype == basis.dtype == dtype_name

@@ -1,4 +1,6 @@
-"""Every curvature against dense truth: where its Kronecker product is exact, and where it is not."""
+"""Every curvature against dense truth: where its Kronecker product is exact, and where it is
+not.
+"""
 
 import inspect
 import warnings
@@ -29,7 +31,12 @@ from gnopt.errors import ConfigError
 from gnopt.options import defaults
 
 EXACT_FOR_ONE_POINT = ["kflr", "kfra"]
-NOT_CONSTANT = ["binary_cross_entropy", "softmax_cross_entropy", "poisson", "binary_mixture"]  # 𝒢_L varies
+NOT_CONSTANT = [
+    "binary_cross_entropy",
+    "softmax_cross_entropy",
+    "poisson",
+    "binary_mixture",
+]  # 𝒢_L varies
 
 
 def sample_of(case, seed=0, memory=1 << 30, workspace=None, rows=slice(None), **changes):
@@ -41,10 +48,14 @@ def sample_of(case, seed=0, memory=1 << 30, workspace=None, rows=slice(None), **
 
 def factors(case, name, **arguments):
     """G_1..G_L as full matrices of the host."""
-    settings = defaults(get_curvature(name).options) | {k: v for k, v in arguments.items()
-                                                         if k not in inspect.signature(sample_of).parameters}
+    settings = defaults(get_curvature(name).options) | {
+        k: v for k, v in arguments.items() if k not in inspect.signature(sample_of).parameters
+    }
     given = {k: v for k, v in arguments.items() if k in inspect.signature(sample_of).parameters}
-    return [host(dense(case.ops, G)) for G in get_curvature(name).output_factors(sample_of(case, **given, **settings))]
+    return [
+        host(dense(case.ops, G))
+        for G in get_curvature(name).output_factors(sample_of(case, **given, **settings))
+    ]
 
 
 def usable(name, loss_name):
@@ -60,12 +71,16 @@ def deterministic(name):
     return all((a == b).all() for a, b in zip(first, second, strict=True))
 
 
-WITH_FACTORS = [name for name, curvature in all_curvatures().items() if curvature.basis != "identity"]
+WITH_FACTORS = [
+    name for name, curvature in all_curvatures().items() if curvature.basis != "identity"
+]
 DETERMINISTIC = list(filter(deterministic, WITH_FACTORS))
 
 
 def truth_of(name, truth, seed=0):
-    """The factors a sibling should find, from per-point derivatives; None for one not known here."""
+    """The factors a sibling should find, from per-point derivatives; None for one not known
+    here.
+    """
     if name == "kflr":
         return truth.kflr()
     if name == "kfra":
@@ -80,6 +95,7 @@ def truth_of(name, truth, seed=0):
 
 # ---- the factors themselves ----------------------------------------------------------------------
 
+
 def test_factors(ops, curvature_name, activation_name, loss_name):
     usable(curvature_name, loss_name)
     case, truth = standard(activation_name, loss_name, ops=ops)
@@ -90,12 +106,17 @@ def test_factors(ops, curvature_name, activation_name, loss_name):
         case.check(actual, G)
 
 
-def test_factors_are_symmetric_and_positive_semidefinite(ops, curvature_name, loss_name, dtype_name):
+def test_factors_are_symmetric_and_positive_semidefinite(
+    ops, curvature_name, loss_name, dtype_name
+):
     usable(curvature_name, loss_name)
-    case = make_case((5, 4, 1, 6, 3), ("tanh", "relu", "silu"), loss_name, 9, dtype=dtype_name, ops=ops)
+    case = make_case(
+        (5, 4, 1, 6, 3), ("tanh", "relu", "silu"), loss_name, 9, dtype=dtype_name, ops=ops
+    )
     eps = np.finfo(dtype_name).eps
     raw = get_curvature(curvature_name).output_factors(
-        sample_of(case, **defaults(get_curvature(curvature_name).options)))
+        sample_of(case, **defaults(get_curvature(curvature_name).options))
+    )
     for G, d in zip(raw, case.net.sizes[1:], strict=True):
         assert G.dtype == dtype_name
         assert G.shape in ((d, d), (d,))
@@ -105,7 +126,9 @@ def test_factors_are_symmetric_and_positive_semidefinite(ops, curvature_name, lo
 
 
 def test_looking_changes_nothing(ops, curvature_name, loss_name):
-    """Tape and weights are as before; a workspace does not show; the same seed gives the same bits."""
+    """Tape and weights are as before; a workspace does not show; the same seed gives the same
+    bits.
+    """
     usable(curvature_name, loss_name)
     case, _ = standard("softplus", loss_name, ops=ops)
     workspace = Workspace(ops, np.float64)
@@ -131,12 +154,15 @@ def test_input_factors(ops, activation_name):
 
 # ---- where the Kronecker product is the Gauss-Newton block, and where it is not ------------------
 
+
 def distances(case, truth, name, rows=slice(None)):
     """Relative distance of A ⊗ G to the dense Gauss-Newton block, by layer."""
     A = map(host, input_factors(case.net, forward(case.net, case.W, case.x[rows])))
     GN = truth.gauss_newton()
-    return [distance(np.kron(a, g), truth.block(GN, layer + 1))
-            for layer, (a, g) in enumerate(zip(A, factors(case, name, rows=rows), strict=True))]
+    return [
+        distance(np.kron(a, g), truth.block(GN, layer + 1))
+        for layer, (a, g) in enumerate(zip(A, factors(case, name, rows=rows), strict=True))
+    ]
 
 
 @pytest.mark.parametrize("curvature_name", EXACT_FOR_ONE_POINT)
@@ -170,17 +196,23 @@ def test_kflr_is_the_exact_mean_and_kfra_is_not(ops):
     case, truth = standard("tanh", "softmax_cross_entropy", ops=ops)
     for exact, recursive in zip(truth.kflr()[:-1], factors(case, "kfra")[:-1], strict=True):
         assert distance(recursive, exact) > 1e-3
-    case, truth = standard("identity", "softmax_cross_entropy")  # a linear net lets the mean through
+    case, truth = standard(
+        "identity", "softmax_cross_entropy"
+    )  # a linear net lets the mean through
     for exact, recursive in zip(truth.kflr(), factors(case, "kfra"), strict=True):
         case.check(recursive, exact)
 
 
 # ---- invariances ---------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("curvature_name", DETERMINISTIC)
 def test_copies_of_a_data_point_are_the_data_point(ops, curvature_name, loss_name):
     case, _ = standard("tanh", loss_name, ops=ops)
-    once, often = factors(case, curvature_name, rows=slice(2, 3)), factors(case, curvature_name, rows=[2] * 5)
+    once, often = (
+        factors(case, curvature_name, rows=slice(2, 3)),
+        factors(case, curvature_name, rows=[2] * 5),
+    )
     for a, b in zip(once, often, strict=True):
         close(b, a, 1e-13)
 
@@ -188,8 +220,11 @@ def test_copies_of_a_data_point_are_the_data_point(ops, curvature_name, loss_nam
 @pytest.mark.parametrize("curvature_name", DETERMINISTIC)
 def test_order_of_the_batch_does_not_matter(ops, curvature_name, loss_name):
     case, _ = standard("tanh", loss_name, ops=ops)
-    for a, b in zip(factors(case, curvature_name), factors(case, curvature_name, rows=[3, 1, 5, 0, 4, 2]),
-                    strict=True):
+    for a, b in zip(
+        factors(case, curvature_name),
+        factors(case, curvature_name, rows=[3, 1, 5, 0, 4, 2]),
+        strict=True,
+    ):
         close(b, a, 1e-13)
 
 
@@ -203,13 +238,19 @@ def test_memory_bounds_temporaries_and_changes_nothing(ops, curvature_name, loss
 
 
 def test_means_of_halves_are_the_mean(ops, loss_name):
-    """KFLR and the empirical Fisher are means over data points; KFRA is not, once past the output layer."""
+    """KFLR and the empirical Fisher are means over data points; KFRA is not, once past the output
+    layer.
+    """
     case, _ = standard("tanh", loss_name, ops=ops)
     for name in ("kflr", "empirical_fisher"):
-        whole, first, second = (factors(case, name, rows=r) for r in (slice(None), slice(0, 3), slice(3, 6)))
+        whole, first, second = (
+            factors(case, name, rows=r) for r in (slice(None), slice(0, 3), slice(3, 6))
+        )
         for a, b, c in zip(whole, first, second, strict=True):
             close(0.5 * (b + c), a, 1e-13)
-    whole, first, second = (factors(case, "kfra", rows=r) for r in (slice(None), slice(0, 3), slice(3, 6)))
+    whole, first, second = (
+        factors(case, "kfra", rows=r) for r in (slice(None), slice(0, 3), slice(3, 6))
+    )
     assert distance(0.5 * (first[0] + second[0]), whole[0]) > 1e-4
 
 
@@ -226,10 +267,22 @@ def test_sample_takes_rows_as_views(ops):
 
 # ---- low rank ------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("sizes", [(3, 4, 2, 5, 9), (3, 6, 1, 7), (2, 5, 3, 1, 4, 12), (3, 2, 2, 2, 8)])
+
+@pytest.mark.parametrize(
+    "sizes", [(3, 4, 2, 5, 9), (3, 6, 1, 7), (2, 5, 3, 1, 4, 12), (3, 2, 2, 2, 8)]
+)
 def test_recompressed_columns_are_exact(ops, sizes, loss_name):
-    """Layers narrower than half the columns of the root: what lies before them still gets the exact mean."""
-    case = make_case(sizes, ["tanh", "sigmoid", "elu", "softplus"][: len(sizes) - 2], loss_name, 4, soft=True, ops=ops)
+    """Layers narrower than half the columns of the root: what lies before them still gets the exact
+    mean.
+    """
+    case = make_case(
+        sizes,
+        ["tanh", "sigmoid", "elu", "softplus"][: len(sizes) - 2],
+        loss_name,
+        4,
+        soft=True,
+        ops=ops,
+    )
     for actual, G in zip(factors(case, "kflr"), Truth(case).kflr(), strict=True):
         case.check(actual, G)
 
@@ -251,6 +304,7 @@ def test_as_many_columns_as_the_rank_means_exact(ops, loss_name):
 
 # ---- Monte Carlo ---------------------------------------------------------------------------------
 
+
 def mean_and_band(case, name, draws, **changes):
     """Mean of independent factors and five standard deviations of that mean, by layer."""
     drawn = [factors(case, name, seed=seed, **changes) for seed in range(draws)]
@@ -262,7 +316,9 @@ def mean_and_band(case, name, draws, **changes):
 @pytest.mark.parametrize("loss_name", ["squared_error", *NOT_CONSTANT[:-1]])
 def test_sketch_is_unbiased(ops, loss_name, columns):
     case, truth = standard("tanh", loss_name, ops=ops)
-    for (mean, band), G in zip(mean_and_band(case, "kflr", 300, columns=columns), truth.kflr(), strict=True):
+    for (mean, band), G in zip(
+        mean_and_band(case, "kflr", 300, columns=columns), truth.kflr(), strict=True
+    ):
         assert (np.abs(mean - G) <= band).all()
 
 
@@ -294,6 +350,7 @@ def test_samples_average(ops, loss_name):
 
 # ---- edges ---------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("sizes", [(3, 3), (1, 1), (2, 1, 1), (1, 1, 1, 2)])
 @pytest.mark.parametrize("rows", [1, 2])
 def test_smallest_nets(ops, curvature_name, loss_name, sizes, rows):
@@ -307,7 +364,9 @@ def test_smallest_nets(ops, curvature_name, loss_name, sizes, rows):
 
 
 def test_far_outputs_stay_finite(ops, curvature_name, loss_name, dtype_name):
-    """Outputs of ±1e4: the factors may vanish, they may not be NaN, and NumPy has nothing to warn of."""
+    """Outputs of ±1e4: the factors may vanish, they may not be NaN, and NumPy has nothing to warn
+    of.
+    """
     usable(curvature_name, loss_name)
     case = make_case((4, 5, 3), ("tanh",), loss_name, 8, dtype=dtype_name, ops=ops)
     case.W[-1][:, -1] = ops.asarray(np.resize([1e4, -1e4], len(case.W[-1])))
@@ -321,7 +380,9 @@ def test_far_outputs_stay_finite(ops, curvature_name, loss_name, dtype_name):
 def test_flops_grow_with_the_rows(curvature_name, loss_name):
     net, loss = network((30, 20, 10, 40), ("tanh", "tanh")), get_loss(loss_name)
     curvature = get_curvature(curvature_name)
-    few, many = (curvature.flops(net, loss, rows, defaults(curvature.options)) for rows in (100, 1000))
+    few, many = (
+        curvature.flops(net, loss, rows, defaults(curvature.options)) for rows in (100, 1000)
+    )
     assert many > few > 0.0
 
 

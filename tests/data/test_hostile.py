@@ -1,4 +1,6 @@
-"""Files that cannot be used: each is one DataError with the file, what was found and what was expected."""
+"""Files that cannot be used: each is one DataError with the file, what was found and what was
+expected.
+"""
 
 import os
 from pathlib import Path
@@ -24,6 +26,7 @@ def with_scale(scale):
         build(path, x=GOOD)
         with h5py.File(path, "r+") as file:
             file["x"].attrs["scale"] = scale
+
     return make
 
 
@@ -32,6 +35,7 @@ def with_value(row: int, column: int, value: float, name: str = "x"):
         array = GOOD.copy()
         array[row, column] = value
         build(path, **{"x": GOOD, "y": GOOD, name: array})
+
     return make
 
 
@@ -44,6 +48,7 @@ def linked(link):
         with h5py.File(path, "w") as file:
             file["x"] = link
             file["xx"] = GOOD
+
     return make
 
 
@@ -62,7 +67,7 @@ def damaged_chunk(path: Path) -> None:
         file.create_dataset("x", data=noise, chunks=(100, 30), compression="gzip")
         info = file["x"].id.get_chunk_info(2)
     content = bytearray(path.read_bytes())
-    content[info.byte_offset:info.byte_offset + info.size] = b"\xff" * info.size
+    content[info.byte_offset : info.byte_offset + info.size] = b"\xff" * info.size
     path.write_bytes(bytes(content))
 
 
@@ -93,17 +98,30 @@ CASES = {
     "directory": (lambda path: path.mkdir(), {}, ["is a directory", "expected an HDF5 file"]),
     "missing file": (lambda path: None, {}, ["no such file"]),
     "nothing in it": (arrays(), {}, ["no dataset /x", "no dataset at all"]),
-    "missing dataset": (arrays(images=GOOD, xs=GOOD), {},
-                        ["no dataset /x", "images, xs", "did you mean 'xs'?"]),
-    "missing targets": (arrays(x=GOOD, labels=GOOD), {"targets": "label"},
-                        ["/label", "did you mean 'labels'?"]),
+    "missing dataset": (
+        arrays(images=GOOD, xs=GOOD),
+        {},
+        ["no dataset /x", "images, xs", "did you mean 'xs'?"],
+    ),
+    "missing targets": (
+        arrays(x=GOOD, labels=GOOD),
+        {"targets": "label"},
+        ["/label", "did you mean 'labels'?"],
+    ),
     "empty name": (arrays(x=GOOD), {"inputs": ""}, ["no dataset /;", "holds x"]),
     "a group": (arrays(data__x=GOOD), {"inputs": "data"}, ["/data is a group", "data/x"]),
     "group without x": (arrays(train__images=GOOD), {}, ["/train/x", "train/images"]),
-    "validation group without x": (arrays(train__x=GOOD, validation__z=GOOD), {}, ["/validation/x"]),
+    "validation group without x": (
+        arrays(train__x=GOOD, validation__z=GOOD),
+        {},
+        ["/validation/x"],
+    ),
     "test group without x": (arrays(train__x=GOOD, test__z=GOOD), {}, ["/test/x"]),
-    "no such validation group": (arrays(train__x=GOOD, held__x=GOOD), {"validation": "helt"},
-                                 ["'helt'", "held, train", "did you mean 'held'?"]),
+    "no such validation group": (
+        arrays(train__x=GOOD, held__x=GOOD),
+        {"validation": "helt"},
+        ["'helt'", "held, train", "did you mean 'held'?"],
+    ),
     "validation group of a flat file": (arrays(x=GOOD), {"validation": "held"}, ["no groups"]),
     "fraction leaves no rows": (arrays(x=GOOD[:1]), {}, ["0.1 of 1 rows", "smaller fraction"]),
     "scalar": (arrays(x=3.0), {}, ["single value"]),
@@ -111,12 +129,26 @@ CASES = {
     "no rows": (arrays(x=np.zeros((0, 3))), {}, ["no rows", "(0, 3)"]),
     "no columns": (arrays(x=np.zeros((4, 0))), {}, ["no columns"]),
     "rows differ": (arrays(x=GOOD, y=GOOD[:5]), {"targets": "y"}, ["/y has 5 rows", "expected 8"]),
-    "widths differ": (arrays(train__x=GOOD, test__x=GOOD[:, :2]), {}, ["/test/x", "rows of 2", "expected 3"]),
-    "target widths differ": (arrays(train__x=GOOD, train__y=GOOD, test__x=GOOD, test__y=GOOD[:, :2]),
-                             {"targets": "y"}, ["/test/y", "expected 3"]),
-    "target kinds differ": (arrays(train__x=GOOD, train__y=np.arange(8), test__x=GOOD, test__y=np.ones(8)),
-                            {"targets": "y"}, ["/test/y", "whole-number labels"]),
-    "text": (arrays(x=np.array([b"a", b"b"])), {}, ["text", "expected integers, floats or booleans"]),
+    "widths differ": (
+        arrays(train__x=GOOD, test__x=GOOD[:, :2]),
+        {},
+        ["/test/x", "rows of 2", "expected 3"],
+    ),
+    "target widths differ": (
+        arrays(train__x=GOOD, train__y=GOOD, test__x=GOOD, test__y=GOOD[:, :2]),
+        {"targets": "y"},
+        ["/test/y", "expected 3"],
+    ),
+    "target kinds differ": (
+        arrays(train__x=GOOD, train__y=np.arange(8), test__x=GOOD, test__y=np.ones(8)),
+        {"targets": "y"},
+        ["/test/y", "whole-number labels"],
+    ),
+    "text": (
+        arrays(x=np.array([b"a", b"b"])),
+        {},
+        ["text", "expected integers, floats or booleans"],
+    ),
     "objects": (arrays(x=["a", "b"]), {}, ["text", "expected integers"]),
     "records": (arrays(x=RECORD), {}, ["records with fields a, b"]),
     "complex": (arrays(x=GOOD * 1j), {}, ["complex"]),
@@ -125,7 +157,11 @@ CASES = {
     "inf": (with_value(0, 1, -np.inf), {}, ["row 0, column 1", "-inf"]),
     "nan held out": (with_value(7, 0, np.nan), {}, ["row 7, column 0"]),
     "nan target": (with_value(3, 1, np.nan, "y"), {"targets": "y"}, ["/y", "row 3, column 1"]),
-    "too large for float32": (with_value(2, 2, 1e200), {}, ["row 2, column 2", "1e+200", "float64"]),
+    "too large for float32": (
+        with_value(2, 2, 1e200),
+        {},
+        ["row 2, column 2", "1e+200", "float64"],
+    ),
     "scale nan": (with_scale(np.nan), {}, ["scale is nan", "finite"]),
     "scale zero": (with_scale(0), {}, ["scale is 0"]),
     "scale inf": (with_scale(np.inf), {}, ["scale is inf"]),
@@ -159,8 +195,16 @@ def test_a_bad_number_out_of_core_is_met_when_its_block_is_read(tmp_path, reach)
     x[777, 3] = np.inf
     build(tmp_path / "data.h5", x=x)
     with pytest.raises(DataError, match="row 777, column 3"):
-        with open_data({"file": str(tmp_path / "data.h5"), "validation": 0, "memory": "8KB",
-                        "standardize": reach == "standardize"}, seed=0, dtype="float32") as data:
+        with open_data(
+            {
+                "file": str(tmp_path / "data.h5"),
+                "validation": 0,
+                "memory": "8KB",
+                "standardize": reach == "standardize",
+            },
+            seed=0,
+            dtype="float32",
+        ) as data:
             if reach == "batch":
                 data.train.batch(0, 1000)
             elif reach == "rows_at":
@@ -178,7 +222,9 @@ def test_a_near_name_of_a_missing_file(tmp_path):
         open_data({"file": str(tmp_path / "gone" / "x.h5")}, seed=0, dtype="float32")
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything"
+)
 def test_permission_denied(tmp_path):
     build(tmp_path / "data.h5", x=GOOD)
     (tmp_path / "data.h5").chmod(0)
@@ -203,5 +249,7 @@ def test_links_that_work_are_followed(tmp_path):
         file["x"] = h5py.ExternalLink("real.h5", "/x")
         file["soft"] = h5py.SoftLink("/x")
     for name in ("x", "soft"):
-        with open_data({"file": str(tmp_path / "data.h5"), "inputs": name}, seed=0, dtype="float32") as data:
+        with open_data(
+            {"file": str(tmp_path / "data.h5"), "inputs": name}, seed=0, dtype="float32"
+        ) as data:
             assert data.train.rows == 7

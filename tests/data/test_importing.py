@@ -40,24 +40,37 @@ def joined(found: dict[str, np.ndarray], name: str) -> np.ndarray:
 @pytest.fixture
 def mnist(tmp_path: Path) -> tuple[Path, np.ndarray, np.ndarray]:
     """The four files of a small MNIST, compressed, under their usual names."""
-    x, y = RNG.integers(0, 256, (60, 28, 28), dtype=np.uint8), RNG.integers(0, 10, 60, dtype=np.uint8)
-    for name, array in {"train-images-idx3": x[:50], "train-labels-idx1": y[:50], "t10k-images-idx3": x[50:],
-                        "t10k-labels-idx1": y[50:]}.items():
+    x, y = (
+        RNG.integers(0, 256, (60, 28, 28), dtype=np.uint8),
+        RNG.integers(0, 10, 60, dtype=np.uint8),
+    )
+    for name, array in {
+        "train-images-idx3": x[:50],
+        "train-labels-idx1": y[:50],
+        "t10k-images-idx3": x[50:],
+        "t10k-labels-idx1": y[50:],
+    }.items():
         (tmp_path / f"{name}-ubyte.gz").write_bytes(gzip.compress(idx(array)))
     return tmp_path, x, y
 
 
 def test_mnist_in_one_command(mnist):
     folder, x, y = mnist
-    rows = import_data(folder / "train-images-idx3-ubyte.gz", folder / "mnist.h5",
-                       labels=folder / "train-labels-idx1-ubyte.gz", validation="10",
-                       test=folder / "t10k-images-idx3-ubyte.gz",
-                       test_labels=folder / "t10k-labels-idx1-ubyte.gz")
+    rows = import_data(
+        folder / "train-images-idx3-ubyte.gz",
+        folder / "mnist.h5",
+        labels=folder / "train-labels-idx1-ubyte.gz",
+        validation="10",
+        test=folder / "t10k-images-idx3-ubyte.gz",
+        test_labels=folder / "t10k-labels-idx1-ubyte.gz",
+    )
     assert rows == {"train": 40, "validation": 10, "test": 10}
     found = arrays(folder / "mnist.h5")
     np.testing.assert_array_equal(joined(found, "x"), x)
     np.testing.assert_array_equal(joined(found, "y"), y)
-    with open_data({"file": str(folder / "mnist.h5"), "targets": "y"}, seed=0, dtype="float64") as data:
+    with open_data(
+        {"file": str(folder / "mnist.h5"), "targets": "y"}, seed=0, dtype="float64"
+    ) as data:
         images, labels = data.validation.rows_at(0, 10)
         np.testing.assert_allclose(images, x[40:50].reshape(10, 784) / 255, rtol=1e-15)
         np.testing.assert_array_equal(labels, y[40:50])
@@ -73,7 +86,12 @@ def test_every_idx_type(tmp_path, dtype):
     assert found.dtype == array.dtype.newbyteorder("=")
 
 
-@given(rows=st.integers(2, 60), width=st.integers(1, 5), kept=st.floats(0.1, 0.9), seed=st.integers(0, 5))
+@given(
+    rows=st.integers(2, 60),
+    width=st.integers(1, 5),
+    kept=st.floats(0.1, 0.9),
+    seed=st.integers(0, 5),
+)
 @settings(max_examples=20, deadline=None)
 def test_blocks_fall_into_the_right_groups(tmp_path_factory, rows, width, kept, seed):
     folder = tmp_path_factory.mktemp("blocks")
@@ -83,18 +101,30 @@ def test_blocks_fall_into_the_right_groups(tmp_path_factory, rows, width, kept, 
     middle = (rows - train) // 2
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gnopt.data.importing._BLOCK_BYTES", 8 * width * 7)
-        import_data(folder / "a.npy", folder / "a.h5", split=f"{train}:{middle}:{rows - train - middle}")
+        import_data(
+            folder / "a.npy", folder / "a.h5", split=f"{train}:{middle}:{rows - train - middle}"
+        )
     found = arrays(folder / "a.h5")
     np.testing.assert_array_equal(joined(found, "x"), array)
     assert len(found["train/x"]) == train
 
 
 def test_npz_by_names_with_test_arrays_beside(tmp_path):
-    a = {"x_train": RNG.integers(0, 9, (20, 4, 4), dtype=np.uint8), "y_train": np.arange(20) % 3,
-         "x_test": RNG.integers(0, 9, (5, 4, 4), dtype=np.uint8), "y_test": np.arange(5) % 3}
+    a = {
+        "x_train": RNG.integers(0, 9, (20, 4, 4), dtype=np.uint8),
+        "y_train": np.arange(20) % 3,
+        "x_test": RNG.integers(0, 9, (5, 4, 4), dtype=np.uint8),
+        "y_test": np.arange(5) % 3,
+    }
     np.savez(tmp_path / "mnist.npz", **a)
-    rows = import_data(tmp_path / "mnist.npz", tmp_path / "m.h5", Reading("x_train", "y_train"),
-                       test_inputs="x_test", test_targets="y_test", validation="0.25")
+    rows = import_data(
+        tmp_path / "mnist.npz",
+        tmp_path / "m.h5",
+        Reading("x_train", "y_train"),
+        test_inputs="x_test",
+        test_targets="y_test",
+        validation="0.25",
+    )
     assert rows == {"train": 15, "validation": 5, "test": 5}
     found = arrays(tmp_path / "m.h5")
     np.testing.assert_array_equal(found["test/x"], a["x_test"])
@@ -137,22 +167,40 @@ def test_mat(tmp_path, version):
 IRIS = "5.1,3.5,setosa\n4.9,3.0,virginica\n6.3,3.3,setosa\n"
 
 
-@pytest.mark.parametrize(("text", "targets", "x", "y", "classes"), [
-    (IRIS, "-1", [[5.1, 3.5], [4.9, 3.0], [6.3, 3.3]], [0, 1, 0], ["setosa", "virginica"]),
-    ("a,b,kind\n" + IRIS, "kind", [[5.1, 3.5], [4.9, 3.0], [6.3, 3.3]], [0, 1, 0], ["setosa", "virginica"]),
-    ("7;1;2\n8;3;4\n", "0", [[1, 2], [3, 4]], [7, 8], None),
-    ("label\tp1\tp2\r\n7\t1\t255\r\n\r\n8\t3\t4\r\n", "label", [[1, 255], [3, 4]], [7, 8], None),
-    ('"a, b",c\n1.5,2\n3,4\n', "c", [[1.5], [3]], [2, 4], None),
-    ("1,2,0.5\n3,4,1.5\n", "1,2", [[1], [3]], [[2, 0.5], [4, 1.5]], None),
-    ("\ufeffx,y\n-1,1\n300,2\n", "y", [[-1], [300]], [1, 2], None),
-    ("1\n2\n", None, [[1], [2]], None, None)])
+@pytest.mark.parametrize(
+    ("text", "targets", "x", "y", "classes"),
+    [
+        (IRIS, "-1", [[5.1, 3.5], [4.9, 3.0], [6.3, 3.3]], [0, 1, 0], ["setosa", "virginica"]),
+        (
+            "a,b,kind\n" + IRIS,
+            "kind",
+            [[5.1, 3.5], [4.9, 3.0], [6.3, 3.3]],
+            [0, 1, 0],
+            ["setosa", "virginica"],
+        ),
+        ("7;1;2\n8;3;4\n", "0", [[1, 2], [3, 4]], [7, 8], None),
+        (
+            "label\tp1\tp2\r\n7\t1\t255\r\n\r\n8\t3\t4\r\n",
+            "label",
+            [[1, 255], [3, 4]],
+            [7, 8],
+            None,
+        ),
+        ('"a, b",c\n1.5,2\n3,4\n', "c", [[1.5], [3]], [2, 4], None),
+        ("1,2,0.5\n3,4,1.5\n", "1,2", [[1], [3]], [[2, 0.5], [4, 1.5]], None),
+        ("\ufeffx,y\n-1,1\n300,2\n", "y", [[-1], [300]], [1, 2], None),
+        ("1\n2\n", None, [[1], [2]], None, None),
+    ],
+)
 def test_csv(tmp_path, text, targets, x, y, classes):
     for name, content in (("a.csv", text.encode()), ("a.csv.gz", gzip.compress(text.encode()))):
         (tmp_path / name).write_bytes(content)
         import_data(tmp_path / name, tmp_path / "a.h5", Reading(targets=targets), overwrite=True)
         found = arrays(tmp_path / "a.h5")
         np.testing.assert_array_equal(found["x"], x)
-        assert (found["x"].dtype.kind in "ui") == all(float(v).is_integer() for row in x for v in row)
+        assert (found["x"].dtype.kind in "ui") == all(
+            float(v).is_integer() for row in x for v in row
+        )
         if y is None:
             assert "y" not in found
         else:
@@ -176,7 +224,9 @@ def test_csv_in_several_blocks_and_words_that_come_late(tmp_path, monkeypatch):
 def test_a_second_csv_for_testing(tmp_path):
     (tmp_path / "a.csv").write_text("label,p\n1,2\n2,3\n")
     (tmp_path / "b.csv").write_text("label,p\n5,6\n")
-    import_data(tmp_path / "a.csv", tmp_path / "a.h5", Reading(targets="label"), test=tmp_path / "b.csv")
+    import_data(
+        tmp_path / "a.csv", tmp_path / "a.h5", Reading(targets="label"), test=tmp_path / "b.csv"
+    )
     found = arrays(tmp_path / "a.h5")
     assert found["test/x"].tolist() == [[6]] and found["test/y"].tolist() == [5]
     assert found["train/x"].tolist() == [[2], [3]]
@@ -206,7 +256,9 @@ def test_folders_are_classes_and_their_pictures_are_mixed(pictures, tmp_path):
 def test_pictures_of_sixteen_bits(tmp_path):
     image = pytest.importorskip("PIL.Image")
     (tmp_path / "deep").mkdir()
-    image.fromarray(np.array([[0, 65535], [32768, 257]], np.uint16)).save(tmp_path / "deep" / "a.png")
+    image.fromarray(np.array([[0, 65535], [32768, 257]], np.uint16)).save(
+        tmp_path / "deep" / "a.png"
+    )
     import_data(tmp_path / "deep", tmp_path / "d.h5")
     np.testing.assert_array_equal(arrays(tmp_path / "d.h5")["x"][0], [[0, 255], [128, 1]])
 
@@ -221,6 +273,7 @@ def text(content: str | bytes, name: str = "a.csv"):
     def make(folder: Path) -> Path:
         (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
         return folder / name
+
     return make
 
 
@@ -228,6 +281,7 @@ def saved(**named):
     def make(folder: Path) -> Path:
         np.savez(folder / "a.npz", **named)
         return folder / "a.npz"
+
     return make
 
 
@@ -271,12 +325,19 @@ HOSTILE = {
     "idx goes on": (text(idx(IMAGES) + b"x", "a-idx"), {}, ["goes on after the 5 rows"]),
     "idx header cut": (text(idx(IMAGES)[:9], "a-idx"), {}, ["header is cut short"]),
     "idx empty": (text(idx(IMAGES[:0]), "a-idx"), {}, ["at least one row"]),
-    "idx gz cut": (text(gzip.compress(idx(RNG.integers(0, 255, (50, 9))))[:-30], "a.gz"), {},
-                   ["a.gz", "cannot be read"]),
+    "idx gz cut": (
+        text(gzip.compress(idx(RNG.integers(0, 255, (50, 9))))[:-30], "a.gz"),
+        {},
+        ["a.gz", "cannot be read"],
+    ),
     "gz of nothing": (text(b"\x1f\x8bxxxxxxxx", "a.gz"), {}, ["a.gz", "gzip"]),
     "labels differ": (saved(x=np.ones((4, 2)), y=np.arange(3)), {}, ["has 3 rows; expected 4"]),
     "which array": (saved(a=IMAGES, b=IMAGES), {}, ["a, b", "--inputs"]),
-    "no such array": (saved(images=IMAGES), {"reading": Reading("image")}, ["no array 'image'", "'images'"]),
+    "no such array": (
+        saved(images=IMAGES),
+        {"reading": Reading("image")},
+        ["no array 'image'", "'images'"],
+    ),
     "text array": (saved(x=np.array(["a"])), {}, ["found values of type", "expected integers"]),
     "objects": (saved(x=np.array([{}], object)), {}, ["pickled objects"]),
     "complex": (saved(x=np.ones((2, 2)) * 1j), {}, ["complex"]),
@@ -285,7 +346,11 @@ HOSTILE = {
     "nan": (saved(x=np.array([[1, 2], [np.nan, 3]])), {}, ["row 1, column 0", "nan"]),
     "archive cut": (archive_cut, {}, ["a.npz", "cannot be read"]),
     "npy cut": (text(b"\x93NUMPY\x01\x00", "a.npy"), {}, ["a.npy", "cannot be read"]),
-    "mat damaged": (text(b"MATLAB 5.0 MAT-file".ljust(300, b"\0"), "a.mat"), {}, ["a.mat", "cannot be read"]),
+    "mat damaged": (
+        text(b"MATLAB 5.0 MAT-file".ljust(300, b"\0"), "a.mat"),
+        {},
+        ["a.mat", "cannot be read"],
+    ),
     "mat of text": (text(b"hello", "a.mat"), {}, ["a.mat"]),
     "hdf5": (hdf5, {}, ["HDF5 file already", "gnopt dataset info"]),
     "pickle": (text(b"\x80\x04x", "a.bin"), {}, ["is a pickle"]),
@@ -296,8 +361,11 @@ HOSTILE = {
     "csv header alone": (text("a,b\n"), {}, ["no rows"]),
     "csv empty": (text(""), {}, ["first line is empty"]),
     "csv all targets": (text("1\n2\n"), {"reading": Reading(targets="0")}, ["no column is left"]),
-    "csv no column": (text("alpha,b\n1,2\n"), {"reading": Reading(targets="alpa")}, ["alpa", "did you "
-                                                                                             "mean 'alpha'"]),
+    "csv no column": (
+        text("alpha,b\n1,2\n"),
+        {"reading": Reading(targets="alpa")},
+        ["alpa", "did you mean 'alpha'"],
+    ),
     "csv column number": (text("1,2\n"), {"reading": Reading(targets="2")}, ["expected 0 to 1"]),
     "csv not utf-8": (text(b"\xff\xfe1,2\n"), {}, ["not a text file"]),
     "binary": (text(b"ab\0\0\n", "a.bin"), {}, ["not a text file", "IDX, NPY"]),
@@ -307,11 +375,16 @@ HOSTILE = {
     "split too large": (saved(x=IMAGES), {"split": "4:1:1"}, ["adds up to 6; expected 5"]),
     "nothing to train on": (saved(x=IMAGES), {"split": "0.0:1.0"}, ["no rows to train on"]),
     "all for validation": (saved(x=IMAGES), {"validation": "5"}, ["expected fewer"]),
-    "test without targets": (saved(x=IMAGES, t=IMAGES, y=np.arange(5)),
-                             {"reading": Reading("x", "y"), "test_inputs": "t"}, ["a.npz: t: has no "
-                                                                                  "targets"]),
-    "test of another shape": (saved(x=IMAGES, t=IMAGES[:, :1]), {"test_inputs": "t"},
-                              ["(1, 2)", "expected (2, 2)"]),
+    "test without targets": (
+        saved(x=IMAGES, t=IMAGES, y=np.arange(5)),
+        {"reading": Reading("x", "y"), "test_inputs": "t"},
+        ["a.npz: t: has no targets"],
+    ),
+    "test of another shape": (
+        saved(x=IMAGES, t=IMAGES[:, :1]),
+        {"test_inputs": "t"},
+        ["(1, 2)", "expected (2, 2)"],
+    ),
 }
 
 
@@ -326,13 +399,20 @@ def test_hostile_source(tmp_path, case):
     assert not [p for p in tmp_path.iterdir() if "out.h5" in p.name]
 
 
-@pytest.mark.parametrize(("options", "words"), [
-    ({"split": "1"}, "train:validation"), ({"split": "a:b"}, "found 'a'"),
-    ({"split": "0.5:0.6"}, "add up to 1.1"), ({"split": "-1:6"}, "found '-1'"),
-    ({"split": "3:2", "validation": "1"}, "one of them"),
-    ({"validation": "x"}, "found 'x'"), ({"split": "3:1:1", "test_inputs": "x"}, "already has test rows"),
-    ({"test_targets": "x"}, "without test data"), ({"reading": Reading(size=(2, 2))}, "--size means "
-                                                                                      "nothing")])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"split": "1"}, "train:validation"),
+        ({"split": "a:b"}, "found 'a'"),
+        ({"split": "0.5:0.6"}, "add up to 1.1"),
+        ({"split": "-1:6"}, "found '-1'"),
+        ({"split": "3:2", "validation": "1"}, "one of them"),
+        ({"validation": "x"}, "found 'x'"),
+        ({"split": "3:1:1", "test_inputs": "x"}, "already has test rows"),
+        ({"test_targets": "x"}, "without test data"),
+        ({"reading": Reading(size=(2, 2))}, "--size means nothing"),
+    ],
+)
 def test_usage(tmp_path, options, words):
     source = saved(x=IMAGES)(tmp_path)
     with pytest.raises(ConfigError, match=words):
@@ -345,7 +425,11 @@ def test_nothing_is_overwritten_unasked(tmp_path):
     with pytest.raises(DataError, match="--overwrite"):
         import_data(source, tmp_path / "out.h5")
     import_data(source, tmp_path / "out.h5", overwrite=True)
-    assert describe(tmp_path / "out.h5")["splits"]["train"] == {"rows": 4, "inputs": 4, "target_shape": [4]}
+    assert describe(tmp_path / "out.h5")["splits"]["train"] == {
+        "rows": 4,
+        "inputs": 4,
+        "target_shape": [4],
+    }
 
 
 def test_info_names_what_cannot_be_used(tmp_path):
@@ -357,7 +441,11 @@ def test_info_names_what_cannot_be_used(tmp_path):
         file["many"] = np.arange(2**22, dtype=np.uint8)[:, None].repeat(3, 1)
     found = describe(tmp_path / "a.h5")
     entries = {e["path"]: e for e in found["datasets"]}
-    assert "nan" in entries["x"]["problem"] and "text" in entries["text"]["problem"] and "one" in entries
+    assert (
+        "nan" in entries["x"]["problem"]
+        and "text" in entries["text"]["problem"]
+        and "one" in entries
+    )
     assert entries["y"]["max"] == 2 and entries["many"]["mean"] == pytest.approx(127.5)
     assert found["targets"] == "y"
     assert "/y has 3 rows; expected 1" in found["problem"] and found["splits"] == {}

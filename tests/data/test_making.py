@@ -1,4 +1,6 @@
-"""CURVES and FACES: what the pictures look like, how they are split, and that they are always the same."""
+"""CURVES and FACES: what the pictures look like, how they are split, and that they are always the
+same.
+"""
 
 import pickle
 from pathlib import Path
@@ -33,7 +35,9 @@ def test_the_stroke_passes_through_its_points():
     for k in range(3):
         column, row = points[:, k].astype(int).T
         inked = images[np.arange(200), row, column] / 255
-        assert inked.min() > 0.15  # an end is rounded off: half the ink, less where its pixel is off centre
+        assert (
+            inked.min() > 0.15
+        )  # an end is rounded off: half the ink, less where its pixel is off centre
 
 
 def test_straight_strokes_have_even_ink_and_width():
@@ -45,7 +49,11 @@ def test_straight_strokes_have_even_ink_and_width():
 def test_curves_do_not_depend_on_how_many_are_asked_for(tmp_path):
     few = make_curves(tmp_path / "few.h5", 1100, 7, 0, seed=5)
     many = make_curves(tmp_path / "many.h5", 2500, 30, 10, seed=5)
-    assert few == {"train": 1100, "test": 7} and many == {"train": 2500, "validation": 10, "test": 30}
+    assert few == {"train": 1100, "test": 7} and many == {
+        "train": 2500,
+        "validation": 10,
+        "test": 30,
+    }
     with h5py.File(tmp_path / "few.h5") as a, h5py.File(tmp_path / "many.h5") as b:
         np.testing.assert_array_equal(a["train/x"][:], b["train/x"][:1100])
         np.testing.assert_array_equal(a["test/x"][:], b["test/x"][:7])
@@ -83,7 +91,9 @@ def test_files_are_whole_or_absent(tmp_path):
 def smooth(size: int, seed: int = 0) -> np.ndarray:
     y, x = np.mgrid[:size, :size] / size
     a, b, c = np.random.default_rng(seed).uniform(1, 3, 3)
-    return (0.5 + 0.25 * np.sin(a * np.pi * x + c) + 0.25 * np.cos(b * np.pi * y)).astype(np.float32)
+    return (0.5 + 0.25 * np.sin(a * np.pi * x + c) + 0.25 * np.cos(b * np.pi * y)).astype(
+        np.float32
+    )
 
 
 def test_without_rotation_and_scale_the_picture_stays():
@@ -131,19 +141,24 @@ def test_olivetti_faces_are_split_by_person(tmp_path):
     pictures = load_pictures(tmp_path / "olivetti.npy")
     groups = split_people(pictures)
     assert [len(groups[name]) for name in ("train", "validation", "test")] == [250, 50, 100]
-    assert groups["validation"][0] == 250 and set(pictures.people[groups["test"]]) == set(range(30, 40))
+    assert groups["validation"][0] == 250 and set(pictures.people[groups["test"]]) == set(
+        range(30, 40)
+    )
 
 
 def test_every_format_of_the_olivetti_faces_is_the_same_stack(tmp_path):
     pytest.importorskip("PIL")
     from PIL import Image
+
     faces = np.random.default_rng(0).integers(0, 256, (6, 64, 64), dtype=np.uint8)
     np.save(tmp_path / "a.npy", faces)
     np.save(tmp_path / "flat.npy", faces.reshape(6, -1))
     np.save(tmp_path / "unit.npy", (faces / 255).astype(np.float32))
     np.savez(tmp_path / "a.npz", faces=faces)
-    scipy.io.savemat(tmp_path / "olivettifaces.mat", {"faces": faces.transpose(2, 1, 0).reshape(4096, 6)
-                                                     .astype(float), "p": np.zeros(3)})
+    scipy.io.savemat(
+        tmp_path / "olivettifaces.mat",
+        {"faces": faces.transpose(2, 1, 0).reshape(4096, 6).astype(float), "p": np.zeros(3)},
+    )
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["x"] = faces
         file["y"] = [3, 3, 3, 1, 1, 1]
@@ -174,7 +189,9 @@ def test_faces_from_the_shipped_pictures(tmp_path):
 def test_few_people_are_for_training(people):
     count = 1 if people is None else len(people)
     groups = split_people(Pictures(np.zeros((count, 4, 4)), people))
-    assert len(groups["train"]) >= 1 and sorted(np.concatenate(list(groups.values()))) == list(range(count))
+    assert len(groups["train"]) >= 1 and sorted(np.concatenate(list(groups.values()))) == list(
+        range(count)
+    )
 
 
 def test_pickles_are_never_loaded(tmp_path):
@@ -184,7 +201,9 @@ def test_pickles_are_never_loaded(tmp_path):
 
     for name in ("olivetti_py3.pkz", "faces.dat"):
         (tmp_path / name).write_bytes(pickle.dumps(Bomb()))
-        with pytest.raises(DataError, match="is a pickle.*olivettifaces.mat.*NPY, NPZ, HDF5 or a folder"):
+        with pytest.raises(
+            DataError, match="is a pickle.*olivettifaces.mat.*NPY, NPZ, HDF5 or a folder"
+        ):
             make_faces(tmp_path / "out.h5", tmp_path / name)
     array = np.empty(1, object)
     array[0] = Bomb()
@@ -193,11 +212,18 @@ def test_pickles_are_never_loaded(tmp_path):
         make_faces(tmp_path / "out.h5", tmp_path / "objects.npy")
 
 
-@pytest.mark.parametrize(("array", "words"), [
-    (np.zeros((3, 4, 5, 6)), "expected grey pictures"), (np.zeros((3, 7)), "expected grey pictures"),
-    (np.full((3, 5, 5), -1.0), "grey values from -1"), (np.full((3, 5, 5), 1e4), "0 to 255"),
-    (np.full((3, 5, 5), np.nan), "grey values from nan"), (np.array(["a", "b"]), "expected integers"),
-    (np.zeros((0, 5, 5)), "at least one row")])
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.zeros((3, 4, 5, 6)), "expected grey pictures"),
+        (np.zeros((3, 7)), "expected grey pictures"),
+        (np.full((3, 5, 5), -1.0), "grey values from -1"),
+        (np.full((3, 5, 5), 1e4), "0 to 255"),
+        (np.full((3, 5, 5), np.nan), "grey values from nan"),
+        (np.array(["a", "b"]), "expected integers"),
+        (np.zeros((0, 5, 5)), "at least one row"),
+    ],
+)
 def test_stacks_that_are_no_faces(tmp_path, array, words):
     np.save(tmp_path / "a.npy", array)
     with pytest.raises(DataError, match=words):

@@ -1,4 +1,6 @@
-"""Reading: layouts, scale, targets, standardisation, and a stream that is a pure function of its position."""
+"""Reading: layouts, scale, targets, standardisation, and a stream that is a pure function of its
+position.
+"""
 
 from pathlib import Path
 
@@ -18,7 +20,9 @@ ROWS = 1000
 
 @pytest.fixture(scope="module")
 def flat(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """1000 rows of (4, 5) bytes with a scale, labels, soft targets; the first number tells the row."""
+    """1000 rows of (4, 5) bytes with a scale, labels, soft targets; the first number tells the
+    row.
+    """
     path = tmp_path_factory.mktemp("flat") / "flat.h5"
     rng = np.random.default_rng(0)
     with h5py.File(path, "w") as file:
@@ -52,7 +56,9 @@ def test_rows_in_file_order_are_the_scaled_numbers(flat):
         x, y = data.train.rows_at(0, ROWS)
         assert x is y and x.dtype == np.float32 and x.flags.c_contiguous
         np.testing.assert_array_equal(x, expected)
-        np.testing.assert_array_equal(np.concatenate([c[0] for c in data.train.chunks(333)]), expected)
+        np.testing.assert_array_equal(
+            np.concatenate([c[0] for c in data.train.chunks(333)]), expected
+        )
         assert len(data.train.rows_at(990, 2000)[0]) == 10
     assert data.train.rows == ROWS and data.train.inputs == 20
     assert data.validation is None and data.test is None
@@ -75,10 +81,12 @@ def test_the_stream_is_a_pure_function_of_the_position(flat, memory, targets):
         np.testing.assert_array_equal(np.concatenate([b[0] for b in straight]), x[:2600])
         np.testing.assert_array_equal(np.concatenate([b[1] for b in straight]), y[:2600])
     for start, count in [(1777, 50), (5, 1), (899, 3), (0, 900), (1777, 50)]:
-        with opened(flat, memory=memory, targets=targets) as data:  # a resumed run: opened anew, in mid-epoch
+        with opened(
+            flat, memory=memory, targets=targets
+        ) as data:  # a resumed run: opened anew, in mid-epoch
             again_x, again_y = data.train.batch(start, count)
-            np.testing.assert_array_equal(again_x, x[start:start + count])
-            np.testing.assert_array_equal(again_y, y[start:start + count])
+            np.testing.assert_array_equal(again_x, x[start : start + count])
+            np.testing.assert_array_equal(again_y, y[start : start + count])
 
 
 @pytest.mark.parametrize("memory", ["auto", "40KB", "10KB", "2KB", 500])
@@ -108,16 +116,26 @@ def test_the_numbers_do_not_depend_on_where_the_rows_are_held(flat, monkeypatch)
         assert held.train.in_memory and not read.train.in_memory
         for one, other in zip(held.train.batch(70, 2500), read.train.batch(70, 2500), strict=True):
             np.testing.assert_array_equal(one, other)
-        for one, other in zip(held.validation.rows_at(3, 80), read.validation.rows_at(3, 80), strict=True):
+        for one, other in zip(
+            held.validation.rows_at(3, 80), read.validation.rows_at(3, 80), strict=True
+        ):
             np.testing.assert_array_equal(one, other)
         np.testing.assert_array_equal(held.target_mean(), read.target_mean())
         assert held.train.moments()[0].tobytes() == read.train.moments()[0].tobytes()
 
 
-@given(rows=st.integers(1, 400), row_bytes=st.integers(1, 64), chunk=st.integers(1, 500),
-       group_bytes=st.integers(64, 4000), seed=st.integers(0, 99), epoch=st.integers(0, 3))
+@given(
+    rows=st.integers(1, 400),
+    row_bytes=st.integers(1, 64),
+    chunk=st.integers(1, 500),
+    group_bytes=st.integers(64, 4000),
+    seed=st.integers(0, 99),
+    epoch=st.integers(0, 3),
+)
 @settings(max_examples=150, deadline=None)
-def test_every_plan_covers_an_epoch_within_its_memory(rows, row_bytes, chunk, group_bytes, seed, epoch):
+def test_every_plan_covers_an_epoch_within_its_memory(
+    rows, row_bytes, chunk, group_bytes, seed, epoch
+):
     order = plan(seed, rows, row_bytes, chunk, group_bytes)
     position, seen = epoch * rows, []
     while position < (epoch + 1) * rows:
@@ -137,6 +155,7 @@ def test_blocks_are_whole_chunks():
 
 def test_rows_out_of_core_are_read_in_few_long_pieces(flat, monkeypatch):
     from gnopt.data.hdf5 import Column
+
     pieces = []
     read_into = Column.read_into
 
@@ -147,17 +166,28 @@ def test_rows_out_of_core_are_read_in_few_long_pieces(flat, monkeypatch):
     monkeypatch.setattr(Column, "read_into", watched)
     with opened(flat, memory="16KB", validation=0) as data:
         data.train.batch(0, ROWS)
-    first_epoch = pieces[:ROWS // 20]
+    first_epoch = pieces[: ROWS // 20]
     assert all(start % 20 == 0 and stop - start == 20 for start, stop in first_epoch)
     assert len(set(first_epoch)) == ROWS // 20
 
 
 def test_targets_labels_soft_and_booleans(tmp_path):
-    path = write(tmp_path / "t.h5", x=np.arange(12.0).reshape(6, 2), labels=np.arange(6, dtype=np.int8),
-                 flags=np.array([True, False] * 3), column=np.arange(6, dtype=np.int32)[:, None],
-                 cube=np.ones((6, 2, 3)), real=np.linspace(0, 1, 6))
-    expected = {"labels": (np.int64, (), (6,)), "flags": (np.int64, (), (6,)), "real": (np.float32, (), (6,)),
-                "column": (np.float32, (1,), (6, 1)), "cube": (np.float32, (6,), (6, 6))}
+    path = write(
+        tmp_path / "t.h5",
+        x=np.arange(12.0).reshape(6, 2),
+        labels=np.arange(6, dtype=np.int8),
+        flags=np.array([True, False] * 3),
+        column=np.arange(6, dtype=np.int32)[:, None],
+        cube=np.ones((6, 2, 3)),
+        real=np.linspace(0, 1, 6),
+    )
+    expected = {
+        "labels": (np.int64, (), (6,)),
+        "flags": (np.int64, (), (6,)),
+        "real": (np.float32, (), (6,)),
+        "column": (np.float32, (1,), (6, 1)),
+        "cube": (np.float32, (6,), (6, 6)),
+    }
     for name, (dtype, target_shape, shape) in expected.items():
         with opened(path, targets=name, validation=0) as data:
             y = data.train.rows_at(0, 6)[1]
@@ -165,13 +195,17 @@ def test_targets_labels_soft_and_booleans(tmp_path):
             assert data.target_kind == "rows" and data.target_mean().shape == target_shape
 
 
-@pytest.mark.parametrize("dtype", ["bool", "int8", ">i2", "uint16", "int32", "<u8", "float16", ">f4", "f8"])
+@pytest.mark.parametrize(
+    "dtype", ["bool", "int8", ">i2", "uint16", "int32", "<u8", "float16", ">f4", "f8"]
+)
 def test_every_numeric_type_is_read(tmp_path, dtype):
     values = (np.arange(24).reshape(8, 3) % 5).astype(dtype)
     path = write(tmp_path / "d.h5", x=values)
     with opened(path, dtype="float64", validation=0) as data:
         np.testing.assert_array_equal(data.train.rows_at(0, 8)[0], values.astype(np.float64))
-        assert sorted(data.train.batch(0, 8)[0].sum(axis=1)) == sorted(values.astype(np.float64).sum(axis=1))
+        assert sorted(data.train.batch(0, 8)[0].sum(axis=1)) == sorted(
+            values.astype(np.float64).sum(axis=1)
+        )
 
 
 def test_one_number_a_row_is_one_input(tmp_path):
@@ -181,12 +215,19 @@ def test_one_number_a_row_is_one_input(tmp_path):
 
 def test_groups(tmp_path):
     x = np.arange(40.0).reshape(20, 2)
-    path = write(tmp_path / "g.h5", train__x=x, train__y=np.arange(20), validation__x=x[:4] + 100,
-                 validation__y=np.arange(4), test__x=x[:3] + 200, extra__x=x[:5] + 300)
+    path = write(
+        tmp_path / "g.h5",
+        train__x=x,
+        train__y=np.arange(20),
+        validation__x=x[:4] + 100,
+        validation__y=np.arange(4),
+        test__x=x[:3] + 200,
+        extra__x=x[:5] + 300,
+    )
     with opened(path) as data:
         assert (data.train.rows, data.validation.rows, data.test.rows) == (20, 4, 3)
         assert data.validation.rows_at(0, 1)[0][0, 0] == 100
-    with opened(path, validation=0.2) as data:   # another fraction is taken at its word
+    with opened(path, validation=0.2) as data:  # another fraction is taken at its word
         assert (data.train.rows, data.validation.rows) == (16, 4)
         assert data.validation.rows_at(0, 1)[0][0, 0] == 32
     with opened(path, validation="extra") as data:
@@ -210,11 +251,19 @@ def test_standardized_inputs(tmp_path):
         np.testing.assert_allclose(z[:, [0, 2]].std(axis=0), 1, rtol=1e-5)
         assert np.all(z[:, 1] == 0) and data.statistics.std[1] == 1
         np.testing.assert_allclose(data.target_mean(), 0, atol=1e-12)
-        np.testing.assert_allclose(data.validation.rows_at(0, 100)[0][:, 0],
-                                   (x[400:, 0] - x[:400, 0].mean()) / x[:400, 0].std(), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            data.validation.rows_at(0, 100)[0][:, 0],
+            (x[400:, 0] - x[:400, 0].mean()) / x[:400, 0].std(),
+            rtol=1e-4,
+            atol=1e-5,
+        )
         statistics = data.statistics
-    with open_data({"file": str(path), "standardize": True, "validation": 0}, seed=0, dtype="float64",
-                   statistics=statistics) as data:
+    with open_data(
+        {"file": str(path), "standardize": True, "validation": 0},
+        seed=0,
+        dtype="float64",
+        statistics=statistics,
+    ) as data:
         np.testing.assert_allclose(data.train.rows_at(0, 400)[0], z, rtol=1e-5, atol=1e-6)
 
 
@@ -238,7 +287,10 @@ def test_fingerprint_follows_the_content(tmp_path):
     a = write(tmp_path / "a.h5", x=np.zeros((5, 2)))
     with opened(a) as data:
         first = data.fingerprint
-    assert first["datasets"] == {"x": {"shape": [5, 2], "dtype": "float64"}} and first["file"] == "a.h5"
+    assert (
+        first["datasets"] == {"x": {"shape": [5, 2], "dtype": "float64"}}
+        and first["file"] == "a.h5"
+    )
     with opened(write(tmp_path / "a.h5", x=np.ones((5, 2)))) as data:
         assert data.fingerprint["sha256"] != first["sha256"]
 
@@ -272,7 +324,14 @@ def test_a_budget_that_is_not_a_size(flat, memory):
 
 def test_sizes():
     from gnopt.data.options import free_memory, memory_bytes
-    assert [memory_bytes(v) for v in (7, "7", "2KB", "1.5 GiB", "3mb")] == [7, 7, 2000, 3 * 2**29, 3 * 10**6]
+
+    assert [memory_bytes(v) for v in (7, "7", "2KB", "1.5 GiB", "3mb")] == [
+        7,
+        7,
+        2000,
+        3 * 2**29,
+        3 * 10**6,
+    ]
     assert 0 < memory_bytes("auto") <= free_memory()
 
 

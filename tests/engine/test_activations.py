@@ -60,7 +60,9 @@ def test_derivatives_leave_their_arguments_alone(ops, activation_name):
 
 
 def test_finite_without_warnings_far_out(ops, activation_name, dtype_name):
-    h = np.array([-1e4, -800.0, -100.0, -90.0, -1e-30, 0.0, 1e-30, 90.0, 100.0, 800.0, 1e4], dtype=dtype_name)
+    h = np.array(
+        [-1e4, -800.0, -100.0, -90.0, -1e-30, 0.0, 1e-30, 90.0, 100.0, 800.0, 1e4], dtype=dtype_name
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for array in evaluate(ops, get_activation(activation_name), h):
@@ -71,7 +73,9 @@ def test_finite_without_warnings_far_out(ops, activation_name, dtype_name):
 
 def test_single_precision_follows_double(ops, activation_name):
     f, h = get_activation(activation_name), np.linspace(-20.0, 20.0, 301)
-    for single, double in zip(evaluate(ops, f, h.astype(np.float32)), evaluate(ops, f, h), strict=True):
+    for single, double in zip(
+        evaluate(ops, f, h.astype(np.float32)), evaluate(ops, f, h), strict=True
+    ):
         np.testing.assert_allclose(single, double, rtol=2e-6, atol=4e-6)
 
 
@@ -92,7 +96,9 @@ def test_slope_at_the_kink_is_the_left_one(ops, activation_name):
         np.testing.assert_allclose(curve, left_curve, atol=1e-11)
 
 
-@pytest.mark.parametrize(("name", "slope"), [("relu", 0.0), ("leaky_relu", 0.01), ("identity", 1.0)])
+@pytest.mark.parametrize(
+    ("name", "slope"), [("relu", 0.0), ("leaky_relu", 0.01), ("identity", 1.0)]
+)
 def test_convention_at_zero(ops, name, slope):
     a, df, d2f = evaluate(ops, get_activation(name), np.zeros(3))
     np.testing.assert_array_equal(a, 0.0)

@@ -1,6 +1,7 @@
 """Products, factorisations, safe functions and random numbers of both backends.
 
-What knows of LAPACK's routines or of NumPy's memory is of the host's alone."""
+What knows of LAPACK's routines or of NumPy's memory is of the host's alone.
+"""
 
 import re
 import warnings
@@ -40,7 +41,9 @@ def test_factorisations(ops, n, dtype_name):
     close(L @ L.T, M, tolerance)
     same(L, np.tril(host(L)))
     close(inverse @ M, np.eye(n), tolerance)
-    close(inverse, inverse.T, 0.0 if ops.name == "numpy" else tolerance)  # LAPACK leaves one triangle: it is mirrored
+    close(
+        inverse, inverse.T, 0.0 if ops.name == "numpy" else tolerance
+    )  # LAPACK leaves one triangle: it is mirrored
     B = ops.asarray(np.random.default_rng(1).standard_normal((n, 2)), dtype=dtype_name)
     close(L @ ops.solve_triangular(L, B), B, tolerance)
     close(L.T @ ops.solve_triangular(L, B, transpose=True), B, tolerance)
@@ -74,10 +77,15 @@ def test_what_is_not_positive_definite_is_named(ops, routine, dtype_name):
 
 @pytest.mark.parametrize(("routine", "inner"), [("cholesky", "_potrf"), ("spd_inverse", "_potri")])
 def test_single_precision_is_retried_in_double(routine, inner, monkeypatch):
-    """M is positive definite by less than float32 can see: c > a² and fl(a²) = c. (Names LAPACK's routines: host.)"""
+    """M is positive definite by less than float32 can see: c > a² and fl(a²) = c. (Names LAPACK's
+    routines: host.)
+    """
     ops = Backend()
-    a = next(a for a in np.linspace(0.5, 0.9, 1000, dtype=np.float32)
-             if float(np.float32(a * a)) > float(a) ** 2)
+    a = next(
+        a
+        for a in np.linspace(0.5, 0.9, 1000, dtype=np.float32)
+        if float(np.float32(a * a)) > float(a) ** 2
+    )
     M = np.array([[1.0, a], [a, a * a]], dtype=np.float32)
     original, tried = getattr(backend, inner), []
 
@@ -89,7 +97,11 @@ def test_single_precision_is_retried_in_double(routine, inner, monkeypatch):
     result = getattr(ops, routine)(M, "M")
     assert tried == [np.float32, np.float64]
     assert result.dtype == np.float32
-    truth = np.linalg.cholesky(M.astype(float)) if routine == "cholesky" else np.linalg.inv(M.astype(float))
+    truth = (
+        np.linalg.cholesky(M.astype(float))
+        if routine == "cholesky"
+        else np.linalg.inv(M.astype(float))
+    )
     close(result, truth, 1e-5)
     monkeypatch.undo()
     close(getattr(ops, routine)(M, "M"), truth, 1e-5)
@@ -102,7 +114,9 @@ def test_gram(ops, dtype_name):
         G = ops.gram(there, 1.0 / n)
         close(G, X.T.astype(float) @ X / n, limit)
         assert G.dtype == dtype_name
-        close(G, G.T, 0.0 if ops.name == "numpy" else limit)  # NumPy calls syrk and mirrors a triangle
+        close(
+            G, G.T, 0.0 if ops.name == "numpy" else limit
+        )  # NumPy calls syrk and mirrors a triangle
         wide = ops.xp.zeros((n, d + 1), dtype=dtype_name)
         wide[:, :-1] = there
         close(ops.gram(wide[:, :-1], 1.0 / n), G, 1e-5)  # of a slice
@@ -121,7 +135,9 @@ def test_axpy_writes_in_place(ops, dtype_name):
 
 
 def test_safe_functions(ops, dtype_name):
-    h = np.concatenate([np.linspace(-40, 40, 401), [-1e4, -800, 800, 1e4]]).astype(dtype_name)[:, None]
+    h = np.concatenate([np.linspace(-40, 40, 401), [-1e4, -800, 800, 1e4]]).astype(dtype_name)[
+        :, None
+    ]
     y = np.random.default_rng(0).random(h.shape).astype(dtype_name)
     limit = 1e-14 if dtype_name == "float64" else 2e-6
     with warnings.catch_warnings():
@@ -135,7 +151,9 @@ def test_safe_functions(ops, dtype_name):
     np.testing.assert_allclose(p_minus_y, scipy.special.expit(wide) - y, rtol=limit, atol=limit)
     expected = (np.logaddexp(0.0, wide) - y * wide)[:, 0]
     np.testing.assert_allclose(value, expected, rtol=limit, atol=4e4 * limit)
-    np.testing.assert_allclose(host(ops.erf(there)), scipy.special.erf(wide), rtol=limit, atol=limit)
+    np.testing.assert_allclose(
+        host(ops.erf(there)), scipy.special.erf(wide), rtol=limit, atol=limit
+    )
     for array in (sigmoid, softplus, value, p_minus_y):
         assert array.dtype == dtype_name
     aliased = there.copy()
@@ -148,11 +166,22 @@ def test_random_numbers_repeat_and_have_the_moments_they_should(ops, dtype_name)
         rng = np.random.default_rng(seed)
         shape = (20_000, 2)
         rate = ops.xp.full(shape, 3.0, dtype=dtype_name)
-        return [*map(host, (ops.uniform(rng, shape, dtype_name), ops.normal(rng, shape, dtype_name),
-                            ops.rademacher(rng, shape, dtype_name), ops.poisson(rng, rate)))]
+        return [
+            *map(
+                host,
+                (
+                    ops.uniform(rng, shape, dtype_name),
+                    ops.normal(rng, shape, dtype_name),
+                    ops.rademacher(rng, shape, dtype_name),
+                    ops.poisson(rng, rate),
+                ),
+            )
+        ]
 
     first, second, other = draw(0), draw(0), draw(1)
-    for a, b, c, mean, variance in zip(first, second, other, (0.5, 0, 0, 3), (1 / 12, 1, 1, 3), strict=True):
+    for a, b, c, mean, variance in zip(
+        first, second, other, (0.5, 0, 0, 3), (1 / 12, 1, 1, 3), strict=True
+    ):
         np.testing.assert_array_equal(a, b)
         assert (a != c).any()
         assert a.dtype == dtype_name
@@ -202,10 +231,15 @@ def test_devices_by_name():
 
 
 def test_factorisations_go_through_the_backend_alone():
-    """``xp.linalg`` in an update would escape the checks, the float64 retry and the array's precision."""
+    """``xp.linalg`` in an update would escape the checks, the float64 retry and the array's
+    precision.
+    """
     package = Path(gnopt.__file__).parent
-    used = {str(path.relative_to(package)): set(re.findall(r"xp\.linalg\.(\w+)", path.read_text()))
-            for room in ("engine", "curvature", "optimizers") for path in (package / room).rglob("*.py")
-            if path.name not in ("backend.py", "cuda.py")}
+    used = {
+        str(path.relative_to(package)): set(re.findall(r"xp\.linalg\.(\w+)", path.read_text()))
+        for room in ("engine", "curvature", "optimizers")
+        for path in (package / room).rglob("*.py")
+        if path.name not in ("backend.py", "cuda.py")
+    }
     # Stacks of small matrices are the exception: one per data point, already inside a mean.
     assert set().union(*used.values()) <= {"eigh"}

@@ -8,8 +8,12 @@ from gnopt import rng
 from gnopt.engine.initializers import INITIALIZERS, initialize
 from gnopt.errors import ConfigError
 
-VARIANCE = {"glorot": lambda d_in, d_out: 2.0 / (d_in + d_out), "he": lambda d_in, d_out: 2.0 / d_in,
-            "lecun": lambda d_in, d_out: 1.0 / d_in, "sparse": lambda d_in, d_out: 15.0 / d_in}
+VARIANCE = {
+    "glorot": lambda d_in, d_out: 2.0 / (d_in + d_out),
+    "he": lambda d_in, d_out: 2.0 / d_in,
+    "lecun": lambda d_in, d_out: 1.0 / d_in,
+    "sparse": lambda d_in, d_out: 15.0 / d_in,
+}
 
 
 @pytest.mark.parametrize("name", INITIALIZERS)
@@ -25,7 +29,9 @@ def test_scale_layout_and_repetition(name, dtype_name):
         spread = (weight**2).std() / weight.size**0.5
         assert abs((weight**2).mean() - variance) < 5.0 * spread
         assert abs(weight.mean()) < 5.0 * (variance / weight.size) ** 0.5
-    np.testing.assert_array_equal(theta, initialize(sizes, name, np.random.default_rng(0), dtype_name))
+    np.testing.assert_array_equal(
+        theta, initialize(sizes, name, np.random.default_rng(0), dtype_name)
+    )
 
 
 def test_sparse_has_fifteen_links_where_there_are_as_many():
@@ -44,6 +50,15 @@ def test_streams_are_functions_of_their_counters():
         return rng.generator(*key).random(4)
 
     np.testing.assert_array_equal(draw(1, "kfac", 3), draw(1, "kfac", 3))
-    streams = [draw(*key) for key in ((1, "kfac", 3), (1, "kfac", 4), (2, "kfac", 3), (1, "batches", 3),
-                                      (1, "kfac"), (1, "kfac", 3, 1))]
+    streams = [
+        draw(*key)
+        for key in (
+            (1, "kfac", 3),
+            (1, "kfac", 4),
+            (2, "kfac", 3),
+            (1, "batches", 3),
+            (1, "kfac"),
+            (1, "kfac", 3, 1),
+        )
+    ]
     assert len({s.tobytes() for s in streams}) == len(streams)

@@ -1,4 +1,6 @@
-"""Every loss: value, derivatives, Gauss-Newton matrix and root against jax; targets, sampling, extremes."""
+"""Every loss: value, derivatives, Gauss-Newton matrix and root against jax; targets, sampling,
+extremes.
+"""
 
 import warnings
 
@@ -63,7 +65,11 @@ def test_hessian(ops, loss_name, soft):
     H = over_rows(point_loss(loss_name).hessian, h, y)
     close(loss.hessian_matrix(ops, h, y), H, tolerance(loss_name))
     v = np.random.default_rng(1).standard_normal(h.shape)
-    close(loss.hessian_product(ops, h, y, ops.asarray(v)), np.einsum("nij,nj->ni", H, v), tolerance(loss_name))
+    close(
+        loss.hessian_product(ops, h, y, ops.asarray(v)),
+        np.einsum("nij,nj->ni", H, v),
+        tolerance(loss_name),
+    )
 
 
 def test_gauss_newton_matrix_and_what_follows_from_it(ops, loss_name, soft):
@@ -109,12 +115,16 @@ def test_convex_says_that_hessian_and_gauss_newton_agree(ops, loss_name):
 
 
 def test_mixture_formula(ops):
-    """𝒢_L = (y/p² + (1−y)/(1−p)²) u uᵀ and the Hessian's two parts, from p and ∇p written out by hand."""
+    """𝒢_L = (y/p² + (1−y)/(1−p)²) u uᵀ and the Hessian's two parts, from p and ∇p written out by
+    hand.
+    """
     loss, h, y = batch(ops, "binary_mixture", False, rows=40)
     s = 1.0 / (1.0 + np.exp(-host(h)))
     p = s[:, 0] * s[:, 1] + (1.0 - s[:, 0]) * s[:, 2]
     d = s * (1.0 - s)
-    u = np.stack([d[:, 0] * (s[:, 1] - s[:, 2]), s[:, 0] * d[:, 1], (1.0 - s[:, 0]) * d[:, 2]], axis=1)
+    u = np.stack(
+        [d[:, 0] * (s[:, 1] - s[:, 2]), s[:, 0] * d[:, 1], (1.0 - s[:, 0]) * d[:, 2]], axis=1
+    )
     t = host(y)[:, 0]
     scale = t / p**2 + (1.0 - t) / (1.0 - p) ** 2
     GN = scale[:, None, None] * u[:, :, None] * u[:, None, :]
@@ -139,6 +149,7 @@ def test_mixture_gauss_newton_is_not_its_fisher(ops):
 
 
 # ---- sampling ------------------------------------------------------------------------------------
+
 
 def test_sampled_gradients_have_mean_zero_and_the_fisher_matrix_as_second_moment(ops, loss_name):
     """Within 5 standard deviations, estimated from the sample itself."""
@@ -167,7 +178,9 @@ def test_samples_are_valid_targets_and_repeat(ops, loss_name, dtype_name):
     loss = get_loss(loss_name)
     if not loss.likelihood:
         pytest.skip("not a likelihood")
-    h = ops.asarray(np.random.default_rng(0).standard_normal((50, width(loss, 3))), dtype=dtype_name)
+    h = ops.asarray(
+        np.random.default_rng(0).standard_normal((50, width(loss, 3))), dtype=dtype_name
+    )
     y = loss.sample(ops, h, np.random.default_rng(1))
     same(loss.convert_targets(host(y)), y)
     same(y, loss.sample(ops, h, np.random.default_rng(1)))
@@ -176,6 +189,7 @@ def test_samples_are_valid_targets_and_repeat(ops, loss_name, dtype_name):
 
 
 # ---- floor, bias, error --------------------------------------------------------------------------
+
 
 def test_no_output_beats_the_floor(ops, loss_name, soft):
     for scale in (0.1, 1.5, 10.0):
@@ -187,7 +201,10 @@ def test_no_output_beats_the_floor(ops, loss_name, soft):
 
 LINKS = {  # targets in the inside of their range, and the output that predicts them
     "squared_error": lambda rng: (y := rng.standard_normal((9, 4)), y),
-    "binary_cross_entropy": lambda rng: (y := rng.uniform(0.01, 0.99, (9, 4)), np.log(y / (1.0 - y))),
+    "binary_cross_entropy": lambda rng: (
+        y := rng.uniform(0.01, 0.99, (9, 4)),
+        np.log(y / (1.0 - y)),
+    ),
     "softmax_cross_entropy": lambda rng: (y := rng.dirichlet(np.full(4, 3.0), 9), np.log(y) + 2.0),
     "poisson": lambda rng: (y := rng.uniform(0.1, 30.0, (9, 4)), np.log(y)),
 }
@@ -204,10 +221,12 @@ def test_floor_is_attained_where_the_targets_are_predicted(ops, loss_name):
 
 
 def test_floor_of_hard_targets_is_zero():
-    for loss_name, hard in (("binary_cross_entropy", np.array([[0.0, 1.0]])),
-                            ("softmax_cross_entropy", np.array([[0.0, 1.0]])),
-                            ("softmax_cross_entropy", np.array([3])),
-                            ("binary_mixture", np.array([[1.0]]))):
+    for loss_name, hard in (
+        ("binary_cross_entropy", np.array([[0.0, 1.0]])),
+        ("softmax_cross_entropy", np.array([[0.0, 1.0]])),
+        ("softmax_cross_entropy", np.array([3])),
+        ("binary_mixture", np.array([[1.0]])),
+    ):
         np.testing.assert_array_equal(get_loss(loss_name).floor(hard), np.zeros(1))
 
 
@@ -257,8 +276,11 @@ def test_integer_and_one_hot_labels_are_the_same(ops):
 
 # ---- ends of the range ---------------------------------------------------------------------------
 
+
 def test_finite_without_warnings_far_out(ops, loss_name, dtype_name, soft):
-    """|h| up to 1e4 in both precisions: everything is finite, of h's precision, and without a warning."""
+    """|h| up to 1e4 in both precisions: everything is finite, of h's precision, and without a
+    warning.
+    """
     loss = get_loss(loss_name)
     rng, K = np.random.default_rng(0), width(loss, 3)
     ends = [-1e4, -800.0, -104.0, -88.0, -30.0, 0.0, 30.0, 88.0, 104.0, 800.0, 1e4]
@@ -272,13 +294,18 @@ def test_finite_without_warnings_far_out(ops, loss_name, dtype_name, soft):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         results = {
-            "value": loss.value(ops, h, y), "gradient": loss.gradient(ops, h, y),
+            "value": loss.value(ops, h, y),
+            "gradient": loss.gradient(ops, h, y),
             "both, value": loss.value_and_gradient(ops, h, y)[0],
             "both, gradient": loss.value_and_gradient(ops, h, y)[1],
-            "prediction": loss.prediction(ops, h), "error": loss.error(ops, h, y),
-            "gn_diagonal": loss.gn_diagonal(ops, h, y), "gn_matrix": loss.gn_matrix(ops, h, y),
-            "gn_mean": loss.gn_mean(ops, h, y), "gn_product": loss.gn_product(ops, h, y, v),
-            "gn_root": loss.gn_root(ops, h, y), "gn_root_product": loss.gn_root_product(ops, h, y, s),
+            "prediction": loss.prediction(ops, h),
+            "error": loss.error(ops, h, y),
+            "gn_diagonal": loss.gn_diagonal(ops, h, y),
+            "gn_matrix": loss.gn_matrix(ops, h, y),
+            "gn_mean": loss.gn_mean(ops, h, y),
+            "gn_product": loss.gn_product(ops, h, y, v),
+            "gn_root": loss.gn_root(ops, h, y),
+            "gn_root_product": loss.gn_root_product(ops, h, y, s),
             "hessian_matrix": loss.hessian_matrix(ops, h, y),
             "hessian_product": loss.hessian_product(ops, h, y, v),
         }
@@ -297,9 +324,16 @@ def test_single_precision_follows_double(ops, loss_name, soft):
 
 
 def test_saturated_values_are_exact(ops):
-    """Where the exponential is gone the loss is linear; a wrong, sure answer costs what it should."""
+    """Where the exponential is gone the loss is linear; a wrong, sure answer costs what it
+    should.
+    """
+
     def value(loss_name, h, y, dtype="float32"):
-        return host(get_loss(loss_name).value(ops, ops.asarray(h, dtype="float32"), ops.asarray(y, dtype=dtype)))
+        return host(
+            get_loss(loss_name).value(
+                ops, ops.asarray(h, dtype="float32"), ops.asarray(y, dtype=dtype)
+            )
+        )
 
     sure = [[1e4, -1e4]]
     np.testing.assert_allclose(value("binary_cross_entropy", sure, [[0.0, 1.0]]), [2e4])
@@ -312,15 +346,33 @@ def test_saturated_values_are_exact(ops):
 # ---- targets that cannot be right ----------------------------------------------------------------
 
 HOSTILE = {
-    "binary_cross_entropy": ([[0.2, 1.5]], [[-0.1, 0.3]], [[np.nan, 0.0]], [[np.inf, 0.0]], [[-np.inf, 0.0]]),
-    "softmax_cross_entropy": ([[-1]], [[1.5]], [[np.nan]], [[np.inf]], [[1e300]], [[0.5, 0.6]], [[1.5, -0.5]],
-                              [[np.nan, 1.0]], [[0.0, 0.0]], [[1.0, 1.0]]),
+    "binary_cross_entropy": (
+        [[0.2, 1.5]],
+        [[-0.1, 0.3]],
+        [[np.nan, 0.0]],
+        [[np.inf, 0.0]],
+        [[-np.inf, 0.0]],
+    ),
+    "softmax_cross_entropy": (
+        [[-1]],
+        [[1.5]],
+        [[np.nan]],
+        [[np.inf]],
+        [[1e300]],
+        [[0.5, 0.6]],
+        [[1.5, -0.5]],
+        [[np.nan, 1.0]],
+        [[0.0, 0.0]],
+        [[1.0, 1.0]],
+    ),
     "poisson": ([[1.0, -1.0]], [[np.nan, 0.0]], [[np.inf, 1.0]]),
     "binary_mixture": ([[2.0]], [[0.5]], [[-1.0]], [[np.nan]], [[np.inf]], [[0.0, 1.0]]),
 }
 
 
-@pytest.mark.parametrize(("loss_name", "bad"), [(name, bad) for name in HOSTILE for bad in HOSTILE[name]])
+@pytest.mark.parametrize(
+    ("loss_name", "bad"), [(name, bad) for name in HOSTILE for bad in HOSTILE[name]]
+)
 def test_targets_out_of_range_are_refused(loss_name, bad):
     loss = get_loss(loss_name)
     fine = np.array([[1.0, 0.0][: len(bad[0])]] * 2)
@@ -353,6 +405,7 @@ def test_soft_targets_keep_their_precision(dtype_name):
 
 
 # ---- a loss of the user's own --------------------------------------------------------------------
+
 
 class Cauchy(Loss):
     """E = Σ log(1 + (h − y)²): value, gradient and a Gauss-Newton diagonal, nothing else."""
@@ -402,7 +455,8 @@ def test_plug_in_needs_three_methods(ops):
 def test_what_a_plug_in_lacks_is_named(ops):
     h = ops.xp.zeros((1, 2))
     for call, word in (
-        (lambda: Loss().value(ops, h, h), "value"), (lambda: Loss().gradient(ops, h, h), "gradient"),
+        (lambda: Loss().value(ops, h, h), "value"),
+        (lambda: Loss().gradient(ops, h, h), "gradient"),
         (lambda: Loss().gn_matrix(ops, h, h), "gn_matrix"),
         (lambda: Cauchy().hessian_matrix(ops, h, h), "convex"),
         (lambda: Cauchy().sample(ops, h, None), "likelihood"),

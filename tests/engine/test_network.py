@@ -1,4 +1,6 @@
-"""The passes of the network against automatic differentiation, and what holds its parts together."""
+"""The passes of the network against automatic differentiation, and what holds its parts
+together.
+"""
 
 import numpy as np
 import pytest
@@ -31,7 +33,15 @@ def flat_gradient(case, delta, workspace=None):
 def product(case, kind, v, workspace=None):
     """(GN v) or (Hessian v) for a v of the host, flat."""
     v, out = case.ops.asarray(v), case.ops.xp.full(case.net.size, np.nan)
-    arguments = case.net, case.W, case.tape(), case.loss, case.y, case.net.views(v), case.net.views(out)
+    arguments = (
+        case.net,
+        case.W,
+        case.tape(),
+        case.loss,
+        case.y,
+        case.net.views(v),
+        case.net.views(out),
+    )
     gn_vector(*arguments, workspace) if kind == "gn" else hessian_vector(*arguments)
     return out
 
@@ -68,8 +78,14 @@ def cases(draw):
     hidden = draw(st.lists(st.integers(1, 4), max_size=3))
     names = [draw(st.sampled_from(sorted(all_activations()))) for _ in hidden]
     sizes = (draw(st.integers(1, 4)), *hidden, draw(st.integers(1, 4)))
-    return make_case(sizes, names, draw(st.sampled_from(sorted(all_losses()))), draw(st.integers(1, 5)),
-                     seed=draw(st.integers(0, 2**32)), soft=draw(st.booleans()))
+    return make_case(
+        sizes,
+        names,
+        draw(st.sampled_from(sorted(all_losses()))),
+        draw(st.integers(1, 5)),
+        seed=draw(st.integers(0, 2**32)),
+        soft=draw(st.booleans()),
+    )
 
 
 @settings(max_examples=20, suppress_health_check=list(HealthCheck))
@@ -79,10 +95,14 @@ def test_passes_of_random_nets(ops, case):
 
 
 def test_whole_matrices_from_products_are_symmetric(ops, activation_name):
-    """Columns of GN and Hessian; their diagonal blocks; positive semi-definite where theory says so."""
+    """Columns of GN and Hessian; their diagonal blocks; positive semi-definite where theory says
+    so.
+    """
     case, truth = standard(activation_name, "softmax_cross_entropy", rows=3, ops=ops)
     identity = np.eye(case.net.size)
-    GN, H = (np.stack([host(product(case, kind, e)) for e in identity]) for kind in ("gn", "hessian"))
+    GN, H = (
+        np.stack([host(product(case, kind, e)) for e in identity]) for kind in ("gn", "hessian")
+    )
     close(GN, GN.T, 1e-13)
     close(H, H.T, 1e-13)
     assert np.linalg.eigvalsh(GN)[0] >= -1e-13 * np.trace(GN)
@@ -118,6 +138,7 @@ def test_second_derivative_is_that_of_the_activation(ops, activation_name):
 
 # ---- layout --------------------------------------------------------------------------------------
 
+
 def test_views_share_the_flat_vector(ops):
     net = network((4, 3, 2), ("tanh",), ops=ops)
     assert net.shapes == [(3, 5), (2, 4)]
@@ -138,8 +159,10 @@ def test_bias_is_the_last_column(ops):
     close(case.tape().output, case.x @ case.W[0][:, :-1].T + case.W[0][:, -1], 1e-14)
 
 
-@pytest.mark.parametrize(("sizes", "names"), [((3, 2), ["tanh"]), ((3, 2, 2), ["tanh", "relu"]),
-                                              ((3, 2), ["identity", "identity"])])
+@pytest.mark.parametrize(
+    ("sizes", "names"),
+    [((3, 2), ["tanh"]), ((3, 2, 2), ["tanh", "relu"]), ((3, 2), ["identity", "identity"])],
+)
 def test_output_layer_is_the_identity(ops, sizes, names):
     with pytest.raises(ValueError, match="identity"):
         Network(sizes, [get_activation(n) for n in names], ops, "float64")

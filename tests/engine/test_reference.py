@@ -1,4 +1,6 @@
-"""The truth itself: its chain rule against jax on the whole objective, its differences against jax."""
+"""The truth itself: its chain rule against jax on the whole objective, its differences against
+jax.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -51,5 +53,8 @@ def test_unknown_losses_are_differentiated_as_well(loss_name, monkeypatch):
     unknown = reference.PointLoss(loss_name)
     h = case.tape().output
     for quantity in ("value", "gradient", "hessian", "gauss_newton"):
-        close(reference.over_rows(getattr(unknown, quantity), h, case.y),
-              reference.over_rows(getattr(known, quantity), h, case.y), 1e-8)
+        close(
+            reference.over_rows(getattr(unknown, quantity), h, case.y),
+            reference.over_rows(getattr(known, quantity), h, case.y),
+            1e-8,
+        )

@@ -1,4 +1,6 @@
-"""Siblings are found in their folders; plug-ins by module and name; wrong names are answered helpfully."""
+"""Siblings are found in their folders; plug-ins by module and name; wrong names are answered
+helpfully.
+"""
 
 import pkgutil
 import sys
@@ -19,14 +21,34 @@ from gnopt.optimizers import get_method, make, methods, options_of
 from gnopt.optimizers.base import Problem
 
 NAMED = {  # the names that users rely on
-    "activation": {"identity", "tanh", "sigmoid", "relu", "leaky_relu", "elu", "selu", "softplus", "gelu",
-                   "silu"},
-    "loss": {"squared_error", "binary_cross_entropy", "softmax_cross_entropy", "poisson", "binary_mixture"},
+    "activation": {
+        "identity",
+        "tanh",
+        "sigmoid",
+        "relu",
+        "leaky_relu",
+        "elu",
+        "selu",
+        "softplus",
+        "gelu",
+        "silu",
+    },
+    "loss": {
+        "squared_error",
+        "binary_cross_entropy",
+        "softmax_cross_entropy",
+        "poisson",
+        "binary_mixture",
+    },
     "curvature": {"kfra", "kflr", "kfac", "empirical_fisher"},
     "method": {"sgd", "momentum", "nesterov", "adam", "kfra", "kflr", "kfac", "empirical_fisher"},
 }
-TABLES = {"activation": (all_activations, get_activation), "loss": (all_losses, get_loss),
-          "curvature": (all_curvatures, get_curvature), "method": (methods, get_method)}
+TABLES = {
+    "activation": (all_activations, get_activation),
+    "loss": (all_losses, get_loss),
+    "curvature": (all_curvatures, get_curvature),
+    "method": (methods, get_method),
+}
 
 
 @pytest.mark.parametrize("what", TABLES)
@@ -43,13 +65,15 @@ def test_names(what):
         get(name[:-1] + name[-1] * 2)
 
 
-@pytest.mark.parametrize(("package", "table"), [(gnopt.engine.activations, all_activations),
-                                                (gnopt.engine.losses, all_losses)])
+@pytest.mark.parametrize(
+    ("package", "table"),
+    [(gnopt.engine.activations, all_activations), (gnopt.engine.losses, all_losses)],
+)
 def test_every_file_is_a_sibling_of_its_own_name(package, table):
     assert {module.name for module in pkgutil.iter_modules(package.__path__)} == set(table())
 
 
-PLUG_IN = '''
+PLUG_IN = """
 import numpy as np
 from gnopt.engine.activations import Activation
 from gnopt.engine.losses import Loss
@@ -73,7 +97,7 @@ class Doubled(Loss):
         return 2.0 * (h - y)
     def gn_diagonal(self, ops, h, y):
         return ops.xp.full_like(h, 2.0)
-'''
+"""
 
 
 @pytest.fixture
@@ -93,7 +117,9 @@ def test_plug_ins_train(ops, plug_in):
     x, y = ops.asarray(rng.standard_normal((20, 3))), ops.asarray(rng.standard_normal((20, 2)))
     theta = ops.asarray(0.5 * rng.standard_normal(net.size))
     for name in ("kfra", "kflr", "adam"):
-        optimizer = make(name, Problem(net, loss, seed=0, rows=20), settings(name, learning_rate=0.01))
+        optimizer = make(
+            name, Problem(net, loss, seed=0, rows=20), settings(name, learning_rate=0.01)
+        )
         weights = theta.copy()
         state = optimizer.init(weights)
         losses = [optimizer.update(weights, state, x, y, k)["loss"] for k in range(1, 11)]
@@ -102,7 +128,9 @@ def test_plug_ins_train(ops, plug_in):
         make("kfac", Problem(net, loss, seed=0, rows=20), settings("kfac"))
 
 
-@pytest.mark.parametrize("name", ["no_such_module:Loss", "my_siblings:Missing", ":Loss", "my_siblings:"])
+@pytest.mark.parametrize(
+    "name", ["no_such_module:Loss", "my_siblings:Missing", ":Loss", "my_siblings:"]
+)
 def test_plug_ins_that_cannot_be_loaded(name, plug_in):
     for get in (get_loss, get_activation):
         with pytest.raises(ConfigError, match="plug-in.*cannot be loaded"):

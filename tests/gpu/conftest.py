@@ -24,9 +24,15 @@ def cuda(counters: Counters) -> CudaBackend:
     return CudaBackend(0)
 
 
-@pytest.fixture(params=[
-    pytest.param("g++", marks=pytest.mark.skipif(not ElementwiseKernel.compiler, reason="no g++")), None,
-], ids=["compiled", "read"])
+@pytest.fixture(
+    params=[
+        pytest.param(
+            "g++", marks=pytest.mark.skipif(not ElementwiseKernel.compiler, reason="no g++")
+        ),
+        None,
+    ],
+    ids=["compiled", "read"],
+)
 def reading(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bodies of kernels by g++, and read as Python."""
     monkeypatch.setattr(ElementwiseKernel, "compiler", request.param)

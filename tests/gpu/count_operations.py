@@ -2,8 +2,9 @@
 
     python tests/gpu/count_operations.py [method ...]
 
-The 784-1000-500-250-30-250-500-1000-784 autoencoder in float32 with 1000 rows, at default periods: the mean of updates
-41 to 50, after ten at the start. An operation of CuPy may launch more than one kernel. About a minute a method.
+The 784-1000-500-250-30-250-500-1000-784 autoencoder in float32 with 1000 rows, at default periods:
+the mean of updates 41 to 50, after ten at the start. An operation of CuPy may launch more than one
+kernel. About a minute a method.
 """
 
 from __future__ import annotations
@@ -33,12 +34,16 @@ def count(ops: CudaBackend, method: str) -> dict[str, float]:
     updates = [*range(1, 11), *range(FIRST, LAST + 1)]
     for k in updates:
         if k == FIRST and "accepted" in state:
-            state["accepted"] = FIRST - 1  # as if the updates between had been made: periods are what counts
+            state["accepted"] = (
+                FIRST - 1
+            )  # as if the updates between had been made: periods are what counts
         if k == FIRST:
             clock.seconds.clear()
         with ops.deferred_checks(True):
             drive(optimizer, clock, theta, state, x, x, k)
-    return {name: clock.seconds[name] / (LAST - FIRST + 1) for name in PHASES if name in clock.seconds}
+    return {
+        name: clock.seconds[name] / (LAST - FIRST + 1) for name in PHASES if name in clock.seconds
+    }
 
 
 def main() -> None:
@@ -46,13 +51,19 @@ def main() -> None:
     chosen = sys.argv[1:] or METHODS
     unknown = set(chosen) - set(methods())
     if unknown:
-        sys.exit(f"count_operations: no method {', '.join(sorted(unknown))}; there are {', '.join(methods())}")
+        sys.exit(
+            f"count_operations: no method {', '.join(sorted(unknown))}; there are "
+            f"{', '.join(methods())}"
+        )
     with installed():
         ops = CudaBackend(0)
         for method in chosen:
             found = count(ops, method)
-            print(f"{method:18}{sum(found.values()):8.1f}  " + ", ".join(f"{k} {v:.1f}" for k, v in found.items()),
-                  flush=True)
+            print(
+                f"{method:18}{sum(found.values()):8.1f}  "
+                + ", ".join(f"{k} {v:.1f}" for k, v in found.items()),
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

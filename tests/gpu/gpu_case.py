@@ -37,7 +37,9 @@ class Case:
 
     def network(self, ops: Backend) -> Network:
         """The network on a device."""
-        return Network(self.sizes, [get_activation(n) for n in (*self.names, "identity")], ops, self.dtype)
+        return Network(
+            self.sizes, [get_activation(n) for n in (*self.names, "identity")], ops, self.dtype
+        )
 
     def optimizer(self, ops: Backend, method: str, **values: Any) -> Optimizer:
         """A method with its defaults, but for ``values``."""
@@ -45,9 +47,17 @@ class Case:
         problem = Problem(self.network(ops), self.loss, 7, 4 * len(self.x))
         return make(method, problem, {**known, **{k: v for k, v in values.items() if k in known}})
 
-    def run(self, ops: Backend, method: str, updates: int, start: tuple[Any, Any, int] | None = None,
-            **values: Any) -> tuple[list[dict[str, float]], np.ndarray, Any]:
-        """Log rows, weights and state, on the host, after updates from the beginning or from (weights, state, done)."""
+    def run(
+        self,
+        ops: Backend,
+        method: str,
+        updates: int,
+        start: tuple[Any, Any, int] | None = None,
+        **values: Any,
+    ) -> tuple[list[dict[str, float]], np.ndarray, Any]:
+        """Log rows, weights and state, on the host, after updates from the beginning or from
+        (weights, state, done).
+        """
         optimizer = self.optimizer(ops, method, **values)
         theta = ops.asarray(self.theta.copy() if start is None else start[0].copy())
         state = optimizer.init(theta) if start is None else to_device(start[1], ops)
@@ -57,15 +67,24 @@ class Case:
         return rows, ops.to_host(theta), to_host(state, ops)
 
 
-def make_case(loss: str, names: tuple[str, ...] = ("tanh", "sigmoid"), dtype: str = "float64", rows: int = 24,
-              widths: tuple[int, ...] = (5, 6, 4, 3)) -> Case:
+def make_case(
+    loss: str,
+    names: tuple[str, ...] = ("tanh", "sigmoid"),
+    dtype: str = "float64",
+    rows: int = 24,
+    widths: tuple[int, ...] = (5, 6, 4, 3),
+) -> Case:
     """A small problem with targets that suit the loss."""
     rng = np.random.default_rng(3)
     x = rng.standard_normal((rows, widths[0])).astype(dtype)
     found = get_loss(loss)
-    raw = {"squared_error": rng.standard_normal((rows, 3)), "binary_cross_entropy": rng.random((rows, 3)),
-           "softmax_cross_entropy": rng.integers(0, 3, (rows, 1)), "poisson": rng.poisson(2.0, (rows, 3)),
-           "binary_mixture": rng.integers(0, 2, (rows, 1))}[loss]
+    raw = {
+        "squared_error": rng.standard_normal((rows, 3)),
+        "binary_cross_entropy": rng.random((rows, 3)),
+        "softmax_cross_entropy": rng.integers(0, 3, (rows, 1)),
+        "poisson": rng.poisson(2.0, (rows, 3)),
+        "binary_mixture": rng.integers(0, 2, (rows, 1)),
+    }[loss]
     y = found.convert_targets(np.asarray(raw, dtype=dtype))
     theta = initialize(widths, "glorot", rng, dtype)
     return Case(widths, names, found, x, y, theta, dtype)
@@ -83,13 +102,23 @@ def every_function(ops: Any, h: Any, out: Any) -> Any:
 
 
 def traced() -> dict[str, Kernel]:
-    """The kernels of the activations, of the products with their slopes, and of all functions that can be traced."""
-    found = {"every function": fuse(every_function, (True,), True), "sigmoid": fuse(Backend.sigmoid, (True,), True),
-             "softplus": fuse(softplus, (True,), False), "low rank": fuse(kron._rest, (True, True, True), True)}
+    """The kernels of the activations, of the products with their slopes, and of all functions that
+    can be traced.
+    """
+    found = {
+        "every function": fuse(every_function, (True,), True),
+        "sigmoid": fuse(Backend.sigmoid, (True,), True),
+        "softplus": fuse(softplus, (True,), False),
+        "low rank": fuse(kron._rest, (True, True, True), True),
+    }
     for name, f in all_activations().items():
         kept = not f.from_output, True
-        found |= {f"{name}-f": fuse(f.f, (True,), True), f"{name}-df": fuse(f.df, kept, True),
-                  f"{name}-d2f": fuse(f.d2f, kept, False), f"{name}-times-df": fuse(f.df, kept, True, True)}
+        found |= {
+            f"{name}-f": fuse(f.f, (True,), True),
+            f"{name}-df": fuse(f.df, kept, True),
+            f"{name}-d2f": fuse(f.d2f, kept, False),
+            f"{name}-times-df": fuse(f.df, kept, True, True),
+        }
     return found
 
 
@@ -100,7 +129,9 @@ def same_files(one: Path, other: Path, rtol: float) -> list[str]:
 
         def compare(name: str, item: object) -> None:
             if isinstance(item, h5py.Dataset):
-                np.testing.assert_allclose(b[name][()], item[()], rtol=rtol, atol=1e-10, err_msg=name)
+                np.testing.assert_allclose(
+                    b[name][()], item[()], rtol=rtol, atol=1e-10, err_msg=name
+                )
                 compared.append(name)
 
         a.visititems(compare)

@@ -1,4 +1,5 @@
-"""NumPy against CuPy on this machine: the same updates of every method on both, then what they cost.
+"""NumPy against CuPy on this machine: the same updates of every method on both, then what they
+cost.
 
     python tests/gpu/gpu_check.py [--device cuda:N] [--quick]
 
@@ -24,8 +25,14 @@ from gnopt.optimizers import get_method, methods
 
 AUTOENCODER = (784, 1000, 500, 250, 30, 250, 500, 1000, 784)
 ACTIVATIONS = ("tanh", "tanh", "tanh", "identity", "tanh", "tanh", "tanh")
-SETTINGS = {"columns": 1, "iterations": 10}  # a sketch of KFLR: its exact factors take K = 784 backward passes
-AGREEMENT = {"float64": 1e-6, "float32": 2e-2}  # of weights' changes, relative; rounding grows from update to update
+SETTINGS = {
+    "columns": 1,
+    "iterations": 10,
+}  # a sketch of KFLR: its exact factors take K = 784 backward passes
+AGREEMENT = {
+    "float64": 1e-6,
+    "float32": 2e-2,
+}  # of weights' changes, relative; rounding grows from update to update
 
 
 def problem(sizes: tuple[int, ...], names: tuple[str, ...], dtype: str, rows: int) -> Case:
@@ -33,7 +40,15 @@ def problem(sizes: tuple[int, ...], names: tuple[str, ...], dtype: str, rows: in
     rng = np.random.default_rng(0)
     basis = rng.standard_normal((12, sizes[0]))
     x = (1.0 / (1.0 + np.exp(-rng.standard_normal((rows, 12)) @ basis))).astype(dtype)
-    return Case(sizes, names, get_loss("binary_cross_entropy"), x, x, initialize(sizes, "glorot", rng, dtype), dtype)
+    return Case(
+        sizes,
+        names,
+        get_loss("binary_cross_entropy"),
+        x,
+        x,
+        initialize(sizes, "glorot", rng, dtype),
+        dtype,
+    )
 
 
 def disagreement(case: Case, gpu: Backend, method: str, updates: int) -> float:
@@ -82,7 +97,11 @@ def main(argv: list[str] | None = None) -> int:
         here = milliseconds(case, Backend(), method, 1, 2 if given.quick else 5)
         there = milliseconds(case, gpu, method, warm, timed)
         print(f"{method:18}{here:10.1f}{there:10.2f}{here / there:8.1f}", flush=True)
-    print(f"\n{len(failed)} of the methods disagree: {', '.join(failed)}" if failed else "\nevery method agrees")
+    print(
+        f"\n{len(failed)} of the methods disagree: {', '.join(failed)}"
+        if failed
+        else "\nevery method agrees"
+    )
     return 1 if failed else 0
 
 
@@ -93,12 +112,20 @@ def agreement(gpu: Backend) -> list[str]:
     for method in methods():
         row = []
         for dtype, limit in AGREEMENT.items():
-            found = disagreement(problem((40, 24, 8, 24, 40), ("tanh", "tanh", "sigmoid"), dtype, 200), gpu, method, 4)
+            found = disagreement(
+                problem((40, 24, 8, 24, 40), ("tanh", "tanh", "sigmoid"), dtype, 200),
+                gpu,
+                method,
+                4,
+            )
             row.append(found)
             if not found <= limit:
                 failed.append(method)
         order = "first" if get_method(method).order == 1 else "second"
-        print(f"{method:22}" + "".join(f"{value:12.1e}" for value in row) + f"  {order} order", flush=True)
+        print(
+            f"{method:22}" + "".join(f"{value:12.1e}" for value in row) + f"  {order} order",
+            flush=True,
+        )
     return sorted(set(failed))
 
 

@@ -1,6 +1,7 @@
 """Compile element-wise kernels as CuPy would, by NVRTC, without a GPU or driver.
 
-Uses CuPy's own code generator, which is private: the extra ``cuda-check`` is what these functions are tried with.
+Uses CuPy's own code generator, which is private: the extra ``cuda-check`` is what these functions
+are tried with.
 """
 
 from __future__ import annotations
@@ -13,15 +14,23 @@ from gpu_case import traced
 from gnopt.engine.kernels import KERNELS, RANDOM, Kernel, gather
 
 ARCHITECTURES = (75, 80, 90, 120)
-HEADER = "".join(f"#include <cupy/{name}>\n" for name in ("complex.cuh", "carray.cuh", "atomics.cuh",
-                                                            "math_constants.h"))
+HEADER = "".join(
+    f"#include <cupy/{name}>\n"
+    for name in ("complex.cuh", "carray.cuh", "atomics.cuh", "math_constants.h")
+)
 
 
 def kernels() -> dict[str, tuple[Kernel, str]]:
     """Every kernel with the type it is compiled for; the gathers that an update uses among them."""
-    found = {f"{name}-{dtype}": (kernel, dtype) for name, kernel in {**KERNELS, **traced()}.items()
-             for dtype in ("float32", "float64")}
-    found |= {name: (kernel, "float64" if "float64" in name else "float32") for name, kernel in RANDOM.items()}
+    found = {
+        f"{name}-{dtype}": (kernel, dtype)
+        for name, kernel in {**KERNELS, **traced()}.items()
+        for dtype in ("float32", "float64")
+    }
+    found |= {
+        name: (kernel, "float64" if "float64" in name else "float32")
+        for name, kernel in RANDOM.items()
+    }
     for count in (1, 3, 7, 12, 21):
         found[f"gather-{count}"] = (gather(["float64", *["float32"] * (count - 1)]), "float32")
     found["gather-flags"] = (gather(["float64", "float32", "bool", "int64"]), "float32")
@@ -36,31 +45,43 @@ def source(kernel: Kernel, dtype: str, ndim: int, contiguous: bool) -> str:
 
     built = cupy.ElementwiseKernel(kernel.inputs, kernel.outputs, kernel.body, "gnopt_kernel")
     types = tuple(np.dtype(dtype if p.dtype is None else p.dtype).type for p in built.params[:-1])
-    in_types, out_types, type_map = built._decide_params_type(types[: built.nin], types[built.nin :])
+    in_types, out_types, type_map = built._decide_params_type(
+        types[: built.nin], types[built.nin :]
+    )
     infos = []
     for p, kind in zip(built.params, (*in_types, *out_types), strict=False):
         axes = 0 if p.raw else ndim
         infos.append(_ArgInfo(1, cupy.ndarray, kind, axes, contiguous or p.raw, True))
     infos.append(_ArgInfo(2, Indexer, None, ndim, True, True))
-    code = _get_elementwise_kernel_code(tuple(infos), type_map, built.params, built.operation, "gnopt_kernel",
-                                        built.preamble)
+    code = _get_elementwise_kernel_code(
+        tuple(infos), type_map, built.params, built.operation, "gnopt_kernel", built.preamble
+    )
     return HEADER + code
 
 
 def compile_for(text: str, architecture: int, method: str) -> bytes:
-    """Object code (``cubin``) or ``ptx`` of a source; cupy.cuda.compiler.CompileException where it is wrong."""
+    """Object code (``cubin``) or ``ptx`` of a source; cupy.cuda.compiler.CompileException where it
+    is wrong.
+    """
     import cupy
     from cupy._core.core import _get_cccl_include_options
     from cupy.cuda import compiler
 
     root = Path(cupy.__file__).parent / "_core" / "include"
-    options = ["--std=c++17", *_get_cccl_include_options(), f"-I{root}", *(f"-I{path}" for path in _cuda_headers())]
+    options = [
+        "--std=c++17",
+        *_get_cccl_include_options(),
+        f"-I{root}",
+        *(f"-I{path}" for path in _cuda_headers()),
+    ]
     options.append(f"-arch={'sm' if method == 'cubin' else 'compute'}_{architecture}")
     return compiler._NVRTCProgram(text, "gnopt.cu", method=method).compile(tuple(options))[0]
 
 
 def _cuda_headers() -> list[Path]:
-    """Folders of the headers that the CUDA runtime's wheel brings along, and those beside a toolkit."""
+    """Folders of the headers that the CUDA runtime's wheel brings along, and those beside a
+    toolkit.
+    """
     import nvidia
 
     return [folder for root in nvidia.__path__ for folder in sorted(Path(root).glob("*/include"))]

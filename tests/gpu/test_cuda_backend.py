@@ -1,4 +1,6 @@
-"""The CuPy backend on the double: devices that cannot be had, transfers, factorisations and their failures."""
+"""The CuPy backend on the double: devices that cannot be had, transfers, factorisations and their
+failures.
+"""
 
 import subprocess
 import sys
@@ -11,21 +13,30 @@ from gnopt.engine.backend import Backend, get_backend
 from gnopt.engine.cuda import CudaBackend
 from gnopt.errors import ConfigError, Diverged
 
-# ---- devices -----------------------------------------------------------------------------------------
+# ---- devices -------------------------------------------------------------------------------------
+
 
 def test_without_cupy(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)  # what an import of a missing module ends in
-    with pytest.raises(ConfigError, match=r"CuPy is not installed .*gnopt\[cuda13\].*gnopt\[cuda12\]") as caught:
+    with pytest.raises(
+        ConfigError, match=r"CuPy is not installed .*gnopt\[cuda13\].*gnopt\[cuda12\]"
+    ) as caught:
         get_backend("cuda:1")
     assert caught.value.exit_code == 2 and len(caught.value.problems) == 1
 
 
-@pytest.mark.parametrize(("machine", "words"), [
-    ({"devices": 0, "driver": 0}, r"no NVIDIA driver.*gnopt\[cuda13\] or gnopt\[cuda12\]"),
-    ({"devices": 0, "driver": 12040}, r"supports CUDA 12\.4, this CuPy needs 13\.2; install gnopt\[cuda12\]"),
-    ({"devices": 0, "driver": 13020}, "finds no GPU"),
-    ({"version": "13.6.0"}, r"found CuPy 13\.6\.0, expected 14"),
-])
+@pytest.mark.parametrize(
+    ("machine", "words"),
+    [
+        ({"devices": 0, "driver": 0}, r"no NVIDIA driver.*gnopt\[cuda13\] or gnopt\[cuda12\]"),
+        (
+            {"devices": 0, "driver": 12040},
+            r"supports CUDA 12\.4, this CuPy needs 13\.2; install gnopt\[cuda12\]",
+        ),
+        ({"devices": 0, "driver": 13020}, "finds no GPU"),
+        ({"version": "13.6.0"}, r"found CuPy 13\.6\.0, expected 14"),
+    ],
+)
 def test_devices_that_cannot_be_had(machine, words):
     with installed(**machine), pytest.raises(ConfigError, match=words) as caught:
         get_backend("cuda")
@@ -35,7 +46,9 @@ def test_devices_that_cannot_be_had(machine, words):
 def test_the_index_of_a_device():
     with installed(devices=2):
         assert get_backend("cuda:1").device == "cuda:1"
-        with pytest.raises(ConfigError, match="cuda:2': this machine has 2 CUDA devices, numbered from 0"):
+        with pytest.raises(
+            ConfigError, match="cuda:2': this machine has 2 CUDA devices, numbered from 0"
+        ):
             get_backend("cuda:2")
 
 
@@ -46,12 +59,15 @@ def test_cuda_libraries_that_are_missing(counters, monkeypatch):
 
 
 def test_cupy_is_not_imported_before_it_is_asked_for():
-    code = ("import sys, gnopt.engine.cuda, gnopt.training.start, gnopt.optimizers, gnopt.cli; "
-            "assert not {'cupy', 'cupyx'} & set(sys.modules)")
+    code = (
+        "import sys, gnopt.engine.cuda, gnopt.training.start, gnopt.optimizers, gnopt.cli; "
+        "assert not {'cupy', 'cupyx'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-# ---- transfers ---------------------------------------------------------------------------------------
+# ---- transfers -----------------------------------------------------------------------------------
+
 
 def test_arrays_there_and_back(cuda, counters, dtype_name):
     host = np.arange(6, dtype=dtype_name).reshape(2, 3)
@@ -66,16 +82,21 @@ def test_arrays_there_and_back(cuda, counters, dtype_name):
 def test_random_numbers_are_those_of_the_host(cuda, dtype_name):
     cpu = Backend()
     for name in ("uniform", "normal", "rademacher"):
-        found, expected = (getattr(ops, name)(np.random.default_rng(5), (4, 3), dtype_name) for ops in (cuda, cpu))
+        found, expected = (
+            getattr(ops, name)(np.random.default_rng(5), (4, 3), dtype_name) for ops in (cuda, cpu)
+        )
         np.testing.assert_array_equal(cuda.to_host(found), expected)
         assert found.dtype == np.dtype(dtype_name)
     rate = np.array([0.1, 3.0, 1e20], dtype=dtype_name)
-    found, expected = cuda.poisson(np.random.default_rng(5), cuda.asarray(rate)), cpu.poisson(
-        np.random.default_rng(5), rate)
+    found, expected = (
+        cuda.poisson(np.random.default_rng(5), cuda.asarray(rate)),
+        cpu.poisson(np.random.default_rng(5), rate),
+    )
     np.testing.assert_array_equal(cuda.to_host(found), expected)
 
 
-# ---- factorisations ----------------------------------------------------------------------------------
+# ---- factorisations ------------------------------------------------------------------------------
+
 
 def matrix(dtype, n=12):
     X = np.random.default_rng(1).standard_normal((3 * n, n))
@@ -83,17 +104,28 @@ def matrix(dtype, n=12):
 
 
 def test_factorisations_agree_with_numpy(cuda, dtype_name):
-    cpu, M, B = Backend(), matrix(dtype_name), np.random.default_rng(2).standard_normal((12, 5)).astype(dtype_name)
+    cpu, M, B = (
+        Backend(),
+        matrix(dtype_name),
+        np.random.default_rng(2).standard_normal((12, 5)).astype(dtype_name),
+    )
     tolerance = {"rtol": 0, "atol": 3e-6 if dtype_name == "float32" else 1e-13}
     device = cuda.asarray(M)
     L = cuda.cholesky(device, "M")
     np.testing.assert_allclose(cuda.to_host(L), cpu.cholesky(M, "M"), **tolerance)
-    np.testing.assert_allclose(cuda.to_host(cuda.spd_inverse(device, "M")), cpu.spd_inverse(M.copy(), "M"), **tolerance)
+    np.testing.assert_allclose(
+        cuda.to_host(cuda.spd_inverse(device, "M")), cpu.spd_inverse(M.copy(), "M"), **tolerance
+    )
     values, vectors = cuda.eigh(device, "M")
-    np.testing.assert_allclose(cuda.to_host((vectors * values) @ vectors.T), M, rtol=0, atol=20 * tolerance["atol"])
+    np.testing.assert_allclose(
+        cuda.to_host((vectors * values) @ vectors.T), M, rtol=0, atol=20 * tolerance["atol"]
+    )
     for transpose in (False, True):
-        np.testing.assert_allclose(cuda.to_host(cuda.solve_triangular(L, cuda.asarray(B), transpose)),
-                                   cpu.solve_triangular(cpu.cholesky(M, "M"), B, transpose), **tolerance)
+        np.testing.assert_allclose(
+            cuda.to_host(cuda.solve_triangular(L, cuda.asarray(B), transpose)),
+            cpu.solve_triangular(cpu.cholesky(M, "M"), B, transpose),
+            **tolerance,
+        )
     for right in (False, True):
         b = B.T.copy() if right else B.copy()
         there = cuda.asarray(b)
@@ -103,24 +135,30 @@ def test_factorisations_agree_with_numpy(cuda, dtype_name):
     stack = np.stack([M, 2 * M])
     values, vectors = cuda.eigh_stack(cuda.asarray(stack))
     np.testing.assert_allclose(cuda.to_host(values), np.linalg.eigvalsh(stack), rtol=1e-4)
-    np.testing.assert_allclose(cuda.to_host(cuda.gram(cuda.asarray(B), 0.5)), 0.5 * B.T @ B, **tolerance)
+    np.testing.assert_allclose(
+        cuda.to_host(cuda.gram(cuda.asarray(B), 0.5)), 0.5 * B.T @ B, **tolerance
+    )
 
 
 @pytest.mark.parametrize("name", ["cholesky", "spd_inverse", "eigh"])
 def test_failures_name_the_factor(cuda, name, dtype_name):
     M = matrix(dtype_name)
     M[3, 3] = np.nan
-    with pytest.raises(Diverged, match=r"factor A of layer 2 \(12 x 12\) holds numbers that are not finite"):
+    with pytest.raises(
+        Diverged, match=r"factor A of layer 2 \(12 x 12\) holds numbers that are not finite"
+    ):
         getattr(cuda, name)(cuda.asarray(M), "factor A of layer 2")
     if name != "eigh":
-        with pytest.raises(Diverged, match=r"factor G of layer 1 \(12 x 12\) is not positive definite, also in"):
+        with pytest.raises(
+            Diverged, match=r"factor G of layer 1 \(12 x 12\) is not positive definite, also in"
+        ):
             getattr(cuda, name)(cuda.asarray(-matrix(dtype_name)), "factor G of layer 1")
 
 
 def test_float64_where_float32_fails(cuda):
     d = np.logspace(0, -7.2, 12)
     Q = np.linalg.qr(np.random.default_rng(0).standard_normal((12, 12)))[0]
-    M = ((Q * d) @ Q.T)
+    M = (Q * d) @ Q.T
     M = (0.5 * (M + M.T)).astype(np.float32)
     shift = np.float32(-np.linalg.eigvalsh(M.astype(np.float64))[0] + 1e-9)
     M[np.diag_indices(12)] += shift

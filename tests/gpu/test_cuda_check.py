@@ -1,4 +1,6 @@
-"""What ``bin/gpu-check`` runs, tried on the double: the comparison that it prints, and the tests marked ``gpu``."""
+"""What ``bin/gpu-check`` runs, tried on the double: the comparison that it prints, and the tests
+marked ``gpu``.
+"""
 
 import os
 import re
@@ -14,8 +16,18 @@ HERE = Path(__file__).parent
 
 def test_the_tests_for_a_gpu_pass_on_the_double():
     paths = os.pathsep.join(map(str, (HERE / "site", HERE, HERE.parents[1])))
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / "test_cuda_hardware.py")]
-    found = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        str(HERE / "test_cuda_hardware.py"),
+    ]
+    found = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True
+    )
     assert found.returncode == 0, found.stdout + found.stderr
     dots = re.sub(r"[^.s]", "", found.stdout.partition("[")[0])
     assert len(dots) > 60 and "s" not in dots  # none was skipped

@@ -1,7 +1,8 @@
-"""The commands as a user runs them, ``--device cuda`` in processes of their own that find the double as CuPy.
+"""The commands as a user runs them, ``--device cuda`` in processes of their own that find the
+double as CuPy.
 
-``site/`` on PYTHONPATH puts the double in CuPy's place; the workers of ``compare`` inherit it. What a process asked of
-the device is in its log, so that none of these pass on the CPU by accident.
+``site/`` on PYTHONPATH puts the double in CuPy's place; the workers of ``compare`` inherit it. What
+a process asked of the device is in its log, so that none of these pass on the CPU by accident.
 """
 
 from __future__ import annotations
@@ -44,7 +45,13 @@ checkpoint_every = 3
 keep_checkpoints = 10
 dtype = "float64"
 """
-SOLVE = ("--alignment", "--damping", "0.1", "--cg-tolerance", "1e-9")  # else rounding decides which iterate is last
+SOLVE = (
+    "--alignment",
+    "--damping",
+    "0.1",
+    "--cg-tolerance",
+    "1e-9",
+)  # else rounding decides which iterate is last
 TIMES = ("seconds", "wall", "seconds_per_update")
 
 
@@ -58,9 +65,19 @@ class Place:
         """Start a command where ``devices`` GPUs are, or none with CuPy missing."""
         path = os.pathsep.join(map(str, (GPU / "site", GPU, GPU.parents[1])))
         return subprocess.Popen(
-            [sys.executable, "-m", "gnopt", *map(str, argv)], cwd=self.folder, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path, "GNOPT_DOUBLE_DEVICES": devices,
-                                         "GNOPT_DOUBLE_LOG": str(self.log), **environment})
+            [sys.executable, "-m", "gnopt", *map(str, argv)],
+            cwd=self.folder,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={
+                **os.environ,
+                "PYTHONPATH": path,
+                "GNOPT_DOUBLE_DEVICES": devices,
+                "GNOPT_DOUBLE_LOG": str(self.log),
+                **environment,
+            },
+        )
 
     def fails(self, *argv: object, devices: str = "1") -> tuple[int, str]:
         """Exit code and what stderr says, of a command that must write nothing to stdout."""
@@ -70,7 +87,9 @@ class Place:
         return child.returncode, err.strip()
 
     def __call__(self, *argv: object, devices: str = "1", **environment: str) -> str:
-        """The stdout of a command that succeeds; a warning of NumPy's about a device array would be on stderr."""
+        """The stdout of a command that succeeds; a warning of NumPy's about a device array would be
+        on stderr.
+        """
         child = self.start(*argv, devices=devices, **environment)
         out, err = child.communicate(timeout=120)
         assert child.returncode == 0, err
@@ -93,7 +112,9 @@ def make_place(folder: Path) -> Place:
     rng = np.random.default_rng(0)
     with h5py.File(folder / "tiny.h5", "w") as file:
         file["x"] = rng.random((60, 12))
-    (folder / "tiny.toml").write_text(CONFIG.replace("[6, 4]", "[6, 4, 6]").replace('"sigmoid"', '"sigmoid", "tanh"'))
+    (folder / "tiny.toml").write_text(
+        CONFIG.replace("[6, 4]", "[6, 4, 6]").replace('"sigmoid"', '"sigmoid", "tanh"')
+    )
     return Place(folder)
 
 
@@ -109,7 +130,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Place:
     place = make_place(tmp_path_factory.mktemp("runs"))
     place("train", "tiny.toml", "--out", "cpu", "-q")
     assert not place.used()  # CuPy is not even imported
-    told = json.loads(place("train", "tiny.toml", "--out", "cuda", "-q", "--device", "cuda", "--json"))
+    told = json.loads(
+        place("train", "tiny.toml", "--out", "cuda", "-q", "--device", "cuda", "--json")
+    )
     (used,) = place.used()
     assert told["updates"] == 9 and used["kernels"] > 9 and used["h2d"] > 9
     return place
@@ -131,7 +154,9 @@ def same_tables(one: Path, other: Path, rtol: float = 1e-6) -> None:
     a, b = numbers(one), numbers(other)
     assert list(a) == list(b)
     for name in a:
-        np.testing.assert_allclose(b[name], a[name], rtol=rtol, atol=1e-9, err_msg=f"{one.name}: {name}")
+        np.testing.assert_allclose(
+            b[name], a[name], rtol=rtol, atol=1e-9, err_msg=f"{one.name}: {name}"
+        )
 
 
 def same_runs(one: Path, other: Path) -> None:
@@ -154,8 +179,11 @@ def leaves(checkpoint: Path) -> list[tuple[str, str, str]]:
     """Name, type and kind of everything in the state that a checkpoint holds."""
     found: list[tuple[str, str, str]] = []
     with h5py.File(checkpoint) as file:
-        file["state"].visititems(lambda name, item: found.append(
-            (name, str(getattr(item, "dtype", "")), str(item.attrs.get("kind")))))
+        file["state"].visititems(
+            lambda name, item: found.append(
+                (name, str(getattr(item, "dtype", "")), str(item.attrs.get("kind")))
+            )
+        )
     return found
 
 
@@ -176,15 +204,21 @@ def close(one: Any, other: Any, skip: Callable[[str], bool] = lambda key: False)
         assert one == other
 
 
-# ---- train ---------------------------------------------------------------------------------------------
+# ---- train ---------------------------------------------------------------------------------------
 
 
 def test_a_run_is_the_same_on_either_device(runs):
     same_runs(runs.folder / "cpu", runs.folder / "cuda")
     info = json.loads((runs.folder / "cuda" / "run.json").read_text())
-    assert info["status"] == "done" and info["device"] == "cuda" and info["versions"]["gpu"] == "double"
+    assert (
+        info["status"] == "done"
+        and info["device"] == "cuda"
+        and info["versions"]["gpu"] == "double"
+    )
     # Checkpoints are the host's: the same tree, of the same types.
-    cpu, cuda = (leaves(runs.folder / run / "checkpoints" / "step-000009.h5") for run in ("cpu", "cuda"))
+    cpu, cuda = (
+        leaves(runs.folder / run / "checkpoints" / "step-000009.h5") for run in ("cpu", "cuda")
+    )
     assert cpu == cuda and len(cpu) > 10
 
 
@@ -201,7 +235,9 @@ def test_resumed_on_the_other_device_and_back(runs):
 
 def test_stopped_by_a_signal_and_taken_up(place):
     steps = place.folder / "run" / "steps.csv"
-    child = place.start("train", "tiny.toml", "--out", "run", "--device", "cuda", "--max-updates", 100000, "-q")
+    child = place.start(
+        "train", "tiny.toml", "--out", "run", "--device", "cuda", "--max-updates", 100000, "-q"
+    )
     while child.poll() is None and not (steps.exists() and steps.read_text().count("\n") > 3):
         time.sleep(0.02)
     child.terminate()
@@ -209,27 +245,45 @@ def test_stopped_by_a_signal_and_taken_up(place):
     assert child.returncode == 143 and "resume with: gnopt train --resume --out run" in err
     (used,) = place.used()
     done = len(numbers(steps)["step"])
-    place("train", "--resume", "--out", "run", "-q", "--max-updates", done + 2)  # on the device that it was started on
+    place(
+        "train", "--resume", "--out", "run", "-q", "--max-updates", done + 2
+    )  # on the device that it was started on
     assert len(place.used()) == 1 and numbers(steps)["step"] == list(range(1, done + 3))
 
 
 def test_dry_run_plans_for_the_device(place):
     found = {}
     for device in ("cpu", "cuda"):
-        found[device] = json.loads(place("train", "tiny.toml", "--dry-run", "--json", "--device", device))
+        found[device] = json.loads(
+            place("train", "tiny.toml", "--dry-run", "--json", "--device", device)
+        )
     cpu, cuda = found["cpu"], found["cuda"]
-    assert cuda["free"] == 3 << 30 and cuda["parameters"] == cpu["parameters"] and cuda["flops"] == cpu["flops"]
+    assert (
+        cuda["free"] == 3 << 30
+        and cuda["parameters"] == cpu["parameters"]
+        and cuda["flops"] == cpu["flops"]
+    )
     rows = {"data in memory": cpu["bytes"].pop("data in memory")}  # those stay on the host
     assert cuda["host"] == rows and not cpu["host"] and cuda["bytes"] == cpu["bytes"]
     assert cuda["total"] == sum(cuda["bytes"].values())
     text = place("train", "tiny.toml", "--dry-run", "--device", "cuda", CUPY_GPU_MEMORY_LIMIT="25%")
     assert "of 1.07 GB free" in text and "on the host" in text
-    code, err = place.fails("train", "tiny.toml", "--device", "cuda", "--out", "large", "--set",
-                            "network.hidden=[20000, 20000, 6]", "--set", "data.validation=0")
+    code, err = place.fails(
+        "train",
+        "tiny.toml",
+        "--device",
+        "cuda",
+        "--out",
+        "large",
+        "--set",
+        "network.hidden=[20000, 20000, 6]",
+        "--set",
+        "data.validation=0",
+    )
     assert code == 1 and "are free on cuda" in err and not (place.folder / "large").exists()
 
 
-# ---- what is done with a run ---------------------------------------------------------------------------
+# ---- what is done with a run ---------------------------------------------------------------------
 
 
 def test_evaluate_and_predict(runs):
@@ -255,17 +309,33 @@ def test_a_run_from_a_gpu_is_of_use_without_one(runs):
     assert len(list((runs.folder / "figures").iterdir())) >= 3 and not runs.used()
 
 
-# ---- compare -------------------------------------------------------------------------------------------
+# ---- compare -------------------------------------------------------------------------------------
 
 
 def test_compare_in_workers_that_share_the_device(place):
     methods = "adam,kfra,ekfac,hessian_free"
-    common = ("compare", "tiny.toml", "--methods", methods, "--budget-updates", 3, "--set", "optimizer.iterations=4",
-              "--drop-checkpoints", "-q")
+    common = (
+        "compare",
+        "tiny.toml",
+        "--methods",
+        methods,
+        "--budget-updates",
+        3,
+        "--set",
+        "optimizer.iterations=4",
+        "--drop-checkpoints",
+        "-q",
+    )
     dry = place(*common, "--out", "cuda", "--device", "cuda", "--jobs", 2, "--dry-run")
-    assert "4 of 4 runs to make" in dry and "taking turns on cuda" in dry and not (place.folder / "cuda").exists()
+    assert (
+        "4 of 4 runs to make" in dry
+        and "taking turns on cuda" in dry
+        and not (place.folder / "cuda").exists()
+    )
     place.used()
-    first = json.loads(place(*common, "--out", "cuda", "--device", "cuda", "--jobs", 2, "--part", "1/2", "--json"))
+    first = json.loads(
+        place(*common, "--out", "cuda", "--device", "cuda", "--jobs", 2, "--part", "1/2", "--json")
+    )
     assert first["made"] == 2 and not first["failures"]
     code, err = place.fails("compare", "--resume", "--out", "cuda", "-q", devices="none")
     assert code == 2 and "CuPy is not installed" in err  # said once, not by every worker
@@ -275,13 +345,18 @@ def test_compare_in_workers_that_share_the_device(place):
     parents = [line for line in used if line not in workers]
     assert len(workers) == 4 and all(line["kernels"] > 0 for line in workers)
     assert [line["limit"] for line in workers] == ["45%"] * 4  # of the device's memory, each
-    assert len(parents) == 2 and not any(line[name] for line in parents for name in ("contexts", "h2d", "calls"))
+    assert len(parents) == 2 and not any(
+        line[name] for line in parents for name in ("contexts", "h2d", "calls")
+    )
     assert any("cuda, double, CuPy" in note for note in told["notes"])
     place(*common, "--out", "cpu", "--jobs", 2)
     assert not place.used()
     same_tables(place.folder / "cpu" / "summary.csv", place.folder / "cuda" / "summary.csv")
     for run in sorted(path.parent for path in (place.folder / "cuda" / "runs").rglob("steps.csv")):
-        same_tables(place.folder / "cpu" / run.relative_to(place.folder / "cuda") / "steps.csv", run / "steps.csv")
+        same_tables(
+            place.folder / "cpu" / run.relative_to(place.folder / "cuda") / "steps.csv",
+            run / "steps.csv",
+        )
         assert json.loads((run / "run.json").read_text())["versions"]["gpu"] == "double"
 
 
@@ -295,8 +370,19 @@ def test_shares_of_a_device(monkeypatch):
 def test_compare_over_two_devices_and_one_that_is_not_there(place):
     (place.folder / "grid.toml").write_text(
         '[variants.a]\nmethod = "sgd"\nset = { "training.device" = "cuda:0" }\n'
-        '[variants.b]\nmethod = "sgd"\nset = { "training.device" = "cuda:1" }\n')
-    common = ("compare", "tiny.toml", "--grid", "grid.toml", "--budget-updates", 2, "--out", "two", "-q")
+        '[variants.b]\nmethod = "sgd"\nset = { "training.device" = "cuda:1" }\n'
+    )
+    common = (
+        "compare",
+        "tiny.toml",
+        "--grid",
+        "grid.toml",
+        "--budget-updates",
+        2,
+        "--out",
+        "two",
+        "-q",
+    )
     code, err = place.fails(*common)
     assert code == 2 and "device 'cuda:1': this machine has 1 CUDA device" in err
     assert not (place.folder / "two").exists()
@@ -306,15 +392,36 @@ def test_compare_over_two_devices_and_one_that_is_not_there(place):
     assert sorted(line["device"] for line in place.used() if line["contexts"]) == [0, 1]
 
 
-# ---- inspect-curvature ---------------------------------------------------------------------------------
+# ---- inspect-curvature ---------------------------------------------------------------------------
 
 
 def test_inspect_a_configuration(place):
     found = []
     for device in ("cpu", "cuda"):
-        found.append(json.loads(place(
-            "inspect-curvature", "tiny.toml", "--samples", 10, "--device", device, "--curvature", "all", "--export",
-            f"{device}.h5", "--csv", f"{device}.csv", "--density", "--json", "-q", "--kfac-samples", 20, *SOLVE)))
+        found.append(
+            json.loads(
+                place(
+                    "inspect-curvature",
+                    "tiny.toml",
+                    "--samples",
+                    10,
+                    "--device",
+                    device,
+                    "--curvature",
+                    "all",
+                    "--export",
+                    f"{device}.h5",
+                    "--csv",
+                    f"{device}.csv",
+                    "--density",
+                    "--json",
+                    "-q",
+                    "--kfac-samples",
+                    20,
+                    *SOLVE,
+                )
+            )
+        )
     (used,) = place.used()
     assert used["kernels"] > 50
     assert len(same_files(place.folder / "cpu.h5", place.folder / "cuda.h5", 1e-8)) > 30
@@ -324,11 +431,29 @@ def test_inspect_a_configuration(place):
 
 
 def test_inspect_the_checkpoints_of_a_run(runs):
-    found = []  # of more rows than outputs: where a factor is singular, rounding decides the eigenbasis
+    # More rows than outputs: where a factor is singular, rounding decides the eigenbasis.
+    found = []
     for device in ("cpu", "cuda"):
-        found.append(json.loads(runs(
-            "inspect-curvature", "cuda", "--checkpoints", "0,9", "--samples", 40, "--device", device, "--no-summary",
-            "--curvature", "kfra,ekfac", "--json", "-q", *SOLVE)))
+        found.append(
+            json.loads(
+                runs(
+                    "inspect-curvature",
+                    "cuda",
+                    "--checkpoints",
+                    "0,9",
+                    "--samples",
+                    40,
+                    "--device",
+                    device,
+                    "--no-summary",
+                    "--curvature",
+                    "kfra,ekfac",
+                    "--json",
+                    "-q",
+                    *SOLVE,
+                )
+            )
+        )
     assert len(runs.used()) == 1 and {row["step"] for row in found[0]["alignment"]} == {0, 9}
     close(*found, skip=lambda key: key in ("files", "seconds"))
 
@@ -337,31 +462,58 @@ def test_surface(place):
     pytest.importorskip("matplotlib")
     found = []
     for device in ("cpu", "cuda"):
-        found.append(json.loads(place(
-            "inspect-curvature", "tiny.toml", "--samples", 10, "--surface", "--layers", "4", "--no-summary", "--json",
-            "-q", "--curvature", "kfra", "--figures", device, "--device", device)))
+        found.append(
+            json.loads(
+                place(
+                    "inspect-curvature",
+                    "tiny.toml",
+                    "--samples",
+                    10,
+                    "--surface",
+                    "--layers",
+                    "4",
+                    "--no-summary",
+                    "--json",
+                    "-q",
+                    "--curvature",
+                    "kfra",
+                    "--figures",
+                    device,
+                    "--device",
+                    device,
+                )
+            )
+        )
     (used,) = place.used()
     assert used["d2h"] < 200  # once a row of the grid, not once a point
     close(*found, skip=lambda key: key in ("files", "seconds"))
 
 
 def test_check_runs_where_it_is_asked_to(place):
-    told = json.loads(place("inspect-curvature", "tiny.toml", "--check", "--device", "cuda", "--json"))
+    told = json.loads(
+        place("inspect-curvature", "tiny.toml", "--check", "--device", "cuda", "--json")
+    )
     assert told["passed"] and len(told["checks"]) > 20
     assert place.used()[0]["kernels"] > 100
 
 
-# ---- what is not there ---------------------------------------------------------------------------------
+# ---- what is not there ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("device", "devices", "says"), [
-    ("cuda:7", "2", "device 'cuda:7': this machine has 2 CUDA devices, numbered from 0"),
-    ("cuda", "none", "device 'cuda:0': CuPy is not installed"),
-])
+@pytest.mark.parametrize(
+    ("device", "devices", "says"),
+    [
+        ("cuda:7", "2", "device 'cuda:7': this machine has 2 CUDA devices, numbered from 0"),
+        ("cuda", "none", "device 'cuda:0': CuPy is not installed"),
+    ],
+)
 def test_no_such_device(place, device, devices, says):
-    for argv in (("train", "tiny.toml", "--out", "out"), ("train", "tiny.toml", "--dry-run"),
-                 ("compare", "tiny.toml", "--methods", "adam,kfra", "--out", "out"),
-                 ("inspect-curvature", "tiny.toml", "--export", "out")):
+    for argv in (
+        ("train", "tiny.toml", "--out", "out"),
+        ("train", "tiny.toml", "--dry-run"),
+        ("compare", "tiny.toml", "--methods", "adam,kfra", "--out", "out"),
+        ("inspect-curvature", "tiny.toml", "--export", "out"),
+    ):
         code, err = place.fails(*argv, "--device", device, devices=devices)
         assert code == 2 and err.startswith(f"gnopt: error: {says}") and "\n" not in err
         assert not (place.folder / "out").exists()

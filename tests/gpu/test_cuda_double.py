@@ -17,24 +17,51 @@ CASES = {
     "copyto from the host": (lambda cp, d, h: cp.copyto(d, h), TypeError, "Unsupported type"),
     "out= on the host": (lambda cp, d, h: cp.exp(d, out=h), TypeError, "Unsupported type"),
     "a missing name": (lambda cp, d, h: cp.block([d, d]), AttributeError, "not in CuPy"),
-    "a missing errstate": (lambda cp, d, h: cp.errstate(all="ignore"), AttributeError, "not in CuPy"),
+    "a missing errstate": (
+        lambda cp, d, h: cp.errstate(all="ignore"),
+        AttributeError,
+        "not in CuPy",
+    ),
     "a missing method": (lambda cp, d, h: d.setflags(write=False), AttributeError, "not in CuPy"),
     "where= of a ufunc": (lambda cp, d, h: cp.add(d, d, where=d > 0), TypeError, "where"),
     "where= of a reduction": (lambda cp, d, h: cp.mean(d, where=d > 0), TypeError, "where"),
     "initial= of a method": (lambda cp, d, h: d.max(initial=0.0), TypeError, "initial"),
     "out= of einsum": (lambda cp, d, h: cp.einsum("ij->i", d, out=d), TypeError, "out"),
-    "Generator.permutation": (lambda cp, d, h: cp.random.default_rng(0).permutation(4), AttributeError, "not in CuPy"),
-    "Generator.normal": (lambda cp, d, h: cp.random.default_rng(0).normal(), AttributeError, "not in CuPy"),
+    "Generator.permutation": (
+        lambda cp, d, h: cp.random.default_rng(0).permutation(4),
+        AttributeError,
+        "not in CuPy",
+    ),
+    "Generator.normal": (
+        lambda cp, d, h: cp.random.default_rng(0).normal(),
+        AttributeError,
+        "not in CuPy",
+    ),
     "an index": (lambda cp, d, h: [1, 2][cp.asarray(1)], TypeError, "integers"),
-    "linear algebra of the host": (lambda cp, d, h: cp.linalg.cholesky(h), TypeError, "Unsupported type"),
+    "linear algebra of the host": (
+        lambda cp, d, h: cp.linalg.cholesky(h),
+        TypeError,
+        "Unsupported type",
+    ),
     "an object array": (lambda cp, d, h: cp.asarray(["a"]), ValueError, "Unsupported dtype"),
     "NumPy's functions": (lambda cp, d, h: np.mean(d), TypeError, "numpy.mean"),
-    "float16 factors": (lambda cp, d, h: cp.linalg.cholesky(d.astype("float16")), TypeError, "float16"),
+    "float16 factors": (
+        lambda cp, d, h: cp.linalg.cholesky(d.astype("float16")),
+        TypeError,
+        "float16",
+    ),
     "mixed types in a kernel": (
-        lambda cp, d, h: cp.ElementwiseKernel("T x, T y", "T z", "z = x + y", "k")(d, d.astype("float64")),
-        TypeError, "mismatched"),
-    "a name that C++ cannot have": (lambda cp, d, h: cp.ElementwiseKernel("T x", "T z", "z = x", "<lambda>"),
-                                    ValueError, "Invalid"),
+        lambda cp, d, h: cp.ElementwiseKernel("T x, T y", "T z", "z = x + y", "k")(
+            d, d.astype("float64")
+        ),
+        TypeError,
+        "mismatched",
+    ),
+    "a name that C++ cannot have": (
+        lambda cp, d, h: cp.ElementwiseKernel("T x", "T z", "z = x", "<lambda>"),
+        ValueError,
+        "Invalid",
+    ),
 }
 
 

@@ -1,4 +1,5 @@
-"""Activations, losses and passes on a device: no copy and no wait in between; factors in every form as on the host.
+"""Activations, losses and passes on a device: no copy and no wait in between; factors in every form
+as on the host.
 
 That their numbers are right is for the engine's own tests, which run on the double too.
 """
@@ -34,15 +35,28 @@ def test_losses(cuda, counters, loss_name, dtype_name):
     h, v, s = (cuda.asarray(rng.standard_normal(shape), dtype=dtype_name) for shape in shapes)
     y = cuda.asarray(case.y)
     counters.reset()
-    found = [*loss.value_and_gradient(cuda, h, y), loss.value(cuda, h, y), loss.gradient(cuda, h, y),
-             loss.prediction(cuda, h), loss.error(cuda, h, y), loss.gn_matrix(cuda, h, y), loss.gn_mean(cuda, h, y),
-             loss.gn_product(cuda, h, y, v), loss.gn_root(cuda, h, y), loss.gn_root_product(cuda, h, y, s),
-             loss.hessian_matrix(cuda, h, y), loss.hessian_product(cuda, h, y, v[0]), loss.gn_diagonal(cuda, h, y)]
+    found = [
+        *loss.value_and_gradient(cuda, h, y),
+        loss.value(cuda, h, y),
+        loss.gradient(cuda, h, y),
+        loss.prediction(cuda, h),
+        loss.error(cuda, h, y),
+        loss.gn_matrix(cuda, h, y),
+        loss.gn_mean(cuda, h, y),
+        loss.gn_product(cuda, h, y, v),
+        loss.gn_root(cuda, h, y),
+        loss.gn_root_product(cuda, h, y, s),
+        loss.hessian_matrix(cuda, h, y),
+        loss.hessian_product(cuda, h, y, v[0]),
+        loss.gn_diagonal(cuda, h, y),
+    ]
     assert counters.syncs == counters.h2d == 0
     assert {array.dtype for array in found} == {np.dtype(dtype_name)}
 
 
-@pytest.mark.parametrize("names", [("tanh", "gelu"), ("silu", "elu"), ("selu", "leaky_relu"), ("softplus", "relu")])
+@pytest.mark.parametrize(
+    "names", [("tanh", "gelu"), ("silu", "elu"), ("selu", "leaky_relu"), ("softplus", "relu")]
+)
 def test_passes(cuda, counters, names, loss_name):
     case = make_case(loss_name, names)
     net = case.network(cuda)
@@ -56,10 +70,15 @@ def test_passes(cuda, counters, names, loss_name):
     assert counters.syncs == counters.h2d == 0
 
 
-@pytest.mark.parametrize("changes", [{}, {"columns": 2, "samples": 2}, {"factor_width": 2},
-                                     {"curvature_decay": 0.0}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"columns": 2, "samples": 2}, {"factor_width": 2}, {"curvature_decay": 0.0}],
+    ids=str,
+)
 def test_output_factors(cuda, curvature_name, loss_name, changes):
-    case = make_case(loss_name, rows=2 if "curvature_decay" in changes else 24)  # rows enough, or low rank
+    case = make_case(
+        loss_name, rows=2 if "curvature_decay" in changes else 24
+    )  # rows enough, or low rank
     curvature = get_curvature(curvature_name)
     settings = {**defaults(OPTIONS), **defaults(curvature.options), **changes}
 
@@ -67,9 +86,13 @@ def test_output_factors(cuda, curvature_name, loss_name, changes):
         net = case.network(ops)
         theta, x, y = (ops.asarray(a) for a in (case.theta, case.x, case.y))
         W = net.views(theta)
-        sample = Sample(net, W, forward(net, W, x), case.loss, y, np.random.default_rng(4), 1 << 20, settings)
-        return [ops.to_host(dense(ops, G, d)) for G, d in zip(curvature.output_factors(sample), net.sizes[1:],
-                                                              strict=True)]
+        sample = Sample(
+            net, W, forward(net, W, x), case.loss, y, np.random.default_rng(4), 1 << 20, settings
+        )
+        return [
+            ops.to_host(dense(ops, G, d))
+            for G, d in zip(curvature.output_factors(sample), net.sizes[1:], strict=True)
+        ]
 
     for found, expected in zip(factors(cuda), factors(Backend()), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)

@@ -1,4 +1,6 @@
-"""Element-wise functions made into kernels: the numbers of NumPy in one launch; what cannot be one runs as it is."""
+"""Element-wise functions made into kernels: the numbers of NumPy in one launch; what cannot be one
+runs as it is.
+"""
 
 from dataclasses import dataclass
 
@@ -12,7 +14,9 @@ from gnopt.engine.fuse import fuse
 from gnopt.engine.network import forward, gradient
 
 CPU = Backend()
-VALUES = np.array([-np.inf, -1e4, -90.0, -3.0, -0.5, -0.0, 0.0, 1e-3, 0.7, 4.0, 100.0, 1e4, np.inf, np.nan])
+VALUES = np.array(
+    [-np.inf, -1e4, -90.0, -3.0, -0.5, -0.0, 0.0, 1e-3, 0.7, 4.0, 100.0, 1e4, np.inf, np.nan]
+)
 
 
 @pytest.fixture
@@ -30,7 +34,9 @@ def same(cuda, found, expected):
     tolerance = 3e-7 if expected.dtype == np.float32 else 1e-15
     host = cuda.to_host(found)
     assert host.dtype == expected.dtype and host.shape == expected.shape
-    np.testing.assert_allclose(host, expected, rtol=50 * tolerance, atol=tolerance)  # NaN where NaN is expected
+    np.testing.assert_allclose(
+        host, expected, rtol=50 * tolerance, atol=tolerance
+    )  # NaN where NaN is expected
 
 
 def arguments(activation_name, dtype_name):
@@ -90,8 +96,14 @@ def test_launches_of_the_passes(cuda, counters, activation_name):
     case = make_case("squared_error", (activation_name, activation_name))
     net = case.network(cuda)
     theta, x, delta = cuda.asarray(case.theta), cuda.asarray(case.x), cuda.asarray(case.y)
-    W, out, workspace = net.views(theta), net.views(cuda.xp.empty_like(theta)), Workspace(cuda, net.dtype)
-    gradient(net, W, forward(net, W, x, workspace), delta, out, workspace)  # with all buffers that it takes
+    W, out, workspace = (
+        net.views(theta),
+        net.views(cuda.xp.empty_like(theta)),
+        Workspace(cuda, net.dtype),
+    )
+    gradient(
+        net, W, forward(net, W, x, workspace), delta, out, workspace
+    )  # with all buffers that it takes
     counters.reset()
     tape = forward(net, W, x, workspace)
     assert counters.calls == 1 + 3 + 2  # the data; a product for each layer; activations
@@ -99,7 +111,8 @@ def test_launches_of_the_passes(cuda, counters, activation_name):
     assert counters.calls == 6 + 3 + 2 + 2 and counters.kernels == 4  # products; slopes
 
 
-# ---- what can be traced ------------------------------------------------------------------------------
+# ---- what can be traced --------------------------------------------------------------------------
+
 
 def reads_what_it_has_written(ops, h, out):
     out[...] = h + 1.0
@@ -121,8 +134,8 @@ def masks(ops, h, out):
 
 def powers(ops, h, out):
     ops.xp.power(h, 2, out=out)
-    out += 2.0 ** -abs(h) + h ** 3 - ops.xp.square(h) * ops.xp.pi
-    out /= 1 + h ** 2
+    out += 2.0 ** -abs(h) + h**3 - ops.xp.square(h) * ops.xp.pi
+    out /= 1 + h**2
     return out
 
 
@@ -137,20 +150,31 @@ TRACED = [reads_what_it_has_written, masks, powers, bounds, every_function]
 
 @pytest.mark.parametrize("function", TRACED, ids=lambda f: f.__name__)
 def test_functions_that_are_traced(cuda, counters, function, dtype_name):
-    h = np.tile(np.where(np.isinf(VALUES), 0.3, np.clip(VALUES, -20.0, 20.0)), (3, 1)).astype(dtype_name)
+    h = np.tile(np.where(np.isinf(VALUES), 0.3, np.clip(VALUES, -20.0, 20.0)), (3, 1)).astype(
+        dtype_name
+    )
     expected = numpy(function, h, out=np.empty_like(h))
     there = cuda.asarray(h)
     counters.reset()
     cuda.elementwise(function, there, out=there)
     assert (counters.kernels, counters.calls) == (1, 1)
     found = cuda.to_host(there)
-    limit = 2e-4 if function is powers and dtype_name == "float32" else 2e-5 if dtype_name == "float32" else 1e-13
+    limit = (
+        2e-4
+        if function is powers and dtype_name == "float32"
+        else 2e-5
+        if dtype_name == "float32"
+        else 1e-13
+    )
     np.testing.assert_allclose(found, expected, rtol=limit, atol=limit)
 
 
 @pytest.mark.parametrize("name", ["maximum", "minimum"])
 def test_the_larger_of_nan_and_anything_is_nan(cuda, name, dtype_name):
-    h, other = (np.array(v, dtype=dtype_name) for v in ([np.nan, 1.0, np.nan, -2.0], [1.0, np.nan, np.nan, 3.0]))
+    h, other = (
+        np.array(v, dtype=dtype_name)
+        for v in ([np.nan, 1.0, np.nan, -2.0], [1.0, np.nan, np.nan, 3.0])
+    )
 
     def function(ops, h, other):
         return getattr(ops.xp, name)(h, other)
@@ -164,7 +188,8 @@ def test_a_kernel():
     assert kernel.body == "T v0 = x1 * x1; T v1 = T(1.0) - v0; y = y * v1"
 
 
-# ---- what cannot, and runs as it is --------------------------------------------------------------------
+# ---- what cannot, and runs as it is --------------------------------------------------------------
+
 
 @dataclass
 class Stretched:
@@ -213,16 +238,25 @@ UNTRACED = {
     "a sum": lambda ops, h, out: ops.xp.subtract(h, h.mean(axis=0), out=out),
     "a shape": lambda ops, h, out: ops.xp.multiply(h, 1.0 / h.shape[1], out=out),
     "a branch": lambda ops, h, out: ops.xp.add(h, 1.0 if bool((h > 0.0).any()) else 2.0, out=out),
-    "a branch on the device": lambda ops, h, out: ops.xp.add(h, 1.0 if ops.name == "numpy" else 1, out=out),
+    "a branch on the device": lambda ops, h, out: ops.xp.add(
+        h, 1.0 if ops.name == "numpy" else 1, out=out
+    ),
     "a number of NumPy's": lambda ops, h, out: ops.xp.multiply(h, np.float64(0.5), out=out),
-    "another array": lambda ops, h, out: ops.xp.add(h, ops.xp.zeros(h.shape, dtype=h.dtype), out=out),
-    "a matrix product": lambda ops, h, out: ops.xp.matmul(h, ops.xp.eye(14, dtype=h.dtype), out=out),
+    "another array": lambda ops, h, out: ops.xp.add(
+        h, ops.xp.zeros(h.shape, dtype=h.dtype), out=out
+    ),
+    "a matrix product": lambda ops, h, out: ops.xp.matmul(
+        h, ops.xp.eye(14, dtype=h.dtype), out=out
+    ),
     "a number that is not finite": lambda ops, h, out: ops.xp.minimum(h, float("inf"), out=out),
     "a type": lambda ops, h, out: ops.xp.add(h.astype("float64"), 1.0, out=out),
     "a sum of comparisons": lambda ops, h, out: ops.xp.multiply(h, (h > 0.0) + (h > 1.0), out=out),
     "an out by position": lambda ops, h, out: ops.xp.exp(h, out),
-    "a row": assigns((slice(None), 0)), "writes its input": writes_its_input, "another result": leaves_out_unread,
-    "reads before it writes": reads_before_it_writes, "changes a comparison": changes_a_comparison,
+    "a row": assigns((slice(None), 0)),
+    "writes its input": writes_its_input,
+    "another result": leaves_out_unread,
+    "reads before it writes": reads_before_it_writes,
+    "changes a comparison": changes_a_comparison,
     "no hash": Stretched(0.5),
 }
 
@@ -248,7 +282,9 @@ def test_functions_that_are_not_traced(cuda, counters, name, dtype_name):
     same(cuda, x, h)
 
 
-@pytest.mark.parametrize("types", [("float32", "float64"), ("float64", "float32"), ("int64", "float64")], ids=str)
+@pytest.mark.parametrize(
+    "types", [("float32", "float64"), ("float64", "float32"), ("int64", "float64")], ids=str
+)
 def test_arrays_of_several_types_are_left_to_the_array_module(cuda, counters, types):
     h, out = np.linspace(-3, 3, 7).astype(types[0]), np.zeros(7, types[1])
     H, OUT = on(cuda, (h, out))

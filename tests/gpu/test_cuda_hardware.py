@@ -1,4 +1,6 @@
-"""On a machine with a GPU that CuPy can use these run by themselves: the same bodies as on the double."""
+"""On a machine with a GPU that CuPy can use these run by themselves: the same bodies as on the
+double.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,17 @@ def available() -> bool:
     return True
 
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not available(), reason="no GPU that CuPy can use")]
-LOSSES = ("squared_error", "binary_cross_entropy", "softmax_cross_entropy", "poisson", "binary_mixture")
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not available(), reason="no GPU that CuPy can use"),
+]
+LOSSES = (
+    "squared_error",
+    "binary_cross_entropy",
+    "softmax_cross_entropy",
+    "poisson",
+    "binary_mixture",
+)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -50,10 +61,16 @@ def test_factorisations(dtype):
     M = (X.T @ X / 200 + np.eye(200)).astype(dtype)
     there = gpu.asarray(M)
     tolerance = {"rtol": 0, "atol": 1e-4 if dtype == "float32" else 1e-11}
-    np.testing.assert_allclose(gpu.to_host(gpu.cholesky(there, "M")), cpu.cholesky(M, "M"), **tolerance)
-    np.testing.assert_allclose(gpu.to_host(gpu.spd_inverse(there, "M")), cpu.spd_inverse(M.copy(), "M"), **tolerance)
+    np.testing.assert_allclose(
+        gpu.to_host(gpu.cholesky(there, "M")), cpu.cholesky(M, "M"), **tolerance
+    )
+    np.testing.assert_allclose(
+        gpu.to_host(gpu.spd_inverse(there, "M")), cpu.spd_inverse(M.copy(), "M"), **tolerance
+    )
     values, vectors = gpu.eigh(there, "M")
-    np.testing.assert_allclose(gpu.to_host((vectors * values) @ vectors.T), M, rtol=0, atol=50 * tolerance["atol"])
+    np.testing.assert_allclose(
+        gpu.to_host((vectors * values) @ vectors.T), M, rtol=0, atol=50 * tolerance["atol"]
+    )
     for bad, words in ((-M, "not positive definite"), (M * np.nan, "not finite")):
         with pytest.raises(Diverged, match=words):
             gpu.cholesky(gpu.asarray(bad), "M")
@@ -61,7 +78,9 @@ def test_factorisations(dtype):
 
 @pytest.fixture
 def waits(monkeypatch):
-    """The fetches of a backend, each counted; any other wait for the device is an error while they are."""
+    """The fetches of a backend, each counted; any other wait for the device is an error while they
+    are.
+    """
     import cupyx
 
     @contextmanager
@@ -103,12 +122,18 @@ def test_factorisations_whose_checks_are_put_off(dtype):
     tolerance = {"rtol": 0, "atol": 1e-4 if dtype == "float32" else 1e-11}
     with gpu.deferred_checks(True):
         there = gpu.asarray(M)
-        L, inverse, (values, vectors) = gpu.cholesky(there, "M"), gpu.spd_inverse(there, "M"), gpu.eigh(there, "M")
+        L, inverse, (values, vectors) = (
+            gpu.cholesky(there, "M"),
+            gpu.spd_inverse(there, "M"),
+            gpu.eigh(there, "M"),
+        )
         gpu.scalars(L[0, 0])
     assert gpu.checks == 0
     np.testing.assert_allclose(gpu.to_host(L), cpu.cholesky(M, "M"), **tolerance)
     np.testing.assert_allclose(gpu.to_host(inverse), cpu.spd_inverse(M.copy(), "M"), **tolerance)
-    np.testing.assert_allclose(gpu.to_host((vectors * values) @ vectors.T), M, rtol=0, atol=50 * tolerance["atol"])
+    np.testing.assert_allclose(
+        gpu.to_host((vectors * values) @ vectors.T), M, rtol=0, atol=50 * tolerance["atol"]
+    )
     bad = M.copy()
     bad[150, 150] = -1.0
     for routine in (gpu.cholesky, gpu.spd_inverse):
@@ -144,10 +169,15 @@ def test_activations(name, dtype):
     a = f.f(cpu, h, np.empty_like(h))
     H, A = gpu.asarray(h), gpu.asarray(a)
     kept, there = (None, None) if f.from_output else (h, H)
-    tolerance = {"rtol": 2e-5, "atol": 2e-6} if dtype == "float32" else {"rtol": 1e-13, "atol": 1e-14}
+    tolerance = (
+        {"rtol": 2e-5, "atol": 2e-6} if dtype == "float32" else {"rtol": 1e-13, "atol": 1e-14}
+    )
     for found, expected in (
         (gpu.elementwise(f.f, H, out=gpu.xp.empty_like(H)), a),
-        (gpu.elementwise(f.df, there, A, out=gpu.xp.empty_like(A)), f.df(cpu, kept, a, np.empty_like(a))),
+        (
+            gpu.elementwise(f.df, there, A, out=gpu.xp.empty_like(A)),
+            f.df(cpu, kept, a, np.empty_like(a)),
+        ),
         (gpu.elementwise(f.d2f, there, A), f.d2f(cpu, kept, a)),
     ):
         np.testing.assert_allclose(gpu.to_host(found), expected, **tolerance)

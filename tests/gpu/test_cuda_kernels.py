@@ -59,7 +59,9 @@ def test_axpy_takes_numbers_and_device_scalars(cuda, dtype_name):
 
 def test_adam(cuda, dtype_name):
     cpu = Backend()
-    g, m, v = (np.abs(np.random.default_rng(k).standard_normal(9)).astype(dtype_name) for k in range(3))
+    g, m, v = (
+        np.abs(np.random.default_rng(k).standard_normal(9)).astype(dtype_name) for k in range(3)
+    )
     there = [cuda.asarray(a) for a in (g, m, v)]
     settings = (0.9, 0.999, 1e-8, -0.01, np.empty_like(g))
     cuda.adam(*there, *settings)

@@ -1,4 +1,6 @@
-"""Every method on the double: the numbers of the CPU, what crosses the bus, and runs that change devices."""
+"""Every method on the double: the numbers of the CPU, what crosses the bus, and runs that change
+devices.
+"""
 
 from math import log2
 
@@ -16,10 +18,16 @@ CPU = Backend()
 CG = ("gauss_newton", "hessian_free")
 SMALL = {"iterations": 5}
 VARIANTS = {
-    "exact split": {"damping_split": "exact"}, "Levenberg-Marquardt": {"damping_rule": "lm", "damping_period": 1},
-    "fixed damping": {"damping_rule": "fixed"}, "blocks": {"factor_width": 3}, "low rank": {"curvature_decay": 0.0},
-    "sketch": {"columns": 1}, "Cholesky solves": {"inverse_period": 1}, "averaging": {"averaging": 0.9},
-    "sketched G": {"sketch_g": 0.3}, "no preconditioner": {"preconditioner": "none"},
+    "exact split": {"damping_split": "exact"},
+    "Levenberg-Marquardt": {"damping_rule": "lm", "damping_period": 1},
+    "fixed damping": {"damping_rule": "fixed"},
+    "blocks": {"factor_width": 3},
+    "low rank": {"curvature_decay": 0.0},
+    "sketch": {"columns": 1},
+    "Cholesky solves": {"inverse_period": 1},
+    "averaging": {"averaging": 0.9},
+    "sketched G": {"sketch_g": 0.3},
+    "no preconditioner": {"preconditioner": "none"},
     "sampled preconditioner": {"preconditioner": "kfac"},
 }
 
@@ -31,7 +39,9 @@ def agree(case, cuda, method, updates, rtol, **values):
     for a, b in zip(ours, theirs, strict=True):
         assert a.keys() == b.keys()
         for name in a:
-            assert a[name] == pytest.approx(b[name], rel=10 * rtol, abs=10 * rtol, nan_ok=True), name
+            assert a[name] == pytest.approx(b[name], rel=10 * rtol, abs=10 * rtol, nan_ok=True), (
+                name
+            )
 
 
 def test_the_numbers_of_the_cpu(cuda, method_name, loss_name):
@@ -49,11 +59,19 @@ def test_variants(cuda, variant, method_name, monkeypatch):
     if not set(values) & {option.name for option in options_of(method_name)}:
         pytest.skip("not an option of this method")
     rows = 5 if variant == "low rank" else 24
-    agree(make_case("binary_cross_entropy", rows=rows, widths=(20, 6, 4, 3)), cuda, method_name, 4, 1e-6,
-          **SMALL, **values)
+    agree(
+        make_case("binary_cross_entropy", rows=rows, widths=(20, 6, 4, 3)),
+        cuda,
+        method_name,
+        4,
+        1e-6,
+        **SMALL,
+        **values,
+    )
 
 
-# ---- what crosses the bus ----------------------------------------------------------------------------
+# ---- what crosses the bus ------------------------------------------------------------------------
+
 
 def traffic(cuda, counters, method, loss="binary_cross_entropy", **values):
     """Counters of each of twelve updates, with the checks of factorisations beside them."""
@@ -66,7 +84,16 @@ def traffic(cuda, counters, method, loss="binary_cross_entropy", **values):
         counters.reset()
         before = cuda.checks
         stats = optimizer.update(theta, state, x, y, k)
-        seen.append((counters.d2h, counters.h2d, counters.flags, cuda.checks - before, counters.syncs, stats))
+        seen.append(
+            (
+                counters.d2h,
+                counters.h2d,
+                counters.flags,
+                cuda.checks - before,
+                counters.syncs,
+                stats,
+            )
+        )
     return seen
 
 
@@ -90,13 +117,24 @@ def test_transfers_of_variants(cuda, counters, method_name, variant):
     for d2h, h2d, flags, _, _, stats in traffic(cuda, counters, method_name, **values):
         more = 1 if values.get("damping_rule") == "lm" else 0  # the same batch once again
         assert (flags, h2d) == (0, 0)
-        assert d2h <= 1 + more + 2 * stats.get("rejected", 0) or (method_name in CG and stats["alpha"] < 1.0)
+        assert d2h <= 1 + more + 2 * stats.get("rejected", 0) or (
+            method_name in CG and stats["alpha"] < 1.0
+        )
 
 
 def test_solver_goes_on_where_it_was_stopped_too_early(cuda, counters):
-    """Iterations are foreseen from the last update, 10 at first; where they are too few there are more fetches."""
-    updates = traffic(cuda, counters, "gauss_newton", iterations=250, tolerance=1e-10, damping=1e-4,
-                      preconditioner="none")
+    """Iterations are foreseen from the last update, 10 at first; where they are too few there are
+    more fetches.
+    """
+    updates = traffic(
+        cuda,
+        counters,
+        "gauss_newton",
+        iterations=250,
+        tolerance=1e-10,
+        damping=1e-4,
+        preconditioner="none",
+    )
     queued, more = BETWEEN_LOOKS, []
     for d2h, *_, stats in updates:
         queued, fetches = queued + queued // 8 + 2, 1
@@ -113,11 +151,13 @@ def test_sampled_counts_are_drawn_on_the_host(cuda, counters):
     assert first[:2] == (2, 1)  # the rates come to the host, the counts go back
 
 
-# ---- factorisations that fail unseen -----------------------------------------------------------------
+# ---- factorisations that fail unseen -------------------------------------------------------------
+
 
 def spoil(monkeypatch, cuda, times):
-    """Let the error flag of the first Cholesky factorisations say that they failed, as they would for a matrix that is
-    not positive definite; the numbers they leave are what was there before."""
+    """Let the error flag of the first Cholesky factorisations say that they failed, as they would
+    for a matrix that is not positive definite; the numbers they leave are what was there before.
+    """
     routine, left = cuda._potrf, [times]
 
     def potrf(M):
@@ -130,7 +170,9 @@ def spoil(monkeypatch, cuda, times):
 
 
 @pytest.mark.parametrize("method", ["kfra", "kfac", "gauss_newton", "hessian_free"])
-def test_a_failed_factorisation_shows_at_the_fetch_and_is_made_anew(cuda, counters, monkeypatch, method):
+def test_a_failed_factorisation_shows_at_the_fetch_and_is_made_anew(
+    cuda, counters, monkeypatch, method
+):
     case = make_case("binary_cross_entropy")
     expected, theta, _ = case.run(CPU, method, 3, **SMALL)
     spoil(monkeypatch, cuda, 1)
@@ -160,12 +202,15 @@ def test_weights_that_are_not_finite_say_the_same_on_both(cuda, counters, method
         optimizer = case.optimizer(ops, method, **SMALL)
         theta = ops.asarray(case.theta * float("nan"))
         with pytest.raises(Diverged) as caught, np.errstate(all="ignore"):
-            optimizer.update(theta, optimizer.init(theta), ops.asarray(case.x), ops.asarray(case.y), 1)
+            optimizer.update(
+                theta, optimizer.init(theta), ops.asarray(case.x), ops.asarray(case.y), 1
+            )
         said.append(str(caught.value))
     assert said[0] == said[1] and "loss" in said[0]
 
 
-# ---- runs that change devices ------------------------------------------------------------------------
+# ---- runs that change devices --------------------------------------------------------------------
+
 
 def test_cpu_to_gpu_to_cpu(cuda, method_name, tmp_path):
     import h5py
@@ -179,6 +224,8 @@ def test_cpu_to_gpu_to_cpu(cuda, method_name, tmp_path):
         path = tmp_path / f"{done}.h5"
         with h5py.File(path, "w") as file:
             write_tree(file, "state", state)
-        with h5py.File(path) as file:  # as a checkpoint holds it: arrays of the host and plain values
+        with h5py.File(
+            path
+        ) as file:  # as a checkpoint holds it: arrays of the host and plain values
             start = theta, read_tree(file, "state", path.stat().st_size), done + 3
     np.testing.assert_allclose(start[0], whole, rtol=1e-6, atol=1e-7)

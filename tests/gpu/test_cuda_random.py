@@ -1,4 +1,6 @@
-"""Random numbers on the device are those of NumPy's Philox on the host, wherever in its stream it stands."""
+"""Random numbers on the device are those of NumPy's Philox on the host, wherever in its stream it
+stands.
+"""
 
 import numpy as np
 import pytest
@@ -12,7 +14,10 @@ from gnopt.engine.cuda import _move, _position
 
 CPU = Backend()
 DRAWS = ("uniform", "rademacher", "normal")
-READINGS = [pytest.param("g++", marks=pytest.mark.skipif(not ElementwiseKernel.compiler, reason="no g++")), None]
+READINGS = [
+    pytest.param("g++", marks=pytest.mark.skipif(not ElementwiseKernel.compiler, reason="no g++")),
+    None,
+]
 SHAPES = st.lists(st.integers(0, 7), min_size=1, max_size=3).map(tuple)
 
 
@@ -25,7 +30,9 @@ def same(cuda, name, here, there, shape, dtype):
     found = cuda.to_host(getattr(cuda, name)(there, shape, dtype))
     assert found.shape == shape and found.dtype == np.dtype(dtype)
     if name == "normal":  # as far as logarithm and cosine agree
-        np.testing.assert_allclose(found, expected, rtol=1e-5 if dtype == "float32" else 1e-13, atol=1e-7)
+        np.testing.assert_allclose(
+            found, expected, rtol=1e-5 if dtype == "float32" else 1e-13, atol=1e-7
+        )
     else:
         np.testing.assert_array_equal(found, expected)
 
@@ -43,12 +50,19 @@ def test_they_are_those_of_the_host(cuda, counters, name, dtype_name, compiler, 
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(draws=st.lists(st.tuples(st.sampled_from(DRAWS), SHAPES, st.sampled_from(["float32", "float64"])), max_size=6))
+@given(
+    draws=st.lists(
+        st.tuples(st.sampled_from(DRAWS), SHAPES, st.sampled_from(["float32", "float64"])),
+        max_size=6,
+    )
+)
 def test_any_sequence_of_draws(cuda, draws):
     here, there = pair()
     for name, shape, dtype in draws:
         same(cuda, name, here, there, shape, dtype)
-    assert here.random() == there.random() and here.random(dtype=np.float32) == there.random(dtype=np.float32)
+    assert here.random() == there.random() and here.random(dtype=np.float32) == there.random(
+        dtype=np.float32
+    )
 
 
 @given(st.integers(8, 300))
@@ -57,7 +71,9 @@ def test_a_generator_is_moved_to_where_drawing_would_have_taken_it(position):
     drawn.random(position - 8, dtype=np.float32)
     assert _position(drawn) == position
     _move(moved, position)
-    np.testing.assert_array_equal(moved.random(9, dtype=np.float32), drawn.random(9, dtype=np.float32))
+    np.testing.assert_array_equal(
+        moved.random(9, dtype=np.float32), drawn.random(9, dtype=np.float32)
+    )
 
 
 def test_other_generators_draw_on_the_host(cuda, counters, dtype_name):
@@ -74,4 +90,7 @@ def test_normal_numbers_are_normal(dtype_name):
     assert z.dtype == np.dtype(dtype_name) and np.isfinite(z).all()
     assert kstest(z.astype(np.float64), "norm").pvalue > 1e-3
     halves = np.split(z[:-1], 2)
-    assert abs(np.corrcoef(*halves)[0, 1]) < 0.02 and abs(np.corrcoef(*(h * h for h in halves))[0, 1]) < 0.02
+    assert (
+        abs(np.corrcoef(*halves)[0, 1]) < 0.02
+        and abs(np.corrcoef(*(h * h for h in halves))[0, 1]) < 0.02
+    )

@@ -1,4 +1,6 @@
-"""Without running anything: every name and keyword that the engine asks of the array module is in CuPy's interface."""
+"""Without running anything: every name and keyword that the engine asks of the array module is in
+CuPy's interface.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ def dotted(node: ast.expr) -> str | None:
     parts.reverse()
     for i, part in enumerate(parts):
         if part in MODULES:
-            return ".".join([MODULES[part], *parts[i + 1:]])
+            return ".".join([MODULES[part], *parts[i + 1 :]])
     return None
 
 
@@ -63,7 +65,11 @@ def problem(path: str, call: ast.Call | None) -> str | None:
     known = api()["modules"]
     if owner not in known:
         above, attribute = split(owner)
-        if above in known and attribute in members(above) and members(above)[attribute] in ("ufunc", "class"):
+        if (
+            above in known
+            and attribute in members(above)
+            and members(above)[attribute] in ("ufunc", "class")
+        ):
             return None
         return f"{owner} is no module of CuPy's"
     if name not in members(owner):
@@ -73,7 +79,11 @@ def problem(path: str, call: ast.Call | None) -> str | None:
 
 def complaint(owner: str, name: str, call: ast.Call, method: bool = False) -> str | None:
     found = signature(owner, name)
-    if found is None or any(isinstance(a, ast.Starred) for a in call.args) or any(k.arg is None for k in call.keywords):
+    if (
+        found is None
+        or any(isinstance(a, ast.Starred) for a in call.args)
+        or any(k.arg is None for k in call.keywords)
+    ):
         return None
     keywords = {k.arg: None for k in call.keywords if k.arg}
     if name == "einsum" and keywords.keys() - {"dtype", "optimize"}:
@@ -97,17 +107,27 @@ def test_names_and_keywords_of_the_array_module(capsys):
     assert not problems, "\n".join(problems)
     checked = sum(1 for path in names if signature(*split(path)) is not None)
     with capsys.disabled():
-        print(f"\nCuPy {api()['version']}: {len(names)} names of the array module in use, {checked} of them with a "
-              f"signature, {calls} calls checked in {len(files())} files")
+        print(
+            f"\nCuPy {api()['version']}: {len(names)} names of the array module in use, "
+            f"{checked} of them with a "
+            f"signature, {calls} calls checked in {len(files())} files"
+        )
     assert len(names) >= 50 and calls >= 100
 
 
 def method_calls(file: Path) -> Iterator[tuple[int, ast.Call]]:
-    """Calls of methods whose name a NumPy array has, outside the functions that see host arrays only."""
+    """Calls of methods whose name a NumPy array has, outside the functions that see host arrays
+    only.
+    """
+
     def visit(node: ast.AST) -> Iterator[tuple[int, ast.Call]]:
         if isinstance(node, ast.FunctionDef) and node.name in ON_THE_HOST:
             return
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and dotted(node.func) is None:
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and dotted(node.func) is None
+        ):
             if hasattr(np.ndarray, node.func.attr) and not on_numpy(node.func.value):
                 yield node.lineno, node
         for child in ast.iter_child_nodes(node):
@@ -135,14 +155,24 @@ def test_methods_of_arrays(capsys):
                 problems.append(f"{file.relative_to(ROOT)}:{line}: {found}")
     assert not problems, "\n".join(problems)
     with capsys.disabled():
-        print(f"\nCuPy {api()['version']}: {len(names)} methods of arrays in use, {calls} calls checked")
+        print(
+            f"\nCuPy {api()['version']}: {len(names)} methods of arrays in use, {calls} calls "
+            "checked"
+        )
 
 
-@pytest.mark.parametrize(("text", "words"), [
-    ("xp.block([a])", "not in CuPy"), ("ops.xp.mean(a, where=m)", "where"), ("xp.add(a, b, where=m)", "where"),
-    ("net.ops.xp.einsum('i->', a, out=b)", "out"), ("xp.linalg.multi_dot([a])", "not in CuPy"),
-    ("xp.sum(a, initial=0.0)", "initial"), ("xp.testing.nothing()", "no module"),
-])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("xp.block([a])", "not in CuPy"),
+        ("ops.xp.mean(a, where=m)", "where"),
+        ("xp.add(a, b, where=m)", "where"),
+        ("net.ops.xp.einsum('i->', a, out=b)", "out"),
+        ("xp.linalg.multi_dot([a])", "not in CuPy"),
+        ("xp.sum(a, initial=0.0)", "initial"),
+        ("xp.testing.nothing()", "no module"),
+    ],
+)
 def test_the_check_finds_what_cupy_lacks(text, words, tmp_path):
     file = tmp_path / "bad.py"
     file.write_text(text)
@@ -151,14 +181,24 @@ def test_the_check_finds_what_cupy_lacks(text, words, tmp_path):
 
 
 def test_cupy_is_imported_in_one_file():
-    found = [file.relative_to(ROOT).as_posix() for file in sorted(ROOT.rglob("*.py"))
-             if any(line.strip().startswith(("import cupy", "from cupy")) for line in file.read_text().splitlines())]
+    found = [
+        file.relative_to(ROOT).as_posix()
+        for file in sorted(ROOT.rglob("*.py"))
+        if any(
+            line.strip().startswith(("import cupy", "from cupy"))
+            for line in file.read_text().splitlines()
+        )
+    ]
     assert found == ["engine/cuda.py"]
 
 
 def test_what_the_interface_knows():
     assert UFUNC and members("cupy")["exp"] == "ufunc"
-    assert "where" not in str(signature("cupy", "add")) and "initial" not in str(signature("cupy", "sum"))
+    assert "where" not in str(signature("cupy", "add")) and "initial" not in str(
+        signature("cupy", "sum")
+    )
     assert not {"block", "errstate", "einsum_path", "nditer"} & set(members("cupy"))
-    assert not {"permutation", "shuffle", "choice", "normal"} & set(members("cupy.random.Generator"))
+    assert not {"permutation", "shuffle", "choice", "normal"} & set(
+        members("cupy.random.Generator")
+    )
     assert "cho_solve" not in members("cupyx.scipy.linalg")

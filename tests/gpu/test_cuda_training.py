@@ -1,4 +1,6 @@
-"""Whole commands with ``--device cuda`` on the double: training, resuming on the other device, use, inspection."""
+"""Whole commands with ``--device cuda`` on the double: training, resuming on the other device, use,
+inspection.
+"""
 
 from __future__ import annotations
 
@@ -53,15 +55,20 @@ def gnopt(*argv: object) -> int:
 
 def numbers(path: Path) -> np.ndarray:
     with path.open() as file:
-        rows = [{k: v for k, v in row.items() if k not in ("seconds", "wall")} for row in csv.DictReader(file)]
+        rows = [
+            {k: v for k, v in row.items() if k not in ("seconds", "wall")}
+            for row in csv.DictReader(file)
+        ]
     return np.array([[float(v or "nan") for v in row.values()] for row in rows])
 
 
 def same(one: Path, other: Path) -> None:
     for name in ("steps.csv", "eval.csv"):
         np.testing.assert_allclose(numbers(one / name), numbers(other / name), rtol=1e-6, atol=1e-8)
-    last = [load_network(run / "checkpoints" / (run / "checkpoints" / "latest").read_text().strip())
-            for run in (one, other)]
+    last = [
+        load_network(run / "checkpoints" / (run / "checkpoints" / "latest").read_text().strip())
+        for run in (one, other)
+    ]
     for a, b in zip(last[0].weights, last[1].weights, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)
 
@@ -78,8 +85,14 @@ def test_train_on_either_device_and_change_between(config, tmp_path, capsys):
     mixed = tmp_path / "mixed"
     assert gnopt("train", config, "--out", mixed, "-q", "--max-updates", 3) == 0
     with installed():
-        assert gnopt("train", "--resume", "--out", mixed, "-q", "--device", "cuda", "--max-updates", 8) == 0
-    assert gnopt("train", "--resume", "--out", mixed, "-q", "--device", "cpu", "--max-updates", 12) == 0
+        assert (
+            gnopt("train", "--resume", "--out", mixed, "-q", "--device", "cuda", "--max-updates", 8)
+            == 0
+        )
+    assert (
+        gnopt("train", "--resume", "--out", mixed, "-q", "--device", "cpu", "--max-updates", 12)
+        == 0
+    )
     same(tmp_path / "cpu", mixed)
 
 
@@ -92,7 +105,12 @@ def test_other_methods(config, tmp_path, method):
     for device in ("cpu", "cuda"):
         runs.append(tmp_path / device)
         with installed():
-            assert gnopt("train", config, "--out", runs[-1], "-q", "--device", device, "--max-updates", 4) == 0
+            assert (
+                gnopt(
+                    "train", config, "--out", runs[-1], "-q", "--device", device, "--max-updates", 4
+                )
+                == 0
+            )
     same(*runs)
 
 
@@ -105,9 +123,21 @@ def test_use_of_a_run(config, tmp_path, capsys):
         with installed():
             assert gnopt("evaluate", run, "--json", "--device", device) == 0
             found.append(capsys.readouterr().out)
-            assert gnopt("predict", run, tmp_path / "tiny.h5", tmp_path / f"{device}.h5", "--device", device) == 0
+            assert (
+                gnopt(
+                    "predict",
+                    run,
+                    tmp_path / "tiny.h5",
+                    tmp_path / f"{device}.h5",
+                    "--device",
+                    device,
+                )
+                == 0
+            )
             capsys.readouterr()
-    one, other = (json.loads(text, parse_float=lambda digits: f"{float(digits):.9g}") for text in found)
+    one, other = (
+        json.loads(text, parse_float=lambda digits: f"{float(digits):.9g}") for text in found
+    )
     assert one == other and "." in found[0]
     same_files(tmp_path / "cpu.h5", tmp_path / "cuda.h5", 1e-10)
 
@@ -117,8 +147,24 @@ def test_inspection(config, tmp_path):
     for device in ("cpu", "cuda"):
         files.append(tmp_path / f"{device}.h5")
         with installed():
-            assert gnopt("inspect-curvature", config, "--samples", 20, "--device", device, "--export", files[-1],
-                         "--alignment", "--density", "--curvature", "hessian,gauss_newton,kflr,kfra,kfac", "-q") == 0
+            assert (
+                gnopt(
+                    "inspect-curvature",
+                    config,
+                    "--samples",
+                    20,
+                    "--device",
+                    device,
+                    "--export",
+                    files[-1],
+                    "--alignment",
+                    "--density",
+                    "--curvature",
+                    "hessian,gauss_newton,kflr,kfra,kfac",
+                    "-q",
+                )
+                == 0
+            )
     assert len(same_files(*files, 1e-8)) > 20
 
 
@@ -150,7 +196,9 @@ def test_batches_are_announced_and_taken(config, tmp_path):
         batches.settle()
         before = counters.h2d
         x, y = batches.take(16, 16)
-        assert x is y and counters.h2d == before  # an autoencoder's targets are its inputs: one upload
+        assert (
+            x is y and counters.h2d == before
+        )  # an autoencoder's targets are its inputs: one upload
         np.testing.assert_array_equal(ops.to_host(x), experiment.data.train.batch(16, 16)[0])
         batches.announce(32, 16)
         other, _ = batches.take(32, 20)  # another size than announced: read anew

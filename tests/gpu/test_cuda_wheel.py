@@ -1,4 +1,6 @@
-"""Against the real wheel, where the extra ``cuda-check`` is installed; neither GPU nor driver is needed."""
+"""Against the real wheel, where the extra ``cuda-check`` is installed; neither GPU nor driver is
+needed.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from make_cupy_api import generate
 
 pytestmark = pytest.mark.skipif(
     not importlib.util.find_spec("cupy") or not importlib.util.find_spec("nvidia"),
-    reason="CuPy's wheel and NVRTC are not installed: pip install '.[cuda-check]'")
+    reason="CuPy's wheel and NVRTC are not installed: pip install '.[cuda-check]'",
+)
 
 
 @pytest.fixture(scope="module")
@@ -22,13 +25,19 @@ def counted():
 def test_the_interface_is_that_of_the_wheel(capsys):
     found = generate()
     if found["version"] != api()["version"]:
-        pytest.skip(f"the interface of {api()['version']} is written down, the wheel is {found['version']}; "
-                    "python tests/gpu/make_cupy_api.py writes it anew")
+        pytest.skip(
+            f"the interface of {api()['version']} is written down, the wheel is "
+            f"{found['version']}; "
+            "python tests/gpu/make_cupy_api.py writes it anew"
+        )
     assert found == api()
     parts = [*found["modules"].values(), *found["classes"].values()]
     with capsys.disabled():
-        print(f"\nCuPy {found['version']}: {sum(map(len, parts))} names and "
-              f"{sum(entry.startswith('(') for part in parts for entry in part.values())} signatures equal the wheel's")
+        print(
+            f"\nCuPy {found['version']}: {sum(map(len, parts))} names and "
+            f"{sum(entry.startswith('(') for part in parts for entry in part.values())} "
+            "signatures equal the wheel's"
+        )
 
 
 def test_kernels_compile(capsys):
@@ -43,7 +52,10 @@ def test_kernels_compile(capsys):
                 assert found[:4] == b"\x7fELF", name
                 objects += 1
     with capsys.disabled():
-        print(f"\n{len(nvrtc.kernels())} kernels x {nvrtc.ARCHITECTURES} x 2 layouts: {objects} objects compiled")
+        print(
+            f"\n{len(nvrtc.kernels())} kernels x {nvrtc.ARCHITECTURES} x 2 layouts: {objects} "
+            "objects compiled"
+        )
 
 
 def test_float32_kernels_hold_no_float64(capsys):
@@ -51,7 +63,8 @@ def test_float32_kernels_hold_no_float64(capsys):
 
     checked = 0
     for name, (kernel, dtype) in nvrtc.kernels().items():
-        # The loss is summed, and fetched, in float64; sin and cos of CUDA reduce large arguments in it.
+        # The loss is summed, and fetched, in float64; sin and cos of CUDA reduce large arguments in
+        # it.
         if dtype == "float64" or name.startswith(("gather", "every function")):
             continue
         for ndim, contiguous in ((1, True), (2, False)):
@@ -70,9 +83,14 @@ def test_a_wrong_kernel_does_not_compile():
     from gnopt.engine.kernels import Kernel
 
     with pytest.raises(CompileException, match="undefined"):
-        nvrtc.compile_for(nvrtc.source(Kernel("T h", "T p", "p = exq(h)"), "float32", 1, True), 80, "cubin")
-    double = nvrtc.compile_for(nvrtc.source(Kernel("T h", "T p", "p = 1.0 / (1.0 + exp(-h))"), "float32", 1, True), 75,
-                               "ptx")
+        nvrtc.compile_for(
+            nvrtc.source(Kernel("T h", "T p", "p = exq(h)"), "float32", 1, True), 80, "cubin"
+        )
+    double = nvrtc.compile_for(
+        nvrtc.source(Kernel("T h", "T p", "p = 1.0 / (1.0 + exp(-h))"), "float32", 1, True),
+        75,
+        "ptx",
+    )
     assert re.search(rb"\.f64\b", double if isinstance(double, bytes) else double.encode())
 
 

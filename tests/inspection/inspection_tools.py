@@ -18,11 +18,23 @@ def silent(text: str) -> None:
 
 def subject_of(case: Case, memory: int = 64 << 20, name: str = "case", **optimizer: Any) -> Subject:
     """A case as the subject of an inspection; the arrays of cached cases are not shared."""
-    config = Config({
-        "data": {}, "network": {"loss": case.loss_name, "activation": list(case.names)},
-        "optimizer": {"method": "kfra", **optimizer},
-        "training": {"seed": 0, "dtype": str(case.net.dtype), "memory": memory, "device": "cpu"}}, {})
-    return Subject(name, config, case.net, case.loss, case.x.copy(), case.y.copy(), [None], case.theta.copy())
+    config = Config(
+        {
+            "data": {},
+            "network": {"loss": case.loss_name, "activation": list(case.names)},
+            "optimizer": {"method": "kfra", **optimizer},
+            "training": {
+                "seed": 0,
+                "dtype": str(case.net.dtype),
+                "memory": memory,
+                "device": "cpu",
+            },
+        },
+        {},
+    )
+    return Subject(
+        name, config, case.net, case.loss, case.x.copy(), case.y.copy(), [None], case.theta.copy()
+    )
 
 
 def look_at(case: Case, **settings: Any) -> Look:

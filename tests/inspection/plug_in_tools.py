@@ -1,4 +1,6 @@
-"""The examples of docs/plug-ins.md, taken out of the page, so that what is written there is what is tested."""
+"""The examples of docs/plug-ins.md, taken out of the page, so that what is written there is what is
+tested.
+"""
 
 from __future__ import annotations
 

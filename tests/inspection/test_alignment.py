@@ -30,10 +30,14 @@ def test_cosines(loss_name):
     found = {(a.method, a.layer): a for a in align(at, factors, TIGHT, silent)}
     views = case.net.views
     for name, method in factors.methods.items():
-        update = -np.concatenate([b.prepare(lam)(g_l).ravel() for b, g_l in zip(method.blocks, views(g), strict=True)])
+        update = -np.concatenate(
+            [b.prepare(lam)(g_l).ravel() for b, g_l in zip(method.blocks, views(g), strict=True)]
+        )
         close(found[name, 0].cosine, cosine(update, exact), 1e-8)
         close(found[name, 0].gn_cosine, cosine(update, exact, GN), 1e-8)
-        for l, (start, stop) in enumerate(zip(case.net.offsets, case.net.offsets[1:], strict=False), start=1):
+        for l, (start, stop) in enumerate(
+            zip(case.net.offsets, case.net.offsets[1:], strict=False), start=1
+        ):
             part = slice(start, stop)
             close(found[name, l].cosine, cosine(update[part], exact[part]), 1e-8)
             close(found[name, l].gn_cosine, cosine(update[part], exact[part], GN[part, part]), 1e-8)
@@ -60,7 +64,11 @@ def test_weight_decay_is_in_the_gradient():
     g, GN = truth.gradient() + 0.7 * case.theta, truth.gauss_newton()
     exact = -np.linalg.solve(GN + 0.1 * np.eye(len(g)), g)
     found = align(at, factors_of(at, "kfra"), TIGHT, silent)
-    close(next(a.cosine for a in found if a.method == "gradient" and a.layer == 0), cosine(-g, exact), 1e-8)
+    close(
+        next(a.cosine for a in found if a.method == "gradient" and a.layer == 0),
+        cosine(-g, exact),
+        1e-8,
+    )
 
 
 def test_damping_where_none_is_given():
@@ -69,8 +77,15 @@ def test_damping_where_none_is_given():
     factors = factors_of(at, "kflr")
     blocks = factors.methods["kflr"].blocks
     share = defaults(OPTIONS)["damping_a"] * defaults(OPTIONS)["damping_g"]
-    close(natural_damping(at, factors), share * sum(b.trace() for b in blocks) / case.net.size, 1e-12)
-    for rule, adapted, expected in (("fixed", None, 3.0), ("fixed", 7.0, 3.0), ("lm", None, 3.0), ("lm", 7.0, 7.0)):
+    close(
+        natural_damping(at, factors), share * sum(b.trace() for b in blocks) / case.net.size, 1e-12
+    )
+    for rule, adapted, expected in (
+        ("fixed", None, 3.0),
+        ("fixed", 7.0, 3.0),
+        ("lm", None, 3.0),
+        ("lm", 7.0, 7.0),
+    ):
         subject = subject_of(case, damping_rule=rule, damping=3.0)
         at = look(subject, Weights(subject.initial, 4, adapted))
         assert natural_damping(at, factors) == expected
@@ -78,13 +93,16 @@ def test_damping_where_none_is_given():
 
 def test_several_dampings_give_rows_for_each():
     case, _ = standard("tanh", "squared_error")
-    found = inspect(subject_of(case), Wishes("kfra", summary=False, solve=Solve((0.1, 1.0), 1e-8, 200)), silent)
+    found = inspect(
+        subject_of(case), Wishes("kfra", summary=False, solve=Solve((0.1, 1.0), 1e-8, 200)), silent
+    )
     assert sorted({a.damping for a in found.alignments}) == [0.1, 1.0]
     assert len(found.alignments) == 2 * 2 * 4 and not found.summaries
     assert found.alignments[0].row()["layer"] == "all"
 
 
-# ---- surfaces ------------------------------------------------------------------------------------------
+# ---- surfaces ------------------------------------------------------------------------------------
+
 
 def test_surface_is_the_objective():
     case, truth = standard("relu", "squared_error")
@@ -103,7 +121,11 @@ def test_surface_is_the_objective():
         close(np.linalg.norm(U), np.linalg.norm(case.W[l - 1]), 1e-12)
         W += 0.5 * U - 0.5 * V
     moved = look(at.subject, Weights(corner, 0))
-    close(found[-1].values[0, -1], case.loss.value(case.net.ops, moved.tape.output, case.y).mean(), 1e-12)
+    close(
+        found[-1].values[0, -1],
+        case.loss.value(case.net.ops, moved.tape.output, case.y).mean(),
+        1e-12,
+    )
     assert len(surfaces(at, [2])) == 1
 
 

@@ -45,8 +45,10 @@ def test_facts_of_a_block(name, loss_name):
         else:
             G = np.diag(block.G) if block.G.ndim == 1 else block.G
             pi = np.sqrt((np.trace(block.A) / len(block.A)) / (np.trace(G) / len(G)))
-            damped = np.kron(block.A + pi * np.sqrt(lam) * np.eye(len(block.A)),
-                             G + np.sqrt(lam) / pi * np.eye(len(G)))
+            damped = np.kron(
+                block.A + pi * np.sqrt(lam) * np.eye(len(block.A)),
+                G + np.sqrt(lam) / pi * np.eye(len(G)),
+            )
             ends = np.linalg.eigvalsh(damped)[[0, -1]]
             cfg = settings("kfra", damping_rule="fixed", weight_decay=0.0)
             close(block.damped(cfg, lam, 1.0), ends, 1e-10)
@@ -81,7 +83,9 @@ def test_distance_to_the_exact_block(loss_name):
 def test_sketches_agree_with_the_exact_way(monkeypatch):
     case = make_case((6, 8, 7, 5), ("tanh", "tanh"), "binary_cross_entropy", rows=400, seed=3)
     at = look_at(case)
-    blocks = [m.blocks for m in factors_of(at, "kfra", "kfac", "ekfac", "diagonal_gn").methods.values()]
+    blocks = [
+        m.blocks for m in factors_of(at, "kfra", "kfac", "ekfac", "diagonal_gn").methods.values()
+    ]
     exact = agreement.products(at, blocks)
     monkeypatch.setattr(agreement, "affordable", lambda look: False)
     sketched = agreement.products(at, blocks)
@@ -96,13 +100,16 @@ def test_sketches_agree_with_the_exact_way(monkeypatch):
 def test_linear_net_with_squared_error_is_exact_in_the_summary():
     case, _ = standard("identity", "squared_error")
     at = look_at(case)
-    found = agreement.products(at, [m.blocks for m in factors_of(at, "kfra", "kflr").methods.values()])
+    found = agreement.products(
+        at, [m.blocks for m in factors_of(at, "kfra", "kflr").methods.values()]
+    )
     for layer in found:
         for m in (0, 1):
             assert agreement.agreement(layer, m).distance < 1e-7
 
 
-# ---- spectra -----------------------------------------------------------------------------------------
+# ---- spectra -------------------------------------------------------------------------------------
+
 
 def test_rank_and_effective_rank():
     rng = np.random.default_rng(0)
@@ -121,4 +128,9 @@ def test_products_of_eigenvalues():
     np.testing.assert_allclose(values, np.sort(np.kron(a, g))[::-1])
     assert places.tolist() == list(range(1, 21))
     places, values = product_values(rng.random(100), rng.random(100), limit=200)
-    assert len(values) < 300 and places[0] == 1 and places[-1] == 10000 and (np.diff(values) <= 0).all()
+    assert (
+        len(values) < 300
+        and places[0] == 1
+        and places[-1] == 10000
+        and (np.diff(values) <= 0).all()
+    )

@@ -15,12 +15,20 @@ ALL = "hessian,gauss_newton,kflr,kfra,kfac"
 
 def exported(path, case, curvature=ALL, layers="all", **settings):
     """What an export writes, HDF5 path → array, and its attributes."""
-    inspect(subject_of(case, **settings), Wishes(curvature, layers, summary=False, export=path), silent)
+    inspect(
+        subject_of(case, **settings), Wishes(curvature, layers, summary=False, export=path), silent
+    )
     with h5py.File(path) as file:
         found = {}
-        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+        file.visititems(
+            lambda name, item: (
+                found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
+            )
+        )
         attributes = dict(file.attrs)
-        samples = {name: item.attrs["samples"] for name in found if "samples" in (item := file[name]).attrs}
+        samples = {
+            name: item.attrs["samples"] for name in found if "samples" in (item := file[name]).attrs
+        }
     return found, attributes, samples
 
 
@@ -75,8 +83,15 @@ def test_only_what_was_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(dense, "mean_blocks", never)
     case, _ = standard("tanh", "squared_error")
     found, _, _ = exported(tmp_path / "e.h5", case, "kfra", layers="2")
-    assert sorted(found) == ["layers/2/A", "layers/2/G/kfra", "layers/2/bias", "layers/2/gradient", "layers/2/weight",
-                             "x", "y"]
+    assert sorted(found) == [
+        "layers/2/A",
+        "layers/2/G/kfra",
+        "layers/2/bias",
+        "layers/2/gradient",
+        "layers/2/weight",
+        "x",
+        "y",
+    ]
 
 
 def test_weight_decay_is_not_in_the_gradient(tmp_path):
@@ -101,8 +116,12 @@ def test_blocks_that_cannot_fit_are_refused_before_anything_happens(tmp_path, mo
 
 def test_wrong_choices():
     case, _ = standard("tanh", "squared_error")
-    for wishes, part in ((Wishes("kfla"), "did you mean 'kfra'"), (Wishes(""), "expected names"),
-                         (Wishes(layers="4"), "layers from 1 to 3"), (Wishes(layers="x"), "--layers 'x'")):
+    for wishes, part in (
+        (Wishes("kfla"), "did you mean 'kfra'"),
+        (Wishes(""), "expected names"),
+        (Wishes(layers="4"), "layers from 1 to 3"),
+        (Wishes(layers="x"), "--layers 'x'"),
+    ):
         with pytest.raises(ConfigError, match=part.replace("?", r"\?")):
             inspect(subject_of(case), wishes, silent)
 

@@ -26,12 +26,15 @@ def symmetric(values, seed=0):
     return (Q * values) @ Q.T
 
 
-# ---- Lanczos -------------------------------------------------------------------------------------------
+# ---- Lanczos -------------------------------------------------------------------------------------
+
 
 def test_all_steps_give_all_eigenvalues():
     values = np.concatenate([np.geomspace(1e-6, 1e3, 30), -np.geomspace(1e-3, 10.0, 10)])
     M = symmetric(values)
-    T = tridiagonal(*lanczos(lambda v: M @ v, np.random.default_rng(1).standard_normal(40), 40, OPS))
+    T = tridiagonal(
+        *lanczos(lambda v: M @ v, np.random.default_rng(1).standard_normal(40), 40, OPS)
+    )
     close(np.linalg.eigvalsh(T), np.sort(values), 1e-10)
 
 
@@ -91,9 +94,16 @@ def test_whole_matrices(loss_name, monkeypatch):
 @pytest.mark.parametrize("memory", [1, 64 << 20])
 def test_the_full_gauss_newton_matrix_with_its_off_diagonal_blocks(loss_name, memory):
     case, truth = standard("tanh", loss_name)
-    order = np.concatenate([start + np.arange(o * i).reshape(o, i).ravel(order="F") for start, (o, i) in zip(
-        case.net.offsets, case.net.shapes, strict=False)])
-    case.check(full_gauss_newton(look_at(case, memory=memory).sample()), truth.gauss_newton()[np.ix_(order, order)])
+    order = np.concatenate(
+        [
+            start + np.arange(o * i).reshape(o, i).ravel(order="F")
+            for start, (o, i) in zip(case.net.offsets, case.net.shapes, strict=False)
+        ]
+    )
+    case.check(
+        full_gauss_newton(look_at(case, memory=memory).sample()),
+        truth.gauss_newton()[np.ix_(order, order)],
+    )
 
 
 def test_the_full_matrix_is_refused_where_it_cannot_fit(monkeypatch):
@@ -107,10 +117,15 @@ def test_products_in_blocks_of_rows():
     case = make_case((4, 5, 3), ("tanh",), "squared_error", rows=200)
     v = np.random.default_rng(0).standard_normal(case.net.size)
     for kind in ("gauss_newton", "hessian"):
-        close(product_with(look_at(case, memory=1), kind)(v), product_with(look_at(case), kind)(v), 1e-12)
+        close(
+            product_with(look_at(case, memory=1), kind)(v),
+            product_with(look_at(case), kind)(v),
+            1e-12,
+        )
 
 
-# ---- rank ----------------------------------------------------------------------------------------------
+# ---- rank ----------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("loss_name", ["squared_error", "softmax_cross_entropy", "binary_mixture"])
 def test_rank_of_the_exact_matrix_against_its_bound(loss_name):
@@ -119,7 +134,9 @@ def test_rank_of_the_exact_matrix_against_its_bound(loss_name):
     per_point = {"squared_error": 3, "softmax_cross_entropy": 2, "binary_mixture": 1}[loss_name]
     assert found.rows == 3 and found.bound == 3 * per_point
     assert found.whole == np.linalg.matrix_rank(GN, hermitian=True) <= found.bound
-    assert found.layers == [np.linalg.matrix_rank(truth.block(GN, l), hermitian=True) for l in (1, 2, 3)]
+    assert found.layers == [
+        np.linalg.matrix_rank(truth.block(GN, l), hermitian=True) for l in (1, 2, 3)
+    ]
 
 
 def test_rank_uses_as_many_points_as_are_cheap(monkeypatch):
@@ -129,7 +146,7 @@ def test_rank_uses_as_many_points_as_are_cheap(monkeypatch):
     assert rank.ranks(look_at(standard("tanh", "squared_error")[0])).rows == 1
 
 
-# ---- the theorem ---------------------------------------------------------------------------------------
+# ---- the theorem ---------------------------------------------------------------------------------
 
 CONVEX = ("squared_error", "binary_cross_entropy", "softmax_cross_entropy", "poisson")
 
@@ -157,7 +174,12 @@ def test_curved_nets_do_not(name):
 
 def test_nor_does_a_loss_that_is_not_convex():
     found = signs(look_at(standard("relu", "binary_mixture", rows=12)[0]))
-    assert found.piecewise_linear and not found.output_definite and not found.premise and not found.definite
+    assert (
+        found.piecewise_linear
+        and not found.output_definite
+        and not found.premise
+        and not found.definite
+    )
 
 
 def test_eigenvalues_are_those_of_the_blocks():
@@ -180,8 +202,8 @@ def test_rows_of_the_theorem():
 
 
 def test_single_precision_has_its_own_tolerance():
-    case = make_case((6, 30, 20, 5), ("relu", "relu"), "softmax_cross_entropy", rows=50, dtype="float32")
+    case = make_case(
+        (6, 30, 20, 5), ("relu", "relu"), "softmax_cross_entropy", rows=50, dtype="float32"
+    )
     found = signs(look_at(case))
     assert found.definite and found.trace_definite
-
-

@@ -1,4 +1,6 @@
-"""What every method owes: progress, both precisions, the smallest problems, one state, all options read."""
+"""What every method owes: progress, both precisions, the smallest problems, one state, all options
+read.
+"""
 
 import copy
 import warnings
@@ -16,13 +18,17 @@ RANDOM = ("kfac", "ekfac", "diagonal_gn")  # methods that draw numbers with thei
 
 
 def run(case, method_name, updates, values=None, rows=None, **problem):
-    """Log rows, weights and state after a run on the case's batch, or on rows drawn anew for each update."""
+    """Log rows, weights and state after a run on the case's batch, or on rows drawn anew for each
+    update.
+    """
     method = optimizer(case, method_name, values, **problem)
     theta = case.theta.copy()
     state = method.init(theta)
     log = []
     for k in range(1, updates + 1):
-        chosen = slice(None) if rows is None else np.random.default_rng(k).integers(0, len(case.x), rows)
+        chosen = (
+            slice(None) if rows is None else np.random.default_rng(k).integers(0, len(case.x), rows)
+        )
         log.append(method.update(theta, state, case.x[chosen], case.y[chosen], k))
     return log, theta, state
 
@@ -40,19 +46,27 @@ def total(case, theta, eta=0.0):
 
 # ---- progress ------------------------------------------------------------------------------------
 
+
 @pytest.mark.on_double(names=[("relu", "gelu")])
-@pytest.mark.parametrize("names", [("tanh", "sigmoid"), ("relu", "gelu"), ("softplus", "identity")], ids=str)
+@pytest.mark.parametrize(
+    "names", [("tanh", "sigmoid"), ("relu", "gelu"), ("softplus", "identity")], ids=str
+)
 def test_fifteen_updates_reduce_the_objective(ops, method_name, loss_name, names):
     usable(method_name, loss_name)
     case = make_case((4, 5, 3, 3), names, loss_name, 30, seed=1, soft=True, ops=ops)
     log, _, _ = run(case, method_name, 16, settings(method_name, learning_rate=0.01))
-    assert log[15]["loss"] < log[0]["loss"]  # with the fifteenth step judged by the sixteenth update
+    assert (
+        log[15]["loss"] < log[0]["loss"]
+    )  # with the fifteenth step judged by the sixteenth update
     assert total(case, case.theta) == pytest.approx(log[0]["loss"], rel=1e-12)
 
 
 def test_second_order_methods_beat_gradient_descent(ops):
     case = make_case((4, 5, 3), ("tanh",), "squared_error", 30, soft=True, ops=ops)
-    sgd = min(run(case, "sgd", 15, settings("sgd", learning_rate=2.0**-e))[0][-1]["loss"] for e in range(6))
+    sgd = min(
+        run(case, "sgd", 15, settings("sgd", learning_rate=2.0**-e))[0][-1]["loss"]
+        for e in range(6)
+    )
     for name, method in methods().items():
         if method.order == 2 and name != "empirical_fisher":
             assert run(case, name, 15, settings(name, step_limit=0.5))[0][-1]["loss"] < sgd
@@ -91,8 +105,16 @@ def test_small_problems_in_both_precisions(ops, method_name, loss_name, dtype_na
         assert np.isfinite(array).all()
 
 
-@pytest.mark.parametrize("changes", [{"curvature_decay": 0.0}, {"factor_width": 3}, {"damping_split": "exact"},
-                                     {"curvature_decay": 0.0, "damping_rule": "fixed"}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"curvature_decay": 0.0},
+        {"factor_width": 3},
+        {"damping_split": "exact"},
+        {"curvature_decay": 0.0, "damping_rule": "fixed"},
+    ],
+    ids=str,
+)
 def test_wide_layers_stay_in_single_precision(ops, method_name, changes):
     case = make_case((30, 20, 4), ("tanh",), "binary_cross_entropy", 6, dtype="float32", ops=ops)
     log, theta, state = run(case, method_name, 5, settings(method_name, **changes))
@@ -104,11 +126,15 @@ def test_wide_layers_stay_in_single_precision(ops, method_name, changes):
 @pytest.mark.parametrize("rule", ["relative", "fixed"])
 @pytest.mark.parametrize("method_name", ["kfra", "kflr", "kfac", "empirical_fisher"])
 def test_low_rank_factors_change_nothing(ops, method_name, rule):
-    """A factor of few rows is solved by Woodbury's identity, a full one by Cholesky: the same steps."""
+    """A factor of few rows is solved by Woodbury's identity, a full one by Cholesky: the same
+    steps.
+    """
     case = make_case((30, 20, 4), ("tanh",), "binary_cross_entropy", 6, ops=ops)
     values = settings(method_name, damping_rule=rule, curvature_decay=0.0)
     low = run(case, method_name, 4, values)
-    full = run(case, method_name, 4, values | {"curvature_decay": 1e-300})  # not zero, and of no weight
+    full = run(
+        case, method_name, 4, values | {"curvature_decay": 1e-300}
+    )  # not zero, and of no weight
     assert isinstance(low[2]["factors"]["A"][0], dict)
     assert isinstance(full[2]["factors"]["A"][0], ops.xp.ndarray)
     np.testing.assert_allclose(host(low[1]), host(full[1]), rtol=1e-7, atol=1e-9)
@@ -128,6 +154,7 @@ def arrays(ops, state):
 
 def test_state_is_arrays_and_plain_values(ops, method_name):
     """What a checkpoint can hold: nothing else."""
+
     def check(value):
         if isinstance(value, dict):
             assert all(isinstance(key, str) for key in value)
@@ -135,19 +162,35 @@ def test_state_is_arrays_and_plain_values(ops, method_name):
         elif isinstance(value, list):
             [check(v) for v in value]
         else:
-            assert isinstance(value, ops.xp.ndarray) or type(value) in (int, float, str, bool, type(None))
+            assert isinstance(value, ops.xp.ndarray) or type(value) in (
+                int,
+                float,
+                str,
+                bool,
+                type(None),
+            )
 
     case = make_case((4, 5, 3), ("tanh",), "binary_cross_entropy", 12, ops=ops)
-    for changes in ({}, {"damping_split": "exact", "averaging": 0.5, "damping_rule": "lm"},
-                    {"curvature_decay": 0.0, "factor_width": 3}):
+    for changes in (
+        {},
+        {"damping_split": "exact", "averaging": 0.5, "damping_rule": "lm"},
+        {"curvature_decay": 0.0, "factor_width": 3},
+    ):
         check(run(case, method_name, 6, settings(method_name, **changes))[2])
 
 
 # ---- the state is all there is -------------------------------------------------------------------
 
-VARIATIONS = [{}, {"averaging": 0.9}, {"damping_rule": "lm", "damping_period": 2}, {"damping_split": "exact"},
-              {"damping_rule": "fixed", "rescale": False, "learning_rate": 0.01}, {"factor_width": 4},
-              {"curvature_decay": 0.0}, {"sketch_g": 0.3}]
+VARIATIONS = [
+    {},
+    {"averaging": 0.9},
+    {"damping_rule": "lm", "damping_period": 2},
+    {"damping_split": "exact"},
+    {"damping_rule": "fixed", "rescale": False, "learning_rate": 0.01},
+    {"factor_width": 4},
+    {"curvature_decay": 0.0},
+    {"sketch_g": 0.3},
+]
 
 
 @pytest.mark.on_double(changes=[{}, {"averaging": 0.9}, {"sketch_g": 0.3}])
@@ -155,7 +198,9 @@ VARIATIONS = [{}, {"averaging": 0.9}, {"damping_rule": "lm", "damping_period": 2
 def test_a_copied_state_goes_on_bit_for_bit(ops, method_name, changes, monkeypatch):
     if "sketch_g" in changes:
         monkeypatch.setattr("gnopt.optimizers.preconditioner.SKETCH_WIDTH", 3)
-    case = make_case((4, 5, 3, 6), ("tanh", "relu"), "binary_cross_entropy", 200, soft=True, ops=ops)
+    case = make_case(
+        (4, 5, 3, 6), ("tanh", "relu"), "binary_cross_entropy", 200, soft=True, ops=ops
+    )
     values = settings(method_name, **changes)
 
     def continue_to(method, theta, state, start, stop):
@@ -215,6 +260,7 @@ def test_averaged_weights_follow_the_iterates(ops, method_name):
 
 # ---- a batch in blocks ---------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("rows", [1, 63, 64, 65, 200, 203, 1000])
 def test_blocks_cover_the_rows_and_end_with_the_first(ops, rows):
     net = make_case((40, 50, 30), ("gelu",), "squared_error", 1, ops=ops).net
@@ -236,12 +282,18 @@ def test_loss_and_gradient_in_blocks(ops, loss_name, dtype_name):
     for memory in (1 << 30, 1):
         method = optimizer(case, "sgd", memory=memory)
         g = ops.xp.full(case.net.size, np.nan, dtype=dtype_name)
-        loss, tape, held = loss_and_gradient(method.problem, case.W, case.x, case.y, g, method.workspace)
+        loss, tape, held = loss_and_gradient(
+            method.problem, case.W, case.x, case.y, g, method.workspace
+        )
         assert held.start == 0
         assert tape.rows == held.stop
-        np.testing.assert_allclose(host(tape.output), host(case.tape().output[held]), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            host(tape.output), host(case.tape().output[held]), rtol=1e-4, atol=1e-5
+        )
         again = mean_loss(method.problem, case.W, case.x, case.y, method.workspace)
-        assert float(again) == pytest.approx(float(loss), rel=1e-12 if dtype_name == "float64" else 1e-6)
+        assert float(again) == pytest.approx(
+            float(loss), rel=1e-12 if dtype_name == "float64" else 1e-6
+        )
         results.append((float(loss), host(g)))
     tolerance = 1e-11 if dtype_name == "float64" else 1e-4
     assert results[0][0] == pytest.approx(results[1][0], rel=tolerance)
@@ -251,13 +303,25 @@ def test_loss_and_gradient_in_blocks(ops, loss_name, dtype_name):
 @pytest.mark.parametrize("factor_rows", [0.25, 0.6, 1.0])
 @pytest.mark.parametrize("rows", [200, 203, 403])
 def test_updates_in_blocks_are_those_of_the_whole_batch(ops, method_name, rows, factor_rows):
-    """Also where statistics need more rows than the first block holds, but no more than one block may."""
+    """Also where statistics need more rows than the first block holds, but no more than one block
+    may.
+    """
     case = make_case((60, 20, 3), ("tanh",), "binary_cross_entropy", rows, soft=True, ops=ops)
     case.theta[...] *= 0.3
-    values = settings(method_name, factor_rows=factor_rows, model_rows=0.05, preconditioner="none",
-                      tolerance=1e-9, iterations=2000)
-    fits = case.net.row_bytes() * 2 * (rows * 2 // 3)  # the batch makes two blocks, two thirds of it one
-    whole, pieces = (host(run(case, method_name, 3, values, memory=memory)[1]) for memory in (1 << 30, fits))
+    values = settings(
+        method_name,
+        factor_rows=factor_rows,
+        model_rows=0.05,
+        preconditioner="none",
+        tolerance=1e-9,
+        iterations=2000,
+    )
+    fits = (
+        case.net.row_bytes() * 2 * (rows * 2 // 3)
+    )  # the batch makes two blocks, two thirds of it one
+    whole, pieces = (
+        host(run(case, method_name, 3, values, memory=memory)[1]) for memory in (1 << 30, fits)
+    )
     if method_name in RANDOM:  # samples come in another order
         assert np.linalg.norm(pieces - whole) < 0.5 * np.linalg.norm(whole - host(case.theta))
     else:
@@ -265,6 +329,7 @@ def test_updates_in_blocks_are_those_of_the_whole_batch(ops, method_name, rows, 
 
 
 # ---- failure -------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_weights_that_are_not_finite_are_an_error(ops, method_name, bad):
@@ -289,6 +354,7 @@ def test_method_that_cannot_serve_a_loss_says_so(ops, method_name):
 
 # ---- options -------------------------------------------------------------------------------------
 
+
 class Watched(dict):
     """Settings that note which of them are read."""
 
@@ -309,8 +375,14 @@ def test_every_option_is_read(method_name):
     """On the host alone: who reads a setting does not depend on the device."""
     case = make_case((4, 5, 3), ("tanh",), "binary_cross_entropy", 40)
     read = set()
-    for changes in ({}, *VARIATIONS, {"damping_rule": "lm", "damping_split": "exact", "damping_period": 2},
-                    {"decay_period": 2}, {"step_limit": 0.0}, {"growth_noise": 0.0}):
+    for changes in (
+        {},
+        *VARIATIONS,
+        {"damping_rule": "lm", "damping_split": "exact", "damping_period": 2},
+        {"decay_period": 2},
+        {"step_limit": 0.0},
+        {"growth_noise": 0.0},
+    ):
         values = Watched(settings(method_name, **changes))
         run(case, method_name, 8, values, rows=20)
         optimizer(case, method_name, values).cost(20)

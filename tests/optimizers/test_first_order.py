@@ -1,4 +1,6 @@
-"""Ten steps of every first-order method against its recursion, with a gradient written out by hand."""
+"""Ten steps of every first-order method against its recursion, with a gradient written out by
+hand.
+"""
 
 import numpy as np
 import pytest
@@ -31,8 +33,14 @@ def rate_at(s, k):
     if s["decay_period"] == 0:
         return s["learning_rate"]
     done = (k - 1) / s["decay_period"]
-    return s["learning_rate"] * {"halving": 0.5 ** np.floor(done), "exponential": 0.5**done,
-                                 "cosine": 0.5 * (1 + np.cos(np.pi * min(done, 1.0)))}[s["schedule"]]
+    return (
+        s["learning_rate"]
+        * {
+            "halving": 0.5 ** np.floor(done),
+            "exponential": 0.5**done,
+            "cosine": 0.5 * (1 + np.cos(np.pi * min(done, 1.0))),
+        }[s["schedule"]]
+    )
 
 
 def recursion(name, s, theta, batches):
@@ -62,16 +70,31 @@ def recursion(name, s, theta, batches):
 
 
 VARIATIONS = [
-    {}, {"learning_rate": 0.2}, {"decay_period": 3}, {"weight_decay": 0.1}, {"averaging": 0.6},
-    {"momentum": 0.5}, {"momentum": 0.0}, {"warmup": True}, {"warmup": True, "momentum": 0.3},
-    {"beta1": 0.5, "beta2": 0.7, "epsilon": 1e-3}, {"beta1": 0.0},
+    {},
+    {"learning_rate": 0.2},
+    {"decay_period": 3},
+    {"weight_decay": 0.1},
+    {"averaging": 0.6},
+    {"momentum": 0.5},
+    {"momentum": 0.0},
+    {"warmup": True},
+    {"warmup": True, "momentum": 0.3},
+    {"beta1": 0.5, "beta2": 0.7, "epsilon": 1e-3},
+    {"beta1": 0.0},
     *({"schedule": schedule, "decay_period": 4, "weight_decay": 0.01} for schedule in SCHEDULES),
 ]
 
 
-@pytest.mark.parametrize(("name", "changes"), [
-    (name, changes) for name in FIRST_ORDER for changes in VARIATIONS if set(changes) <= set(settings(name))
-], ids=str)
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        (name, changes)
+        for name in FIRST_ORDER
+        for changes in VARIATIONS
+        if set(changes) <= set(settings(name))
+    ],
+    ids=str,
+)
 def test_ten_steps(ops, name, changes, problem):
     case, batches = problem
     s = settings(name, **changes)
@@ -83,7 +106,9 @@ def test_ten_steps(ops, name, changes, problem):
         close(theta, expected, 1e-13)
         g = gradient(before, x, y) + s["weight_decay"] * before
         loss = 0.5 * ((np.c_[x, np.ones(7)] @ before.reshape(2, 4).T - y) ** 2).sum() / 7
-        assert stats["loss"] == pytest.approx(loss, rel=1e-13)  # before the update, without the penalty
+        assert stats["loss"] == pytest.approx(
+            loss, rel=1e-13
+        )  # before the update, without the penalty
         assert stats["grad_norm"] == pytest.approx(np.linalg.norm(g), rel=1e-12)
         assert stats["step_norm"] == pytest.approx(np.linalg.norm(expected - before), rel=1e-9)
         assert stats["lr"] == pytest.approx(rate_at(s, k), rel=1e-15)
@@ -100,7 +125,15 @@ def test_momentum_rises_every_250_updates(ops, problem):
     """μ = ½, ¾, ⅚, ⅞, ... up to its value (Sutskever et al. 2013)."""
     case, batches = problem
     s = settings("nesterov", warmup=True, momentum=0.9, learning_rate=0.1)
-    for step, mu in ((1, 1 / 2), (250, 1 / 2), (251, 3 / 4), (500, 3 / 4), (501, 5 / 6), (751, 7 / 8), (10**6, 0.9)):
+    for step, mu in (
+        (1, 1 / 2),
+        (250, 1 / 2),
+        (251, 3 / 4),
+        (500, 3 / 4),
+        (501, 5 / 6),
+        (751, 7 / 8),
+        (10**6, 0.9),
+    ):
         optimizer, theta = build(case, "nesterov", s), case.theta.copy()
         state = optimizer.init(theta)
         before = np.linspace(-1.0, 1.0, 8)

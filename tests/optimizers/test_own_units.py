@@ -1,5 +1,6 @@
-"""Damping of inputs in units of their own variances: as if the inputs were standardised, where one amount would kill
-most of them."""
+"""Damping of inputs in units of their own variances: as if the inputs were standardised, where one
+amount would kill most of them.
+"""
 
 import numpy as np
 import pytest
@@ -29,8 +30,12 @@ def test_scales_and_shifts_of_inputs_drop_out(ops, means):
     x = rng.normal(size=(500, 9)) @ rng.normal(size=(9, 9))
     wild = (x + means * np.arange(9)) * np.logspace(-3, 3, 9)
     standard = (wild - wild.mean(axis=0)) / wild.std(axis=0)
-    T = np.block([[np.diag(1 / wild.std(axis=0)), -(wild.mean(axis=0) / wild.std(axis=0))[:, None]],
-                  [np.zeros((1, 9)), np.ones((1, 1))]])
+    T = np.block(
+        [
+            [np.diag(1 / wild.std(axis=0)), -(wild.mean(axis=0) / wild.std(axis=0))[:, None]],
+            [np.zeros((1, 9)), np.ones((1, 1))],
+        ]
+    )
     expected = moment(standard) + 0.08 * np.eye(10)
     np.testing.assert_allclose(T @ damped(ops, moment(wild)) @ T.T, expected, rtol=1e-8, atol=1e-8)
 

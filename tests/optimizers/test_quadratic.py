@@ -1,4 +1,6 @@
-"""The quadratic model in the span of a few directions: its matrix against dense truth, its minimiser."""
+"""The quadratic model in the span of a few directions: its matrix against dense truth, its
+minimiser.
+"""
 
 import numpy as np
 import pytest
@@ -28,8 +30,13 @@ def test_matrix_of_the_model(ops, activation_name, loss_name):
     for rows in (6, 4):
         tape = case.tape().head(rows)
         workspace = Workspace(ops, "float64")
-        Q = curvature_products(case.net, case.W, tape, case.loss, case.y[:rows], list(ops.asarray(V)), workspace)
-        GN = np.einsum("nkp,nkj,njq->pq", truth.J[:rows], truth.output_gn[:rows], truth.J[:rows]) / rows
+        Q = curvature_products(
+            case.net, case.W, tape, case.loss, case.y[:rows], list(ops.asarray(V)), workspace
+        )
+        GN = (
+            np.einsum("nkp,nkj,njq->pq", truth.J[:rows], truth.output_gn[:rows], truth.J[:rows])
+            / rows
+        )
         case.check(Q, V @ GN @ V.T)
 
 
@@ -58,12 +65,16 @@ def test_scale_of_a_direction_does_not_matter():
     Q, b = system(3, 0)
     scale = np.array([1e-6, 1.0, 1e7])
     x = minimise(Q, b, 1e-6)
-    np.testing.assert_allclose(minimise(Q * np.outer(scale, scale), b * scale, 1e-6) * scale, x, rtol=1e-9)
+    np.testing.assert_allclose(
+        minimise(Q * np.outer(scale, scale), b * scale, 1e-6) * scale, x, rtol=1e-9
+    )
 
 
 @pytest.mark.parametrize("ridge", [1e-10, 1e-6])
 def test_parallel_directions_do_no_harm(ridge):
-    """The second direction repeats the first, exactly and nearly: the decrease is that of the first alone."""
+    """The second direction repeats the first, exactly and nearly: the decrease is that of the first
+    alone.
+    """
     for noise in (0.0, 1e-12, 1e-8):
         v = np.random.default_rng(0).standard_normal((5, 1))
         V = np.hstack([v, -2.0 * v + noise])

@@ -1,4 +1,6 @@
-"""The second-order update: directions and steps against dense truth, the guard, damping and growth."""
+"""The second-order update: directions and steps against dense truth, the guard, damping and
+growth.
+"""
 
 import copy
 import math
@@ -16,7 +18,13 @@ from gnopt.optimizers import damping, growth
 
 DRIVEN = list(all_curvatures())
 KRONECKER = [name for name, curvature in all_curvatures().items() if curvature.basis == "factors"]
-PLAIN = {"step_limit": 0.0, "rejection": 0.0, "directions": [], "model_rows": 1.0, "factor_rows": 1.0}
+PLAIN = {
+    "step_limit": 0.0,
+    "rejection": 0.0,
+    "directions": [],
+    "model_rows": 1.0,
+    "factor_rows": 1.0,
+}
 
 
 def at(case, theta):
@@ -24,12 +32,21 @@ def at(case, theta):
     return Case(case.net, case.names, case.loss_name, theta.copy(), case.x, case.y)
 
 
-def small(ops, loss_name="softmax_cross_entropy", rows=12, sizes=(4, 3, 5, 3), names=("tanh", "softplus"), seed=0):
+def small(
+    ops,
+    loss_name="softmax_cross_entropy",
+    rows=12,
+    sizes=(4, 3, 5, 3),
+    names=("tanh", "softplus"),
+    seed=0,
+):
     return make_case(sizes, names, loss_name, rows, seed=seed, soft=True, ops=ops)
 
 
 def start(case, name, rows=None, **changes):
-    """A method with its state and a copy of the weights; ``rows`` of data where the batch is not all of it."""
+    """A method with its state and a copy of the weights; ``rows`` of data where the batch is not
+    all of it.
+    """
     method = optimizer(case, name, settings(name, **changes), rows=rows or len(case.x))
     theta = case.theta.copy()
     return method, theta, method.init(theta)
@@ -37,7 +54,9 @@ def start(case, name, rows=None, **changes):
 
 def objective(case, theta, eta=0.0):
     moved = at(case, theta)
-    return float(case.loss.value(case.ops, moved.tape().output, case.y).mean() + 0.5 * eta * theta @ theta)
+    return float(
+        case.loss.value(case.ops, moved.tape().output, case.y).mean() + 0.5 * eta * theta @ theta
+    )
 
 
 # ---- the direction: one step with step size 1 is the damped solve --------------------------------
@@ -47,10 +66,15 @@ ETA = 0.03
 
 def dense_direction(case, truth, name, s):
     """−(damped A ⊗ G)⁻¹ ∇, layer by layer, from the sibling's G and dense matrices, on the host."""
-    G = [host(dense(case.ops, g)) for g in optimizer(case, name, s).curvature.output_factors(sample(case, s))]
+    G = [
+        host(dense(case.ops, g))
+        for g in optimizer(case, name, s).curvature.output_factors(sample(case, s))
+    ]
     g = truth.gradient() + ETA * host(case.theta)
     out = np.zeros_like(g)
-    for l, (G_l, g_l, out_l) in enumerate(zip(G, case.net.views(g), case.net.views(out), strict=True)):  # noqa: E741
+    for l, (G_l, g_l, out_l) in enumerate(
+        zip(G, case.net.views(g), case.net.views(out), strict=True)
+    ):  # noqa: E741
         A_l = truth.input_factor(l + 1)
         a, b = np.trace(A_l) / len(A_l), np.trace(G_l) / len(G_l)
         if s["damping_split"] == "exact":
@@ -59,8 +83,11 @@ def dense_direction(case, truth, name, s):
             block = np.kron(A_l, G_l) + shift * np.eye(A_l.shape[0] * G_l.shape[0])
         else:
             root, pi = math.sqrt(s["damping"] + ETA), math.sqrt(a / b)
-            add_A, add_G = (s["damping_a"] * a, s["damping_g"] * b) if s["damping_rule"] == "relative" else (
-                pi * root, root / pi)
+            add_A, add_G = (
+                (s["damping_a"] * a, s["damping_g"] * b)
+                if s["damping_rule"] == "relative"
+                else (pi * root, root / pi)
+            )
             block = np.kron(A_l + add_A * np.eye(len(A_l)), G_l + add_G * np.eye(len(G_l)))
         out_l[...] = -np.linalg.solve(block, g_l.ravel(order="F")).reshape(g_l.shape, order="F")
     return out
@@ -79,8 +106,17 @@ def sample(case, s):
 @pytest.mark.parametrize("name", KRONECKER)
 def test_direction_solves_the_damped_system(ops, name, rule, split, loss_name):
     case = small(ops, loss_name)
-    s = settings(name, damping_rule=rule, damping_split=split, damping=0.7, weight_decay=ETA, rescale=False,
-                 learning_rate=1.0, damping_period=5, **PLAIN)
+    s = settings(
+        name,
+        damping_rule=rule,
+        damping_split=split,
+        damping=0.7,
+        weight_decay=ETA,
+        rescale=False,
+        learning_rate=1.0,
+        damping_period=5,
+        **PLAIN,
+    )
     method, theta = optimizer(case, name, s), case.theta.copy()
     state = method.init(theta)
     method.update(theta, state, case.x, case.y, 1)
@@ -91,8 +127,15 @@ def test_direction_solves_the_damped_system(ops, name, rule, split, loss_name):
 def test_more_damping_means_a_shorter_step(ops, split):
     case, lengths = small(ops), []
     for lam in (1e-3, 1e-1, 1e1, 1e3):
-        method, theta, state = start(case, "kfra", damping_rule="fixed", damping=lam, damping_split=split,
-                                     rescale=False, **PLAIN)
+        method, theta, state = start(
+            case,
+            "kfra",
+            damping_rule="fixed",
+            damping=lam,
+            damping_split=split,
+            rescale=False,
+            **PLAIN,
+        )
         lengths.append(method.update(theta, state, case.x, case.y, 1)["step_norm"])
     assert all(b < a for a, b in zip(lengths, lengths[1:], strict=False))
 
@@ -118,6 +161,7 @@ def test_solving_twice_is_solving_once_and_factors_stay_as_they_are(ops, split):
 
 # ---- statistics over updates ---------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("beta", [0.0, 0.8])
 @pytest.mark.parametrize("name", ["kfra", "kflr", "empirical_fisher"])
 def test_factors_are_bias_corrected_averages(ops, name, beta):
@@ -130,10 +174,20 @@ def test_factors_are_bias_corrected_averages(ops, name, beta):
         batch_A = [truth.input_factor(l) for l in (1, 2, 3)]  # noqa: E741
         batch_G = [host(dense(ops, g)) for g in method.curvature.output_factors(sample(now, s))]
         b = min(1.0 - 1.0 / k, beta)
-        A = batch_A if A is None else [b * old + (1 - b) * new for old, new in zip(A, batch_A, strict=True)]
-        G = batch_G if G is None else [b * old + (1 - b) * new for old, new in zip(G, batch_G, strict=True)]
+        A = (
+            batch_A
+            if A is None
+            else [b * old + (1 - b) * new for old, new in zip(A, batch_A, strict=True)]
+        )
+        G = (
+            batch_G
+            if G is None
+            else [b * old + (1 - b) * new for old, new in zip(G, batch_G, strict=True)]
+        )
         method.update(theta, state, case.x, case.y, k)
-        for expected, found in zip([*A, *G], [*state["factors"]["A"], *state["factors"]["G"]], strict=True):
+        for expected, found in zip(
+            [*A, *G], [*state["factors"]["A"], *state["factors"]["G"]], strict=True
+        ):
             close(dense(ops, found), expected)
 
 
@@ -163,7 +217,9 @@ def test_periods_bound_the_age_of_statistics_and_inverses(ops):
     assert gaps.max() <= 3
     assert statistics[-1] < 30
     for layer in range(3):
-        changes = np.flatnonzero([a[layer] != b[layer] for a, b in zip(prepared, prepared[1:], strict=False)])
+        changes = np.flatnonzero(
+            [a[layer] != b[layer] for a, b in zip(prepared, prepared[1:], strict=False)]
+        )
         assert np.diff(changes).max() <= 2 * 4
         assert len(changes) < 30
     assert state["factors"]["age"] and max(state["factors"]["age"]) < 4
@@ -171,17 +227,26 @@ def test_periods_bound_the_age_of_statistics_and_inverses(ops):
 
 # ---- the step ------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("rule", ["relative", "lm"])
 @pytest.mark.parametrize("name", DRIVEN)
 def test_step_minimises_the_quadratic_model(ops, name, rule):
-    """Against the dense q(δ) = ∇·δ + ½ δᵀ(GN + κ)δ: along the step, beside it, with fewer directions."""
+    """Against the dense q(δ) = ∇·δ + ½ δᵀ(GN + κ)δ: along the step, beside it, with fewer
+    directions.
+    """
     case = small(ops, "binary_cross_entropy")
-    s = dict(damping_rule=rule, damping=0.5, damping_period=100, weight_decay=ETA, model_damping=0.02)
-    method, theta, state = start(case, name, **(PLAIN | s | {"directions": ["previous", "decayed_sum"]}))
+    s = dict(
+        damping_rule=rule, damping=0.5, damping_period=100, weight_decay=ETA, model_damping=0.02
+    )
+    method, theta, state = start(
+        case, name, **(PLAIN | s | {"directions": ["previous", "decayed_sum"]})
+    )
     for k in range(1, 6):
         before, previous, fewer = host(theta.copy()), copy.deepcopy(state["previous"]), []
         for directions in ([], ["previous"]):
-            other, other_theta, other_state = start(case, name, **(PLAIN | s | {"directions": directions}))
+            other, other_theta, other_state = start(
+                case, name, **(PLAIN | s | {"directions": directions})
+            )
             other_theta[...], other_state = theta, copy.deepcopy(state)
             other.update(other_theta, other_state, case.x, case.y, k)
             fewer.append(host(other_theta) - before)
@@ -203,7 +268,9 @@ def test_step_minimises_the_quadratic_model(ops, name, rule):
         assert all(best <= q(t * delta) + slack for t in np.linspace(-1.0, 3.0, 41))
         assert all(best <= q(d) + slack for d in fewer)
         if previous is not None:
-            assert all(best <= q(delta + t * host(previous)) + slack for t in np.linspace(-1.0, 1.0, 21))
+            assert all(
+                best <= q(delta + t * host(previous)) + slack for t in np.linspace(-1.0, 1.0, 21)
+            )
 
 
 def test_one_direction_is_rescaled_by_the_closed_form(ops):
@@ -238,7 +305,9 @@ def test_step_limit(ops, name):
         for k in range(1, 8):
             before = theta.copy()
             stats = method.update(theta, state, case.x, case.y, k)
-            weights = np.concatenate([host(W[:, :-1]).ravel() for W in case.net.views(before)])  # biases aside
+            weights = np.concatenate(
+                [host(W[:, :-1]).ravel() for W in case.net.views(before)]
+            )  # biases aside
             longest = limit * np.linalg.norm(weights)
             assert np.linalg.norm(host(theta - before)) <= longest * (1.0 + 1e-9)
             assert stats["step_norm"] <= longest * (1.0 + 1e-9)
@@ -268,6 +337,7 @@ def test_previous_update_and_decayed_sum_are_what_they_say(ops):
 
 
 # ---- the guard -----------------------------------------------------------------------------------
+
 
 def test_bad_step_is_undone_bit_for_bit_and_damping_raised(ops):
     case = small(ops)
@@ -308,7 +378,9 @@ def test_steps_get_shorter_while_they_are_rejected(ops, rule):
 
 @pytest.mark.parametrize("name", DRIVEN)
 def test_long_runs_on_the_indefinite_loss_go_on(ops, name):
-    """The Gauss-Newton matrix of the mixture says too little: steps are rejected, none of it is the end."""
+    """The Gauss-Newton matrix of the mixture says too little: steps are rejected, none of it is the
+    end.
+    """
     case = make_case((4, 5, 3), ("tanh",), "binary_mixture", 30, seed=1, ops=ops)
     method, theta, state = start(case, name)
     losses = [method.update(theta, state, case.x, case.y, k)["loss"] for k in range(1, 151)]
@@ -346,7 +418,9 @@ def test_all_of_the_data_excuses_no_rise(ops):
         method, theta, state = start(case, "kfra", rows=rows)
         for k in range(1, 4):
             method.update(theta, state, case.x, case.y, k)
-        state["last_loss"] = objective(case, theta) * 0.95  # as if the loss had risen by a twentieth
+        state["last_loss"] = (
+            objective(case, theta) * 0.95
+        )  # as if the loss had risen by a twentieth
         state["anchor"][...] = theta * 0.999
         gained = objective(case, theta) - objective(case, state["anchor"])
         stats = method.update(theta, state, case.x, case.y, 4)
@@ -354,7 +428,9 @@ def test_all_of_the_data_excuses_no_rise(ops):
 
 
 def test_hard_batch_is_not_held_against_the_step(ops):
-    """The look at the weights before leaves nothing behind: the update is as if there had been none."""
+    """The look at the weights before leaves nothing behind: the update is as if there had been
+    none.
+    """
     case = small(ops, "squared_error", rows=12)
     hard = case.y + 40.0
     results = []
@@ -371,8 +447,14 @@ def test_hard_batch_is_not_held_against_the_step(ops):
 
 # ---- Levenberg-Marquardt -------------------------------------------------------------------------
 
-LM = {"damping_rule": "lm", "damping": 1.0, "damping_period": 1, "damping_decay": 0.9, "damping_min": 0.05,
-      "damping_max": 30.0}
+LM = {
+    "damping_rule": "lm",
+    "damping": 1.0,
+    "damping_period": 1,
+    "damping_decay": 0.9,
+    "damping_min": 0.05,
+    "damping_max": 30.0,
+}
 
 
 @given(st.floats(1e-3, 1e3), st.floats(allow_nan=True, allow_infinity=True))
@@ -401,7 +483,9 @@ def test_reduction_ratio_is_actual_over_predicted(ops):
             continue
         change = objective(case, theta, ETA) - objective(case, before, ETA)
         assert stats["rho"] == pytest.approx(change / stats["predicted"], rel=1e-8)
-        assert state["damping"] == pytest.approx(damping.adapt(settings("kfra", **LM), lam, stats["rho"]))
+        assert state["damping"] == pytest.approx(
+            damping.adapt(settings("kfra", **LM), lam, stats["rho"])
+        )
         moved.add(np.sign(state["damping"] - lam))
         lam = state["damping"]
     assert moved
@@ -435,8 +519,11 @@ def test_step_that_raises_the_objective_is_undone_by_lm(ops, spoiled, monkeypatc
     method, theta, state = start(case, "kfra", **LM)
     method.update(theta, state, case.x, case.y, 1)
     before, lam, boost = theta.copy(), state["damping"], state["boost"]
-    monkeypatch.setattr(second_order, "mean_loss",
-                        lambda *arguments: ops.asarray(1e3 if spoiled == "raised" else np.nan))
+    monkeypatch.setattr(
+        second_order,
+        "mean_loss",
+        lambda *arguments: ops.asarray(1e3 if spoiled == "raised" else np.nan),
+    )
     stats = method.update(theta, state, case.x, case.y, 2)
     assert stats["rejected"] == 1
     same(theta, before)
@@ -457,7 +544,9 @@ def test_raised_damping_is_in_the_inverses_at_once(ops, by, monkeypatch):
     case = small(ops)
     method, theta, state = start(case, "kfra", **(LM | {"inverse_period": 1000}))
     k = 0
-    while k < 22 or max(state["factors"]["age"]) > 0:  # all inverses are new, and would stay for some updates
+    while (
+        k < 22 or max(state["factors"]["age"]) > 0
+    ):  # all inverses are new, and would stay for some updates
         k += 1
         method.update(theta, state, case.x, case.y, k)
     if by == "lm":
@@ -478,7 +567,9 @@ def test_raised_damping_is_in_the_inverses_at_once(ops, by, monkeypatch):
 
 @pytest.mark.parametrize("cause", ["a jump", "infinity", "not a number"])
 def test_a_rejected_step_leaves_no_trace_in_the_factors(ops, cause):
-    """Statistics, inverses and their ages come from the weights before the step, as if it had not been tried."""
+    """Statistics, inverses and their ages come from the weights before the step, as if it had not
+    been tried.
+    """
     case = small(ops, rows=40)
     method, theta, state = start(case, "kfra", rows=1000, weight_decay=0.0)
     for k in range(1, 4):
@@ -488,9 +579,16 @@ def test_a_rejected_step_leaves_no_trace_in_the_factors(ops, cause):
     with np.errstate(all="ignore"):
         theta *= {"a jump": 50.0, "infinity": 1e308, "not a number": np.nan}[cause]
         assert method.update(theta, state, case.x, case.y, 4)["rejected"] == 1
-    # The same update from the anchor, with what a rejection does to damping and memory done by hand.
+    # The same update from the anchor, with what a rejection does to damping and memory done by
+    # hand.
     other_theta[...] = other_state["anchor"]
-    other_state |= {"boost": 4.0, "previous": None, "decayed_sum": None, "terms": 0, "last_loss": math.inf}
+    other_state |= {
+        "boost": 4.0,
+        "previous": None,
+        "decayed_sum": None,
+        "terms": 0,
+        "last_loss": math.inf,
+    }
     other.update(other_theta, other_state, case.x, case.y, 4)
     same(theta, other_theta)
     for name in ("A", "G", "prepared_A", "prepared_G"):
@@ -502,11 +600,14 @@ def test_a_rejected_step_leaves_no_trace_in_the_factors(ops, cause):
 
 # ---- the sketch of G -----------------------------------------------------------------------------
 
+
 def test_only_wide_hard_damped_full_factors_are_sketched(ops):
     from gnopt.optimizers.preconditioner import SKETCH_WIDTH
 
     wide = SKETCH_WIDTH
-    case = make_case((3, wide, wide - 1, wide), ("tanh", "tanh"), "binary_cross_entropy", 5, soft=True, ops=ops)
+    case = make_case(
+        (3, wide, wide - 1, wide), ("tanh", "tanh"), "binary_cross_entropy", 5, soft=True, ops=ops
+    )
 
     def ranks(name="kfra", **changes):
         return start(case, name, **changes)[0].preconditioner.ranks
@@ -515,15 +616,25 @@ def test_only_wide_hard_damped_full_factors_are_sketched(ops):
     assert ranks(sketch_g=0.25) == [wide // 4, 0, 0]
     assert ranks("kfac") == [wide // 8, 0, wide // 8]
     assert start(small(ops, "squared_error"), "kfra")[0].preconditioner.ranks == [0, 0, 0]
-    for changes in ({"sketch_g": 1.0}, {"damping_g": 0.9}, {"damping_rule": "fixed"}, {"damping_split": "exact"},
-                    {"factor_width": wide - 1}, {"curvature_decay": 0.0}):
+    for changes in (
+        {"sketch_g": 1.0},
+        {"damping_g": 0.9},
+        {"damping_rule": "fixed"},
+        {"damping_split": "exact"},
+        {"factor_width": wide - 1},
+        {"curvature_decay": 0.0},
+    ):
         assert ranks(**changes) == [0, 0, 0]
     assert ranks("ekfac") == [0, 0, 0]
 
 
 def test_sketched_updates_are_those_of_the_exact_inverse_where_G_has_few_eigenvalues(ops):
-    """Three classes give G of rank two at most, which any sketch holds: the same run to rounding."""
-    case = make_case((6, 256, 256, 3), ("tanh", "tanh"), "softmax_cross_entropy", 30, soft=True, ops=ops)
+    """Three classes give G of rank two at most, which any sketch holds: the same run to
+    rounding.
+    """
+    case = make_case(
+        (6, 256, 256, 3), ("tanh", "tanh"), "softmax_cross_entropy", 30, soft=True, ops=ops
+    )
     seen = []
     for share in (0.05, 1.0):
         method, theta, state = start(case, "kflr", sketch_g=share, curvature_decay=0.5)
@@ -536,8 +647,14 @@ def test_sketched_updates_are_those_of_the_exact_inverse_where_G_has_few_eigenva
 
 # ---- batch growth --------------------------------------------------------------------------------
 
-@given(st.lists(st.floats(-10.0, 10.0), min_size=1, max_size=30), st.integers(1, 500), st.integers(1, 5000),
-       st.floats(1.0, 8.0), st.floats(0.0, 0.5))
+
+@given(
+    st.lists(st.floats(-10.0, 10.0), min_size=1, max_size=30),
+    st.integers(1, 500),
+    st.integers(1, 5000),
+    st.floats(1.0, 8.0),
+    st.floats(0.0, 0.5),
+)
 def test_batch_never_shrinks_and_stays_within_its_limits(slopes, base, available, limit, threshold):
     s = settings("kfra", growth_limit=limit, growth_noise=threshold, growth_rate=1.3)
     state, sizes = growth.initial(), []
@@ -565,7 +682,9 @@ def test_batch_grows_with_noise_alone():
 
 def test_growth_takes_the_slope_along_the_last_step(ops):
     case = small(ops, rows=60)
-    method, theta, state = start(case, "kfra", directions=["previous"], rejection=0.0, weight_decay=ETA)
+    method, theta, state = start(
+        case, "kfra", directions=["previous"], rejection=0.0, weight_decay=ETA
+    )
     noise = gain = delta = 0.0
     for k in range(1, 6):
         rows = np.random.default_rng(k).integers(0, 60, 20)

@@ -19,8 +19,12 @@ from gnopt.plots.heatmap import heatmap
 
 
 def a_result(variant: Variant, values: dict, objective: float, status: str = "done") -> Result:
-    return Result(variant, Point(values), [Run("r", variant.name, values, 0, {})],
-                  [Outcome(status, 10, 1.0, 9.0, objective)])
+    return Result(
+        variant,
+        Point(values),
+        [Run("r", variant.name, values, 0, {})],
+        [Outcome(status, 10, 1.0, 9.0, objective)],
+    )
 
 
 def a_curve(length: int = 50, runs: int = 2) -> Curve:
@@ -28,7 +32,9 @@ def a_curve(length: int = 50, runs: int = 2) -> Curve:
     return Curve(np.arange(length), 0.1 * np.arange(length), loss, 0.9 * loss, 1.1 * loss, runs)
 
 
-@pytest.mark.parametrize(("low", "high"), [(50, 60), (60, 200), (1, 50), (0.1, 900), (1e-6, 1e6), (100, 101)])
+@pytest.mark.parametrize(
+    ("low", "high"), [(50, 60), (60, 200), (1, 50), (0.1, 900), (1e-6, 1e6), (100, 101)]
+)
 def test_logarithmic_axes_have_plain_numbers(low, high):
     with style():
         figure = new_figure(5, 3)
@@ -42,8 +48,12 @@ def test_logarithmic_axes_have_plain_numbers(low, high):
 
 
 def test_variants_of_one_method_share_its_colour_where_lines_differ():
-    variants = [Variant("a", "kfra"), Variant("b", "kfra", line="dashed"), Variant("c", "kfra"),
-                Variant("d", "adam")]
+    variants = [
+        Variant("a", "kfra"),
+        Variant("b", "kfra", line="dashed"),
+        Variant("c", "kfra"),
+        Variant("d", "adam"),
+    ]
     curves = [(Chosen(v, [], a_result(v, {}, 1.0)), "single", a_curve(), False) for v in variants]
     shades = _shades([Panel("", curves)])
     assert shades["a", "kfra"] == shades["b", "kfra"] == colour(0)
@@ -68,20 +78,34 @@ def test_all_roles_are_drawn_and_named(tmp_path):
     one = Chosen(adam, results, results[1], [results[1]] * 5, results[0])
     kfra = Variant("kfra", "kfra", line="dashed")
     two = Chosen(kfra, [], a_result(kfra, {}, 1.0))
-    curves = [(one, "best", a_curve(), False), (one, "best 5", a_curve(), False),
-              (one, "default", a_curve(9), True), (two, "single", a_curve(400), False)]
+    curves = [
+        (one, "best", a_curve(), False),
+        (one, "best 5", a_curve(), False),
+        (one, "default", a_curve(9), True),
+        (two, "single", a_curve(400), False),
+    ]
     (path,) = comparison([Panel("", curves)], tmp_path / "f.svg")
     text = path.read_text()
-    for words in ("adam, best of 1", "adam, mean of the best 5", "adam, default settings", "kfra",
-                  "training objective per example", "updates", "seconds of training"):
+    for words in (
+        "adam, best of 1",
+        "adam, mean of the best 5",
+        "adam, default settings",
+        "kfra",
+        "training objective per example",
+        "updates",
+        "seconds of training",
+    ):
         assert words in text
     (path,) = comparison([Panel("CURVES", curves), Panel("MNIST", [])], tmp_path / "g.svg")
     assert "CURVES" in path.read_text() and "MNIST" in path.read_text()
 
 
 def test_heat_maps_of_one_two_and_three_axes(tmp_path):
-    for grid in ({"learning_rate": [0.1, 0.2]}, {"learning_rate": [0.5, 2.0**-7], "decay_share": [1.0, 0.5]},
-                 {"learning_rate": [0.1, 0.2], "decay_share": [1.0, 0.5], "beta1": [0.8, 0.9]}):
+    for grid in (
+        {"learning_rate": [0.1, 0.2]},
+        {"learning_rate": [0.5, 2.0**-7], "decay_share": [1.0, 0.5]},
+        {"learning_rate": [0.1, 0.2], "decay_share": [1.0, 0.5], "beta1": [0.8, 0.9]},
+    ):
         adam = Variant("adam", "adam", grid=grid)
         values = [{}]
         for name, choices in grid.items():
@@ -89,7 +113,9 @@ def test_heat_maps_of_one_two_and_three_axes(tmp_path):
         results = [a_result(adam, value, 5.0 - i) for i, value in enumerate(values[:-1])]
         results.append(a_result(adam, values[-1], float("nan"), "diverged"))
         default = a_result(adam, {}, 9.0)
-        (path,) = heatmap([Chosen(adam, [default, *results], results[0], [], default)], tmp_path / "h.svg")
+        (path,) = heatmap(
+            [Chosen(adam, [default, *results], results[0], [], default)], tmp_path / "h.svg"
+        )
         text = path.read_text()
         assert "adam: objective" in text and ("diverged" in text or len(grid) == 3)
     assert heatmap([], tmp_path / "none") == []

@@ -38,7 +38,9 @@ def table():
 
 def test_usual_scales_say_nothing(tmp_path, table):
     assert notes(tmp_path, *table) == []
-    assert notes(tmp_path, table[0], 5.0 + np.zeros((300, 2))) == []  # a constant target has no scale
+    assert (
+        notes(tmp_path, table[0], 5.0 + np.zeros((300, 2))) == []
+    )  # a constant target has no scale
 
 
 def test_large_inputs_name_the_column_and_the_remedy(tmp_path, table):

@@ -19,13 +19,22 @@ from gnopt.training.files import write_atomically, write_text
 from gnopt.training.tree import read_tree, write_tree
 
 DTYPES = st.sampled_from([np.float32, np.float64, np.int64, np.int8, np.uint8, np.bool_])
-ARRAYS = DTYPES.flatmap(lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0)))
-LEAVES = (st.none() | st.booleans() | st.integers(-2**63, 2**63 - 1) | st.floats() | ARRAYS
-          | st.text(st.characters(exclude_categories=["Cs"])))
+ARRAYS = DTYPES.flatmap(
+    lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0))
+)
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats()
+    | ARRAYS
+    | st.text(st.characters(exclude_categories=["Cs"]))
+)
 KEYS = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1)
 KEYS = KEYS.filter(lambda key: key != ".")
 TREES = st.recursive(
-    LEAVES, lambda node: st.lists(node, max_size=4) | st.dictionaries(KEYS, node, max_size=4))
+    LEAVES, lambda node: st.lists(node, max_size=4) | st.dictionaries(KEYS, node, max_size=4)
+)
 
 
 def equal(one: object, other: object) -> bool:
@@ -50,35 +59,49 @@ def test_trees_come_back_bit_for_bit(tree):
 
 
 @pytest.mark.parametrize(
-    "value", [object(), {1: 2}, {"a/b": 1}, {"": 1}, np.array(["a"]), b"x", 1j, {1, 2}, 2**64])
+    "value", [object(), {1: 2}, {"a/b": 1}, {"": 1}, np.array(["a"]), b"x", 1j, {1, 2}, 2**64]
+)
 def test_what_cannot_be_stored_is_refused(value):
-    with h5py.File("memory", "w", driver="core", backing_store=False) as file, \
-            pytest.raises((TypeError, OverflowError)):
+    with (
+        h5py.File("memory", "w", driver="core", backing_store=False) as file,
+        pytest.raises((TypeError, OverflowError)),
+    ):
         write_tree(file, "state", value)
 
 
 def network(**more: object) -> StoredNetwork:
     rng = np.random.default_rng(0)
-    weights = [rng.standard_normal((3, 5)).astype(np.float32), rng.standard_normal((2, 4)).astype(np.float32)]
+    weights = [
+        rng.standard_normal((3, 5)).astype(np.float32),
+        rng.standard_normal((2, 4)).astype(np.float32),
+    ]
     return StoredNetwork(weights, ["tanh"], "squared_error", 7, **more)  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def saved(tmp_path):
     path = tmp_path / "step-000007.h5"
-    checkpoint.save(path, network(losses={"train_loss": 2.5}), {"a": [1, 2.0, None], "b": np.arange(6.0)})
+    checkpoint.save(
+        path, network(losses={"train_loss": 2.5}), {"a": [1, 2.0, None], "b": np.arange(6.0)}
+    )
     return path
 
 
 def test_network_round_trip(saved, tmp_path):
     found = checkpoint.load_network(saved)
     assert found.activations == ["tanh"] and found.loss == "squared_error" and found.step == 7
-    assert found.losses == {"train_loss": 2.5} and found.sizes == [4, 3, 2] and found.statistics is None
+    assert (
+        found.losses == {"train_loss": 2.5}
+        and found.sizes == [4, 3, 2]
+        and found.statistics is None
+    )
     assert all(equal(a, b) for a, b in zip(found.weights, network().weights, strict=True))
     assert equal(checkpoint.load_state(saved), {"a": [1, 2.0, None], "b": np.arange(6.0)})
     standard = network(statistics=Statistics(np.arange(4.0), np.ones(4)))
     checkpoint.save(tmp_path / "s.h5", standard, {})
-    assert equal(list(checkpoint.load_network(tmp_path / "s.h5").statistics), list(standard.statistics))
+    assert equal(
+        list(checkpoint.load_network(tmp_path / "s.h5").statistics), list(standard.statistics)
+    )
 
 
 def test_equal_runs_write_equal_files(tmp_path):
@@ -91,6 +114,7 @@ def _edit(change):
     def apply(path):
         with h5py.File(path, "a") as file:
             change(file)
+
     return apply
 
 
@@ -162,7 +186,9 @@ def test_damaged_states_are_data_errors(saved, damage):
 
 
 def test_files_cut_anywhere_are_data_errors(saved):
-    """What a crash of the machine leaves: a file too short, or of the right size with an end of zeros."""
+    """What a crash of the machine leaves: a file too short, or of the right size with an end of
+    zeros.
+    """
     whole = saved.read_bytes()
     for length in np.random.default_rng(1).integers(0, len(whole), 60):
         for broken in (whole[:length], whole[:length] + bytes(len(whole) - length)):
@@ -179,7 +205,9 @@ def test_files_cut_anywhere_are_data_errors(saved):
 def test_misfit_names_the_layer(saved):
     found = checkpoint.load_network(saved)
     checkpoint.check_fits(found, [4, 3, 2], saved)
-    with pytest.raises(DataError, match=r"layers/1/weight: found shape \(3, 4\), expected \(5, 4\)"):
+    with pytest.raises(
+        DataError, match=r"layers/1/weight: found shape \(3, 4\), expected \(5, 4\)"
+    ):
         checkpoint.check_fits(found, [4, 5, 2], saved)
     with pytest.raises(DataError, match="found 2 layers, expected 1"):
         checkpoint.check_fits(found, [4, 2], saved)

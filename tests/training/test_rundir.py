@@ -14,9 +14,20 @@ from gnopt.training.tables import Table, cell, read_table, truncate
 
 
 def test_cells():
-    assert [cell(v) for v in (None, 3, 0.1, True, "x", 1e-300, float("nan"))] == \
-        ["", "3", "0.1", "1", "x", "1e-300", "nan"]
-    assert cell(np.float32(0.5)) == "0.5" and cell(np.float64(0.1)) == "0.1" and cell(np.int64(2)) == "2"
+    assert [cell(v) for v in (None, 3, 0.1, True, "x", 1e-300, float("nan"))] == [
+        "",
+        "3",
+        "0.1",
+        "1",
+        "x",
+        "1e-300",
+        "nan",
+    ]
+    assert (
+        cell(np.float32(0.5)) == "0.5"
+        and cell(np.float64(0.1)) == "0.1"
+        and cell(np.int64(2)) == "2"
+    )
 
 
 def test_table_fixes_its_header(tmp_path):
@@ -24,7 +35,11 @@ def test_table_fixes_its_header(tmp_path):
     table.append({"step": 1, "loss": 0.1, "later": 5})
     table.append({"step": 2, "loss": 1 / 3, "rho": None})
     with (tmp_path / "t.csv").open() as file:  # rows are there before the file is closed
-        assert list(csv.reader(file)) == [["step", "loss", "rho"], ["1", "0.1", ""], ["2", repr(1 / 3), ""]]
+        assert list(csv.reader(file)) == [
+            ["step", "loss", "rho"],
+            ["1", "0.1", ""],
+            ["2", repr(1 / 3), ""],
+        ]
     table.close()
 
 

@@ -5,9 +5,9 @@ An engine is an object with ``name``, ``summary`` and
     check() -> None
     run(tasks, share, ended) -> None
 
-``check`` raises GnoptError where the engine cannot work. ``run`` performs every task (see `child.perform`),
-calls ``ended(task, ending)`` in the calling thread after each, and, where a signal arrives, raises
-Interrupted after the workers have written their checkpoints.
+``check`` raises GnoptError where the engine cannot work. ``run`` performs every task (see
+`child.perform`), calls ``ended(task, ending)`` in the calling thread after each, and, where a
+signal arrives, raises Interrupted after the workers have written their checkpoints.
 """
 
 from __future__ import annotations

@@ -27,23 +27,32 @@ class LocalEngine:
         """Nothing beyond gnopt itself is needed."""
 
     def run(self, tasks: Sequence[Task], share: Share, ended: Ended) -> None:
-        """Perform the tasks, ``share.jobs`` at a time. Raises Interrupted once all workers have stopped."""
+        """Perform the tasks, ``share.jobs`` at a time. Raises Interrupted once all workers have
+        stopped.
+        """
         slots: queue.SimpleQueue[tuple[int, ...]] = queue.SimpleQueue()
         for slot in share.slots():
             slots.put(slot)
         workers = _Workers()
-        # Equal shares also where the runs use several GPUs: which of them meet on one is not foreseen.
+        # Equal shares also where the runs use several GPUs: which of them meet on one is not
+        # foreseen.
         sharing = min(share.jobs, len(tasks)) if share.gpus else 1
 
         def one(task: Task) -> Ending | None:
             slot = slots.get()
             try:
-                return None if workers.stopped else perform(replace(task, cores=slot, sharing=sharing), workers.add)
+                return (
+                    None
+                    if workers.stopped
+                    else perform(replace(task, cores=slot, sharing=sharing), workers.add)
+                )
             finally:
                 slots.put(slot)
 
         with ThreadPoolExecutor(share.jobs) as pool, Signals() as signals:
-            waiting: dict[Future[Ending | None], Task] = {pool.submit(one, task): task for task in tasks}
+            waiting: dict[Future[Ending | None], Task] = {
+                pool.submit(one, task): task for task in tasks
+            }
             while waiting:
                 done, _ = wait(waiting, timeout=0.3, return_when=FIRST_COMPLETED)
                 if signals.received is not None:

@@ -39,7 +39,10 @@ class MpiEngine:
 def _pool() -> Any:
     try:
         from mpi4py.futures import MPIPoolExecutor
-    except (ImportError, RuntimeError) as error:  # RuntimeError: no MPI library where mpi4py looks for it
+    except (
+        ImportError,
+        RuntimeError,
+    ) as error:  # RuntimeError: no MPI library where mpi4py looks for it
         raise GnoptError(
             f"--engine mpi needs mpi4py and an MPI library: pip install 'gnopt[mpi]' ({error})"
         ) from None

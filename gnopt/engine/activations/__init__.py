@@ -14,11 +14,13 @@ from gnopt.registry import discover, lookup
 
 @dataclass(frozen=True)
 class Activation:
-    """The facts of one transfer function; ``ops`` is the backend, ``out`` may be the same array as ``h``.
+    """The facts of one transfer function; ``ops`` is the backend, ``out`` may be the same array as
+    ``h``.
 
-    The functions depend on their arguments alone: on a GPU they are run once and what they did is one kernel (`fuse`).
+    The functions depend on their arguments alone: on a GPU they are run once and what they did is
+    one kernel (`fuse`).
     f(ops, h, out) → a;   df(ops, h, a, out) → f'(h);   d2f(ops, h, a) → f''(h), all of h's shape.
-    Where ``from_output``, df and d2f read only a = f(h), so that h need not be kept (h is then None).
+    Where ``from_output``, df and d2f read only a = f(h), so that h need not be kept (h is None).
     Piecewise-linear convention: f'(0) is the left slope (relu 0, leaky relu its slope), f'' = 0.
     """
 
@@ -37,5 +39,7 @@ def all_activations() -> dict[str, Activation]:
 
 
 def get_activation(name: str) -> Activation:
-    """The activation called ``name`` or the plug-in ``"module:Name"``; ConfigError if there is none."""
+    """The activation called ``name`` or the plug-in ``"module:Name"``; ConfigError if there is
+    none.
+    """
     return lookup(__name__, "ACTIVATION", name, "activation")

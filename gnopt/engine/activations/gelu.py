@@ -29,4 +29,6 @@ def _d2f(ops: Backend, h: Array, a: Array) -> Array:
     return (2.0 - h * h) * _pdf(ops, h)
 
 
-ACTIVATION = Activation("gelu", "h times the normal distribution function (erf form)", _f, _df, _d2f)
+ACTIVATION = Activation(
+    "gelu", "h times the normal distribution function (erf form)", _f, _df, _d2f
+)

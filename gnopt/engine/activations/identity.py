@@ -19,4 +19,6 @@ def _d2f(ops: Backend, h: Array, a: Array) -> Array:
     return ops.xp.zeros_like(a)
 
 
-ACTIVATION = Activation("identity", "f(h) = h", _f, _df, _d2f, from_output=True, piecewise_linear=True)
+ACTIVATION = Activation(
+    "identity", "f(h) = h", _f, _df, _d2f, from_output=True, piecewise_linear=True
+)

@@ -21,4 +21,6 @@ def _d2f(ops: Backend, h: Array, a: Array) -> Array:
     return ops.xp.zeros_like(a)
 
 
-ACTIVATION = Activation("leaky_relu", "h if h > 0 else 0.01 h", _f, _df, _d2f, from_output=True, piecewise_linear=True)
+ACTIVATION = Activation(
+    "leaky_relu", "h if h > 0 else 0.01 h", _f, _df, _d2f, from_output=True, piecewise_linear=True
+)

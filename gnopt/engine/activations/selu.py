@@ -28,4 +28,6 @@ def _d2f(ops: Backend, h: Array, a: Array) -> Array:
     return (a <= 0.0) * (a + SCALE * ALPHA)
 
 
-ACTIVATION = Activation("selu", "scaled elu of self-normalising nets", _f, _df, _d2f, from_output=True)
+ACTIVATION = Activation(
+    "selu", "scaled elu of self-normalising nets", _f, _df, _d2f, from_output=True
+)

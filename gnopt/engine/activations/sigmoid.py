@@ -17,4 +17,6 @@ def _d2f(ops: Backend, h: Array, a: Array) -> Array:
     return a * (1.0 - a) * (1.0 - 2.0 * a)
 
 
-ACTIVATION = Activation("sigmoid", "logistic function 1 / (1 + exp(-h))", _f, _df, _d2f, from_output=True)
+ACTIVATION = Activation(
+    "sigmoid", "logistic function 1 / (1 + exp(-h))", _f, _df, _d2f, from_output=True
+)

@@ -1,9 +1,10 @@
-"""Losses of the output h = h_L, one file each: value, gradient, Gauss-Newton matrix 𝒢_L and its root, sampling.
+"""Losses of the output h = h_L, one file each: value, gradient, Gauss-Newton matrix 𝒢_L and its
+root, sampling.
 
-E(h, y) is the loss of one data point, summed over outputs; the objective is its mean over data points. A new
-file that defines ``LOSS`` is found by itself; a plug-in class ``"module:Class"`` needs ``value``, ``gradient``
-and either ``gn_diagonal`` (with ``diagonal = True``) or ``gn_matrix``; everything else has a default.
-Nothing here knows a method.
+E(h, y) is the loss of one data point, summed over outputs; the objective is its mean over data
+points. A new file that defines ``LOSS`` is found by itself; a plug-in class ``"module:Class"``
+needs ``value``, ``gradient`` and either ``gn_diagonal`` (with ``diagonal = True``) or
+``gn_matrix``; everything else has a default. Nothing here knows a method.
 """
 
 from __future__ import annotations
@@ -16,23 +17,29 @@ from gnopt.registry import discover, lookup
 
 
 class Loss:
-    """One loss; every method takes the backend ``ops``, outputs h (N, K) and targets y as converted below.
+    """One loss; every method takes the backend ``ops``, outputs h (N, K) and targets y as converted
+    below.
 
-    𝒢_L is ∂²E/∂h² where that is positive semi-definite, and the part of it that keeps the curvature of a
-    convex ℓ in E(h) = ℓ(m(h)) where it is not (method: 𝒢_L = J_mᵀ ℓ'' J_m). C_L is a root: 𝒢_L = C_L C_Lᵀ.
+    𝒢_L is ∂²E/∂h² where that is positive semi-definite, and the part of it that keeps the curvature
+    of a convex ℓ in E(h) = ℓ(m(h)) where it is not (method: 𝒢_L = J_mᵀ ℓ'' J_m). C_L is a root: 𝒢_L
+    = C_L C_Lᵀ.
     """
 
     name: str = ""
     summary: str = ""
-    diagonal: bool = False  # 𝒢_L of a data point is diagonal: the methods below follow from gn_diagonal
+    diagonal: bool = (
+        False  # 𝒢_L of a data point is diagonal: the methods below follow from gn_diagonal
+    )
     likelihood: bool = True  # E = −log p(y | h) + const, so that y can be sampled from the model
     convex: bool = True  # ∂²E/∂h² is 𝒢_L
     error_name: str = "squared error"
 
-    # ---- targets (host arrays) ---------------------------------------------------------------------------
+    # ---- targets (host arrays) -------------------------------------------------------------------
 
     def convert_targets(self, y: np.ndarray) -> np.ndarray:
-        """Check targets and bring them to the form the other methods take; DataError names the bad entry."""
+        """Check targets and bring them to the form the other methods take; DataError names the bad
+        entry.
+        """
         return y.reshape(len(y), -1)
 
     def outputs(self, y: np.ndarray) -> int:
@@ -40,7 +47,9 @@ class Loss:
         return y.shape[1]
 
     def target_sum(self, y: np.ndarray, outputs: int) -> np.ndarray:
-        """Sum of the targets over data points, (K,) float64; the mean of it feeds ``initial_bias``."""
+        """Sum of the targets over data points, (K,) float64; the mean of it feeds
+        ``initial_bias``.
+        """
         return y.sum(axis=0, dtype=np.float64)
 
     def initial_bias(self, mean: np.ndarray) -> np.ndarray:
@@ -48,10 +57,12 @@ class Loss:
         return mean
 
     def floor(self, y: np.ndarray) -> np.ndarray:
-        """A lower bound of E at these targets, (N,) float64: the entropy of soft targets, zero for hard ones."""
+        """A lower bound of E at these targets, (N,) float64: the entropy of soft targets, zero for
+        hard ones.
+        """
         return np.zeros(len(y))
 
-    # ---- value, gradient, prediction -----------------------------------------------------------------------
+    # ---- value, gradient, prediction -------------------------------------------------------------
 
     def value(self, ops: Backend, h: Array, y: Array) -> Array:
         """E of each data point, (N,)."""
@@ -74,7 +85,7 @@ class Loss:
         difference = self.prediction(ops, h) - y
         return ops.xp.einsum("nk,nk->n", difference, difference)
 
-    # ---- Gauss-Newton matrix of the output -------------------------------------------------------------------
+    # ---- Gauss-Newton matrix of the output -------------------------------------------------------
 
     def gn_diagonal(self, ops: Backend, h: Array, y: Array) -> Array:
         """Diagonal of 𝒢_L, (N, K), for losses with ``diagonal``."""
@@ -83,7 +94,9 @@ class Loss:
     def gn_matrix(self, ops: Backend, h: Array, y: Array) -> Array:
         """𝒢_L of each data point, (N, K, K)."""
         if not self.diagonal:
-            raise ConfigError(f"loss {type(self).__name__} defines neither gn_diagonal nor gn_matrix")
+            raise ConfigError(
+                f"loss {type(self).__name__} defines neither gn_diagonal nor gn_matrix"
+            )
         return _as_matrices(ops, self.gn_diagonal(ops, h, y))
 
     def gn_mean(self, ops: Backend, h: Array, y: Array) -> Array:
@@ -121,12 +134,14 @@ class Loss:
             return root
         return ops.xp.einsum("rnk,nr->nk", self.gn_root(ops, h, y), s)
 
-    # ---- true Hessian of the output ----------------------------------------------------------------------------
+    # ---- true Hessian of the output --------------------------------------------------------------
 
     def hessian_matrix(self, ops: Backend, h: Array, y: Array) -> Array:
         """∂²E/∂h² of each data point, (N, K, K); 𝒢_L where the loss is convex in h."""
         if not self.convex:
-            raise ConfigError(f"loss {type(self).__name__} is not convex and does not define hessian_matrix")
+            raise ConfigError(
+                f"loss {type(self).__name__} is not convex and does not define hessian_matrix"
+            )
         return self.gn_matrix(ops, h, y)
 
     def hessian_product(self, ops: Backend, h: Array, y: Array, v: Array) -> Array:
@@ -135,14 +150,20 @@ class Loss:
             return self.gn_product(ops, h, y, v)
         return ops.xp.einsum("nij,...nj->...ni", self.hessian_matrix(ops, h, y), v)
 
-    # ---- sampling ------------------------------------------------------------------------------------------------
+    # ---- sampling --------------------------------------------------------------------------------
 
     def sample(self, ops: Backend, h: Array, rng: np.random.Generator) -> Array:
-        """Targets drawn from the model's predictive distribution, in the form of converted targets."""
-        raise ConfigError(f"loss '{self.name or type(self).__name__}' is not a likelihood: it cannot be sampled")
+        """Targets drawn from the model's predictive distribution, in the form of converted
+        targets.
+        """
+        raise ConfigError(
+            f"loss '{self.name or type(self).__name__}' is not a likelihood: it cannot be sampled"
+        )
 
     def sampled_gradient(self, ops: Backend, h: Array, rng: np.random.Generator) -> Array:
-        """∂E/∂h at a target drawn from the model, (N, K); its second moment is the Fisher matrix."""
+        """∂E/∂h at a target drawn from the model, (N, K); its second moment is the Fisher
+        matrix.
+        """
         return self.gradient(ops, h, self.sample(ops, h, rng))
 
 
@@ -159,8 +180,11 @@ def check_range(y: np.ndarray, low: float, high: float, loss: str) -> None:
     bad = ~((y >= low) & (y <= high))
     if bad.any():
         row, column = np.argwhere(bad)[0]
-        raise DataError(f"loss {loss}: target {y[row, column]:g} in row {row}, column {column} of the batch: "
-                        f"expected values in [{low:g}, {high:g}] (an attribute 'scale' on the dataset rescales it)")
+        raise DataError(
+            f"loss {loss}: target {y[row, column]:g} in row {row}, column {column} of the batch: "
+            f"expected values in [{low:g}, {high:g}] (an attribute 'scale' on the dataset "
+            "rescales it)"
+        )
 
 
 def all_losses() -> dict[str, Loss]:
@@ -169,7 +193,9 @@ def all_losses() -> dict[str, Loss]:
 
 
 def get_loss(name: str) -> Loss:
-    """The loss called ``name`` or an instance of the plug-in class ``"module:Class"``; ConfigError if there is none."""
+    """The loss called ``name`` or an instance of the plug-in class ``"module:Class"``; ConfigError
+    if there is none.
+    """
     found = lookup(__name__, "LOSS", name, "loss")
     loss = found() if isinstance(found, type) else found
     if not getattr(loss, "name", ""):

@@ -1,4 +1,6 @@
-"""E = Σ_k softplus(h_k) − y_k h_k: independent Bernoulli outputs with logits h and any y in [0, 1]."""
+"""E = Σ_k softplus(h_k) − y_k h_k: independent Bernoulli outputs with logits h and any y in [0,
+1].
+"""
 
 import numpy as np
 
@@ -39,7 +41,8 @@ class BinaryCrossEntropy(Loss):
         return p
 
     def value_and_gradient(self, ops: Backend, h: Array, y: Array) -> tuple[Array, Array]:
-        # One exp serves both: e = exp(−|h|), softplus = max(h, 0) + log(1 + e), p = 1/(1 + e) mirrored for h < 0.
+        # One exp serves both: e = exp(−|h|), softplus = max(h, 0) + log(1 + e), p = 1/(1 + e)
+        # mirrored for h < 0.
         return ops.bernoulli(h, y)
 
     def prediction(self, ops: Backend, h: Array) -> Array:

@@ -1,9 +1,10 @@
-"""Mixture of two binary classifiers (Botev, Ritter, Barber 2017, section 5.2): three logits, y in {0, 1}.
+"""Mixture of two binary classifiers (Botev, Ritter, Barber 2017, section 5.2): three logits, y in
+{0, 1}.
 
-p = P(y = 1 | h) = σ₁σ₂ + (1 − σ₁)σ₃ with σ_i = σ(h_i), E = −y log p − (1 − y) log(1 − p). E is convex in p, p is
-not linear in h: the Hessian is indefinite, and 𝒢_L keeps the curvature of E in p: (y/p² + (1−y)/(1−p)²) u uᵀ with
-u = ∇p, of rank one. All is computed from log-probabilities and from the responsibilities of the gate's
-two sides, so that nothing divides by a small p:
+p = P(y = 1 | h) = σ₁σ₂ + (1 − σ₁)σ₃ with σ_i = σ(h_i), E = −y log p − (1 − y) log(1 − p). E is
+convex in p, p is not linear in h: the Hessian is indefinite, and 𝒢_L keeps the curvature of E in p:
+(y/p² + (1−y)/(1−p)²) u uᵀ with u = ∇p, of rank one. All is computed from log-probabilities and from
+the responsibilities of the gate's two sides, so that nothing divides by a small p:
 
     r = σ₁σ₂ / p,                 ∇log p      = (r − σ₁, r(1 − σ₂), (1 − r)(1 − σ₃))
     q = σ₁(1 − σ₂) / (1 − p),     ∇log(1 − p) = (q − σ₁, −q σ₂, −(1 − q) σ₃)
@@ -20,18 +21,26 @@ class BinaryMixture(Loss):
     """E = −log P(y | h) of a gated pair of binary classifiers."""
 
     name = "binary_mixture"
-    summary = "mixture of two binary classifiers, three logits; not an exponential family, indefinite Hessian"
+    summary = (
+        "mixture of two binary classifiers, three logits; not an exponential family, "
+        "indefinite Hessian"
+    )
     convex = False
     error_name = "classification error"
 
     def convert_targets(self, y: np.ndarray) -> np.ndarray:
         y = y.reshape(len(y), -1)
         if y.shape[1] != 1:
-            raise DataError(f"loss {self.name}: targets of shape (rows, {y.shape[1]}): expected one 0/1 value per row")
+            raise DataError(
+                f"loss {self.name}: targets of shape (rows, {y.shape[1]}): expected one 0/1 "
+                "value per row"
+            )
         bad = (y != 0) & (y != 1)
         if bad.any():
             row = int(np.argmax(bad[:, 0]))
-            raise DataError(f"loss {self.name}: target {y[row, 0]:g} in row {row} of the batch: expected 0 or 1")
+            raise DataError(
+                f"loss {self.name}: target {y[row, 0]:g} in row {row} of the batch: expected 0 or 1"
+            )
         return y
 
     def outputs(self, y: np.ndarray) -> int:
@@ -46,14 +55,23 @@ class BinaryMixture(Loss):
         return np.array([0.0, logit, logit])
 
     def _facts(self, ops: Backend, h: Array) -> tuple[Array, Array, Array, Array, Array, Array]:
-        """log p, log(1 − p), (r, dz/dh₂, dz/dh₃) and (q, ...) with r, q the responsibilities, and the σ_i."""
+        """log p, log(1 − p), (r, dz/dh₂, dz/dh₃) and (q, ...) with r, q the responsibilities, and
+        the σ_i.
+        """
         xp = ops.xp
         plus, minus = -ops.softplus(-h), -ops.softplus(h)  # log σ, log(1 − σ)
         on_1, off_1 = plus[:, 0] + plus[:, 1], minus[:, 0] + plus[:, 2]
         on_0, off_0 = plus[:, 0] + minus[:, 1], minus[:, 0] + minus[:, 2]
         log_p = xp.maximum(on_1, off_1) + ops.softplus(-xp.abs(on_1 - off_1))
         log_q = xp.maximum(on_0, off_0) + ops.softplus(-xp.abs(on_0 - off_0))
-        return log_p, log_q, ops.sigmoid(on_1 - off_1), ops.sigmoid(on_0 - off_0), ops.sigmoid(h), ops.sigmoid(-h)
+        return (
+            log_p,
+            log_q,
+            ops.sigmoid(on_1 - off_1),
+            ops.sigmoid(on_0 - off_0),
+            ops.sigmoid(h),
+            ops.sigmoid(-h),
+        )
 
     def _log_gradients(self, ops: Backend, h: Array) -> tuple[Array, Array]:
         """∇log p and ∇log(1 − p), each (N, 3)."""
@@ -81,7 +99,8 @@ class BinaryMixture(Loss):
         return 1
 
     def _root(self, ops: Backend, h: Array, y: Array) -> Array:
-        # For y in {0, 1} the root of (y/p² + (1−y)/(1−p)²) u uᵀ is the gradient of log P(y), up to sign.
+        # For y in {0, 1} the root of (y/p² + (1−y)/(1−p)²) u uᵀ is the gradient of log P(y), up to
+        # sign.
         one, zero = self._log_gradients(ops, h)
         return y * one - (1.0 - y) * zero
 

@@ -9,8 +9,9 @@ from gnopt.engine.losses import Loss, check_range
 class Poisson(Loss):
     """Gradient exp h − y, 𝒢_L = diag exp h, sample Poisson(exp h).
 
-    The exponent is held below a limit far outside any useful rate (40 in float32, 300 in float64) and the
-    value continued linearly from there, so that everything stays finite, squares of the gradient included.
+    The exponent is held below a limit far outside any useful rate (40 in float32, 300 in float64)
+    and the value continued linearly from there, so that everything stays finite, squares of the
+    gradient included.
     """
 
     name = "poisson"

@@ -18,18 +18,24 @@ class SoftmaxCrossEntropy(Loss):
         y = y.reshape(len(y), -1)
         if y.shape[1] == 1:
             labels = y[:, 0]
-            bad = ~((labels >= 0) & (labels < 2**31) & (labels == np.floor(labels)))  # NaN compares false
+            bad = ~(
+                (labels >= 0) & (labels < 2**31) & (labels == np.floor(labels))
+            )  # NaN compares false
             if bad.any():
                 row = int(np.argmax(bad))
-                raise DataError(f"loss {self.name}: label {labels[row]:g} in row {row} of the batch: "
-                                "expected whole numbers from 0")
+                raise DataError(
+                    f"loss {self.name}: label {labels[row]:g} in row {row} of the batch: "
+                    "expected whole numbers from 0"
+                )
             return labels.astype(np.int64)
         check_range(y, 0.0, 1.0, self.name)
         sums = y.sum(axis=1, dtype=np.float64)
         if np.abs(sums - 1.0).max(initial=0.0) > 1e-3:
             row = int(np.argmax(np.abs(sums - 1.0)))
-            raise DataError(f"loss {self.name}: the targets of row {row} of the batch sum to {sums[row]:g}: "
-                            "expected a distribution over the classes, or one integer label")
+            raise DataError(
+                f"loss {self.name}: the targets of row {row} of the batch sum to {sums[row]:g}: "
+                "expected a distribution over the classes, or one integer label"
+            )
         return y
 
     def outputs(self, y: np.ndarray) -> int:
@@ -46,7 +52,9 @@ class SoftmaxCrossEntropy(Loss):
     def floor(self, y: np.ndarray) -> np.ndarray:
         from scipy.special import entr
 
-        return np.zeros(len(y)) if y.ndim == 1 else entr(np.asarray(y, dtype=np.float64)).sum(axis=1)
+        return (
+            np.zeros(len(y)) if y.ndim == 1 else entr(np.asarray(y, dtype=np.float64)).sum(axis=1)
+        )
 
     def value(self, ops: Backend, h: Array, y: Array) -> Array:
         return self.value_and_gradient(ops, h, y)[0]

@@ -1,9 +1,10 @@
-"""A strict stand-in for CuPy on the host: what it accepts, and what it refuses, follows the real wheel's interface.
+"""A strict stand-in for CuPy on the host: what it accepts, and what it refuses, follows the real
+wheel's interface.
 
 * every name, method and keyword is looked up in ``cupy_api.json`` before anything is computed;
-* arrays live apart from NumPy's: implicit conversion and mixing with host arrays raise CuPy's errors;
-* float32 linear algebra runs in float32, and a failure is silent unless ``cupyx.errstate(linalg="raise")``;
-* results of arithmetic are C-ordered and reductions 0-d, of solves and eigenvectors F-ordered, as CuPy has them;
+* arrays live apart from NumPy's: conversion and mixing with host arrays raise CuPy's errors;
+* float32 linear algebra runs in float32; silent failures unless ``cupyx.errstate(linalg="raise")``;
+* results of arithmetic are C-ordered and reductions 0-d, of solves and eigenvectors F-ordered;
 * copies between host and device and waits of the host are counted;
 * the bodies of element-wise kernels are compiled by g++ where there is one, else read as Python.
 
@@ -23,7 +24,9 @@ __all__ = ["COUNTERS", "Counters", "installed"]
 
 
 @contextmanager
-def installed(devices: int = 1, driver: int = 13020, version: str | None = None) -> Iterator[Counters]:
+def installed(
+    devices: int = 1, driver: int = 13020, version: str | None = None
+) -> Iterator[Counters]:
     """Put the double in the place of ``cupy`` and ``cupyx`` for a while."""
     modules = build(devices, driver, version)
     ours = ("cupy", "cupyx")

@@ -12,9 +12,25 @@ from double.api import check_call, members, require
 from double.counters import COUNTERS
 
 NUMBERS = (bool, int, float, complex, np.generic)
-PLAIN = (slice, int, float, str, type(None), type(...))  # most of what is passed, and nothing to look into
+PLAIN = (
+    slice,
+    int,
+    float,
+    str,
+    type(None),
+    type(...),
+)  # most of what is passed, and nothing to look into
 CLASS = "cupy.ndarray"
-VIEWS = {"reshape", "transpose", "diagonal", "swapaxes", "squeeze", "view", "ravel", "astype"}  # keep their order
+VIEWS = {
+    "reshape",
+    "transpose",
+    "diagonal",
+    "swapaxes",
+    "squeeze",
+    "view",
+    "ravel",
+    "astype",
+}  # keep their order
 
 
 @dataclass(frozen=True)
@@ -32,7 +48,7 @@ class ndarray:
     def __init__(self, host: np.ndarray) -> None:
         self._host = host
 
-    # ---- what does not leave the device --------------------------------------------------------------
+    # ---- what does not leave the device ----------------------------------------------------------
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -83,10 +99,15 @@ class ndarray:
     def __repr__(self) -> str:
         return f"<device array {self.shape} {self.dtype}>"
 
-    # ---- what does ------------------------------------------------------------------------------------
+    # ---- what does -------------------------------------------------------------------------------
 
-    def get(self, stream: Any = None, order: str = "C", out: np.ndarray | None = None,
-            blocking: bool = True) -> np.ndarray:
+    def get(
+        self,
+        stream: Any = None,
+        order: str = "C",
+        out: np.ndarray | None = None,
+        blocking: bool = True,
+    ) -> np.ndarray:
         COUNTERS.down(self.nbytes)
         if out is not None:
             np.copyto(out, self._host)
@@ -111,21 +132,27 @@ class ndarray:
     def __int__(self) -> int:
         return int(self.item())
 
-    # ---- what is refused --------------------------------------------------------------------------------
+    # ---- what is refused -------------------------------------------------------------------------
 
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
-        raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a "
-                        "NumPy array explicitly.")
+        raise TypeError(
+            "Implicit conversion to a NumPy array is not allowed. Please use `.get()` to "
+            "construct a "
+            "NumPy array explicitly."
+        )
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        raise TypeError(f"numpy.{function.__name__} on a device array: CuPy may dispatch it, the engine must not ask")
+        raise TypeError(
+            f"numpy.{function.__name__} on a device array: CuPy may dispatch it, the engine "
+            "must not ask"
+        )
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if method != "__call__":
             raise TypeError(f"numpy.{ufunc.__name__}.{method} on a device array")
         return call_ufunc(ufunc.__name__, ufunc, inputs, kwargs)
 
-    # ---- indexing ---------------------------------------------------------------------------------------
+    # ---- indexing --------------------------------------------------------------------------------
 
     def __getitem__(self, index: Any) -> ndarray:
         return ndarray(np.asarray(self._host[self._index(index)]))
@@ -157,7 +184,7 @@ class ndarray:
             return host
         return part
 
-    # ---- methods ----------------------------------------------------------------------------------------
+    # ---- methods ---------------------------------------------------------------------------------
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("_"):
@@ -171,7 +198,9 @@ class ndarray:
         for key in ("casting", "subok"):
             if key in kwargs and kwargs[key] is None:
                 del kwargs[key]
-        found = getattr(self._host, name)(*map(strict, args), **{k: strict(v) for k, v in kwargs.items()})
+        found = getattr(self._host, name)(
+            *map(strict, args), **{k: strict(v) for k, v in kwargs.items()}
+        )
         return wrap(found, view=name in VIEWS)
 
 
@@ -199,7 +228,9 @@ def wrap(found: Any, view: bool = False) -> Any:
     return found
 
 
-def call_ufunc(name: str, ufunc: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> ndarray:
+def call_ufunc(
+    name: str, ufunc: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> ndarray:
     """Apply a ufunc by CuPy's rules."""
     check_call("cupy", name, args, kwargs)
     COUNTERS.calls += 1
@@ -220,9 +251,26 @@ def call_ufunc(name: str, ufunc: Callable[..., Any], args: tuple[Any, ...], kwar
     return out
 
 
-BINARY = {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "true_divide", "floordiv": "floor_divide",
-          "mod": "remainder", "pow": "power", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor"}
-COMPARE = {"lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal", "ne": "not_equal"}
+BINARY = {
+    "add": "add",
+    "sub": "subtract",
+    "mul": "multiply",
+    "truediv": "true_divide",
+    "floordiv": "floor_divide",
+    "mod": "remainder",
+    "pow": "power",
+    "and": "bitwise_and",
+    "or": "bitwise_or",
+    "xor": "bitwise_xor",
+}
+COMPARE = {
+    "lt": "less",
+    "le": "less_equal",
+    "gt": "greater",
+    "ge": "greater_equal",
+    "eq": "equal",
+    "ne": "not_equal",
+}
 
 
 def _binary(name: str, reflected: bool = False, in_place: bool = False) -> Callable[..., Any]:
@@ -245,7 +293,9 @@ def _matmul(self: ndarray, other: Any) -> Any:
 
 
 def gemm(a: np.ndarray, b: np.ndarray, **kwargs: Any) -> np.ndarray:
-    """A product as cuBLAS forms it: Xᵀ X is symmetric but for rounding, where NumPy mirrors a triangle (syrk)."""
+    """A product as cuBLAS forms it: Xᵀ X is symmetric but for rounding, where NumPy mirrors a
+    triangle (syrk).
+    """
     return np.matmul(a, b.copy(order="K") if np.may_share_memory(a, b) else b, **kwargs)
 
 

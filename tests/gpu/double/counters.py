@@ -9,7 +9,9 @@ from dataclasses import dataclass, fields
 
 @dataclass
 class Counters:
-    """Copies host → device and back with their bytes, waits of the host, fused kernels, and calls that queue work."""
+    """Copies host → device and back with their bytes, waits of the host, fused kernels, and calls
+    that queue work.
+    """
 
     h2d: int = 0
     h2d_bytes: int = 0
@@ -18,7 +20,8 @@ class Counters:
     flags: int = 0  # error flags of checked linear algebra, and truth values, read by the host
     syncs: int = 0
     kernels: int = 0
-    calls: int = 0  # of operations that launch a kernel or more: what a small network's update costs on a GPU
+    # Operations that launch a kernel or more: what a small network's update costs on a GPU.
+    calls: int = 0
 
     def up(self, nbytes: int) -> None:
         """Host → device; queued, no wait."""

@@ -1,4 +1,6 @@
-"""``ElementwiseKernel`` on the host: its C++ body compiled by g++, or read as Python where there is no compiler."""
+"""``ElementwiseKernel`` on the host: its C++ body compiled by g++, or read as Python where there is
+no compiler.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,15 @@ from double.array import NUMBERS, ndarray
 from double.counters import COUNTERS
 from gnopt.engine.fuse import FUNCTIONS
 
-CTYPES = {"float32": "float", "float64": "double", "int8": "signed char", "int32": "int", "int64": "long long",
-          "uint64": "unsigned long long", "bool": "bool"}
+CTYPES = {
+    "float32": "float",
+    "float64": "double",
+    "int8": "signed char",
+    "int32": "int",
+    "int64": "long long",
+    "uint64": "unsigned long long",
+    "bool": "bool",
+}
 HEADER = """#include <cmath>
 #include <algorithm>
 using namespace std;
@@ -76,18 +85,26 @@ class ElementwiseKernel:
         for a in args:
             if not isinstance(a, (ndarray, *NUMBERS)):
                 raise TypeError(f"Unsupported type {type(a)}")
-        given = list(args[len(self.inputs):])
+        given = list(args[len(self.inputs) :])
         if not all(isinstance(a, ndarray) for a in given):
             raise TypeError("Output arguments type must be cupy.ndarray")
         types = self._types([*args[: len(self.inputs)], *given])
-        shape = np.broadcast_shapes(*(a.shape for p, a in zip(self.inputs, args, strict=False)
-                                      if isinstance(a, ndarray) and not p.raw), *(a.shape for a in given))
+        shape = np.broadcast_shapes(
+            *(
+                a.shape
+                for p, a in zip(self.inputs, args, strict=False)
+                if isinstance(a, ndarray) and not p.raw
+            ),
+            *(a.shape for a in given),
+        )
         if any(a.shape != shape for a in given):
             raise ValueError("Out shape is mismatched")
         inputs = [self._input(p, a, types, shape) for p, a in zip(self.inputs, args, strict=False)]
-        # What the kernel writes may also be read by it, and may overlap its inputs element by element.
+        # What the kernel writes may also be read by it, and may overlap its inputs element by
+        # element.
         outputs = [np.array(a._host, order="C") for a in given] or [
-            np.empty(shape, types[p.name]) for p in self.outputs]
+            np.empty(shape, types[p.name]) for p in self.outputs
+        ]
         COUNTERS.kernels += 1
         COUNTERS.calls += 1
         self._run(types)([*inputs, *outputs], math.prod(shape))
@@ -103,13 +120,18 @@ class ElementwiseKernel:
         key = tuple(types.values())
         if key not in self.runs:
             build = _compiled if self.compiler else _interpreted
-            self.runs[key] = build(self.operation, tuple((p.name, types[p.name].name, p.raw) for p in
-                                                         (*self.inputs, *self.outputs)),
-                                   len(self.inputs), self._placeholder(types))
+            self.runs[key] = build(
+                self.operation,
+                tuple((p.name, types[p.name].name, p.raw) for p in (*self.inputs, *self.outputs)),
+                len(self.inputs),
+                self._placeholder(types),
+            )
         return self.runs[key]
 
     def _types(self, args: list[Any]) -> dict[str, np.dtype]:
-        """Type by parameter; TypeError where two arrays of one place-holder differ. Numbers have no say."""
+        """Type by parameter; TypeError where two arrays of one place-holder differ. Numbers have no
+        say.
+        """
         bound: dict[str, np.dtype] = {}
         for p, a in zip((*self.inputs, *self.outputs), args, strict=False):
             if not isinstance(a, ndarray):
@@ -118,13 +140,20 @@ class ElementwiseKernel:
                 raise TypeError(f"Type is mismatched. {p.name} {a.dtype} {bound[p.kind]}")
             if not p.open and np.dtype(p.kind) != a.dtype:
                 raise TypeError(f"Type is mismatched. {p.name} {a.dtype} {p.kind}")
-        return {p.name: bound[p.kind] if p.open else np.dtype(p.kind) for p in (*self.inputs, *self.outputs)}
+        return {
+            p.name: bound[p.kind] if p.open else np.dtype(p.kind)
+            for p in (*self.inputs, *self.outputs)
+        }
 
     def _placeholder(self, types: dict[str, np.dtype]) -> tuple[tuple[str, str], ...]:
-        return tuple(sorted({(p.kind, types[p.name].name) for p in (*self.inputs, *self.outputs) if p.open}))
+        return tuple(
+            sorted({(p.kind, types[p.name].name) for p in (*self.inputs, *self.outputs) if p.open})
+        )
 
     @staticmethod
-    def _input(p: Parameter, a: Any, types: dict[str, np.dtype], shape: tuple[int, ...]) -> np.ndarray:
+    def _input(
+        p: Parameter, a: Any, types: dict[str, np.dtype], shape: tuple[int, ...]
+    ) -> np.ndarray:
         host = a._host if isinstance(a, ndarray) else np.asarray(a, types[p.name])
         return np.ascontiguousarray(host if p.raw else np.broadcast_to(host, shape))
 
@@ -133,15 +162,26 @@ Run = Callable[[list[np.ndarray], int], None]
 
 
 @cache
-def _compiled(body: str, parameters: tuple[tuple[str, str, bool], ...], inputs: int,
-              places: tuple[tuple[str, str], ...]) -> Run:
+def _compiled(
+    body: str,
+    parameters: tuple[tuple[str, str, bool], ...],
+    inputs: int,
+    places: tuple[tuple[str, str], ...],
+) -> Run:
     names = [name for name, _, _ in parameters]
     pointers = ", ".join(f"{CTYPES[kind]}* _p{i}" for i, (_, kind, _) in enumerate(parameters))
     lines = [f"typedef {CTYPES[kind]} {place};" for place, kind in places]
-    lines += [f"extern \"C\" void run({pointers}, long long n) {{", "for (long long i = 0; i < n; ++i) {"]
+    lines += [
+        f'extern "C" void run({pointers}, long long n) {{',
+        "for (long long i = 0; i < n; ++i) {",
+    ]
     for j, (name, kind, raw) in enumerate(parameters):
         const = "const " if j < inputs else ""
-        lines.append(f"{const}{CTYPES[kind]}* {name} = _p{j};" if raw else f"{const}{CTYPES[kind]}& {name} = _p{j}[i];")
+        lines.append(
+            f"{const}{CTYPES[kind]}* {name} = _p{j};"
+            if raw
+            else f"{const}{CTYPES[kind]}& {name} = _p{j}[i];"
+        )
     text = HEADER + "\n".join([*lines, body + ";", "}}"])
     library = _build(text)
 
@@ -162,16 +202,34 @@ def _build(text: str) -> ctypes.CDLL:
         source.write_text(text)
         with tempfile.NamedTemporaryFile(dir=folder, suffix=".so", delete=False) as file:
             unfinished = file.name
-        # Arithmetic as on the device: no contraction into fused operations that would hide a difference.
-        subprocess.run(["g++", "-O1", "-shared", "-fPIC", "-ffp-contract=off", "-Wdouble-promotion", "-Werror",
-                        str(source), "-o", unfinished], check=True)
+        # Arithmetic as on the device: no contraction into fused operations that would hide a
+        # difference.
+        subprocess.run(
+            [
+                "g++",
+                "-O1",
+                "-shared",
+                "-fPIC",
+                "-ffp-contract=off",
+                "-Wdouble-promotion",
+                "-Werror",
+                str(source),
+                "-o",
+                unfinished,
+            ],
+            check=True,
+        )
         Path(unfinished).replace(library)
     return ctypes.CDLL(str(library))
 
 
 @cache
-def _interpreted(body: str, parameters: tuple[tuple[str, str, bool], ...], inputs: int,
-                 places: tuple[tuple[str, str], ...]) -> Run:
+def _interpreted(
+    body: str,
+    parameters: tuple[tuple[str, str, bool], ...],
+    inputs: int,
+    places: tuple[tuple[str, str], ...],
+) -> Run:
     """The body read as Python over whole arrays; an ``if (i == k)`` picks an element."""
     statements = []
     for statement in filter(None, (s.strip() for s in body.split(";"))):
@@ -182,15 +240,26 @@ def _interpreted(body: str, parameters: tuple[tuple[str, str, bool], ...], input
             target, _, value = statement.partition(" = ")
             value = re.sub(r"(.+) \? (.+) : (.+)", r"where(\1, \2, \3)", value)
             statements.append((target.split()[-1], None, value))
-    scope: dict[str, Any] = {ours: getattr(np, theirs) for theirs, ours in FUNCTIONS.items() if theirs != "erf"}
-    scope |= {"max": np.maximum, "min": np.minimum, "pow": np.power, "erf": special.erf, "where": np.where}
+    scope: dict[str, Any] = {
+        ours: getattr(np, theirs) for theirs, ours in FUNCTIONS.items() if theirs != "erf"
+    }
+    scope |= {
+        "max": np.maximum,
+        "min": np.minimum,
+        "pow": np.power,
+        "erf": special.erf,
+        "where": np.where,
+    }
     scope |= {"__umul64hi": _umul64hi, "float": np.float32, "double": np.float64}
     for place, kind in places:
         scope[place] = lambda v, kind=kind: np.asarray(v).astype(kind)
 
     def run(arrays: list[np.ndarray], count: int) -> None:
         values = dict(zip((name for name, _, _ in parameters), arrays, strict=True))
-        local: dict[str, Any] = {**values, "i": np.arange(count, dtype=np.uint64).reshape(arrays[-1].shape)}
+        local: dict[str, Any] = {
+            **values,
+            "i": np.arange(count, dtype=np.uint64).reshape(arrays[-1].shape),
+        }
         for target, element, text in statements:
             with np.errstate(all="ignore"):  # no warnings on a device
                 found = eval(text, {**scope, **local})
@@ -206,7 +275,10 @@ def _interpreted(body: str, parameters: tuple[tuple[str, str, bool], ...], input
 
 def _umul64hi(a: Any, b: Any) -> np.ndarray:
     """The upper half of a product of 64-bit numbers, from products of their halves."""
-    low, high = [np.uint64(v) & np.uint64(0xFFFFFFFF) for v in (a, b)], [np.uint64(v) >> np.uint64(32) for v in (a, b)]
+    low, high = (
+        [np.uint64(v) & np.uint64(0xFFFFFFFF) for v in (a, b)],
+        [np.uint64(v) >> np.uint64(32) for v in (a, b)],
+    )
     outer, inner = low[0] * high[1], high[0] * low[1]
     middle = (low[0] * low[1] >> 32) + (outer & 0xFFFFFFFF) + (inner & 0xFFFFFFFF)
     return high[0] * high[1] + (outer >> 32) + (inner >> 32) + (middle >> 32)

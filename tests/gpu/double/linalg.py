@@ -20,8 +20,14 @@ HANDLE = 77  # of cuSOLVER
 
 
 @contextmanager
-def errstate(*, divide: Any = None, over: Any = None, under: Any = None, invalid: Any = None,
-             linalg: str | None = None) -> Iterator[None]:
+def errstate(
+    *,
+    divide: Any = None,
+    over: Any = None,
+    under: Any = None,
+    invalid: Any = None,
+    linalg: str | None = None,
+) -> Iterator[None]:
     """cupyx.errstate: only ``linalg`` is implemented, as in CuPy."""
     if not (divide is over is under is invalid is None) or linalg not in (None, "ignore", "raise"):
         raise NotImplementedError
@@ -60,10 +66,14 @@ def cholesky(a: ndarray) -> ndarray:
 
 
 def cusolver() -> dict[str, Callable[..., Any]]:
-    """The raw Cholesky routines of cuSOLVER: addresses in, an error flag left in memory, nobody told."""
-    return {f"{kind}potrf{part}": partial(routine, f"{kind}potrf{part}", dtype)
-            for kind, dtype in (("s", np.float32), ("d", np.float64))
-            for part, routine in (("", _potrf), ("_bufferSize", _buffer_size))}
+    """The raw Cholesky routines of cuSOLVER: addresses in, an error flag left in memory, nobody
+    told.
+    """
+    return {
+        f"{kind}potrf{part}": partial(routine, f"{kind}potrf{part}", dtype)
+        for kind, dtype in (("s", np.float32), ("d", np.float64))
+        for part, routine in (("", _potrf), ("_bufferSize", _buffer_size))
+    }
 
 
 def _potrf(name: str, dtype: type, *args: int) -> None:
@@ -100,7 +110,9 @@ def eigh(a: ndarray, UPLO: str = "L") -> tuple[ndarray, ndarray]:
     parts = [_eigh(m) for m in host.reshape(-1, *host.shape[-2:])]
     _report(any(failed for failed, _, _ in parts), "syevj")
     values = np.stack([values for _, values, _ in parts]).reshape(host.shape[:-1])
-    return ndarray(values), ndarray(np.stack([vectors for _, _, vectors in parts]).reshape(host.shape))
+    return ndarray(values), ndarray(
+        np.stack([vectors for _, _, vectors in parts]).reshape(host.shape)
+    )
 
 
 def qr(a: ndarray, mode: str = "reduced") -> tuple[ndarray, ndarray]:
@@ -133,8 +145,12 @@ def solve_triangular(*args: Any, **kwargs: Any) -> ndarray:
     _floating(strict(a), strict(b))
     host = strict(a)
     (trtrs,) = get_lapack_funcs(("trtrs",), (host,))
-    found, _ = trtrs(np.asfortranarray(host), np.array(strict(b), order="F"), lower=int(kwargs.get("lower", False)),
-                     trans=int(kwargs.get("trans", 0)))
+    found, _ = trtrs(
+        np.asfortranarray(host),
+        np.array(strict(b), order="F"),
+        lower=int(kwargs.get("lower", False)),
+        trans=int(kwargs.get("trans", 0)),
+    )
     return ndarray(np.asfortranarray(found))
 
 

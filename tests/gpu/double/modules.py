@@ -15,7 +15,16 @@ from double.array import call_ufunc, gemm, ndarray, strict, wrap
 from double.counters import COUNTERS, DeviceSynchronized, allow_synchronize
 from double.kernels import ElementwiseKernel
 
-VIEWS = {"transpose", "reshape", "ravel", "diagonal", "broadcast_to", "expand_dims", "swapaxes", "moveaxis"}
+VIEWS = {
+    "transpose",
+    "reshape",
+    "ravel",
+    "diagonal",
+    "broadcast_to",
+    "expand_dims",
+    "swapaxes",
+    "moveaxis",
+}
 TYPES = ("float32", "float64", "int8", "int32", "int64", "bool_", "newaxis", "pi", "inf", "nan")
 
 
@@ -26,7 +35,9 @@ class Module(types.ModuleType):
         if name.startswith("__"):
             raise AttributeError(name)
         require(self.__name__, name)
-        raise AttributeError(f"{self.__name__}.{name} is in CuPy, but not in the double: add it to tests/gpu/double")
+        raise AttributeError(
+            f"{self.__name__}.{name} is in CuPy, but not in the double: add it to tests/gpu/double"
+        )
 
 
 def _ufunc(name: str) -> Callable[..., ndarray]:
@@ -42,14 +53,20 @@ def _function(name: str) -> Callable[..., Any]:
         out = kwargs.get("out")
         found = compute(*map(strict, args), **{k: strict(v) for k, v in kwargs.items()})
         # A view is a view in CuPy too, also out of einsum; everything else is C-ordered.
-        shares = isinstance(found, np.ndarray) and found.base is not None and found.size > 0 and any(
-            np.may_share_memory(found, a._host) for a in args if isinstance(a, ndarray))
+        shares = (
+            isinstance(found, np.ndarray)
+            and found.base is not None
+            and found.size > 0
+            and any(np.may_share_memory(found, a._host) for a in args if isinstance(a, ndarray))
+        )
         return out if out is not None else wrap(found, view=name in VIEWS or shares)
 
     return call
 
 
-def asarray(a: Any, dtype: Any = None, order: Any = None, *, copy: Any = None, blocking: bool = False) -> ndarray:
+def asarray(
+    a: Any, dtype: Any = None, order: Any = None, *, copy: Any = None, blocking: bool = False
+) -> ndarray:
     """Host → device, through a pinned buffer and queued; a device array is passed through."""
     check_call("cupy", "asarray", (a, dtype, order), {"copy": copy, "blocking": blocking})
     if isinstance(a, ndarray):
@@ -61,7 +78,9 @@ def asarray(a: Any, dtype: Any = None, order: Any = None, *, copy: Any = None, b
     return ndarray(host)
 
 
-def asnumpy(a: Any, stream: Any = None, order: str = "C", out: Any = None, *, blocking: bool = True) -> np.ndarray:
+def asnumpy(
+    a: Any, stream: Any = None, order: str = "C", out: Any = None, *, blocking: bool = True
+) -> np.ndarray:
     """Device → host; a host array is passed through."""
     return a.get(order=order, out=out) if isinstance(a, ndarray) else np.asarray(a)
 
@@ -119,8 +138,13 @@ class Event:
 class Stream:
     """A queue; on the host everything is done at once."""
 
-    def __init__(self, null: bool = False, non_blocking: bool = False, ptds: bool = False,
-                 priority: int | None = None) -> None:
+    def __init__(
+        self,
+        null: bool = False,
+        non_blocking: bool = False,
+        ptds: bool = False,
+        priority: int | None = None,
+    ) -> None:
         self.waited: list[Event] = []
 
     def __enter__(self) -> Stream:
@@ -156,8 +180,18 @@ class _Pool:
 
 def build(devices: int, driver: int, version: str | None) -> dict[str, types.ModuleType]:
     """Fresh modules for a machine with this many devices and this driver."""
-    names = ("cupy", "cupy.linalg", "cupy.random", "cupy.cuda", "cupy.cuda.cusolver", "cupy.cuda.runtime", "cupyx",
-             "cupyx.scipy", "cupyx.scipy.linalg", "cupyx.scipy.special")
+    names = (
+        "cupy",
+        "cupy.linalg",
+        "cupy.random",
+        "cupy.cuda",
+        "cupy.cuda.cusolver",
+        "cupy.cuda.runtime",
+        "cupyx",
+        "cupyx.scipy",
+        "cupyx.scipy.linalg",
+        "cupyx.scipy.special",
+    )
     made = {name: (types.ModuleType if name == "cupyx.scipy" else Module)(name) for name in names}
     for name, module in made.items():
         parent, _, own = name.rpartition(".")
@@ -170,13 +204,21 @@ def build(devices: int, driver: int, version: str | None) -> dict[str, types.Mod
     made["cupy.linalg"].__dict__.update(cholesky=linalg.cholesky, eigh=linalg.eigh, qr=linalg.qr)
     made["cupy.random"].__dict__.update(default_rng=Generator, Generator=Generator)
     null = Stream(null=True)
-    made["cupy.cuda"].__dict__.update(Device=Device, Stream=Stream, Event=Event, get_current_stream=lambda: null)
+    made["cupy.cuda"].__dict__.update(
+        Device=Device, Stream=Stream, Event=Event, get_current_stream=lambda: null
+    )
     made["cupy.cuda.runtime"].__dict__.update(
-        getDeviceCount=lambda: devices, driverGetVersion=lambda: driver, runtimeGetVersion=lambda: 13020,
-        getDeviceProperties=lambda device: {"name": b"double"})
+        getDeviceCount=lambda: devices,
+        driverGetVersion=lambda: driver,
+        runtimeGetVersion=lambda: 13020,
+        getDeviceProperties=lambda device: {"name": b"double"},
+    )
     made["cupy.cuda.cusolver"].__dict__.update(linalg.cusolver())
-    made["cupyx"].__dict__.update(errstate=linalg.errstate, allow_synchronize=allow_synchronize,
-                                  DeviceSynchronized=DeviceSynchronized)
+    made["cupyx"].__dict__.update(
+        errstate=linalg.errstate,
+        allow_synchronize=allow_synchronize,
+        DeviceSynchronized=DeviceSynchronized,
+    )
     made["cupyx.scipy.linalg"].__dict__.update(solve_triangular=linalg.solve_triangular)
     made["cupyx.scipy.special"].__dict__.update(erf=linalg.erf)
     for name, module in made.items():
@@ -196,5 +238,12 @@ def _fill_cupy(module: types.ModuleType) -> None:
     for name in TYPES:
         require("cupy", name)
         setattr(module, name, getattr(np, name))
-    module.__dict__.update(ndarray=ndarray, asarray=asarray, asnumpy=asnumpy, copyto=copyto,
-                           finfo=np.finfo, ElementwiseKernel=ElementwiseKernel, get_default_memory_pool=lambda: _Pool())
+    module.__dict__.update(
+        ndarray=ndarray,
+        asarray=asarray,
+        asnumpy=asnumpy,
+        copyto=copyto,
+        finfo=np.finfo,
+        ElementwiseKernel=ElementwiseKernel,
+        get_default_memory_pool=lambda: _Pool(),
+    )

@@ -1,9 +1,11 @@
-"""The double under the name ``cupy``, for child processes: with this folder's parent and ``tests/gpu`` on PYTHONPATH,
-``import cupy`` in a child finds the double, as it would find the wheel.
+"""The double under the name ``cupy``, for child processes: with this folder's parent and
+``tests/gpu`` on PYTHONPATH, ``import cupy`` in a child finds the double, as it would find the
+wheel.
 
-``GNOPT_DOUBLE_DEVICES`` is how many devices there are (1), or ``none`` for a machine without CuPy. At its end a process
-that asked for CuPy appends a line to the file ``GNOPT_DOUBLE_LOG``: its command line, what crossed the bus, the device
-it was on, and ``contexts``, how often it did what makes CUDA set up a context, which takes memory of the device.
+``GNOPT_DOUBLE_DEVICES`` is how many devices there are (1), or ``none`` for a machine without CuPy.
+At its end a process that asked for CuPy appends a line to the file ``GNOPT_DOUBLE_LOG``: its
+command line, what crossed the bus, the device it was on, and ``contexts``, how often it did what
+makes CUDA set up a context, which takes memory of the device.
 """
 
 from __future__ import annotations
@@ -34,9 +36,16 @@ def _noted(function):
 
 
 def _log() -> None:
-    line = {"argv": sys.argv, "device": Device.current, "contexts": _contexts,
-            "limit": os.environ.get("CUPY_GPU_MEMORY_LIMIT"), **dataclasses.asdict(COUNTERS)}
-    with open(os.environ["GNOPT_DOUBLE_LOG"], "ab", buffering=0) as file:  # one write: workers share the file
+    line = {
+        "argv": sys.argv,
+        "device": Device.current,
+        "contexts": _contexts,
+        "limit": os.environ.get("CUPY_GPU_MEMORY_LIMIT"),
+        **dataclasses.asdict(COUNTERS),
+    }
+    with open(
+        os.environ["GNOPT_DOUBLE_LOG"], "ab", buffering=0
+    ) as file:  # one write: workers share the file
         file.write((json.dumps(line) + "\n").encode())
 
 
