@@ -13,8 +13,8 @@ from hypothesis import settings
 
 from gnopt.curvature import all_curvatures
 from gnopt.engine.activations import all_activations
-from gnopt.engine.backend import Backend
-from gnopt.engine.cuda import CudaBackend
+from gnopt.engine.arrays import Backend
+from gnopt.engine.arrays.cupy import CudaBackend
 from gnopt.engine.losses import all_losses
 from gnopt.optimizers import methods
 

@@ -29,7 +29,7 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 
 from gnopt.engine.activations import get_activation  # noqa: E402
-from gnopt.engine.backend import Array, Backend  # noqa: E402
+from gnopt.engine.arrays import Array, Backend  # noqa: E402
 from gnopt.engine.losses import Loss, get_loss  # noqa: E402
 from gnopt.engine.network import Network, Tape, forward  # noqa: E402
 from gnopt.optimizers import make, options_of  # noqa: E402

@@ -18,7 +18,7 @@ from gnopt.benchmark.problems import NETS, QUICK, Net, batch, experiment
 from gnopt.benchmark.rates import Rates
 from gnopt.benchmark.tables import number, show
 from gnopt.curvature import Sample, get_curvature
-from gnopt.engine.backend import Workspace
+from gnopt.engine.arrays import Workspace
 from gnopt.engine.network import forward
 from gnopt.rng import generator
 

@@ -20,7 +20,7 @@ from gnopt.benchmark.problems import FULL
 from gnopt.benchmark.rates import Rates
 from gnopt.benchmark.tables import number, show
 from gnopt.engine.activations import get_activation
-from gnopt.engine.backend import get_backend
+from gnopt.engine.arrays import get_backend
 from gnopt.engine.initializers import initialize
 from gnopt.engine.losses import get_loss
 from gnopt.engine.network import Network

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gnopt.benchmark.clock import Clock
-from gnopt.engine.backend import Array
+from gnopt.engine.arrays import Array
 from gnopt.engine.network import Tape, forward, gradient
 from gnopt.optimizers.base import Optimizer, Problem, Stats, blocks
 from gnopt.optimizers.conjugate_gradient import GaussNewtonCG, Proposal, Trial

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gnopt.config import load
-from gnopt.engine.backend import Array
+from gnopt.engine.arrays import Array
 from gnopt.errors import ConfigError, GnoptError, nearest
 from gnopt.optimizers import Optimizer, make, methods
 from gnopt.training.setup import Experiment, build

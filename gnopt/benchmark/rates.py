@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gnopt.benchmark.clock import Clock
-from gnopt.engine.backend import Backend
+from gnopt.engine.arrays import Backend
 
 SIZE = 1000  # the widest layer of the deep autoencoder
 

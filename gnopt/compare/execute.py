@@ -11,7 +11,7 @@ from gnopt.compare.cores import Share
 from gnopt.compare.engines import get_engine
 from gnopt.compare.outcome import FINISHED, Outcome, read_outcome
 from gnopt.compare.plan import Plan, Run
-from gnopt.engine.backend import check_device
+from gnopt.engine.arrays import check_device
 from gnopt.errors import ConfigError, Interrupted
 
 Heard = Callable[[Run, Outcome, Ending], None]

@@ -13,7 +13,7 @@ from typing import Any
 from gnopt import optimizers
 from gnopt.compare.grid import Variant, points, slug
 from gnopt.config import Config, load, parse_set, to_toml
-from gnopt.engine.backend import check_device, get_backend
+from gnopt.engine.arrays import check_device, get_backend
 from gnopt.errors import ConfigError, DataError
 from gnopt.training import setup
 from gnopt.training.files import write_text

@@ -14,7 +14,7 @@ from typing import Any
 
 from gnopt.curvature import Curvature, Sample
 from gnopt.curvature.ekfac import squared_products
-from gnopt.engine.backend import Array
+from gnopt.engine.arrays import Array
 from gnopt.engine.network import Network
 from gnopt.options import Option
 

@@ -13,7 +13,7 @@ from typing import Any
 from gnopt.curvature import Sample
 from gnopt.curvature.kfac import KFAC, column_flops
 from gnopt.curvature.kron import to_basis
-from gnopt.engine.backend import Array
+from gnopt.engine.arrays import Array
 from gnopt.engine.network import Network, backpropagate
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gnopt.curvature import Sample
-from gnopt.engine.backend import Array
+from gnopt.engine.arrays import Array
 from gnopt.engine.network import Network, backpropagate, curve, slope
 from gnopt.errors import GnoptError
 

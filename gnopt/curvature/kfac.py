@@ -9,7 +9,7 @@ from typing import Any
 
 from gnopt.curvature import Curvature, Sample
 from gnopt.curvature.kron import Factor, join, second_moment
-from gnopt.engine.backend import Array
+from gnopt.engine.arrays import Array
 from gnopt.engine.network import Network, backpropagate
 from gnopt.options import Option
 

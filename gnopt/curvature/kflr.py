@@ -17,7 +17,7 @@ from typing import Any
 from gnopt.curvature import Curvature, Sample
 from gnopt.curvature.kfac import column_flops, mean_moments
 from gnopt.curvature.kron import Factor, mix, second_moment
-from gnopt.engine.backend import Array
+from gnopt.engine.arrays import Array
 from gnopt.engine.network import Network, slope
 from gnopt.options import Option
 

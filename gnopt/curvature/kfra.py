@@ -15,7 +15,7 @@ from typing import Any
 
 from gnopt.curvature import Curvature, Sample
 from gnopt.curvature.kron import Factor, diagonal_blocks, pieces, stack
-from gnopt.engine.backend import Array
+from gnopt.engine.arrays import Array
 from gnopt.engine.network import Network, slope
 
 

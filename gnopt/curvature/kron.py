@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from gnopt.engine.backend import Array, Backend
+from gnopt.engine.arrays import Array, Backend
 from gnopt.engine.network import Network, Tape
 
 Factor = Any  # one of the four forms above

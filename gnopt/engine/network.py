@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from gnopt.engine.activations import Activation
-from gnopt.engine.backend import Array, Backend, Workspace
+from gnopt.engine.arrays import Array, Backend, Workspace
 
 
 class Network:

@@ -16,7 +16,7 @@ from math import nan
 
 import numpy as np
 
-from gnopt.engine.backend import Array
+from gnopt.engine.arrays import Array
 from gnopt.engine.network import times_slope
 from gnopt.inspection.blocks import Block
 from gnopt.inspection.dense import loss_gradient

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from gnopt.curvature import kron
-from gnopt.engine.backend import Array, Backend
+from gnopt.engine.arrays import Array, Backend
 from gnopt.inspection.spectrum import Spectrum, of_values, spectrum
 from gnopt.optimizers import damping
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from gnopt.engine.activations import Activation
-from gnopt.engine.backend import Backend
+from gnopt.engine.arrays import Backend
 from gnopt.inspection.differences import Check, elementwise_mismatch
 from gnopt.inspection.subject import Look
 

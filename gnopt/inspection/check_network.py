@@ -15,7 +15,7 @@ import numpy as np
 from gnopt.curvature import get_curvature
 from gnopt.curvature.exact import pre_activation_matrices
 from gnopt.curvature.kron import dense, input_factors
-from gnopt.engine.backend import Array
+from gnopt.engine.arrays import Array
 from gnopt.engine.network import r_forward
 from gnopt.inspection.definite import signs
 from gnopt.inspection.dense import loss_gradient

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gnopt.curvature.exact import mean_blocks, refuse_large_blocks
-from gnopt.engine.backend import Array
+from gnopt.engine.arrays import Array
 from gnopt.engine.network import gradient
 from gnopt.inspection.spectrum import Spectrum, spectrum
 from gnopt.inspection.subject import Look, Subject

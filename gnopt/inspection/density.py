@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from gnopt.curvature.exact import full_gauss_newton
-from gnopt.engine.backend import Array
+from gnopt.engine.arrays import Array
 from gnopt.engine.network import gn_vector, hessian_vector
 from gnopt.inspection.lanczos import Density, density
 from gnopt.inspection.spectrum import spectrum

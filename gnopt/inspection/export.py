@@ -22,7 +22,7 @@ import h5py
 
 from gnopt import __version__
 from gnopt.curvature.kron import dense
-from gnopt.engine.backend import Array
+from gnopt.engine.arrays import Array
 from gnopt.inspection.dense import loss_gradient
 from gnopt.inspection.factors import Factors
 from gnopt.inspection.subject import Look

@@ -13,7 +13,7 @@ from gnopt.curvature import Curvature, Sample, get_curvature
 from gnopt.curvature.exact import mean_pre_activation
 from gnopt.curvature.kfac import column_flops
 from gnopt.curvature.kron import eigenbasis, input_factors
-from gnopt.engine.backend import Array
+from gnopt.engine.arrays import Array
 from gnopt.inspection.blocks import Block, DiagonalBlock, Factor, KroneckerBlock
 from gnopt.inspection.subject import Look, settings_of
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gnopt.engine.backend import Array, Backend
+from gnopt.engine.arrays import Array, Backend
 from gnopt.errors import GnoptError
 
 Product = Callable[[Array], Array]

@@ -11,7 +11,7 @@ from math import exp, inf
 
 import numpy as np
 
-from gnopt.engine.backend import Array, Backend
+from gnopt.engine.arrays import Array, Backend
 
 
 @dataclass(frozen=True)

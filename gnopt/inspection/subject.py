@@ -19,7 +19,7 @@ from gnopt.config import Config, load
 from gnopt.curvature import Sample
 from gnopt.data.source import Data, open_data
 from gnopt.engine.activations import get_activation
-from gnopt.engine.backend import Array, Workspace, get_backend
+from gnopt.engine.arrays import Array, Workspace, get_backend
 from gnopt.engine.losses import Loss, get_loss
 from gnopt.engine.network import Network, Tape, forward
 from gnopt.errors import ConfigError, DataError, GnoptError

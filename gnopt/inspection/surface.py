@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gnopt import rng
-from gnopt.engine.backend import Array
+from gnopt.engine.arrays import Array
 from gnopt.inspection.subject import Look
 
 FLOPS = 2e11

@@ -1,6 +1,6 @@
 """Adam (Kingma & Ba 2014), bias-corrected: δ = −ε m̂ / (√v̂ + 10⁻⁸)."""
 
-from gnopt.engine.backend import Array
+from gnopt.engine.arrays import Array
 from gnopt.optimizers.first_order import FirstOrder, rate_options
 from gnopt.options import Option
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from gnopt.engine.backend import Array, Workspace
+from gnopt.engine.arrays import Array, Workspace
 from gnopt.engine.network import Network, Tape, forward, gradient
 from gnopt.options import Option
 

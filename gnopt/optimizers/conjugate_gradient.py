@@ -17,7 +17,7 @@ from math import inf, isfinite, nan, sqrt
 from typing import Any
 
 from gnopt.curvature import get_curvature
-from gnopt.engine.backend import Array, Unchecked
+from gnopt.engine.arrays import Array, Unchecked
 from gnopt.engine.network import Tape, forward, gn_vector
 from gnopt.errors import Diverged
 from gnopt.optimizers import damping, preconditioner

@@ -21,7 +21,7 @@ from __future__ import annotations
 from typing import Any
 
 from gnopt.curvature.kron import Factor, mean_diagonal, pi
-from gnopt.engine.backend import Array, Backend
+from gnopt.engine.arrays import Array, Backend
 from gnopt.options import Option
 
 OPTIONS = (

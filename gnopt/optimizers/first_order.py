@@ -4,7 +4,7 @@ log row.
 
 from __future__ import annotations
 
-from gnopt.engine.backend import Array
+from gnopt.engine.arrays import Array
 from gnopt.errors import Diverged
 from gnopt.optimizers.base import (
     AVERAGING,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gnopt.engine.backend import Array
+from gnopt.engine.arrays import Array
 from gnopt.optimizers.base import State
 from gnopt.optimizers.conjugate_gradient import OPTIONS, GaussNewtonCG
 from gnopt.options import Option

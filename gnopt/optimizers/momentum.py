@@ -1,6 +1,6 @@
 """Heavy-ball momentum (Polyak 1964): m ← μ m − ε g, δ = m."""
 
-from gnopt.engine.backend import Array
+from gnopt.engine.arrays import Array
 from gnopt.optimizers.first_order import FirstOrder, rate_options
 from gnopt.options import Option
 

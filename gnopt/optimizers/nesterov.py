@@ -7,7 +7,7 @@ schedule μ_k = min(1 − 2^(−1 − log2(⌊k/250⌋ + 1)), momentum).
 
 from math import log2
 
-from gnopt.engine.backend import Array
+from gnopt.engine.arrays import Array
 from gnopt.optimizers.first_order import FirstOrder, rate_options
 from gnopt.optimizers.momentum import MOMENTUM
 from gnopt.options import Option

@@ -21,7 +21,7 @@ from gnopt.curvature.kron import (
     rotate,
     sketched_inverse,
 )
-from gnopt.engine.backend import Array, Workspace
+from gnopt.engine.arrays import Array, Workspace
 from gnopt.engine.network import Tape, forward
 from gnopt.optimizers import damping
 from gnopt.optimizers.base import Problem, State, blocks

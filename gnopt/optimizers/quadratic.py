@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from gnopt.engine.backend import Array, Workspace
+from gnopt.engine.arrays import Array, Workspace
 from gnopt.engine.network import Network, Tape, r_forward
 
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from gnopt.curvature import Curvature
 from gnopt.curvature.kron import sketch_flops
-from gnopt.engine.backend import Array, Unchecked, Workspace
+from gnopt.engine.arrays import Array, Unchecked, Workspace
 from gnopt.engine.network import Tape
 from gnopt.errors import Diverged
 from gnopt.optimizers import damping, growth, preconditioner

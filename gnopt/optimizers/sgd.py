@@ -1,6 +1,6 @@
 """Stochastic gradient descent: δ = −ε g."""
 
-from gnopt.engine.backend import Array
+from gnopt.engine.arrays import Array
 from gnopt.optimizers.first_order import FirstOrder, rate_options
 
 

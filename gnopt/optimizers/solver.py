@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gnopt.engine.backend import Array, Backend
+from gnopt.engine.arrays import Array, Backend
 
 Stop = Callable[[int, Array, list[Array]], Any]
 BETWEEN_LOOKS = 10  # iterations, where nothing is known of how many it takes

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gnopt.data.source import Split
-from gnopt.engine.backend import Array, Backend
+from gnopt.engine.arrays import Array, Backend
 from gnopt.engine.losses import Loss
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gnopt.data.source import Split
-from gnopt.engine.backend import Array
+from gnopt.engine.arrays import Array
 from gnopt.engine.losses import Loss
 from gnopt.engine.network import Network, forward
 from gnopt.errors import DataError

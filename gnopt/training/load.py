@@ -10,7 +10,7 @@ from typing import Any
 from gnopt.config import Config, load
 from gnopt.data.source import Data, open_data
 from gnopt.engine.activations import get_activation
-from gnopt.engine.backend import Array, get_backend
+from gnopt.engine.arrays import Array, get_backend
 from gnopt.engine.losses import Loss, get_loss
 from gnopt.engine.network import Network
 from gnopt.errors import ConfigError, DataError

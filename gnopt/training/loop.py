@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from gnopt.engine.backend import Array, Backend
+from gnopt.engine.arrays import Array, Backend
 from gnopt.errors import Diverged, GnoptError, Interrupted
 from gnopt.training import checkpoint
 from gnopt.training.advice import scale_notes

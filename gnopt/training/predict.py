@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from gnopt.data.source import Split
-from gnopt.engine.backend import Array
+from gnopt.engine.arrays import Array
 from gnopt.engine.network import Network, forward
 from gnopt.errors import ConfigError
 from gnopt.training.evaluate import CHUNK

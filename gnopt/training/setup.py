@@ -13,7 +13,7 @@ from gnopt.config import Config
 from gnopt.data.options import memory_bytes
 from gnopt.data.source import Data, open_data
 from gnopt.engine.activations import get_activation
-from gnopt.engine.backend import Array, Backend, get_backend
+from gnopt.engine.arrays import Array, Backend, get_backend
 from gnopt.engine.initializers import initialize
 from gnopt.engine.losses import Loss, get_loss
 from gnopt.engine.network import Network

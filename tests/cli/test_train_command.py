@@ -195,7 +195,7 @@ def test_dry_run_counts_what_a_method_needs_for_a_while(tiny, gnopt):
 
 
 def test_what_does_not_fit_is_refused(tiny, gnopt, monkeypatch):
-    from gnopt.engine.backend import Backend
+    from gnopt.engine.arrays import Backend
 
     monkeypatch.setattr(Backend, "free_memory", lambda self: 1000)
     for extra in (["--dry-run"], ["--out", "run"]):

@@ -24,7 +24,7 @@ from reference import (
 
 from gnopt.curvature import Sample, all_curvatures, get_curvature
 from gnopt.curvature.kron import dense, input_factors
-from gnopt.engine.backend import Workspace
+from gnopt.engine.arrays import Workspace
 from gnopt.engine.losses import get_loss
 from gnopt.engine.network import forward
 from gnopt.errors import ConfigError

@@ -20,7 +20,7 @@ from reference import (
     width,
 )
 
-from gnopt.engine.backend import Backend
+from gnopt.engine.arrays import Backend
 from gnopt.engine.losses import Loss, get_loss
 from gnopt.errors import ConfigError, DataError
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from reference import Truth, close, distance, host, make_case, network, same, standard
 
 from gnopt.engine.activations import all_activations, get_activation
-from gnopt.engine.backend import Workspace
+from gnopt.engine.arrays import Workspace
 from gnopt.engine.losses import all_losses
 from gnopt.engine.network import (
     Network,

@@ -8,7 +8,7 @@ import pytest
 from double import Counters, installed
 from double.kernels import ElementwiseKernel
 
-from gnopt.engine.cuda import CudaBackend
+from gnopt.engine.arrays.cupy import CudaBackend
 
 
 @pytest.fixture

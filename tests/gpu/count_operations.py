@@ -16,7 +16,7 @@ from gpu_check import ACTIVATIONS, AUTOENCODER, problem
 
 from gnopt.benchmark.clock import Clock
 from gnopt.benchmark.phases import PHASES, driver
-from gnopt.engine.cuda import CudaBackend
+from gnopt.engine.arrays.cupy import CudaBackend
 from gnopt.optimizers import methods
 
 METHODS = ("adam", "kfra", "kfac")

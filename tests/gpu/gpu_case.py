@@ -11,10 +11,10 @@ import numpy as np
 
 from gnopt.curvature import kron
 from gnopt.engine.activations import all_activations, get_activation
-from gnopt.engine.backend import Backend
-from gnopt.engine.fuse import FUNCTIONS, fuse, softplus
+from gnopt.engine.arrays import Backend
+from gnopt.engine.arrays.fuse import FUNCTIONS, fuse, softplus
+from gnopt.engine.arrays.kernels import Kernel
 from gnopt.engine.initializers import initialize
-from gnopt.engine.kernels import Kernel
 from gnopt.engine.losses import Loss, get_loss
 from gnopt.engine.network import Network
 from gnopt.optimizers import make, options_of

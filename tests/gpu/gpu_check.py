@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from gpu_case import Case
 
-from gnopt.engine.backend import Backend, get_backend
+from gnopt.engine.arrays import Backend, get_backend
 from gnopt.engine.initializers import initialize
 from gnopt.engine.losses import get_loss
 from gnopt.errors import GnoptError

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from gpu_case import traced
 
-from gnopt.engine.kernels import KERNELS, RANDOM, Kernel, gather
+from gnopt.engine.arrays.kernels import KERNELS, RANDOM, Kernel, gather
 
 ARCHITECTURES = (75, 80, 90, 120)
 HEADER = "".join(

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from double import installed
 
-from gnopt.engine.backend import Backend, get_backend
-from gnopt.engine.cuda import CudaBackend
+from gnopt.engine.arrays import Backend, get_backend
+from gnopt.engine.arrays.cupy import CudaBackend
 from gnopt.errors import ConfigError, Diverged
 
 # ---- devices -------------------------------------------------------------------------------------
@@ -60,7 +60,7 @@ def test_cuda_libraries_that_are_missing(counters, monkeypatch):
 
 def test_cupy_is_not_imported_before_it_is_asked_for():
     code = (
-        "import sys, gnopt.engine.cuda, gnopt.training.start, gnopt.optimizers, gnopt.cli; "
+        "import sys, gnopt.engine.arrays.cupy, gnopt.training.start, gnopt.optimizers, gnopt.cli; "
         "assert not {'cupy', 'cupyx'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

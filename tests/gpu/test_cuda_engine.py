@@ -11,7 +11,7 @@ from gpu_case import make_case
 from gnopt.curvature import Sample, get_curvature
 from gnopt.curvature.kron import dense
 from gnopt.engine.activations import get_activation
-from gnopt.engine.backend import Backend
+from gnopt.engine.arrays import Backend
 from gnopt.engine.network import forward, gn_vector, gradient, hessian_vector
 from gnopt.optimizers.preconditioner import OPTIONS
 from gnopt.options import defaults

@@ -9,8 +9,8 @@ import pytest
 from gpu_case import every_function, make_case, traced
 
 from gnopt.engine.activations import get_activation
-from gnopt.engine.backend import Backend, Workspace
-from gnopt.engine.fuse import fuse
+from gnopt.engine.arrays import Backend, Workspace
+from gnopt.engine.arrays.fuse import fuse
 from gnopt.engine.network import forward, gradient
 
 CPU = Backend()

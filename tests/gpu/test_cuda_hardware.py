@@ -14,7 +14,7 @@ from gpu_case import make_case
 
 from gnopt import rng
 from gnopt.engine.activations import all_activations, get_activation
-from gnopt.engine.backend import Backend, Unchecked, get_backend
+from gnopt.engine.arrays import Backend, Unchecked, get_backend
 from gnopt.errors import ConfigError, Diverged
 from gnopt.optimizers import methods
 

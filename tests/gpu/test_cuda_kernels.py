@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from gpu_case import traced
 
-from gnopt.engine.backend import Backend
-from gnopt.engine.kernels import GATHERED, KERNELS
+from gnopt.engine.arrays import Backend
+from gnopt.engine.arrays.kernels import GATHERED, KERNELS
 
 VALUES = np.array([-200.0, -90.0, -20.0, -3.0, -0.5, 0.0, 1e-3, 0.7, 4.0, 30.0, 100.0, 250.0])
 
@@ -83,9 +83,9 @@ def test_scalars_come_in_one_copy(cuda, counters):
 def test_every_kernel_is_used(cuda):
     import inspect
 
-    import gnopt.engine.cuda
+    import gnopt.engine.arrays.cupy
 
-    text = inspect.getsource(gnopt.engine.cuda)
+    text = inspect.getsource(gnopt.engine.arrays.cupy)
     for name in KERNELS:
         assert f'"{name}"' in text, name
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from gpu_case import make_case
 
-from gnopt.engine.backend import Backend
+from gnopt.engine.arrays import Backend
 from gnopt.errors import Diverged
 from gnopt.optimizers import options_of
 from gnopt.optimizers.solver import BETWEEN_LOOKS

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gnopt import rng
-from gnopt.engine.backend import Backend
-from gnopt.engine.cuda import _move, _position
+from gnopt.engine.arrays import Backend
+from gnopt.engine.arrays.cupy import _move, _position
 
 CPU = Backend()
 DRAWS = ("uniform", "rademacher", "normal")

@@ -183,7 +183,7 @@ def test_no_device_is_a_matter_of_configuration(config, tmp_path, capsys):
 
 def test_batches_are_announced_and_taken(config, tmp_path):
     from gnopt.config import load
-    from gnopt.engine.cuda import CudaBackend
+    from gnopt.engine.arrays.cupy import CudaBackend
     from gnopt.training.batches import Batches
     from gnopt.training.setup import build
 

@@ -80,7 +80,7 @@ def test_a_wrong_kernel_does_not_compile():
     import nvrtc
     from cupy.cuda.compiler import CompileException
 
-    from gnopt.engine.kernels import Kernel
+    from gnopt.engine.arrays.kernels import Kernel
 
     with pytest.raises(CompileException, match="undefined"):
         nvrtc.compile_for(
@@ -97,7 +97,7 @@ def test_a_wrong_kernel_does_not_compile():
 def test_a_device_that_cannot_be_had():
     import cupy
 
-    from gnopt.engine.backend import get_backend
+    from gnopt.engine.arrays import get_backend
     from gnopt.errors import ConfigError
 
     if cupy.is_available():

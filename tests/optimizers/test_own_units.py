@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from reference import host
 
-from gnopt.engine.backend import Backend
+from gnopt.engine.arrays import Backend
 from gnopt.optimizers.damping import factor_damping, own_units
 
 SETTINGS = {"damping_rule": "relative", "damping_a": 0.08, "damping_g": 1.5}

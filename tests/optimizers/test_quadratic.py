@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reference import standard
 
-from gnopt.engine.backend import Workspace
+from gnopt.engine.arrays import Workspace
 from gnopt.optimizers.quadratic import curvature_products, minimise
 
 RIDGE = 1e-10

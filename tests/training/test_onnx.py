@@ -10,7 +10,7 @@ import pytest
 
 from gnopt.data.split import Statistics
 from gnopt.engine.activations import all_activations, get_activation
-from gnopt.engine.backend import Backend
+from gnopt.engine.arrays import Backend
 from gnopt.engine.network import Network, forward
 from gnopt.errors import GnoptError
 from gnopt.training.checkpoint import StoredNetwork

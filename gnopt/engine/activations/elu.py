@@ -1,7 +1,7 @@
 """f(h) = h for h > 0, exp(h) − 1 otherwise (Clevert et al. 2015, slope 1)."""
 
 from gnopt.engine.activations import Activation
-from gnopt.engine.backend import Array, Backend
+from gnopt.engine.arrays import Array, Backend
 
 
 def _f(ops: Backend, h: Array, out: Array) -> Array:

@@ -3,7 +3,7 @@
 from math import pi, sqrt
 
 from gnopt.engine.activations import Activation
-from gnopt.engine.backend import Array, Backend
+from gnopt.engine.arrays import Array, Backend
 
 
 def _cdf(ops: Backend, h: Array) -> Array:

@@ -1,7 +1,7 @@
 """f(h) = h for h > 0, 0.01 h otherwise; f'(0) = 0.01, f'' = 0."""
 
 from gnopt.engine.activations import Activation
-from gnopt.engine.backend import Array, Backend
+from gnopt.engine.arrays import Array, Backend
 
 SLOPE = 0.01
 

@@ -1,7 +1,7 @@
 """f(h) = max(h, 0), f'(0) = 0, f'' = 0."""
 
 from gnopt.engine.activations import Activation
-from gnopt.engine.backend import Array, Backend
+from gnopt.engine.arrays import Array, Backend
 
 
 def _f(ops: Backend, h: Array, out: Array) -> Array:

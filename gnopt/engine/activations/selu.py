@@ -1,7 +1,7 @@
 """f(h) = s (h for h > 0, α (exp(h) − 1) otherwise), self-normalising (Klambauer et al. 2017)."""
 
 from gnopt.engine.activations import Activation
-from gnopt.engine.backend import Array, Backend
+from gnopt.engine.arrays import Array, Backend
 
 ALPHA = 1.6732632423543772
 SCALE = 1.0507009873554805

@@ -1,7 +1,7 @@
 """f(h) = 1 / (1 + exp(−h)), f' = a (1 − a), f'' = a (1 − a)(1 − 2a)."""
 
 from gnopt.engine.activations import Activation
-from gnopt.engine.backend import Array, Backend
+from gnopt.engine.arrays import Array, Backend
 
 
 def _f(ops: Backend, h: Array, out: Array) -> Array:

@@ -1,7 +1,7 @@
 """f(h) = h σ(h) (also called swish), f' = σ (1 + h (1 − σ)), f'' = σ (1 − σ)(2 + h (1 − 2σ))."""
 
 from gnopt.engine.activations import Activation
-from gnopt.engine.backend import Array, Backend
+from gnopt.engine.arrays import Array, Backend
 
 
 def _f(ops: Backend, h: Array, out: Array) -> Array:

@@ -1,7 +1,7 @@
 """f(h) = log(1 + exp(h)), f' = σ(h), f'' = σ(h)(1 − σ(h))."""
 
 from gnopt.engine.activations import Activation
-from gnopt.engine.backend import Array, Backend
+from gnopt.engine.arrays import Array, Backend
 
 
 def _f(ops: Backend, h: Array, out: Array) -> Array:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gnopt.engine.backend import Array, Backend
+from gnopt.engine.arrays import Array, Backend
 from gnopt.errors import ConfigError, DataError
 from gnopt.registry import discover, lookup
 

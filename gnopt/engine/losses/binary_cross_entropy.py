@@ -4,7 +4,7 @@
 
 import numpy as np
 
-from gnopt.engine.backend import Array, Backend
+from gnopt.engine.arrays import Array, Backend
 from gnopt.engine.losses import Loss, check_range
 
 

@@ -12,7 +12,7 @@ the responsibilities of the gate's two sides, so that nothing divides by a small
 
 import numpy as np
 
-from gnopt.engine.backend import Array, Backend
+from gnopt.engine.arrays import Array, Backend
 from gnopt.engine.losses import Loss
 from gnopt.errors import DataError
 

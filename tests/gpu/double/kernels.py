@@ -23,7 +23,7 @@ from scipy import special
 from double.api import check_call
 from double.array import NUMBERS, ndarray
 from double.counters import COUNTERS
-from gnopt.engine.fuse import FUNCTIONS
+from gnopt.engine.arrays.fuse import FUNCTIONS
 
 CTYPES = {
     "float32": "float",

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from gnopt.engine.backend import Array, Backend, Elementwise, Unchecked, Workspace
-from gnopt.engine.fuse import fuse, softplus
-from gnopt.engine.kernels import GATHERED, KERNELS, RANDOM, gather
+from gnopt.engine.arrays import Array, Backend, Elementwise, Unchecked, Workspace
+from gnopt.engine.arrays.fuse import fuse, softplus
+from gnopt.engine.arrays.kernels import GATHERED, KERNELS, RANDOM, gather
 from gnopt.errors import ConfigError, Diverged
 
 LEAST_CUPY = 14  # before it float32 arrays and Python scalars mixed by other rules
@@ -37,7 +37,7 @@ class CudaBackend(Backend):
     """
 
     name = "cupy"
-    tape_bytes = 1 << 30  # fewer and larger launches; memory.training still bounds it
+    tape_bytes = 1 << 30  # fewer and larger launches; training.memory still bounds it
     queued = True
 
     def __init__(self, index: int = 0) -> None:

@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from gnopt.engine.backend import Array, Backend, Elementwise
-from gnopt.engine.kernels import Kernel
+from gnopt.engine.arrays import Array, Backend, Elementwise
+from gnopt.engine.arrays.kernels import Kernel
 
 # NumPy's names and those of C++, which overloads them for float and double.
 FUNCTIONS = {

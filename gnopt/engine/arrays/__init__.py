@@ -81,7 +81,7 @@ class Backend:
         return free_memory()
 
     def versions(self) -> dict[str, str]:
-        """What runs.json says of this device beside the versions of NumPy and SciPy."""
+        """What run.json says of this device beside the versions of NumPy and SciPy."""
         return {}
 
     # ---- products --------------------------------------------------------------------------------
@@ -397,7 +397,7 @@ def get_backend(device: str) -> Backend:
     """
     if device == "cpu":
         return Backend()
-    from gnopt.engine.cuda import CudaBackend
+    from gnopt.engine.arrays.cupy import CudaBackend
 
     return CudaBackend(_index(device))
 
@@ -407,7 +407,7 @@ def check_device(device: str) -> None:
     a context.
     """
     if device != "cpu":
-        from gnopt.engine.cuda import find
+        from gnopt.engine.arrays.cupy import find
 
         find(_index(device))
 
