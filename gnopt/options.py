@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import types
+import typing
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Self
 
 from gnopt.errors import nearest
 
@@ -123,3 +125,105 @@ def parse_all(
         if o.default is REQUIRED and o.name not in values
     ]
     return parsed, problems
+
+
+# ---- records of settings ------------------------------------------------------------------------
+
+_KINDS = {
+    bool: "bool",
+    int: "int",
+    float: "float",
+    str: "str",
+    list[str]: "strs",
+    list[int]: "ints",
+}
+
+
+def option(
+    default: Any,
+    doc: str,
+    *,
+    kind: str = "",
+    choices: tuple[str, ...] = (),
+    low: float | None = None,
+    high: float | None = None,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> Any:
+    """Declare a field of a `Settings` record: default, meaning and limits; its type says the kind.
+
+    ``default`` may be `REQUIRED`; ``kind`` is only needed where the type does not tell, such as
+    "path".
+    """
+    facts = Option("", default, kind, doc, choices, low, high, open_low, open_high)
+    if default is REQUIRED:
+        return field(metadata={"option": facts})
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata={"option": facts})
+    return field(default=default, metadata={"option": facts})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """A record of settings: each field is declared by `option`, or is such a record itself.
+
+    Records inherit from records and hold records; a configuration shows all their options in one
+    flat section, in the order of declaration.
+    """
+
+    @classmethod
+    def options(cls) -> tuple[Option, ...]:
+        """Every option of this record and of the records in it."""
+        hints = typing.get_type_hints(cls)
+        found: list[Option] = []
+        for f in fields(cls):
+            if _is_record(hints[f.name]):
+                found += hints[f.name].options()
+                continue
+            facts: Option = f.metadata["option"]
+            kind = facts.kind or "|".join(_KINDS[part] for part in _parts(hints[f.name]))
+            found.append(replace(facts, name=f.name, kind=kind))
+        return tuple(found)
+
+    @classmethod
+    def make(cls, values: Mapping[str, Any] | None = None) -> Self:
+        """Build the record from checked values by name of option; the others keep their defaults.
+
+        Names that the record does not have raise TypeError.
+        """
+        given = dict(values or {})
+        record = _build(cls, given)
+        if given:
+            raise TypeError(f"{cls.__name__} has no option {', '.join(given)}")
+        return record
+
+    def values(self) -> dict[str, Any]:
+        """Return name of option → value, flat."""
+        flat: dict[str, Any] = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            flat.update(value.values() if isinstance(value, Settings) else {f.name: value})
+        return flat
+
+    def changed(self, **values: Any) -> Self:
+        """Return a copy with these options at other values, wherever in the record they stand."""
+        return self.make(self.values() | values)
+
+
+def _is_record(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Settings)
+
+
+def _parts(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+
+
+def _build(cls: type[Settings], values: dict[str, Any]) -> Any:
+    hints = typing.get_type_hints(cls)
+    arguments: dict[str, Any] = {}
+    for f in fields(cls):
+        if _is_record(hints[f.name]):
+            arguments[f.name] = _build(hints[f.name], values)
+        elif f.name in values:
+            arguments[f.name] = values.pop(f.name)
+    return cls(**arguments)

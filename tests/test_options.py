@@ -1,0 +1,60 @@
+"""Records of settings: what a class of options declares is what a configuration may hold."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from gnopt.options import REQUIRED, Settings, option
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inner(Settings):
+    decay: float = option(0.9, "a share", low=0.0, high=1.0, open_high=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base(Settings):
+    rows: int = option(REQUIRED, "data points", low=1)
+    names: list[str] = option(["a"], "some names", choices=("a", "b"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outer(Base):
+    size: int | str = option("auto", "a size")
+    inner: Inner
+
+
+def test_options_are_flat_and_in_the_order_of_declaration():
+    assert [o.name for o in Outer.options()] == ["rows", "names", "size", "decay"]
+
+
+def test_kinds_and_limits_follow_from_the_declaration():
+    kinds = {o.name: o.kind for o in Outer.options()}
+    assert kinds == {"rows": "int", "names": "strs", "size": "int|str", "decay": "float"}
+    decay = Outer.options()[-1]
+    assert decay.parse(1.0, "x.decay")[1] is not None
+    assert decay.parse(0, "x.decay") == (0.0, None)
+
+
+def test_values_reach_the_record_that_declares_them():
+    record = Outer.make({"rows": 3, "decay": 0.5})
+    assert record.rows == 3
+    assert record.inner.decay == 0.5
+    assert record.values() == {"rows": 3, "names": ["a"], "size": "auto", "decay": 0.5}
+    assert record.changed(decay=0.1, rows=4).values() == record.values() | {
+        "decay": 0.1,
+        "rows": 4,
+    }
+
+
+def test_lists_are_not_shared_between_records():
+    first, second = Base.make({"rows": 1}), Base.make({"rows": 1})
+    first.names.append("b")
+    assert second.names == ["a"]
+
+
+def test_an_unknown_or_missing_name_is_an_error():
+    with pytest.raises(TypeError, match="no option dekay"):
+        Outer.make({"rows": 1, "dekay": 0.5})
+    with pytest.raises(TypeError, match="rows"):
+        Outer.make({})
