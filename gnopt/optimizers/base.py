@@ -8,6 +8,7 @@ from typing import Any
 
 from gnopt.engine.arrays import Array, Workspace
 from gnopt.engine.network import Network, Tape, forward, gradient
+from gnopt.optimizers.timing import NullTimer, PhaseTimer
 from gnopt.options import Option
 
 State = dict[
@@ -30,7 +31,10 @@ class Problem:
 
 
 class Optimizer:
-    """The contract of a training method; ``state`` holds everything needed to go on bit for bit."""
+    """The contract of a training method; ``state`` holds everything needed to go on bit for bit.
+
+    An update runs each of its phases inside ``with self.timer(name):``; see ``timing``.
+    """
 
     name: str = ""
     summary: str = ""
@@ -40,6 +44,7 @@ class Optimizer:
         self.problem = problem
         self.settings = settings
         self.workspace = Workspace(problem.net.ops, problem.net.dtype)
+        self.timer: PhaseTimer = NullTimer()
 
     def init(self, theta: Array) -> State:
         """The state before the first update."""

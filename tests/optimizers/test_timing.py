@@ -1,0 +1,82 @@
+"""Timers of the phases of an update: a stopwatch on a made-up clock."""
+
+import pytest
+
+from gnopt.optimizers.timing import NullTimer, Stopwatch
+
+
+class Clock:
+    """A clock that stands still until it is told to go on; counts how often work is awaited."""
+
+    def __init__(self):
+        self.now, self.waits = 0.0, 0
+
+    def read(self):
+        return self.now
+
+    def wait(self):
+        self.waits += 1
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def watch(clock):
+    return Stopwatch(clock.wait, clock.read)
+
+
+def test_seconds_of_a_phase_add_up(clock, watch):
+    for seconds in (2.0, 3.0):
+        with watch("solve"):
+            clock.now += seconds
+        clock.now += 100.0  # in no phase
+    assert watch.seconds == {"solve": 5.0}
+
+
+def test_an_inner_phase_is_not_counted_in_the_outer_one(clock, watch):
+    with watch("vector"):
+        clock.now += 1.0
+        with watch("model"):
+            clock.now += 10.0
+        clock.now += 1.0
+        with watch("vector"):
+            clock.now += 1.0
+        with watch("model"):
+            clock.now += 10.0
+    assert watch.seconds == {"vector": 3.0, "model": 20.0}
+
+
+def test_queued_work_is_awaited_at_every_border(clock, watch):
+    with watch("vector"), watch("model"):
+        assert clock.waits == 2
+    assert clock.waits == 4
+
+
+def test_a_phase_that_raises_is_closed(clock, watch):
+    def fail():
+        with watch("inverses"):
+            clock.now += 4.0
+            raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        fail()
+    with watch("solve"):
+        clock.now += 1.0
+    assert watch.seconds == {"inverses": 4.0, "solve": 1.0}
+
+
+def test_reset_forgets_the_seconds(clock, watch):
+    with watch("solve"):
+        clock.now += 1.0
+    watch.reset()
+    assert watch.seconds == {}
+
+
+def test_the_null_timer_makes_no_objects():
+    timer = NullTimer()
+    with timer("passes") as outer, timer("solve") as inner:
+        assert outer is inner is None
+    assert timer("passes") is timer("solve")
