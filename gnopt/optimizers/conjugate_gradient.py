@@ -200,14 +200,16 @@ class GaussNewtonCG(Optimizer):
         if cfg["damping_rule"] == "lm" and (step % cfg["damping_period"] == 0 or not accepted):
             state["damping"] = damping.adapt(cfg, state["damping"], rho if accepted else -1.0)
         if accepted:
-            ops.axpy(share, chosen.iterate.x, theta)
+            with self.timer("vector"):
+                ops.axpy(share, chosen.iterate.x, theta)
             state["rejected_in_row"] = 0
         else:
             state["rejected_in_row"] += 1
             state["solution"] = xp.zeros_like(theta)
             if state["rejected_in_row"] > MAX_REJECTIONS and not isfinite(after):
                 raise Diverged(f"update {step}: {MAX_REJECTIONS} steps in a row were rejected")
-        self.average_iterates(theta, state, step)
+        with self.timer("vector"):
+            self.average_iterates(theta, state, step)
         return stats
 
     def propose(self, theta: Array, state: State, x: Array, y: Array, step: int) -> Proposal:
@@ -225,10 +227,13 @@ class GaussNewtonCG(Optimizer):
             self.settings,
         )
         W, g, limit = net.views(theta), xp.empty_like(theta), cfg["iterations"]
-        loss, _, _ = loss_and_gradient(self.problem, W, x, y, g, self.workspace)
-        ops.axpy(cfg["weight_decay"], theta, g)
+        with self.timer("passes"):
+            loss, _, _ = loss_and_gradient(self.problem, W, x, y, g, self.workspace)
+        with self.timer("vector"):
+            ops.axpy(cfg["weight_decay"], theta, g)
         rows = self.product_rows(len(x))
-        product = self.product(W, x[:rows], y[:rows], state["damping"] + cfg["weight_decay"])
+        with self.timer("model"):
+            product = self.product(W, x[:rows], y[:rows], state["damping"] + cfg["weight_decay"])
         try:
             precondition = self.preconditioner(W, x[:rows], y[:rows], state["damping"], step)
         except Diverged:
@@ -236,20 +241,22 @@ class GaussNewtonCG(Optimizer):
             if isfinite(value):
                 raise
             raise Diverged(f"update {step}: loss {value:g}") from None
-        solver = ConjugateGradients(
-            product, -g, self.start(state), precondition, ops, self.stop, self.keep
-        )
+        with self.timer("vector"):
+            solver = ConjugateGradients(
+                product, -g, self.start(state), precondition, ops, self.stop, self.keep
+            )
         until = (
             min(limit, state["iterations"] + state["iterations"] // 8 + 2) if ops.queued else limit
         )
         while True:
-            solver.run(until)
-            points = [solver.last(), *solver.earlier(solver.index)]
-            tried = points if ops.queued else points[:1]
-            values = [loss, xp.vdot(g, g), solver.active, solver.count, solver.residual()]
-            for point in tried:
-                values += self._facts(theta, x, y, point)
-            loss_value, gg, active, count, residual, *facts = ops.scalars(*values)
+            with self.timer("vector"):
+                solver.run(until)
+                points = [solver.last(), *solver.earlier(solver.index)]
+                tried = points if ops.queued else points[:1]
+                values = [loss, xp.vdot(g, g), solver.active, solver.count, solver.residual()]
+                for point in tried:
+                    values += self._facts(theta, x, y, point)
+                loss_value, gg, active, count, residual, *facts = ops.scalars(*values)
             ops.confirm([loss_value, gg, residual])
             if not active or until == limit:
                 break
@@ -277,7 +284,8 @@ class GaussNewtonCG(Optimizer):
 
     def _loss(self, theta: Array, x: Array, y: Array, point: Iterate, share: float) -> Array:
         net = self.problem.net
-        return mean_loss(self.problem, net.views(theta + point.x * share), x, y, self.workspace)
+        with self.timer("passes"):
+            return mean_loss(self.problem, net.views(theta + point.x * share), x, y, self.workspace)
 
     def search(self, theta: Array, x: Array, y: Array, found: Proposal) -> tuple[Trial, float]:
         """The point to step to and the share of it taken: best iterate, halved until it helps."""
@@ -313,6 +321,10 @@ class GaussNewtonCG(Optimizer):
         whole: Tape | None = forward(net, W, x) if len(parts) == 1 else None
 
         def product(v: Array) -> Array:
+            with self.timer("model"):
+                return multiply(v)
+
+        def multiply(v: Array) -> Array:
             out = xp.empty_like(v)
             if whole is not None:
                 gn_vector(
@@ -356,14 +368,17 @@ class GaussNewtonCG(Optimizer):
         state = factors.init()
         part = next(iter(blocks(net, len(x), self.problem.memory)))
         rows = slice(0, part.stop - part.start)
-        tape = forward(net, W, x[rows])
-        factors.observe(state, W, tape, rows, x[rows], y[rows], step, 1)
-        factors.prepare(state, 1, lam, 1.0, force=True)
+        with self.timer("statistics"):
+            tape = forward(net, W, x[rows])
+            factors.observe(state, W, tape, rows, x[rows], y[rows], step, 1)
+        with self.timer("inverses"):
+            factors.prepare(state, 1, lam, 1.0, force=True)
 
         def precondition(r: Array) -> Array:
-            out = net.ops.xp.empty_like(r)
-            factors.solve(state, r, lam, 1.0, out)
-            return out
+            with self.timer("solve"):
+                out = net.ops.xp.empty_like(r)
+                factors.solve(state, r, lam, 1.0, out)
+                return out
 
         return precondition
 

@@ -63,20 +63,22 @@ class FirstOrder(Optimizer):
     def update(self, theta: Array, state: State, x: Array, y: Array, step: int) -> Stats:
         net, ops = self.problem.net, self.problem.net.ops
         g = self.workspace.take("gradient", (net.size,))
-        loss, _, _ = loss_and_gradient(self.problem, net.views(theta), x, y, g, self.workspace)
-        if self.settings["weight_decay"]:
-            g += theta * self.settings["weight_decay"]
+        with self.timer("passes"):
+            loss, _, _ = loss_and_gradient(self.problem, net.views(theta), x, y, g, self.workspace)
         rate = learning_rate(
             self.settings["learning_rate"],
             self.settings["schedule"],
             self.settings["decay_period"],
             step,
         )
-        squared_gradient = ops.xp.vdot(g, g)
-        delta = self.step(g, state["moments"], rate, step)
-        theta += delta
-        self.average_iterates(theta, state, step)
-        loss_value, gg, dd = ops.scalars(loss, squared_gradient, ops.xp.vdot(delta, delta))
+        with self.timer("vector"):
+            if self.settings["weight_decay"]:
+                g += theta * self.settings["weight_decay"]
+            squared_gradient = ops.xp.vdot(g, g)
+            delta = self.step(g, state["moments"], rate, step)
+            theta += delta
+            self.average_iterates(theta, state, step)
+            loss_value, gg, dd = ops.scalars(loss, squared_gradient, ops.xp.vdot(delta, delta))
         if not (loss_value < float("inf") and dd < float("inf")):
             raise Diverged(
                 f"update {step}: loss {loss_value:g}, step norm {dd**0.5:g}; "

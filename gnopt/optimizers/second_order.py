@@ -188,9 +188,10 @@ class SecondOrder(Optimizer):
         g = self.workspace.take("gradient", (net.size,))
         rejected, unchecked = 0, True
         while True:
-            loss, tape, held = loss_and_gradient(
-                self.problem, net.views(theta), x, y, g, self.workspace
-            )
+            with self.timer("passes"):
+                loss, tape, held = loss_and_gradient(
+                    self.problem, net.views(theta), x, y, g, self.workspace
+                )
             before = self.preconditioner.mark(factors)
             try:
                 with net.ops.deferred_checks(unchecked):
@@ -210,12 +211,14 @@ class SecondOrder(Optimizer):
                 break
             factors.update(before)
             rejected, unchecked = 1, True
-        steps, stats = self.choose_step(state, found, len(x))
-        self.advance(theta, state, found.D, steps)
+        with self.timer("vector"):
+            steps, stats = self.choose_step(state, found, len(x))
+            self.advance(theta, state, found.D, steps)
         if cfg["damping_rule"] == "lm" and k % cfg["damping_period"] == 0:
             rejected += self.levenberg_marquardt(theta, state, x, y, stats, step)
         stats["rejected"] = rejected
-        self.average_iterates(theta, state, step)
+        with self.timer("vector"):
+            self.average_iterates(theta, state, step)
         return stats
 
     # ---- the step --------------------------------------------------------------------------------
@@ -246,21 +249,29 @@ class SecondOrder(Optimizer):
         )
         W, factors, k = net.views(theta), state["factors"], state["accepted"] + 1
         if cfg["weight_decay"]:
-            ops.axpy(cfg["weight_decay"], theta, g)
+            with self.timer("vector"):
+                ops.axpy(cfg["weight_decay"], theta, g)
         if make.due(factors, k):
-            tape, held = make.observe(factors, W, tape, held, x, y, step, k)
+            with self.timer("statistics"):
+                tape, held = make.observe(factors, W, tape, held, x, y, step, k)
         # No previous update: there was none yet, or it was undone, and the inverses lack the
         # damping raised since.
-        make.prepare(factors, k, state["damping"], state["boost"], force=state["previous"] is None)
+        fresh = state["previous"] is None
+        with self.timer("inverses"):
+            make.prepare(factors, k, state["damping"], state["boost"], force=fresh)
         D = self.workspace.take("direction", (net.size,))
-        make.solve(factors, g, state["damping"], state["boost"], D)
-        D *= -1.0
+        with self.timer("solve"):
+            make.solve(factors, g, state["damping"], state["boost"], D)
+            D *= -1.0
         V = self.directions(state, D)
         n = self.model_rows(tape.rows, len(x))
-        Q = curvature_products(
-            net, W, tape.head(n), self.problem.loss, y[held][:n], list(V.values()), self.workspace
-        )
-        return self.fetch(theta, g, D, loss, V, Q)
+        head, y_head = tape.head(n), y[held][:n]
+        with self.timer("model"):
+            Q = curvature_products(
+                net, W, head, self.problem.loss, y_head, list(V.values()), self.workspace
+            )
+        with self.timer("vector"):
+            return self.fetch(theta, g, D, loss, V, Q)
 
     def directions(self, state: State, D: Array) -> dict[str, Array]:
         """The directions of the quadratic model by name, D first."""
@@ -389,9 +400,10 @@ class SecondOrder(Optimizer):
         apart = Workspace(
             ops, self.problem.net.dtype
         )  # the tape of the batch is still wanted if the step stands
-        (before,) = ops.scalars(
-            mean_loss(self.problem, self.problem.net.views(state["anchor"]), x, y, apart)
-        )
+        with self.timer("passes"):
+            (before,) = ops.scalars(
+                mean_loss(self.problem, self.problem.net.views(state["anchor"]), x, y, apart)
+            )
         if not self.to_blame(value, before, len(x)):
             state["rejected_in_row"] = 0  # the batch is a hard one, the step was not bad
             return 0
@@ -457,9 +469,11 @@ class SecondOrder(Optimizer):
         1 if so.
         """
         net, ops, xp = self.problem.net, self.problem.net.ops, self.problem.net.ops.xp
-        after = mean_loss(self.problem, net.views(theta), x, y, self.workspace)
+        with self.timer("passes"):
+            after = mean_loss(self.problem, net.views(theta), x, y, self.workspace)
         old = state["anchor"]
-        after_value, tt, oo = ops.scalars(after, xp.vdot(theta, theta), xp.vdot(old, old))
+        with self.timer("vector"):
+            after_value, tt, oo = ops.scalars(after, xp.vdot(theta, theta), xp.vdot(old, old))
         change = after_value - stats["loss"] + 0.5 * self.settings["weight_decay"] * (tt - oo)
         rho = change / stats["predicted"] if stats["predicted"] != 0.0 else nan
         stats["rho"] = rho if isfinite(rho) else nan

@@ -1,8 +1,11 @@
 """Timers of the phases of an update: a stopwatch on a made-up clock."""
 
+import numpy as np
 import pytest
+from reference import host, make_case, optimizer
 
-from gnopt.optimizers.timing import NullTimer, Stopwatch
+from gnopt.optimizers import methods
+from gnopt.optimizers.timing import PHASES, NullTimer, Stopwatch
 
 
 class Clock:
@@ -80,3 +83,25 @@ def test_the_null_timer_makes_no_objects():
     with timer("passes") as outer, timer("solve") as inner:
         assert outer is inner is None
     assert timer("passes") is timer("solve")
+
+
+def steps(case, method_name, timer):
+    """θ and the log after three updates under this timer."""
+    method = optimizer(case, method_name)
+    method.timer = timer
+    theta = case.theta.copy()
+    state = method.init(theta)
+    return theta, [method.update(theta, state, case.x, case.y, k) for k in (1, 2, 3)]
+
+
+def test_a_stopwatch_changes_no_update(ops, method_name):
+    case = make_case((4, 5, 3), ("tanh",), "squared_error", 12, ops=ops)
+    watch = Stopwatch(ops.synchronize)
+    theta, log = steps(case, method_name, watch)
+    expected, expected_log = steps(case, method_name, NullTimer())
+    np.testing.assert_array_equal(host(theta), host(expected))
+    np.testing.assert_equal(log, expected_log)
+    assert set(watch.seconds) <= set(PHASES)
+    assert {"passes", "vector"} <= set(watch.seconds)
+    if methods()[method_name].order == 2:
+        assert {"statistics", "inverses", "solve", "model"} <= set(watch.seconds)
