@@ -82,6 +82,18 @@ class Optimizer:
         """
         raise TypeError(f"optimizer {type(self).__name__} does not define cost")
 
+    def period(self) -> int:
+        """Number of updates after which the work of an update repeats; 1 where all are alike."""
+        return 1
+
+    def skip_to(self, state: State, updates: int) -> None:
+        """Let the state count as that of a run after ``updates`` updates; weights and averages
+        stay.
+
+        Called by benchmarks, which time the updates of a long run without making all before them:
+        early updates do more work than later ones.
+        """
+
     def average_iterates(self, theta: Array, state: State, step: int) -> None:
         """Polyak averaging: θ̄ ← d θ̄ + (1 − d) θ with d = min(averaging, 1 − 1/k), where it is
         on.

@@ -16,7 +16,7 @@ evaluated again for the reduction ratio, at the price of a forward pass.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import inf, isfinite, nan, sqrt
+from math import inf, isfinite, lcm, nan, sqrt
 from typing import Any
 
 import numpy as np
@@ -483,6 +483,20 @@ class SecondOrder(Optimizer):
         xp.copyto(theta, old)
         self._reject(state, step, isfinite(after_value))
         return 1
+
+    # ---- periods ---------------------------------------------------------------------------------
+
+    def period(self) -> int:
+        """Statistics are taken every ``factor_period`` updates, inverses every ``inverse_period``;
+        together they repeat after the least common multiple of the two.
+        """
+        return lcm(self.settings["factor_period"], self.settings.get("inverse_period", 1))
+
+    def skip_to(self, state: State, updates: int) -> None:
+        """Count ``updates`` accepted steps, and as many statistics where there were fewer."""
+        factors = state["factors"]
+        state["accepted"] = updates
+        factors["statistics"] = max(factors["statistics"], updates)
 
     # ---- cost ------------------------------------------------------------------------------------
 

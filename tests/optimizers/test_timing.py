@@ -1,4 +1,6 @@
-"""Timers of the phases of an update: a stopwatch on a made-up clock."""
+"""Timers of the phases of an update, and the periods after which its work repeats."""
+
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -105,3 +107,34 @@ def test_a_stopwatch_changes_no_update(ops, method_name):
     assert {"passes", "vector"} <= set(watch.seconds)
     if methods()[method_name].order == 2:
         assert {"statistics", "inverses", "solve", "model"} <= set(watch.seconds)
+
+
+class Entered:
+    """A timer that notes which phases are entered."""
+
+    def __init__(self):
+        self.names = []
+
+    def __call__(self, name):
+        self.names.append(name)
+        return nullcontext()
+
+
+def test_work_repeats_after_a_period(ops, method_name):
+    case = make_case((4, 5, 3), ("tanh",), "squared_error", 12, ops=ops)
+    method = optimizer(case, method_name)
+    theta = case.theta.copy()
+    state = method.init(theta)
+    for k in (1, 2, 3):
+        method.update(theta, state, case.x, case.y, k)
+    method.timer = timer = Entered()
+    taken = []
+    for k in range(101, 101 + 2 * method.period()):
+        method.skip_to(state, k - 1)
+        timer.names.clear()
+        method.update(theta, state, case.x, case.y, k)
+        taken.append(timer.names.count("statistics"))
+    first, second = taken[: method.period()], taken[method.period() :]
+    assert first == second
+    if "factor_period" in method.settings:
+        assert sum(first) * method.settings["factor_period"] == method.period()
