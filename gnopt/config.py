@@ -16,11 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from gnopt import optimizers, registry
-from gnopt.data.options import memory_bytes
+from gnopt.data.options import DataSettings, memory_bytes
 from gnopt.engine.losses import get_loss
 from gnopt.errors import ConfigError, nearest
 from gnopt.options import Option, parse_all
-from gnopt.settings import DEFAULT_METHOD, PACKAGES, PLUG_INS, sections
+from gnopt.settings import (
+    DEFAULT_METHOD,
+    PACKAGES,
+    PLUG_INS,
+    NetworkSettings,
+    TrainingSettings,
+    sections,
+)
 
 # What may differ between a run and its continuation: nothing that the numbers depend on.
 FREE_ON_RESUME = {
@@ -39,32 +46,34 @@ FREE_ON_RESUME = {
 
 @dataclass
 class Config:
-    """A checked configuration: section → key → value, and key in full → where its value came
-    from.
+    """A checked configuration: a record for each section, and where each value came from.
+
+    ``sources`` maps a key in full, such as "training.seed", to a file, ``--set``, a flag or
+    "default"; ``path`` is the file that was read.
     """
 
-    values: dict[str, dict[str, Any]]
+    data: DataSettings
+    network: NetworkSettings
+    training: TrainingSettings
+    method: str
+    method_settings: dict[str, Any]  # the method's own options
     sources: dict[str, str]
     path: Path | None = None
 
-    def __getitem__(self, section: str) -> dict[str, Any]:
-        return self.values[section]
-
-    @property
-    def method(self) -> str:
-        """The method's name."""
-        return self.values["optimizer"]["method"]
-
-    @property
-    def method_settings(self) -> dict[str, Any]:
-        """The method's own options."""
-        return {name: value for name, value in self.values["optimizer"].items() if name != "method"}
+    def values(self) -> dict[str, dict[str, Any]]:
+        """Return section → name → value, as the file of a configuration shows them."""
+        return {
+            "data": self.data.values(),
+            "network": self.network.values(),
+            "optimizer": {"method": self.method, **self.method_settings},
+            "training": self.training.values(),
+        }
 
     def flat(self) -> dict[str, Any]:
-        """Key in full → value."""
+        """Return key in full → value."""
         return {
             f"{section}.{name}": value
-            for section, part in self.values.items()
+            for section, part in self.values().items()
             for name, value in part.items()
         }
 
@@ -181,7 +190,16 @@ def _check(given: dict[str, tuple[Any, str]], problems: list[str], path: Path) -
         for section, part in values.items()
         for name in part
     }
-    return Config(values, sources, path)
+    method_settings = {name: v for name, v in values["optimizer"].items() if name != "method"}
+    return Config(
+        DataSettings.make(values["data"]),
+        NetworkSettings.make(values["network"]),
+        TrainingSettings.make(values["training"]),
+        method,
+        method_settings,
+        sources,
+        path,
+    )
 
 
 def _within_64_bits(part: dict[str, Any], section: str) -> tuple[dict[str, Any], list[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
@@ -144,7 +144,7 @@ def option(
     doc: str,
     *,
     kind: str = "",
-    choices: tuple[str, ...] = (),
+    choices: tuple[str, ...] | Callable[[], tuple[str, ...]] = (),
     low: float | None = None,
     high: float | None = None,
     open_low: bool = False,
@@ -153,14 +153,17 @@ def option(
     """Declare a field of a `Settings` record: default, meaning and limits; its type says the kind.
 
     ``default`` may be `REQUIRED`; ``kind`` is only needed where the type does not tell, such as
-    "path".
+    "path". ``choices`` that are found by looking, such as the names in a registry, are given as a
+    function, which is called each time `Settings.options` is.
     """
-    facts = Option("", default, kind, doc, choices, low, high, open_low, open_high)
+    fixed = () if callable(choices) else choices
+    facts = Option("", default, kind, doc, fixed, low, high, open_low, open_high)
+    metadata = {"option": facts, "choices": choices if callable(choices) else lambda: fixed}
     if default is REQUIRED:
-        return field(metadata={"option": facts})
+        return field(metadata=metadata)
     if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata={"option": facts})
-    return field(default=default, metadata={"option": facts})
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +185,8 @@ class Settings:
                 continue
             facts: Option = f.metadata["option"]
             kind = facts.kind or "|".join(_KINDS[part] for part in _parts(hints[f.name]))
-            found.append(replace(facts, name=f.name, kind=kind))
+            choices: tuple[str, ...] = f.metadata["choices"]()
+            found.append(replace(facts, name=f.name, kind=kind, choices=choices))
         return tuple(found)
 
     @classmethod

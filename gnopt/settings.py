@@ -1,11 +1,13 @@
-"""The tables of settings: what each section of a configuration may hold."""
+"""The records of settings: what each section of a configuration may hold."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from gnopt import optimizers, registry
-from gnopt.data.options import OPTIONS as DATA
+from gnopt.data.options import DataSettings
 from gnopt.engine.initializers import INITIALIZERS
-from gnopt.options import REQUIRED, Option
+from gnopt.options import REQUIRED, Option, Settings, option
 
 DEFAULT_METHOD = "kfra"
 PACKAGES = {
@@ -14,103 +16,73 @@ PACKAGES = {
 }
 PLUG_INS = {f"network.{name}" for name in PACKAGES}
 
-TRAINING = (
-    Option(
-        "batch_size", 1000, "int", "rows per update (a method may let it grow from here)", low=1
-    ),
-    Option("updates", 5000, "int", "number of updates", low=0),
-    Option(
-        "seed",
-        0,
-        "int",
-        "seed of the weights, the order of the rows and every sample",
-        low=0,
-        high=2**62,
-    ),
-    Option(
-        "dtype",
-        "float32",
-        "str",
-        "precision of the whole computation",
-        choices=("float32", "float64"),
-    ),
-    Option("device", "cpu", "str", "cpu, cuda or cuda:N"),
-    Option(
-        "evaluate_every", 50, "int", "updates between evaluations; 0 = only at start and end", low=0
-    ),
-    Option(
-        "checkpoint_every",
-        100,
-        "int",
-        "updates between checkpoints; 0 = only at start and end",
-        low=0,
-    ),
-    Option(
-        "keep_checkpoints",
-        2,
-        "int",
-        "how many of the newest checkpoints to keep, the best aside",
-        low=1,
-    ),
-    Option(
-        "evaluate_rows",
-        10000,
-        "int",
-        "training rows that evaluations use, spread over the file; 0 = all",
-        low=0,
-    ),
-    Option(
-        "memory", "256MB", "int|str", "most bytes of temporaries, such as KFLR's columns", low=1
-    ),
-    Option(
-        "max_seconds",
-        0.0,
-        "float",
-        "stop after so many seconds of training, evaluation aside; 0 = never",
-        low=0,
-    ),
-)
+
+def _activations() -> tuple[str, ...]:
+    return tuple(registry.discover(*PACKAGES["activation"]))
 
 
-def network_options() -> tuple[Option, ...]:
-    """The options of [network]; choices are what the registry finds."""
-    names = {what: tuple(registry.discover(*place)) for what, place in PACKAGES.items()}
-    return (
-        Option(
-            "hidden",
-            REQUIRED,
-            "ints",
-            "widths of the hidden layers; the output's is the data's",
-            low=1,
-        ),
-        Option(
-            "activation",
-            "tanh",
-            "str|strs",
-            'one for all hidden layers or one each; or "module:Name"',
-            choices=names["activation"],
-        ),
-        Option(
-            "loss",
-            REQUIRED,
-            "str",
-            'output layer and loss; or "module:Name"',
-            choices=names["loss"],
-        ),
-        Option(
-            "init",
-            "glorot",
-            "str",
-            "distribution of the initial weights",
-            choices=tuple(INITIALIZERS),
-        ),
-        Option(
-            "output_bias",
-            "data_mean",
-            "str",
-            "start of the output bias: inverse link of the mean target or zero",
-            choices=("data_mean", "zero"),
-        ),
+def _losses() -> tuple[str, ...]:
+    return tuple(registry.discover(*PACKAGES["loss"]))
+
+
+def _initializers() -> tuple[str, ...]:
+    return tuple(INITIALIZERS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings(Settings):
+    """The section ``[network]``: layers, loss and initial weights."""
+
+    hidden: list[int] = option(
+        REQUIRED, "widths of the hidden layers; the output's is the data's", low=1
+    )
+    activation: str | list[str] = option(
+        "tanh", 'one for all hidden layers or one each; or "module:Name"', choices=_activations
+    )
+    loss: str = option(REQUIRED, 'output layer and loss; or "module:Name"', choices=_losses)
+    init: str = option("glorot", "distribution of the initial weights", choices=_initializers)
+    output_bias: str = option(
+        "data_mean",
+        "start of the output bias: inverse link of the mean target or zero",
+        choices=("data_mean", "zero"),
+    )
+
+    @property
+    def activations(self) -> list[str]:
+        """The name of each hidden layer's activation."""
+        if isinstance(self.activation, str):
+            return [self.activation] * len(self.hidden)
+        return self.activation
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings(Settings):
+    """The section ``[training]``: how long, how often, in which numbers and on which device."""
+
+    batch_size: int = option(1000, "rows per update (a method may let it grow from here)", low=1)
+    updates: int = option(5000, "number of updates", low=0)
+    seed: int = option(
+        0, "seed of the weights, the order of the rows and every sample", low=0, high=2**62
+    )
+    dtype: str = option(
+        "float32", "precision of the whole computation", choices=("float32", "float64")
+    )
+    device: str = option("cpu", "cpu, cuda or cuda:N")
+    evaluate_every: int = option(
+        50, "updates between evaluations; 0 = only at start and end", low=0
+    )
+    checkpoint_every: int = option(
+        100, "updates between checkpoints; 0 = only at start and end", low=0
+    )
+    keep_checkpoints: int = option(
+        2, "how many of the newest checkpoints to keep, the best aside", low=1
+    )
+    evaluate_rows: int = option(
+        10000, "training rows that evaluations use, spread over the file; 0 = all", low=0
+    )
+    memory: int | str = option("256MB", "most bytes of temporaries, such as KFLR's columns", low=1)
+    max_seconds: float = option(
+        0.0, "stop after so many seconds of training, evaluation aside; 0 = never", low=0
     )
 
 
@@ -120,8 +92,8 @@ def sections(method: str) -> dict[str, tuple[Option, ...]]:
     chosen = Option("method", DEFAULT_METHOD, "str", "how weights are updated", choices=known)
     of_method = optimizers.options_of(method) if method in known else ()
     return {
-        "data": DATA,
-        "network": network_options(),
+        "data": DataSettings.options(),
+        "network": NetworkSettings.options(),
         "optimizer": (chosen, *of_method),
-        "training": TRAINING,
+        "training": TrainingSettings.options(),
     }

@@ -44,8 +44,8 @@ def test_precedence_and_sources(tmp_path):
         ["training.updates=2", "training.batch_size=2"],
         {"training.batch_size": ("--flag", 3)},
     )
-    training = config["training"]
-    assert (training["seed"], training["updates"], training["batch_size"]) == (1, 2, 3)
+    training = config.training
+    assert (training.seed, training.updates, training.batch_size) == (1, 2, 3)
     found = [config.sources[f"training.{k}"] for k in ("seed", "updates", "batch_size", "dtype")]
     assert found == [str(path), "--set", "--flag", "default"]
 
@@ -53,7 +53,7 @@ def test_precedence_and_sources(tmp_path):
 def test_last_set_wins_and_bare_words_are_strings(tmp_path):
     sets = ["optimizer.method=adam", "optimizer.method=sgd", "network.hidden=[1, 2]"]
     config = load(write(tmp_path, GOOD), sets)
-    assert config.method == "sgd" and config["network"]["hidden"] == [1, 2]
+    assert config.method == "sgd" and config.network.hidden == [1, 2]
     assert parse_set('a.b="x=y"') == ("a.b", "x=y", None)
     assert parse_set("a.b=x=y") == ("a.b", "x=y", None)
     assert parse_set("a.b=") == ("a.b", "", None)
@@ -123,7 +123,7 @@ def test_unknown_method(tmp_path):
 def test_activation_list_must_match(tmp_path):
     (problem,) = problems(tmp_path, GOOD.replace("[4, 2]", '[4, 2]\nactivation = ["tanh"]'))
     assert "network.activation" in problem and "1 names for 2 hidden layers" in problem
-    assert load(write(tmp_path, GOOD))["network"]["activation"] == ["tanh", "tanh"]
+    assert load(write(tmp_path, GOOD)).network.activation == ["tanh", "tanh"]
 
 
 HOSTILE = {
@@ -190,10 +190,10 @@ def test_the_data_file_is_sought_beside_the_configuration_first(tmp_path, monkey
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     path = write(tmp_path / "configs", GOOD)
-    assert load(path)["data"]["file"] == str(tmp_path / "work/x.h5")
+    assert load(path).data.file == str(tmp_path / "work/x.h5")
     (tmp_path / "configs/x.h5").touch()
-    assert load(path)["data"]["file"] == str(tmp_path / "configs/x.h5")
-    assert load(path, (), {"data.file": ("--data", "x.h5")})["data"]["file"] == str(
+    assert load(path).data.file == str(tmp_path / "configs/x.h5")
+    assert load(path, (), {"data.file": ("--data", "x.h5")}).data.file == str(
         tmp_path / "work/x.h5"
     )
 
@@ -201,8 +201,8 @@ def test_the_data_file_is_sought_beside_the_configuration_first(tmp_path, monkey
 @pytest.mark.parametrize("method", optimizers.methods())
 def test_what_is_written_is_read_back(tmp_path, method):
     config = load(write(tmp_path, GOOD), [f"optimizer.method={method}"])
-    again = load(write(tmp_path, to_toml(config.values)))
-    assert again.values == config.values
+    again = load(write(tmp_path, to_toml(config.values())))
+    assert again.values() == config.values()
     refuse_changes(config, again)
 
 

@@ -69,7 +69,7 @@ def _export(problem: Problem, path: Path) -> dict[str, Any]:
         load(problem.config, problem.sets, {"training.seed": ("--seed", problem.seed)})
     )
     try:
-        loss = experiment.config["network"]["loss"]
+        loss = experiment.config.network.loss
         if loss not in LOSSES:
             raise GnoptError(
                 f"{problem.config}: peers train with {' or '.join(LOSSES)}, not {loss}"
@@ -87,7 +87,7 @@ def _export(problem: Problem, path: Path) -> dict[str, Any]:
             "activations": [f.name for f in experiment.net.activations],
             "loss": loss,
             "arrays": str(path),
-            "batch": experiment.config["training"]["batch_size"],
+            "batch": experiment.config.training.batch_size,
         }
     finally:
         experiment.data.close()

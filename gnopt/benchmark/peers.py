@@ -68,7 +68,7 @@ class Server:
                 {
                     "sizes": list(base.net.sizes),
                     "activations": [f.name for f in base.net.activations],
-                    "loss": base.config["network"]["loss"],
+                    "loss": base.config.network.loss,
                     "threads": threads,
                     "clock": kind,
                     "arrays": str(arrays),

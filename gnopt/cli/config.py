@@ -40,7 +40,7 @@ def show(config: Path, sets: tuple[str, ...], as_json: bool, **given: Any) -> No
             {key: {"value": v, "source": found.sources[key]} for key, v in found.flat().items()}
         )
         return
-    for section, part in found.values.items():
+    for section, part in found.values().items():
         lines = to_toml({section: part}).splitlines()
         width = min(60, max(len(line) for line in lines))
         click.echo(lines[0])

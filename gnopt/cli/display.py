@@ -38,8 +38,8 @@ def headline(experiment: Experiment, run: RunDirectory) -> str:
         f"{config.method} on {experiment.data.fingerprint['file']}: "
         f"{experiment.data.train.rows:,} rows, "
         f"{'-'.join(str(s) for s in net.sizes)}, {net.size:,} parameters, "
-        f"{config['network']['loss']}, "
-        f"{config['training']['dtype']} → {run.path}"
+        f"{config.network.loss}, "
+        f"{config.training.dtype} → {run.path}"
     )
 
 
@@ -59,7 +59,7 @@ class PlainReporter(Reporter):
         self._floor_shown = False
 
     def begin(self, experiment: Experiment, run: RunDirectory, counters: Counters) -> None:
-        self._updates = experiment.config["training"]["updates"]
+        self._updates = experiment.config.training.updates
         self._first = (counters.step, counters.seconds)
         self.note(headline(experiment, run))
 
@@ -122,7 +122,7 @@ class LiveReporter(Reporter):
             TimeRemainingColumn(),
             console=self.console,
         )
-        updates = experiment.config["training"]["updates"]
+        updates = experiment.config.training.updates
         self._task = self._progress.add_task(
             "", total=updates, completed=counters.step, loss="", damping="", alpha=""
         )

@@ -141,9 +141,9 @@ def make_plan(request: Request, directory: Path, threads: int) -> Plan:
     common = [text for text in request.sets if not text.strip().startswith("optimizer.")]
     config = load(request.config, common, request.flags)
     asked = _asked_options(request)
-    reference = request.updates or config["training"]["updates"]  # what decay_share is a share of
+    reference = request.updates or config.training.updates  # what decay_share is a share of
     problem = _problem(config, request)
-    seed = config["training"]["seed"]
+    seed = config.training.seed
     variants = [_with_file_settings(variant, config, asked) for variant in request.variants]
     runs = []
     for variant in variants:
@@ -224,16 +224,20 @@ def _with_file_settings(variant: Variant, config: Config, asked: Mapping[str, An
 
 
 def _problem(config: Config, request: Request) -> dict[str, dict[str, Any]]:
-    problem = {section: dict(config[section]) for section in ("data", "network", "training")}
-    training = problem["training"]
+    training = config.training
     if request.seconds:
-        training["max_seconds"] = request.seconds
-        training["updates"] = request.updates or UNBOUNDED
+        training = training.changed(
+            max_seconds=request.seconds, updates=request.updates or UNBOUNDED
+        )
     elif request.updates:
-        training["updates"] = request.updates
+        training = training.changed(updates=request.updates)
     if config.sources["training.keep_checkpoints"] == "default":
-        training["keep_checkpoints"] = 1
-    return problem
+        training = training.changed(keep_checkpoints=1)
+    return {
+        "data": config.data.values(),
+        "network": config.network.values(),
+        "training": training.values(),
+    }
 
 
 def _check_runs(plan: Plan) -> None:
@@ -255,7 +259,7 @@ def _check_runs(plan: Plan) -> None:
                 problems += [f"{run.variant}: {p.removeprefix('--set: ')}" for p in error.problems]
     if problems:
         raise ConfigError(dict.fromkeys(problems))
-    for device in dict.fromkeys(config["training"]["device"] for config in configs.values()):
+    for device in dict.fromkeys(config.training.device for config in configs.values()):
         check_device(device)
     # On the CPU: a context of this process would take a GPU's memory from the runs for as long as
     # they last.

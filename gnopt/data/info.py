@@ -9,10 +9,9 @@ import h5py
 import numpy as np
 
 from gnopt.data.hdf5 import Column, column, datasets, is_group, open_file
-from gnopt.data.options import OPTIONS
+from gnopt.data.options import DataSettings
 from gnopt.data.source import find_splits, target_shape
 from gnopt.errors import DataError
-from gnopt.options import defaults
 
 _PIECE, _PIECES = 2**22, 16  # bytes of one piece, and how many are looked at in a large dataset
 
@@ -87,9 +86,9 @@ def _pieces(rows: Column) -> tuple[list[tuple[int, int]], bool]:
 
 
 def _splits(handle: h5py.File, targets: str) -> tuple[dict[str, Any], str | None]:
-    values = {**defaults(OPTIONS), "targets": targets}
+    settings = DataSettings(file=handle.filename, targets=targets)
     try:
-        pairs = find_splits(handle, values, float(np.finfo(np.float64).max))
+        pairs = find_splits(handle, settings, float(np.finfo(np.float64).max))
     except DataError as error:
         return {}, str(error)
     return {

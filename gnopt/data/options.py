@@ -4,52 +4,46 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from gnopt.errors import ConfigError
-from gnopt.options import REQUIRED, Option
+from gnopt.options import REQUIRED, Settings, option
 
-OPTIONS = (
-    Option("file", REQUIRED, "path", "the HDF5 file with the data"),
-    Option(
-        "inputs", "x", "str", "HDF5 dataset of shape (N, ...) with the inputs, flattened to (N, D)"
-    ),
-    Option(
-        "targets", "inputs", "str", 'HDF5 dataset with the targets; "inputs" makes an autoencoder'
-    ),
-    Option(
-        "target_transform",
+HELD_OUT = 0.1  # default fraction of the training rows that are held out for validation
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings(Settings):
+    """The section ``[data]``: which file, which datasets in it, and how training sees them."""
+
+    file: str = option(REQUIRED, "the HDF5 file with the data", kind="path")
+    inputs: str = option("x", "HDF5 dataset of shape (N, ...) with the inputs, flattened to (N, D)")
+    targets: str = option("inputs", 'HDF5 dataset with the targets; "inputs" makes an autoencoder')
+    target_transform: str = option(
         "none",
-        "str",
         "what is made of the targets; parity: 1 for odd labels, 0 for even ones",
         choices=("none", "parity"),
-    ),
-    Option(
-        "validation",
-        0.1,
-        "float|str",
+    )
+    validation: float | str = option(
+        HELD_OUT,
         "fraction of the training rows held out at their end, or the name "
         "of a group, or 0 for none; a group called validation is used in place of the default "
         "fraction",
         low=0,
         high=1,
         open_high=True,
-    ),
-    Option(
-        "standardize",
-        False,
-        "bool",
-        "shift and scale each input to mean 0 and deviation 1 over the training rows",
-    ),
-    Option(
-        "memory",
+    )
+    standardize: bool = option(
+        False, "shift and scale each input to mean 0 and deviation 1 over the training rows"
+    )
+    memory: int | str = option(
         "auto",
-        "int|str",
         'most bytes of rows to hold in memory, such as "2GB"; larger files '
         'are read in blocks while training; "auto" is half of the free memory',
         low=1,
-    ),
-)
+    )
+
 
 _UNITS = {
     "": 1,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -14,13 +13,11 @@ import numpy as np
 
 from gnopt.data.fingerprint import fingerprint
 from gnopt.data.hdf5 import Column, column, holds, is_group, open_file
-from gnopt.data.options import OPTIONS, memory_bytes
+from gnopt.data.options import HELD_OUT, DataSettings, memory_bytes
 from gnopt.data.order import GROUP_BYTES, plan
 from gnopt.data.split import Split, Statistics, is_label
 from gnopt.errors import DataError, nearest
-from gnopt.options import defaults
 
-_DEFAULT_FRACTION = defaults(OPTIONS)["validation"]
 _Pair = tuple[Column, "Column | None"]
 
 
@@ -64,7 +61,7 @@ class Data:
 
 
 def open_data(
-    settings: Mapping[str, Any], *, seed: int, dtype: str, statistics: Statistics | None = None
+    settings: DataSettings, *, seed: int, dtype: str, statistics: Statistics | None = None
 ) -> Data:
     """Open the data file of the resolved section ``[data]``.
 
@@ -78,12 +75,11 @@ def open_data(
     Raises DataError for anything wrong with the file, ConfigError for a memory budget that is not a
     size.
     """
-    values = {**defaults(OPTIONS), **settings}
-    budget = memory_bytes(values["memory"])
+    budget = memory_bytes(settings.memory)
     with contextlib.ExitStack() as undo:
-        handle = undo.enter_context(open_file(Path(values["file"]).expanduser()))
-        pairs = find_splits(handle, values, float(np.finfo(dtype).max))
-        group_bytes = _group_bytes(pairs["train"], values["memory"], budget)
+        handle = undo.enter_context(open_file(Path(settings.file).expanduser()))
+        pairs = find_splits(handle, settings, float(np.finfo(dtype).max))
+        group_bytes = _group_bytes(pairs["train"], settings.memory, budget)
         splits: dict[str, Split] = {}
         for name, (x, y) in pairs.items():
             bytes_held = _bytes(x, y)
@@ -93,20 +89,20 @@ def open_data(
             if not in_memory and row_bytes > group_bytes:
                 raise DataError(
                     f"{x.file}: {x.path}: one row needs {row_bytes:,} bytes; data.memory = "
-                    f"{values['memory']!r} leaves {group_bytes:,} for the rows being read"
+                    f"{settings.memory!r} leaves {group_bytes:,} for the rows being read"
                 )
             chunk = x.dataset.chunks[0] if x.dataset.chunks else 1
             order = plan(seed, x.rows, row_bytes, chunk, group_bytes)
             splits[name] = Split(name, x, y, order, dtype, in_memory)
             undo.callback(splits[name].close)
-            splits[name].parity = values["target_transform"] == "parity"
+            splits[name].parity = settings.target_transform == "parity"
             if splits[name].parity and (y is None or not is_label(y)):
                 raise DataError(
                     f"{x.file}: data.target_transform = 'parity': expected whole-number "
                     "labels, found "
                     f"{'inputs' if y is None else y.path} as targets"
                 )
-        if values["standardize"]:
+        if settings.standardize:
             statistics = statistics or splits["train"].moments()
             _check_statistics(statistics, pairs["train"][0])
             for split in splits.values():
@@ -152,15 +148,14 @@ def _group_bytes(train: _Pair, memory: int | str, budget: int) -> int:
     )
 
 
-def find_splits(handle: h5py.File, values: Mapping[str, Any], limit: float) -> dict[str, _Pair]:
+def find_splits(handle: h5py.File, settings: DataSettings, limit: float) -> dict[str, _Pair]:
     """Find inputs and targets of train, validation and test, as far as there are any; nothing is
     read yet.
 
-    ``values`` is the whole section ``[data]``; ``limit`` is the largest number of the float type in
-    use.
+    ``limit`` is the largest number of the float type in use.
     """
-    inputs, targets = (str(values[key]).strip("/") for key in ("inputs", "targets"))
-    validation = values["validation"]
+    inputs, targets = settings.inputs.strip("/"), settings.targets.strip("/")
+    validation = settings.validation
     if is_group(handle, "train"):
         inputs, targets = inputs.removeprefix("train/"), targets.removeprefix("train/")
     grouped = is_group(handle, "train") and (
@@ -187,7 +182,7 @@ def find_splits(handle: h5py.File, values: Mapping[str, Any], limit: float) -> d
                 f"{expected}{nearest(group, groups)}"
             )
         pairs["validation"] = pair(f"{group}/")
-    elif validation == _DEFAULT_FRACTION and is_group(handle, "validation"):
+    elif validation == HELD_OUT and is_group(handle, "validation"):
         pairs["validation"] = pair("validation/")
     elif validation > 0:
         pairs["train"], pairs["validation"] = _hold_out(pairs["train"], float(validation))

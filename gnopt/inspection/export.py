@@ -48,7 +48,7 @@ def export(
             format=FORMAT,
             schema=1,
             gnopt=__version__,
-            loss=subject.config["network"]["loss"],
+            loss=subject.config.network.loss,
             activations=[f.name for f in net.activations],
             sizes=list(net.sizes),
             step=look.weights.step,

@@ -70,12 +70,12 @@ class Subject:
     @property
     def seed(self) -> int:
         """Seed of the configuration."""
-        return self.config["training"]["seed"]
+        return self.config.training.seed
 
     @property
     def memory(self) -> int:
         """Bytes that temporaries may take."""
-        return temporaries(self.config["training"]["memory"], self.net.ops)
+        return temporaries(self.config.training.memory, self.net.ops)
 
     def weights(self, place: Path | None) -> Weights:
         """The weights of one place; DataError where the checkpoint is damaged or of another
@@ -200,20 +200,20 @@ def _of_run(
     config = load(config_file, sets, flags)
     places: list[Path] = [init_from] if init_from else _checkpoints(target, which)
     stored = checkpoint.load_network(places[-1])
-    training = config["training"]
-    activations = [get_activation(name) for name in [*config["network"]["activation"], "identity"]]
-    net = Network(stored.sizes, activations, get_backend(training["device"]), training["dtype"])
+    training = config.training
+    activations = [get_activation(name) for name in [*config.network.activations, "identity"]]
+    net = Network(stored.sizes, activations, get_backend(training.device), training.dtype)
     data = open_data(
-        config["data"], seed=training["seed"], dtype=training["dtype"], statistics=stored.statistics
+        config.data, seed=training.seed, dtype=training.dtype, statistics=stored.statistics
     )
     if data.train.inputs != net.sizes[0]:
         data.close()
         raise DataError(
-            f"{config['data']['file']}: rows of {data.train.inputs} numbers, but the network takes "
+            f"{config.data.file}: rows of {data.train.inputs} numbers, but the network takes "
             f"{net.sizes[0]}"
         )
     return Subject(
-        run.resolve().name, config, net, get_loss(config["network"]["loss"]), None, None, [*places]
+        run.resolve().name, config, net, get_loss(config.network.loss), None, None, [*places]
     ), data
 
 

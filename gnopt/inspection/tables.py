@@ -109,14 +109,14 @@ def density_rows(found: Findings) -> list[Row]:
 
 def as_json(subject: Subject, found: Findings) -> Row:
     """What one inspection came to, as plain values."""
-    training = subject.config["training"]
+    training = subject.config.training
     return {
         "target": subject.name,
         "sizes": list(subject.net.sizes),
-        "loss": subject.config["network"]["loss"],
+        "loss": subject.config.network.loss,
         "activations": [f.name for f in subject.net.activations],
-        "dtype": training["dtype"],
-        "seed": training["seed"],
+        "dtype": training.dtype,
+        "seed": training.seed,
         "rows": found.rows,
         "kfac_samples": found.samples,
         "checkpoints": [summary_json(s) for s in found.summaries],

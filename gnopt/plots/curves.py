@@ -45,12 +45,12 @@ def _floor(run: Path) -> float:
     """
     try:
         config = load(run / "config.toml")
-        loss = get_loss(config["network"]["loss"])
-        training = config["training"]
-        with open_data(config["data"], seed=training["seed"], dtype=training["dtype"]) as data:
+        loss = get_loss(config.network.loss)
+        training = config.training
+        with open_data(config.data, seed=training.seed, dtype=training.dtype) as data:
             sums = [
                 (loss.floor(loss.convert_targets(y)).sum(dtype=np.float64), len(y))
-                for _, y in chunks(data.train, training["evaluate_rows"])
+                for _, y in chunks(data.train, training.evaluate_rows)
             ]
     except (
         GnoptError,

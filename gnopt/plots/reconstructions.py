@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 
+from gnopt.data.options import DataSettings
 from gnopt.errors import DataError
 from gnopt.plots.figure import new_figure, save
 from gnopt.training.load import Trained
@@ -23,10 +23,10 @@ def reconstructions(trained: Trained, out: Path, count: int = 20) -> None:
 
     Raises DataError where the rows are not images or the network does not give back its input.
     """
-    if trained.config["data"]["targets"] != "inputs":
+    if trained.config.data.targets != "inputs":
         raise DataError(
             f"{trained.path}: reconstructions are for autoencoders; this network was trained on "
-            f"targets '{trained.config['data']['targets']}'"
+            f"targets '{trained.config.data.targets}'"
         )
     with trained.open_data() as data:
         split = data.validation or data.train
@@ -35,7 +35,7 @@ def reconstructions(trained: Trained, out: Path, count: int = 20) -> None:
     if trained.stored.statistics is not None:
         mean, std = trained.stored.statistics
         x, made = x * std + mean, made * std + mean
-    shape = image_shape(trained.config["data"], x.shape[1])
+    shape = image_shape(trained.config.data, x.shape[1])
     columns = min(PER_ROW, len(x))
     lines = math.ceil(len(x) / columns)
     figure = new_figure(columns * 0.8, lines * 1.6)
@@ -50,12 +50,12 @@ def reconstructions(trained: Trained, out: Path, count: int = 20) -> None:
     save(figure, out)
 
 
-def image_shape(settings: dict[str, Any], width: int) -> tuple[int, int]:
+def image_shape(settings: DataSettings, width: int) -> tuple[int, int]:
     """Height and width of the images: the dataset's own shape, its attribute ``image_shape``, or a
     square.
     """
-    with h5py.File(settings["file"], "r") as file:
-        dataset = file.get(settings["inputs"]) or file.get(f"train/{settings['inputs']}")
+    with h5py.File(settings.file, "r") as file:
+        dataset = file.get(settings.inputs) or file.get(f"train/{settings.inputs}")
         shape = tuple(dataset.shape[1:])
         if len(shape) != 2:
             shape = tuple(int(n) for n in np.ravel(dataset.attrs.get("image_shape", ())))
@@ -64,7 +64,7 @@ def image_shape(settings: dict[str, Any], width: int) -> tuple[int, int]:
         shape = (side, side)
     if math.prod(shape) != width:
         raise DataError(
-            f"{settings['file']}: {settings['inputs']} holds rows of {width} numbers, which are "
+            f"{settings.file}: {settings.inputs} holds rows of {width} numbers, which are "
             "not grey images; expected (N, height, width), image_shape, or a square number"
         )
     return shape[0], shape[1]

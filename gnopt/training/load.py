@@ -33,18 +33,18 @@ class Trained:
 
     def open_data(self, changes: Mapping[str, Any] | None = None) -> Data:
         """The data of the run, or another file, standardised as the run's inputs were."""
-        settings = {**self.config["data"], **(changes or {})}
-        training = self.config["training"]
+        settings = self.config.data.changed(**(changes or {}))
+        training = self.config.training
         data = open_data(
             settings,
-            seed=training["seed"],
-            dtype=training["dtype"],
+            seed=training.seed,
+            dtype=training.dtype,
             statistics=self.stored.statistics,
         )
         if data.train.inputs != self.net.sizes[0]:
             data.close()
             raise DataError(
-                f"{settings['file']}: rows of {data.train.inputs} numbers, but the network takes "
+                f"{settings.file}: rows of {data.train.inputs} numbers, but the network takes "
                 f"{self.net.sizes[0]}"
             )
         return data
@@ -89,8 +89,8 @@ def load_run(
         )
     config = load(folder / "config.toml", (), flags)
     stored = checkpoint.load_network(path)
-    ops = get_backend(config["training"]["device"])
+    ops = get_backend(config.training.device)
     activations = [get_activation(name) for name in [*stored.activations, "identity"]]
-    net = Network(stored.sizes, activations, ops, config["training"]["dtype"])
+    net = Network(stored.sizes, activations, ops, config.training.dtype)
     theta = ops.asarray(flat(stored.weights, net.dtype))
     return Trained(config, path, stored, net, get_loss(stored.loss), theta)

@@ -92,15 +92,15 @@ class Trainer:
         self.experiment, self.run, self.reporter = experiment, run, reporter
         self.theta, self.state, self.counters = theta, state, counters
         self.saved: Path | None = checkpoint.pointed(run.checkpoints, "latest")
-        self._settings = experiment.config["training"]
+        self._settings = experiment.config.training
         self._batches = Batches(experiment.data.train, experiment.loss, experiment.ops)
         self._closing: Array | None = None  # weights to hand out in place of those of the last step
         self._started = time.perf_counter() - counters.wall
 
     def finished(self) -> bool:
         """Whether the budget is used up."""
-        limit = self._settings["max_seconds"]
-        return self.counters.step >= self._settings["updates"] or 0 < limit <= self.counters.seconds
+        limit = self._settings.max_seconds
+        return self.counters.step >= self._settings.updates or 0 < limit <= self.counters.seconds
 
     def train(self) -> Outcome:
         """Run to the end of the budget.
@@ -134,9 +134,9 @@ class Trainer:
     def _update(self) -> None:
         e, counters = self.experiment, self.counters
         start = time.perf_counter()
-        count = e.optimizer.batch_size(self.state, self._settings["batch_size"])
+        count = e.optimizer.batch_size(self.state, self._settings.batch_size)
         x, y = self._batches.take(counters.examples, count)
-        if counters.step + 1 < self._settings["updates"]:
+        if counters.step + 1 < self._settings.updates:
             self._batches.announce(counters.examples + count, count)
         stats = e.optimizer.update(self.theta, self.state, x, y, counters.step + 1)
         e.ops.synchronize()
@@ -161,9 +161,9 @@ class Trainer:
 
     def _after_update(self) -> Outcome | None:
         last = self.finished()
-        due = last or _due(self.counters.step, self._settings["evaluate_every"])
+        due = last or _due(self.counters.step, self._settings.evaluate_every)
         outcome = self._evaluate() if due else None
-        if last or _due(self.counters.step, self._settings["checkpoint_every"]):
+        if last or _due(self.counters.step, self._settings.checkpoint_every):
             self._save(outcome)
         return outcome
 
@@ -172,7 +172,7 @@ class Trainer:
         evaluated again where it is not handed out. ``outcome`` is None where no update was made.
         """
         e, counters = self.experiment, self.counters
-        count = e.optimizer.batch_size(self.state, self._settings["batch_size"])
+        count = e.optimizer.batch_size(self.state, self._settings.batch_size)
         batch = self._batches.take(counters.examples, count)
         self._closing = (
             e.optimizer.closing_weights(self.theta, self.state, *batch) if counters.step else None
@@ -199,7 +199,7 @@ class Trainer:
 
     def _evaluate(self, write: bool = True) -> Outcome:
         e, counters, theta = self.experiment, self.counters, self._weights()
-        train = evaluate(e.net, e.loss, theta, e.data.train, self._settings["evaluate_rows"])
+        train = evaluate(e.net, e.loss, theta, e.data.train, self._settings.evaluate_rows)
         validation = (
             evaluate(e.net, e.loss, theta, e.data.validation) if e.data.validation else None
         )
@@ -257,16 +257,19 @@ class Trainer:
         if best:
             checkpoint.point(folder, "best", path)
         checkpoint.point(folder, "latest", path)
-        keep, period = (self._settings[name] for name in ("keep_checkpoints", "checkpoint_every"))
+        settings = self._settings
         checkpoint.prune(
-            folder, keep, period, folder / checkpoint.checkpoint_name(self.counters.best_step)
+            folder,
+            settings.keep_checkpoints,
+            settings.checkpoint_every,
+            folder / checkpoint.checkpoint_name(self.counters.best_step),
         )
         self.saved = path
         self.run.log(f"saved {path.name}")
 
     def _in_turn(self) -> bool:
         """Whether a run of any length would evaluate and save after this step."""
-        periods = self._settings["evaluate_every"], self._settings["checkpoint_every"]
+        periods = self._settings.evaluate_every, self._settings.checkpoint_every
         return self.counters.step == 0 or all(
             _due(self.counters.step, period) for period in periods
         )

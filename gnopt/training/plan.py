@@ -39,10 +39,10 @@ class Plan:
 
 def plan(experiment: Experiment) -> Plan:
     """Estimate the cost of ``experiment`` at its largest batch."""
-    net, settings = experiment.net, experiment.config["training"]
-    cost = experiment.optimizer.cost(settings["batch_size"])
+    net, settings = experiment.net, experiment.config.training
+    cost = experiment.optimizer.cost(settings.batch_size)
     weights = net.size * net.dtype.itemsize
-    rows = experiment.optimizer.largest_batch(settings["batch_size"])
+    rows = experiment.optimizer.largest_batch(settings.batch_size)
     batch = 2 * rows * (net.sizes[0] + net.sizes[-1]) * net.dtype.itemsize
     tape = min(rows, block_rows(net, experiment.optimizer.problem.memory)) * net.row_bytes()
     temporary = 2 * weights + batch + 2 * tape + int(cost.get("temporaries", 0))
@@ -56,8 +56,8 @@ def plan(experiment: Experiment) -> Plan:
 
 def _held(experiment: Experiment) -> int:
     """Bytes of the rows that are held in memory (they already are, when a plan is made)."""
-    settings, data = experiment.config["data"], experiment.data
-    names = {settings["inputs"], settings["targets"]}
+    settings, data = experiment.config.data, experiment.data
+    names = {settings.inputs, settings.targets}
     facts = [
         fact
         for name, fact in data.fingerprint["datasets"].items()
@@ -83,7 +83,7 @@ def refuse_too_large(found: Plan, experiment: Experiment) -> None:
     }
     raise GnoptError(
         f"the run needs {needed:,} bytes and {found.free:,} are free on "
-        f"{experiment.config['training']['device']}; most of it, {parts[largest]:,}, "
+        f"{experiment.config.training.device}; most of it, {parts[largest]:,}, "
         f'is {largest}: a smaller {hints[largest]}, or training.dtype = "float32", '
         "would make it fit"
     )

@@ -44,19 +44,19 @@ class Experiment:
             stored = checkpoint.load_network(init_from)
             checkpoint.check_fits(stored, list(self.net.sizes), init_from)
             return self.ops.asarray(flat(stored.weights, self.net.dtype))
-        settings, seed = self.config["network"], self.config["training"]["seed"]
+        settings, seed = self.config.network, self.config.training.seed
         theta = initialize(
-            self.net.sizes, settings["init"], rng.generator(seed, "init"), self.net.dtype
+            self.net.sizes, settings.init, rng.generator(seed, "init"), self.net.dtype
         )
-        if settings["output_bias"] == "data_mean":
+        if settings.output_bias == "data_mean":
             self.net.views(theta)[-1][:, -1] = self.loss.initial_bias(self.target_mean)
         return self.ops.asarray(theta)
 
     def stored(self, theta: Array, step: int, **losses: float) -> checkpoint.StoredNetwork:
         """The host copy of the network at θ that a checkpoint holds."""
         weights = self.net.views(self.ops.to_host(theta))
-        names = self.config["network"]["activation"]
-        loss = self.config["network"]["loss"]
+        names = self.config.network.activations
+        loss = self.config.network.loss
         return checkpoint.StoredNetwork(weights, names, loss, step, losses, self.data.statistics)
 
 
@@ -70,15 +70,15 @@ def build(config: Config, ops: Backend | None = None) -> Experiment:
 
     ``ops`` takes the place of the configured device.
     """
-    training = config["training"]
-    ops = ops or get_backend(training["device"])
-    loss = get_loss(config["network"]["loss"])
-    data = open_data(config["data"], seed=training["seed"], dtype=training["dtype"])
+    training = config.training
+    ops = ops or get_backend(training.device)
+    loss = get_loss(config.network.loss)
+    data = open_data(config.data, seed=training.seed, dtype=training.dtype)
     try:
         outputs, mean = target_facts(loss, data)
         net = make_network(config, data.train.inputs, outputs, ops)
-        memory = temporaries(training["memory"], ops)
-        problem = optimizers.Problem(net, loss, training["seed"], data.train.rows, memory)
+        memory = temporaries(training.memory, ops)
+        problem = optimizers.Problem(net, loss, training.seed, data.train.rows, memory)
         optimizer = optimizers.make(config.method, problem, config.method_settings)
     except BaseException:
         data.close()
@@ -98,11 +98,9 @@ def temporaries(setting: int | str, ops: Backend) -> int:
 
 def make_network(config: Config, inputs: int, outputs: int, ops: Backend) -> Network:
     """The network of the configuration between these widths."""
-    settings = config["network"]
-    activations = [get_activation(name) for name in [*settings["activation"], "identity"]]
-    return Network(
-        [inputs, *settings["hidden"], outputs], activations, ops, config["training"]["dtype"]
-    )
+    settings = config.network
+    activations = [get_activation(name) for name in [*settings.activations, "identity"]]
+    return Network([inputs, *settings.hidden, outputs], activations, ops, config.training.dtype)
 
 
 def target_facts(loss: Loss, data: Data) -> tuple[int, np.ndarray]:

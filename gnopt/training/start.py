@@ -40,10 +40,10 @@ def describe(experiment: Experiment, argv: list[str]) -> dict[str, Any]:
             "platform": platform.platform(),
             **experiment.ops.versions(),
         },
-        "device": config["training"]["device"],
-        "seed": config["training"]["seed"],
+        "device": config.training.device,
+        "seed": config.training.seed,
         "method": config.method,
-        "dtype": config["training"]["dtype"],
+        "dtype": config.training.dtype,
         "data": experiment.data.fingerprint,
         "threads": {
             "cores": os.cpu_count(),
@@ -71,13 +71,13 @@ def begin(
     theta = experiment.initial_weights(init_from)
     state = experiment.optimizer.init(theta)
     path = out or rundir.default_path(
-        config.path.stem if config.path else "run", config.method, config["training"]["seed"]
+        config.path.stem if config.path else "run", config.method, config.training.seed
     )
     info = {
         **describe(experiment, argv),
         "init_from": str(init_from.resolve()) if init_from else None,
     }
-    run = RunDirectory.create(path, to_toml(config.values), info, overwrite)
+    run = RunDirectory.create(path, to_toml(config.values()), info, overwrite)
     return Trainer(experiment, run, theta, state, Counters(), reporter)
 
 
@@ -119,7 +119,7 @@ def resume(
             counters.step,
             keep_eval,
             trainer.finished(),
-            to_toml(config.values),
+            to_toml(config.values()),
             describe(experiment, argv),
         )
         best = run.checkpoints / checkpoint.checkpoint_name(counters.best_step)
@@ -132,7 +132,7 @@ def resume(
 
 
 def _on_turn(config: Config, step: int) -> bool:
-    period = config["training"]["evaluate_every"]
+    period = config.training.evaluate_every
     return bool(period) and step % period == 0
 
 

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
+from gnopt.data.options import DataSettings
 from gnopt.data.source import open_data
 from gnopt.errors import DataError
 
@@ -182,7 +183,7 @@ def test_hostile_file(tmp_path, case):
     path = tmp_path / "data.h5"
     make(path)
     with pytest.raises(DataError) as caught:
-        open_data({"file": str(path), **settings}, seed=0, dtype="float32")
+        open_data(DataSettings(file=str(path), **settings), seed=0, dtype="float32")
     message = str(caught.value)
     assert "data.h5" in message and "\n" not in message
     for word in words:
@@ -196,12 +197,12 @@ def test_a_bad_number_out_of_core_is_met_when_its_block_is_read(tmp_path, reach)
     build(tmp_path / "data.h5", x=x)
     with pytest.raises(DataError, match="row 777, column 3"):
         with open_data(
-            {
-                "file": str(tmp_path / "data.h5"),
-                "validation": 0,
-                "memory": "8KB",
-                "standardize": reach == "standardize",
-            },
+            DataSettings(
+                file=str(tmp_path / "data.h5"),
+                validation=0,
+                memory="8KB",
+                standardize=reach == "standardize",
+            ),
             seed=0,
             dtype="float32",
         ) as data:
@@ -217,9 +218,9 @@ def test_a_bad_number_out_of_core_is_met_when_its_block_is_read(tmp_path, reach)
 def test_a_near_name_of_a_missing_file(tmp_path):
     build(tmp_path / "mnist.h5", x=GOOD)
     with pytest.raises(DataError, match="did you mean 'mnist.h5'"):
-        open_data({"file": str(tmp_path / "minst.h5")}, seed=0, dtype="float32")
+        open_data(DataSettings(file=str(tmp_path / "minst.h5")), seed=0, dtype="float32")
     with pytest.raises(DataError, match="nor the folder"):
-        open_data({"file": str(tmp_path / "gone" / "x.h5")}, seed=0, dtype="float32")
+        open_data(DataSettings(file=str(tmp_path / "gone" / "x.h5")), seed=0, dtype="float32")
 
 
 @pytest.mark.skipif(
@@ -229,7 +230,7 @@ def test_permission_denied(tmp_path):
     build(tmp_path / "data.h5", x=GOOD)
     (tmp_path / "data.h5").chmod(0)
     with pytest.raises(DataError, match="Permission denied"):
-        open_data({"file": str(tmp_path / "data.h5")}, seed=0, dtype="float32")
+        open_data(DataSettings(file=str(tmp_path / "data.h5")), seed=0, dtype="float32")
 
 
 def test_an_unreadable_file_whoever_asks(tmp_path, monkeypatch):
@@ -240,7 +241,7 @@ def test_an_unreadable_file_whoever_asks(tmp_path, monkeypatch):
 
     monkeypatch.setattr("builtins.open", refuse)
     with pytest.raises(DataError, match="data.h5: cannot be read: Permission denied"):
-        open_data({"file": str(tmp_path / "data.h5")}, seed=0, dtype="float32")
+        open_data(DataSettings(file=str(tmp_path / "data.h5")), seed=0, dtype="float32")
 
 
 def test_links_that_work_are_followed(tmp_path):
@@ -250,6 +251,8 @@ def test_links_that_work_are_followed(tmp_path):
         file["soft"] = h5py.SoftLink("/x")
     for name in ("x", "soft"):
         with open_data(
-            {"file": str(tmp_path / "data.h5"), "inputs": name}, seed=0, dtype="float32"
+            DataSettings(file=str(tmp_path / "data.h5"), inputs=name),
+            seed=0,
+            dtype="float32",
         ) as data:
             assert data.train.rows == 7

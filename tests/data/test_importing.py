@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from gnopt.data.hdf5 import datasets
 from gnopt.data.importing import Reading, import_data
 from gnopt.data.info import describe
+from gnopt.data.options import DataSettings
 from gnopt.data.source import open_data
 from gnopt.errors import ConfigError, DataError
 
@@ -69,7 +70,9 @@ def test_mnist_in_one_command(mnist):
     np.testing.assert_array_equal(joined(found, "x"), x)
     np.testing.assert_array_equal(joined(found, "y"), y)
     with open_data(
-        {"file": str(folder / "mnist.h5"), "targets": "y"}, seed=0, dtype="float64"
+        DataSettings(file=str(folder / "mnist.h5"), targets="y"),
+        seed=0,
+        dtype="float64",
     ) as data:
         images, labels = data.validation.rows_at(0, 10)
         np.testing.assert_allclose(images, x[40:50].reshape(10, 784) / 255, rtol=1e-15)

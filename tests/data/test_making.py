@@ -12,6 +12,7 @@ import scipy.io
 
 from gnopt.data.curves import SIZE, draw_curves, make_curves, render
 from gnopt.data.faces import Pictures, bilinear, load_pictures, make_faces, split_people, view
+from gnopt.data.options import DataSettings
 from gnopt.data.source import open_data
 from gnopt.errors import ConfigError, DataError
 
@@ -62,7 +63,7 @@ def test_curves_do_not_depend_on_how_many_are_asked_for(tmp_path):
     make_curves(tmp_path / "many.h5", 1100, 30, 10, seed=6, overwrite=True)
     with h5py.File(tmp_path / "few.h5") as a, h5py.File(tmp_path / "many.h5") as b:
         assert (a["train/x"][:100] != b["train/x"][:100]).any()
-    with open_data({"file": str(tmp_path / "many.h5")}, seed=0, dtype="float32") as data:
+    with open_data(DataSettings(file=str(tmp_path / "many.h5")), seed=0, dtype="float32") as data:
         assert (data.train.rows, data.validation.rows, data.test.rows) == (1100, 10, 30)
         assert data.train.batch(0, 100)[0].max() <= 1
 
@@ -181,7 +182,7 @@ def test_faces_from_the_shipped_pictures(tmp_path):
         assert again == rows and a["train/x"].shape == (315, 25, 25)
         np.testing.assert_array_equal(a["train/x"][:], b["train/x"][:])
         assert a["train/x"].attrs["scale"] == 1 / 255 and 0.2 < a["train/x"][:].mean() / 255 < 0.8
-    with open_data({"file": str(tmp_path / "f.h5")}, seed=0, dtype="float32") as data:
+    with open_data(DataSettings(file=str(tmp_path / "f.h5")), seed=0, dtype="float32") as data:
         assert (data.train.inputs, data.validation.rows, data.test.rows) == (625, 60, 125)
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnopt.data import order as order_module
+from gnopt.data.options import DataSettings
 from gnopt.data.order import plan
 from gnopt.data.source import open_data
 from gnopt.errors import ConfigError, DataError
@@ -35,7 +36,7 @@ def flat(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened(path: Path, *, seed: int = 3, dtype: str = "float32", **settings):
-    return open_data({"file": str(path), **settings}, seed=seed, dtype=dtype)
+    return open_data(DataSettings(file=str(path), **settings), seed=seed, dtype=dtype)
 
 
 def row_numbers(x: np.ndarray) -> np.ndarray:
@@ -259,7 +260,7 @@ def test_standardized_inputs(tmp_path):
         )
         statistics = data.statistics
     with open_data(
-        {"file": str(path), "standardize": True, "validation": 0},
+        DataSettings(file=str(path), standardize=True, validation=0),
         seed=0,
         dtype="float64",
         statistics=statistics,

@@ -8,8 +8,10 @@ import numpy as np
 from reference import Case
 
 from gnopt.config import Config
+from gnopt.data.options import DataSettings
 from gnopt.inspection.factors import Factors, compute
 from gnopt.inspection.subject import Look, Subject, look
+from gnopt.settings import NetworkSettings, TrainingSettings
 
 
 def silent(text: str) -> None:
@@ -19,17 +21,11 @@ def silent(text: str) -> None:
 def subject_of(case: Case, memory: int = 64 << 20, name: str = "case", **optimizer: Any) -> Subject:
     """A case as the subject of an inspection; the arrays of cached cases are not shared."""
     config = Config(
-        {
-            "data": {},
-            "network": {"loss": case.loss_name, "activation": list(case.names)},
-            "optimizer": {"method": "kfra", **optimizer},
-            "training": {
-                "seed": 0,
-                "dtype": str(case.net.dtype),
-                "memory": memory,
-                "device": "cpu",
-            },
-        },
+        DataSettings(file=""),
+        NetworkSettings(hidden=[], activation=list(case.names), loss=case.loss_name),
+        TrainingSettings(dtype=str(case.net.dtype), memory=memory),
+        "kfra",
+        optimizer,
         {},
     )
     return Subject(
