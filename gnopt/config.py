@@ -17,6 +17,7 @@ from typing import Any
 
 from gnopt import optimizers, registry
 from gnopt.data.options import DataSettings, memory_bytes
+from gnopt.engine.arrays import Device
 from gnopt.engine.losses import get_loss
 from gnopt.errors import ConfigError, nearest
 from gnopt.options import Option, parse_all
@@ -283,8 +284,10 @@ def _cross_checks(values: dict[str, dict[str, Any]]) -> list[str]:
             f"network.activation: found {len(activation)} names for {len(hidden)} hidden layers; "
             "expected one for each, or one name for all"
         )
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", training["device"]):
-        problems.append(f"training.device = {training['device']!r}: expected cpu, cuda or cuda:N")
+    try:
+        Device.parse(training["device"])
+    except ConfigError:
+        problems.append(f"training.device = {training['device']!r}: expected {Device.expected()}")
     for section in ("data", "training"):
         try:
             memory_bytes(values[section]["memory"])

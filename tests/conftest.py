@@ -13,8 +13,8 @@ from hypothesis import settings
 
 from gnopt.curvature import all_curvatures
 from gnopt.engine.activations import all_activations
-from gnopt.engine.arrays import Backend
 from gnopt.engine.arrays.cupy import CudaBackend
+from gnopt.engine.arrays.numpy import NumpyBackend
 from gnopt.engine.losses import all_losses
 from gnopt.optimizers import methods
 
@@ -29,7 +29,7 @@ def backends() -> list[Any]:
     """
     with installed():
         double = CudaBackend(0)
-    return [pytest.param(Backend(), id="numpy"), pytest.param(double, id="cupy-double")]
+    return [pytest.param(NumpyBackend(), id="numpy"), pytest.param(double, id="cupy-double")]
 
 
 NAMES = {
@@ -65,6 +65,4 @@ def _wanted(item: pytest.Item) -> bool:
     if mark is None:
         return True
     values = item.callspec.params  # type: ignore[attr-defined]
-    return values["ops"].name == "numpy" or all(
-        values[name] in some for name, some in mark.kwargs.items()
-    )
+    return values["ops"].on_host or all(values[name] in some for name, some in mark.kwargs.items())

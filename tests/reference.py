@@ -30,6 +30,7 @@ import jax.numpy as jnp  # noqa: E402
 
 from gnopt.engine.activations import get_activation  # noqa: E402
 from gnopt.engine.arrays import Array, Backend  # noqa: E402
+from gnopt.engine.arrays.numpy import NumpyBackend  # noqa: E402
 from gnopt.engine.losses import Loss, get_loss  # noqa: E402
 from gnopt.engine.network import Network, Tape, forward  # noqa: E402
 from gnopt.optimizers import make, options_of  # noqa: E402
@@ -38,7 +39,7 @@ from gnopt.options import defaults  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 
-OPS = Backend()
+OPS = NumpyBackend()
 EXACT, NUMERICAL = 1e-10, 1e-6  # relative tolerances, with derivatives by jax and by differences
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gnopt.compare import cores
-from gnopt.engine.arrays.cupy import shared_by
+from gnopt.engine.arrays import shared_by
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 from gnopt import optimizers
 from gnopt.compare.grid import Variant, points, slug
 from gnopt.config import Config, load, parse_set, to_toml
-from gnopt.engine.arrays import check_device, get_backend
+from gnopt.engine.arrays import Device, check_device, get_backend
 from gnopt.errors import ConfigError, DataError
 from gnopt.training import setup
 from gnopt.training.files import write_text
@@ -71,10 +71,10 @@ class Plan:
         return self.directory / "runs" / run.id
 
     def gpus(self) -> list[str]:
-        """The devices of the runs, but for the CPU."""
+        """The devices of the runs that are not the host itself."""
         own = tomllib.loads(self.problem)["training"]["device"]
         devices = dict.fromkeys(run.settings.get("training.device", own) for run in self.runs)
-        return sorted(device for device in devices if device != "cpu")
+        return sorted(device for device in devices if not Device.parse(device).backend.on_host)
 
     def variant(self, name: str) -> Variant:
         """The variant called ``name``."""

@@ -48,7 +48,7 @@ def plan(experiment: Experiment) -> Plan:
     temporary = 2 * weights + batch + 2 * tape + int(cost.get("temporaries", 0))
     needs = {"weights": weights, "optimizer state": int(cost["bytes"]), "temporaries": temporary}
     held = {"data in memory": _held(experiment)}
-    host = held if net.ops.device != "cpu" else {}
+    host = {} if net.ops.on_host else held
     return Plan(
         net.size, float(cost["flops"]), needs if host else needs | held, net.ops.free_memory(), host
     )

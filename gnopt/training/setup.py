@@ -91,7 +91,7 @@ def temporaries(setting: int | str, ops: Backend) -> int:
     free.
     """
     memory = memory_bytes(setting)
-    if ops.device != "cpu":  # there blocks may depend on free memory, and so do the last digits
+    if not ops.on_host:  # there blocks may depend on free memory, and so do the last digits
         memory = min(memory, ops.free_memory() // 4)
     return memory
 

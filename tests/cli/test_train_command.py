@@ -195,9 +195,9 @@ def test_dry_run_counts_what_a_method_needs_for_a_while(tiny, gnopt):
 
 
 def test_what_does_not_fit_is_refused(tiny, gnopt, monkeypatch):
-    from gnopt.engine.arrays import Backend
+    from gnopt.engine.arrays.numpy import NumpyBackend
 
-    monkeypatch.setattr(Backend, "free_memory", lambda self: 1000)
+    monkeypatch.setattr(NumpyBackend, "free_memory", lambda self: 1000)
     for extra in (["--dry-run"], ["--out", "run"]):
         result = gnopt("train", "tiny.toml", *extra)
         assert result.code == 1 and "1,000" in result.err and "bytes" in result.err

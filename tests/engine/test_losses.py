@@ -20,7 +20,7 @@ from reference import (
     width,
 )
 
-from gnopt.engine.arrays import Backend
+from gnopt.engine.arrays.numpy import NumpyBackend
 from gnopt.engine.losses import Loss, get_loss
 from gnopt.errors import ConfigError, DataError
 
@@ -246,7 +246,7 @@ def test_initial_bias_predicts_the_mean_target(ops, loss_name, soft):
 
 
 def test_target_sums_add_up(loss_name):
-    loss, h, y = batch(Backend(), loss_name, False)
+    loss, h, y = batch(NumpyBackend(), loss_name, False)
     K = h.shape[1]
     close(loss.target_sum(y[:5], K) + loss.target_sum(y[5:], K), loss.target_sum(y, K), 1e-14)
 

@@ -12,6 +12,7 @@ import numpy as np
 from gnopt.curvature import kron
 from gnopt.engine.activations import all_activations, get_activation
 from gnopt.engine.arrays import Backend
+from gnopt.engine.arrays.functions import Functions
 from gnopt.engine.arrays.fuse import FUNCTIONS, fuse, softplus
 from gnopt.engine.arrays.kernels import Kernel
 from gnopt.engine.initializers import initialize
@@ -107,7 +108,7 @@ def traced() -> dict[str, Kernel]:
     """
     found = {
         "every function": fuse(every_function, (True,), True),
-        "sigmoid": fuse(Backend.sigmoid, (True,), True),
+        "sigmoid": fuse(Functions.sigmoid, (True,), True),
         "softplus": fuse(softplus, (True,), False),
         "low rank": fuse(kron._rest, (True, True, True), True),
     }

@@ -18,6 +18,7 @@ import numpy as np
 from gpu_case import Case
 
 from gnopt.engine.arrays import Backend, get_backend
+from gnopt.engine.arrays.numpy import NumpyBackend
 from gnopt.engine.initializers import initialize
 from gnopt.engine.losses import get_loss
 from gnopt.errors import GnoptError
@@ -53,7 +54,7 @@ def problem(sizes: tuple[int, ...], names: tuple[str, ...], dtype: str, rows: in
 
 def disagreement(case: Case, gpu: Backend, method: str, updates: int) -> float:
     """Distance of the weights after some updates, relative to how far they went."""
-    _, here, _ = case.run(Backend(), method, updates, **SETTINGS)
+    _, here, _ = case.run(NumpyBackend(), method, updates, **SETTINGS)
     _, there, _ = case.run(gpu, method, updates, **SETTINGS)
     return float(np.linalg.norm(here - there) / max(np.linalg.norm(here - case.theta), 1e-30))
 
@@ -94,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"\nmilliseconds an update, {'-'.join(map(str, sizes))}, {rows} rows, float32")
     print(f"{'method':18}{'NumPy':>10}{'CuPy':>10}{'ratio':>8}")
     for method in methods():
-        here = milliseconds(case, Backend(), method, 1, 2 if given.quick else 5)
+        here = milliseconds(case, NumpyBackend(), method, 1, 2 if given.quick else 5)
         there = milliseconds(case, gpu, method, warm, timed)
         print(f"{method:18}{here:10.1f}{there:10.2f}{here / there:8.1f}", flush=True)
     print(

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from double import installed
 
-from gnopt.engine.arrays import Backend, get_backend
+from gnopt.engine.arrays import get_backend
 from gnopt.engine.arrays.cupy import CudaBackend
+from gnopt.engine.arrays.numpy import NumpyBackend
 from gnopt.errors import ConfigError, Diverged
 
 # ---- devices -------------------------------------------------------------------------------------
@@ -80,7 +81,7 @@ def test_arrays_there_and_back(cuda, counters, dtype_name):
 
 
 def test_random_numbers_are_those_of_the_host(cuda, dtype_name):
-    cpu = Backend()
+    cpu = NumpyBackend()
     for name in ("uniform", "normal", "rademacher"):
         found, expected = (
             getattr(ops, name)(np.random.default_rng(5), (4, 3), dtype_name) for ops in (cuda, cpu)
@@ -105,7 +106,7 @@ def matrix(dtype, n=12):
 
 def test_factorisations_agree_with_numpy(cuda, dtype_name):
     cpu, M, B = (
-        Backend(),
+        NumpyBackend(),
         matrix(dtype_name),
         np.random.default_rng(2).standard_normal((12, 5)).astype(dtype_name),
     )

@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 from gpu_case import same_files
 
-from gnopt.engine.arrays.cupy import shared_by
+from gnopt.engine.arrays import shared_by
 from gnopt.training.checkpoint import load_network
 
 GPU = Path(__file__).parent

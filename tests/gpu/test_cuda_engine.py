@@ -11,7 +11,7 @@ from gpu_case import make_case
 from gnopt.curvature import Sample, get_curvature
 from gnopt.curvature.kron import dense
 from gnopt.engine.activations import get_activation
-from gnopt.engine.arrays import Backend
+from gnopt.engine.arrays.numpy import NumpyBackend
 from gnopt.engine.network import forward, gn_vector, gradient, hessian_vector
 from gnopt.optimizers.preconditioner import OPTIONS
 from gnopt.options import defaults
@@ -94,5 +94,5 @@ def test_output_factors(cuda, curvature_name, loss_name, changes):
             for G, d in zip(curvature.output_factors(sample), net.sizes[1:], strict=True)
         ]
 
-    for found, expected in zip(factors(cuda), factors(Backend()), strict=True):
+    for found, expected in zip(factors(cuda), factors(NumpyBackend()), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)

@@ -14,7 +14,8 @@ from gpu_case import make_case
 
 from gnopt import rng
 from gnopt.engine.activations import all_activations, get_activation
-from gnopt.engine.arrays import Backend, Unchecked, get_backend
+from gnopt.engine.arrays import Unchecked, get_backend
+from gnopt.engine.arrays.numpy import NumpyBackend
 from gnopt.errors import ConfigError, Diverged
 from gnopt.optimizers import methods
 
@@ -47,7 +48,7 @@ LOSSES = (
 @pytest.mark.parametrize("method", methods())
 def test_the_numbers_of_the_cpu(method, loss):
     case, gpu = make_case(loss), get_backend("cuda")
-    ours, theta, _ = case.run(Backend(), method, 4, iterations=5)
+    ours, theta, _ = case.run(NumpyBackend(), method, 4, iterations=5)
     theirs, there, _ = case.run(gpu, method, 4, iterations=5)
     np.testing.assert_allclose(there, theta, rtol=1e-6, atol=1e-7)
     for a, b in zip(ours, theirs, strict=True):
@@ -56,7 +57,7 @@ def test_the_numbers_of_the_cpu(method, loss):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_factorisations(dtype):
-    gpu, cpu = get_backend("cuda"), Backend()
+    gpu, cpu = get_backend("cuda"), NumpyBackend()
     X = np.random.default_rng(0).standard_normal((600, 200))
     M = (X.T @ X / 200 + np.eye(200)).astype(dtype)
     there = gpu.asarray(M)
@@ -116,7 +117,7 @@ def test_one_fetch_an_update(method, waits):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_factorisations_whose_checks_are_put_off(dtype):
-    gpu, cpu = get_backend("cuda"), Backend()
+    gpu, cpu = get_backend("cuda"), NumpyBackend()
     X = np.random.default_rng(0).standard_normal((600, 200))
     M = (X.T @ X / 200 + np.eye(200)).astype(dtype)
     tolerance = {"rtol": 0, "atol": 1e-4 if dtype == "float32" else 1e-11}
@@ -149,7 +150,7 @@ def test_factorisations_whose_checks_are_put_off(dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_random_numbers(dtype):
-    gpu, cpu = get_backend("cuda"), Backend()
+    gpu, cpu = get_backend("cuda"), NumpyBackend()
     here, there = rng.generator(3, "random"), rng.generator(3, "random")
     for name in ("uniform", "rademacher", "uniform", "normal"):
         for shape in ((1000, 784), (8,)):
@@ -164,7 +165,7 @@ def test_random_numbers(dtype):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", list(all_activations()))
 def test_activations(name, dtype):
-    gpu, cpu, f = get_backend("cuda"), Backend(), get_activation(name)
+    gpu, cpu, f = get_backend("cuda"), NumpyBackend(), get_activation(name)
     h = np.random.default_rng(0).standard_normal((100, 33)).astype(dtype) * 3
     a = f.f(cpu, h, np.empty_like(h))
     H, A = gpu.asarray(h), gpu.asarray(a)

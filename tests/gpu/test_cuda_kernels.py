@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from gpu_case import traced
 
-from gnopt.engine.arrays import Backend
 from gnopt.engine.arrays.kernels import GATHERED, KERNELS
+from gnopt.engine.arrays.numpy import NumpyBackend
 
 VALUES = np.array([-200.0, -90.0, -20.0, -3.0, -0.5, 0.0, 1e-3, 0.7, 4.0, 30.0, 100.0, 250.0])
 
@@ -25,7 +25,7 @@ def close(cuda, found, expected, dtype_name):
 
 
 def test_element_wise_functions(cuda, dtype_name):
-    cpu = Backend()
+    cpu = NumpyBackend()
     h = np.tile(VALUES, (3, 1)).astype(dtype_name)
     y = np.linspace(0.0, 1.0, h.size).reshape(h.shape).astype(dtype_name)
     H, Y = cuda.asarray(h), cuda.asarray(y)
@@ -44,7 +44,7 @@ def test_in_place_and_in_views(cuda, dtype_name):
     whole = cuda.asarray(np.c_[h, np.ones(3)].astype(dtype_name))
     view = whole[:, :-1]
     assert cuda.sigmoid(view, out=view) is view
-    close(cuda, whole[:, :-1], Backend().sigmoid(h), dtype_name)
+    close(cuda, whole[:, :-1], NumpyBackend().sigmoid(h), dtype_name)
     close(cuda, whole[:, -1], np.ones(3), dtype_name)
 
 
@@ -58,7 +58,7 @@ def test_axpy_takes_numbers_and_device_scalars(cuda, dtype_name):
 
 
 def test_adam(cuda, dtype_name):
-    cpu = Backend()
+    cpu = NumpyBackend()
     g, m, v = (
         np.abs(np.random.default_rng(k).standard_normal(9)).astype(dtype_name) for k in range(3)
     )

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from gpu_case import make_case
 
-from gnopt.engine.arrays import Backend
+from gnopt.engine.arrays.numpy import NumpyBackend
 from gnopt.errors import Diverged
 from gnopt.optimizers import options_of
 from gnopt.optimizers.solver import BETWEEN_LOOKS
 from gnopt.training.tree import read_tree, write_tree
 
-CPU = Backend()
+CPU = NumpyBackend()
 CG = ("gauss_newton", "hessian_free")
 SMALL = {"iterations": 5}
 VARIANTS = {

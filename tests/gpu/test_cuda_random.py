@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gnopt import rng
-from gnopt.engine.arrays import Backend
 from gnopt.engine.arrays.cupy import _move, _position
+from gnopt.engine.arrays.numpy import NumpyBackend
 
-CPU = Backend()
+CPU = NumpyBackend()
 DRAWS = ("uniform", "rademacher", "normal")
 READINGS = [
     pytest.param("g++", marks=pytest.mark.skipif(not ElementwiseKernel.compiler, reason="no g++")),

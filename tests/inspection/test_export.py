@@ -4,8 +4,9 @@ import h5py
 import numpy as np
 import pytest
 from inspection_tools import look_at, silent, subject_of
-from reference import Backend, close, distance, make_case, over_rows, point_loss, standard
+from reference import close, distance, make_case, over_rows, point_loss, standard
 
+from gnopt.engine.arrays.numpy import NumpyBackend
 from gnopt.errors import ConfigError, GnoptError
 from gnopt.inspection import dense, run
 from gnopt.inspection.run import Wishes, inspect
@@ -103,7 +104,7 @@ def test_weight_decay_is_not_in_the_gradient(tmp_path):
 
 def test_blocks_that_cannot_fit_are_refused_before_anything_happens(tmp_path, monkeypatch):
     case = make_case((4, 30, 3), ("tanh",), "squared_error", rows=3)
-    monkeypatch.setattr(Backend, "free_memory", lambda self: 200_000)
+    monkeypatch.setattr(NumpyBackend, "free_memory", lambda self: 200_000)
     monkeypatch.setattr(run, "look", lambda *_: pytest.fail("something was computed"))
     path = tmp_path / "e.h5"
     with pytest.raises(GnoptError) as refusal:

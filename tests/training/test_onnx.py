@@ -10,7 +10,7 @@ import pytest
 
 from gnopt.data.split import Statistics
 from gnopt.engine.activations import all_activations, get_activation
-from gnopt.engine.arrays import Backend
+from gnopt.engine.arrays.numpy import NumpyBackend
 from gnopt.engine.network import Network, forward
 from gnopt.errors import GnoptError
 from gnopt.training.checkpoint import StoredNetwork
@@ -91,7 +91,10 @@ def run(model: bytes, x: np.ndarray) -> dict[str, np.ndarray]:
 def test_every_activation(activation):
     rng = np.random.default_rng(0)
     net = Network(
-        [5, 4, 3], [get_activation(activation), get_activation("identity")], Backend(), "float64"
+        [5, 4, 3],
+        [get_activation(activation), get_activation("identity")],
+        NumpyBackend(),
+        "float64",
     )
     theta, x = rng.standard_normal(net.size), rng.standard_normal((7, 5))
     statistics = Statistics(rng.standard_normal(5), rng.random(5) + 0.5)

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from gnopt.engine.arrays import Array, Backend, Elementwise, Unchecked, Workspace
+from gnopt.engine.arrays.base import Backend, Unchecked, Workspace
+from gnopt.engine.arrays.functions import Array, Elementwise, Functions
 from gnopt.engine.arrays.fuse import fuse, softplus
 from gnopt.engine.arrays.kernels import GATHERED, KERNELS, RANDOM, gather
 from gnopt.errors import ConfigError, Diverged
@@ -36,14 +37,15 @@ class CudaBackend(Backend):
     float32.
     """
 
-    name = "cupy"
-    tape_bytes = 1 << 30  # fewer and larger launches; training.memory still bounds it
+    name = "cuda"
+    numbered = True
+    on_host = False
     queued = True
+    tape_bytes = 1 << 30  # fewer and larger launches; training.memory still bounds it
 
     def __init__(self, index: int = 0) -> None:
-        super().__init__()
+        super().__init__(index)
         self.xp, self._cupyx, self._triangular, self._erf, self._cusolver = find(index)
-        self.device = f"cuda:{index}"
         self.checks = 0  # times the host has waited for a flag of a factorisation
         self._device = self.xp.cuda.Device(index)
         self._device.use()
@@ -58,10 +60,17 @@ class CudaBackend(Backend):
             for name, k in (KERNELS | RANDOM).items()
         }
 
-    # ---- transfers -------------------------------------------------------------------------------
+    @classmethod
+    def check(cls, index: int) -> None:
+        find(index)
 
-    def asarray(self, values: Any, dtype: Any = None) -> Array:
-        return self.xp.asarray(values, dtype=dtype)
+    @classmethod
+    def shared_by(cls, processes: int) -> dict[str, str]:
+        if processes < 2 or _LIMIT in os.environ:  # a limit that the user has set stands
+            return {}
+        return {_LIMIT: f"{max(1, _SHARED // processes)}%"}
+
+    # ---- transfers -------------------------------------------------------------------------------
 
     def to_host(self, array: Array) -> np.ndarray:
         return self.xp.asnumpy(array)
@@ -294,7 +303,7 @@ class CudaBackend(Backend):
             return None
 
     def sigmoid(self, h: Array, out: Array | None = None) -> Array:
-        return self.elementwise(Backend.sigmoid, h, out=out)
+        return self.elementwise(Functions.sigmoid, h, out=out)
 
     def softplus(self, h: Array) -> Array:
         return self.elementwise(softplus, h)
@@ -403,13 +412,7 @@ def _move(rng: np.random.Generator, position: int) -> None:
         rng.random(dtype=np.float32)
 
 
-def shared_by(processes: int) -> dict[str, str]:
-    """Environment of each of some processes on one device: an equal share of its memory, unless a
-    limit is set.
-    """
-    if processes < 2 or _LIMIT in os.environ:
-        return {}
-    return {_LIMIT: f"{max(1, _SHARED // processes)}%"}
+BACKEND = CudaBackend
 
 
 def find(index: int) -> tuple[Any, Any, Any, Any, Any]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from gnopt.engine.arrays import Array, Backend, Elementwise
+from gnopt.engine.arrays.functions import Array, Elementwise, Functions
 from gnopt.engine.arrays.kernels import Kernel
 
 # NumPy's names and those of C++, which overloads them for float and double.
@@ -204,22 +204,26 @@ class _Arrays:
 
 
 def softplus(ops: Any, h: Array) -> Array:
-    """log(1 + exp(h)) as `Backend.softplus`, by log1p in either precision: a GPU has time for
+    """log(1 + exp(h)) as `Functions.softplus`, by log1p in either precision: a GPU has time for
     it.
     """
     xp = ops.xp
     return xp.maximum(h, 0.0) + xp.log1p(xp.exp(-xp.abs(h)))
 
 
-class _Ops:
-    """The backend of symbols."""
+class _Ops(Functions):
+    """The array module of symbols and what functions ask of a backend beside it."""
 
     xp = _Arrays()
-    sigmoid = Backend.sigmoid
-    softplus = softplus
+
+    def softplus(self, h: Symbol) -> Symbol:
+        return softplus(self, h)
 
     def erf(self, h: Symbol) -> Symbol:
         return _apply("erf", h)
+
+    def axpy(self, a: Any, x: Symbol, y: Symbol) -> None:
+        y += a * x
 
 
 def fuse(
