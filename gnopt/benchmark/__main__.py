@@ -9,14 +9,7 @@ from pathlib import Path
 import click
 
 from gnopt.errors import GnoptError
-
-_THREADS = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
+from gnopt.machine import thread_environment
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 99})
@@ -109,8 +102,7 @@ def command(threads: int, **options: object) -> None:
 
     Tables on stdout; phases.csv, rates.csv, benchmark.json and what else was asked for in --out.
     """
-    for name in _THREADS:  # before NumPy is imported
-        os.environ[name] = str(threads)
+    os.environ.update(thread_environment(threads))  # before NumPy is imported
     from gnopt.benchmark.session import Settings, run
 
     try:

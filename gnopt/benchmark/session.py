@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import tempfile
 from dataclasses import dataclass
@@ -23,8 +22,8 @@ from gnopt.benchmark.rates import Rates
 from gnopt.benchmark.rounds import Row, measure
 from gnopt.benchmark.subjects import Method, Passes, Subject
 from gnopt.benchmark.tables import phase_rows, show_phases, show_rates, write_csv
-from gnopt.compare.cores import busy
 from gnopt.errors import ConfigError
+from gnopt.machine import busy_cores, core_count, processor
 from gnopt.training.files import write_text
 
 
@@ -126,24 +125,14 @@ def machine(settings: Settings) -> dict[str, Any]:
         "numpy": np.__version__,
         "scipy": scipy.__version__,
         "platform": platform.platform(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
+        "processor": processor(),
+        "cores": core_count(),
         "threads": settings.threads,
         "clock": settings.clock,
         "dtype": settings.dtype,
-        "other_load": busy(0),
+        "other_load": busy_cores(0),
         "quick": settings.quick,
     }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), ""
-    )
 
 
 def phases(net: Net, settings: Settings, scratch: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gnopt.compare import cores
+from gnopt import machine
 from gnopt.engine.arrays import shared_by
 
 
@@ -41,7 +41,7 @@ def perform(task: Task, started: Callable[[subprocess.Popen[bytes]], None] | Non
     )
     environment = {
         **os.environ,
-        **cores.environment(task.threads),
+        **machine.thread_environment(task.threads),
         **shared_by(task.sharing),
         "PYTHONPATH": path,
     }
@@ -54,7 +54,7 @@ def perform(task: Task, started: Callable[[subprocess.Popen[bytes]], None] | Non
         env=environment,
         start_new_session=True,
     ) as process:
-        cores.pin(process.pid, task.cores)
+        machine.pin(process.pid, task.cores)
         if started:
             started(process)
         assert (

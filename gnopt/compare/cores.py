@@ -2,25 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from dataclasses import dataclass
 
-THREADS = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-)
-
-
-def available() -> list[int]:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
+from gnopt.machine import usable_cores
 
 
 @dataclass(frozen=True)
@@ -44,8 +28,8 @@ class Share:
         """The cores of each job; empty where they are not its own."""
         if not self.pinned:
             return [()] * self.jobs
-        found = available()
-        return [tuple(found[i * self.threads : (i + 1) * self.threads]) for i in range(self.jobs)]
+        usable = usable_cores()
+        return [tuple(usable[i * self.threads : (i + 1) * self.threads]) for i in range(self.jobs)]
 
     def text(self) -> str:
         """In words, as the summary states it."""
@@ -71,25 +55,3 @@ class Share:
             else f"{self.cores / self.jobs:.2g} of {self.cores} cores each: fewer than threads"
         )
         return f"{self.jobs} runs at a time, {threads} each, {own}"
-
-
-def environment(threads: int) -> dict[str, str]:
-    """The variables that give BLAS this many threads."""
-    return {name: str(threads) for name in THREADS}
-
-
-def pin(pid: int, cores: tuple[int, ...]) -> None:
-    """Keep a process that has just started on these cores, where the system can."""
-    if cores and hasattr(os, "sched_setaffinity"):
-        with contextlib.suppress(
-            OSError
-        ):  # it may have ended already, or the cores are not ours to give
-            os.sched_setaffinity(pid, cores)
-
-
-def busy(own: int) -> float:
-    """Cores that other work keeps busy, about: the load of the last minute less ``own`` threads."""
-    try:
-        return max(0.0, os.getloadavg()[0] - own)
-    except (OSError, AttributeError):
-        return 0.0

@@ -16,9 +16,9 @@ import h5py
 import numpy as np
 import scipy
 
-from gnopt import __version__
+from gnopt import __version__, machine
 from gnopt.compare.choice import RULE, Chosen
-from gnopt.compare.cores import Share, busy
+from gnopt.compare.cores import Share
 from gnopt.compare.curves import read_columns
 from gnopt.compare.grid import DECAY_SHARE
 from gnopt.compare.plan import Plan
@@ -39,7 +39,7 @@ def record(plan: Plan, argv: list[str], share: Share, runs: int) -> None:
         "threads": share.threads,
         "cores": share.cores,
         "share": share.text(),
-        "busy": round(busy(0), 2),
+        "busy": round(machine.busy_cores(0), 2),
         "versions": {
             "gnopt": __version__,
             "python": platform.python_version(),
@@ -47,7 +47,7 @@ def record(plan: Plan, argv: list[str], share: Share, runs: int) -> None:
             "scipy": scipy.__version__,
             "h5py": h5py.__version__,
             "platform": platform.platform(),
-            "processor": _processor(),
+            "processor": machine.processor(),
         },
     }
     name = re.sub(r"[^\w.-]", "-", f"{document['time']}-{platform.node()}-{os.getpid()}.json")
@@ -60,16 +60,6 @@ def history(plan: Plan) -> list[dict[str, Any]]:
     return [
         json.loads(path.read_text()) for path in sorted((plan.directory / "history").glob("*.json"))
     ]
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo") as file:
-            return next(
-                line.partition(":")[2].strip() for line in file if line.startswith("model name")
-            )
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def notes(plan: Plan, chosen: Sequence[Chosen]) -> list[str]:

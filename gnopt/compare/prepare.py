@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gnopt.compare import cores, facts
+from gnopt.compare import facts
 from gnopt.compare.cores import Share
 from gnopt.compare.plan import FILE, Plan, Request, make_plan, merge, read_plan
 from gnopt.errors import ConfigError
+from gnopt.machine import usable_cores
 from gnopt.training.rundir import occupied
 
 
@@ -47,8 +48,8 @@ def prepare(
     old = _existing(directory, go_on, request is None)
     calls = facts.history(old) if old else []
     jobs = wishes.jobs or (calls[-1]["jobs"] if calls else 1)
-    machine = len(cores.available())
-    default = max(1, machine // jobs) if wishes.engine == "local" else 1
+    cores = len(usable_cores())
+    default = max(1, cores // jobs) if wishes.engine == "local" else 1
     threads = wishes.threads or (old.threads if old else default)
     if old and threads != old.threads:
         raise ConfigError(
@@ -63,7 +64,7 @@ def prepare(
         new.keep = wishes.keep
         plan = merge(old, new) if old else new
     plan.targets = list(wishes.targets) or plan.targets
-    return plan, Share(jobs, threads, machine, wishes.engine, tuple(plan.gpus()))
+    return plan, Share(jobs, threads, cores, wishes.engine, tuple(plan.gpus()))
 
 
 def _existing(directory: Path, go_on: bool, needed: bool) -> Plan | None:

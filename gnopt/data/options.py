@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from gnopt.errors import ConfigError
+from gnopt.machine import free_memory
 from gnopt.options import REQUIRED, Settings, option
 
 HELD_OUT = 0.1  # default fraction of the training rows that are held out for validation
@@ -57,7 +56,6 @@ _UNITS = {
     "gib": 2**30,
     "tib": 2**40,
 }
-_FALLBACK = 2 * 2**30  # where the system does not tell how much memory is free
 
 
 def memory_bytes(value: int | str) -> int:
@@ -74,43 +72,3 @@ def memory_bytes(value: int | str) -> int:
             'such as "500MB", "2GB" or "1.5GiB"'
         )
     return value
-
-
-def free_memory() -> int:
-    """Return the bytes that can still be allocated: the least of what the system and its container
-    report.
-    """
-    found = [_meminfo(), *_container()]
-    known = [n for n in found if n is not None]
-    if known:
-        return max(0, min(known))
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    except (AttributeError, ValueError, OSError):
-        return _FALLBACK
-
-
-def _meminfo() -> int | None:
-    try:
-        match = re.search(
-            r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE
-        )
-    except OSError:
-        return None
-    return int(match[1]) * 1024 if match else None
-
-
-def _container() -> list[int | None]:
-    folder = Path("/sys/fs/cgroup")
-    pairs = [
-        (folder / "memory.max", folder / "memory.current"),
-        (folder / "memory/memory.limit_in_bytes", folder / "memory/memory.usage_in_bytes"),
-    ]
-    return [_difference(limit, used) for limit, used in pairs]
-
-
-def _difference(limit: Path, used: Path) -> int | None:
-    try:
-        return int(limit.read_text()) - int(used.read_text())
-    except (OSError, ValueError):  # no such limit, or the word "max"
-        return None

@@ -8,7 +8,6 @@ import contextlib
 import math
 import shlex
 import signal
-import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from gnopt import machine
 from gnopt.engine.arrays import Array, Backend
 from gnopt.errors import Diverged, GnoptError, Interrupted
 from gnopt.training import checkpoint
@@ -293,16 +293,6 @@ def resume_command(path: Path) -> str:
     return f"gnopt train --resume --out {shlex.quote(str(path))}"
 
 
-def peak_bytes() -> int | None:
-    """The largest resident size of this process so far, where the system tells."""
-    try:
-        import resource
-    except ImportError:  # not a POSIX system
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
 def to_host(tree: Any, ops: Backend) -> Any:
     """The same tree of dicts and lists with every array on the host."""
     return _map(tree, ops.to_host)
@@ -345,7 +335,7 @@ def run_to_end(trainer: Trainer) -> Outcome:
         raise
     else:
         run.log("done")
-        run.finish("done", 0, step=trainer.counters.step, peak_bytes=peak_bytes())
+        run.finish("done", 0, step=trainer.counters.step, peak_bytes=machine.peak_memory())
         return outcome
     finally:
         reporter.end()

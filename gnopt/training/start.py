@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from collections.abc import Callable
@@ -13,15 +12,13 @@ import h5py
 import numpy as np
 import scipy
 
-from gnopt import __version__
+from gnopt import __version__, machine
 from gnopt.config import Config, load, refuse_changes, to_toml
 from gnopt.errors import ConfigError, DataError
 from gnopt.training import checkpoint, rundir
 from gnopt.training.loop import Counters, Reporter, Trainer, to_device
 from gnopt.training.rundir import RunDirectory
 from gnopt.training.setup import Experiment, build, flat
-
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
 
 
 def describe(experiment: Experiment, argv: list[str]) -> dict[str, Any]:
@@ -45,10 +42,7 @@ def describe(experiment: Experiment, argv: list[str]) -> dict[str, Any]:
         "method": config.method,
         "dtype": config.training.dtype,
         "data": experiment.data.fingerprint,
-        "threads": {
-            "cores": os.cpu_count(),
-            **{k: os.environ[k] for k in _THREADS if k in os.environ},
-        },
+        "threads": {"cores": machine.core_count(), **machine.chosen_threads()},
         "parameters": experiment.net.size,
         "sizes": list(experiment.net.sizes),
     }

@@ -324,7 +324,8 @@ def test_a_budget_that_is_not_a_size(flat, memory):
 
 
 def test_sizes():
-    from gnopt.data.options import free_memory, memory_bytes
+    from gnopt.data.options import memory_bytes
+    from gnopt.machine import free_memory
 
     assert [memory_bytes(v) for v in (7, "7", "2KB", "1.5 GiB", "3mb")] == [
         7,

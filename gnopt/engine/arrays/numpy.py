@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from gnopt.data.options import free_memory
 from gnopt.engine.arrays.base import Array, Backend
 from gnopt.errors import Diverged
+from gnopt.machine import free_memory
 
 Routine = Callable[[np.ndarray], np.ndarray | None]  # works in place; None where it fails
 
