@@ -2,40 +2,25 @@
 needed.
 
 Operator set 13, IR version 8. Every hidden layer is Gemm and its activation; the graph gives
-``logits`` (h_L) and, for the built-in losses with one, ``output`` (the prediction).
+``logits`` (h_L) and, where the loss says its ONNX form, ``output`` (the prediction). Which
+operators compute an activation or a prediction is a fact of the activation or the loss.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from gnopt.engine.activations import get_activation
+from gnopt.engine.losses import get_loss
+from gnopt.engine.onnx_form import OnnxForm
 from gnopt.errors import GnoptError
 from gnopt.training.checkpoint import StoredNetwork
 
 _FLOAT, _DOUBLE = 1, 11  # TensorProto.DataType
 _OPSET, _IR = 13, 8
 Field = tuple[int, "int | float | bytes"]
-
-# Activations that are one operator, with its attributes; the others are built from several in
-# `_activation`.
-_OPERATORS: dict[str, tuple[str, dict[str, float]]] = {
-    "tanh": ("Tanh", {}),
-    "sigmoid": ("Sigmoid", {}),
-    "relu": ("Relu", {}),
-    "softplus": ("Softplus", {}),
-    "leaky_relu": ("LeakyRelu", {"alpha": 0.01}),
-    "elu": ("Elu", {"alpha": 1.0}),
-    "identity": ("Identity", {}),
-    "selu": ("Selu", {"alpha": 1.6732632423543772, "gamma": 1.0507009873554805}),
-}
-_LINKS = {
-    "squared_error": "Identity",
-    "binary_cross_entropy": "Sigmoid",
-    "softmax_cross_entropy": "Softmax",
-    "poisson": "Exp",
-}
 
 
 def _varint(number: int) -> bytes:
@@ -85,12 +70,14 @@ class _Graph:
         self.nodes: list[bytes] = []
         self.tensors: dict[str, bytes] = {}
 
-    def constant(self, name: str, values: np.ndarray | float) -> str:
-        self.tensors[name] = _tensor(name, np.asarray(values, dtype=self.dtype))
+    def constant(self, name: str, value: np.ndarray | float) -> str:
+        tensor = _tensor(name, np.asarray(value, dtype=self.dtype))
+        if self.tensors.setdefault(name, tensor) != tensor:
+            raise GnoptError(f"ONNX: constant '{name}' is given two values; rename one of them")
         return name
 
     def node(
-        self, operator: str, inputs: Iterable[str], output: str, **attributes: float | int
+        self, operator: str, inputs: Sequence[str], output: str, **attributes: float | int
     ) -> str:
         fields: list[Field] = [(1, name.encode()) for name in inputs]
         fields += [
@@ -104,23 +91,18 @@ class _Graph:
         return output
 
 
-def _activation(graph: _Graph, name: str, h: str, out: str) -> str:
-    if name in _OPERATORS:
-        operator, attributes = _OPERATORS[name]
-        return graph.node(operator, [h], out, **attributes)
-    if name == "silu":
-        return graph.node("Mul", [h, graph.node("Sigmoid", [h], f"{out}_gate")], out)
-    if name == "gelu":  # h Φ(h) = h (1 + erf(h / √2)) / 2
-        half, one = graph.constant("half", 0.5), graph.constant("one", 1.0)
-        scaled = graph.node("Mul", [h, graph.constant("root_half", 0.5**0.5)], f"{out}_scaled")
-        erf = graph.node("Erf", [scaled], f"{out}_erf")
-        gate = graph.node("Mul", [half, graph.node("Add", [erf, one], f"{out}_sum")], f"{out}_gate")
-        return graph.node("Mul", [h, gate], out)
-    raise GnoptError(f"activation '{name}' has no ONNX form; export to .h5 or .npz instead")
+def _form_of(activation: str) -> OnnxForm:
+    form = get_activation(activation).onnx
+    if form is None:
+        raise GnoptError(
+            f"activation '{activation}' has no ONNX form: give its Activation the fact 'onnx', "
+            "which docs/plug-ins.md describes, or export to .h5 or .npz"
+        )
+    return form
 
 
 def encode(network: StoredNetwork) -> bytes:
-    """The bytes of the ONNX model; GnoptError for a plug-in activation."""
+    """Return the bytes of the ONNX model; GnoptError for an activation without an ONNX form."""
     dtype = network.weights[0].dtype
     graph, kind = _Graph(dtype), _DOUBLE if dtype == np.float64 else _FLOAT
     at = "input"
@@ -137,10 +119,12 @@ def encode(network: StoredNetwork) -> bytes:
             "Gemm", [at, weight, bias], "logits" if index == last else f"h_{index}", transB=1
         )
         if index < last:
-            at = _activation(graph, network.activations[index - 1], at, f"a_{index}")
-    outputs = ["logits"]
-    if network.loss in _LINKS:
-        outputs.append(graph.node(_LINKS[network.loss], ["logits"], "output"))
+            _form_of(network.activations[index - 1])(graph, at, f"a_{index}")
+            at = f"a_{index}"
+    outputs, prediction = ["logits"], get_loss(network.loss).onnx
+    if prediction:
+        prediction(graph, "logits", "output")
+        outputs.append("output")
     sizes = network.sizes
     body = message(
         [

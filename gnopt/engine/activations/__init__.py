@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gnopt.engine.arrays import Array, Backend
+from gnopt.engine.onnx_form import OnnxForm
 from gnopt.registry import discover, lookup
 
 
@@ -21,6 +22,8 @@ class Activation:
     one kernel (`fuse`).
     f(ops, h, out) → a;   df(ops, h, a, out) → f'(h);   d2f(ops, h, a) → f''(h), all of h's shape.
     Where ``from_output``, df and d2f read only a = f(h), so that h need not be kept (h is None).
+    ``onnx`` appends f to an ONNX graph, from the name of h to the name of a; networks with an
+    activation without it are exported to the other formats.
     Piecewise-linear convention: f'(0) is the left slope (relu 0, leaky relu its slope), f'' = 0.
     """
 
@@ -31,6 +34,7 @@ class Activation:
     d2f: Callable[[Backend, Array, Array], Array]
     from_output: bool = False
     piecewise_linear: bool = False
+    onnx: OnnxForm | None = None
 
 
 def all_activations() -> dict[str, Activation]:

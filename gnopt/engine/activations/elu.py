@@ -2,6 +2,7 @@
 
 from gnopt.engine.activations import Activation
 from gnopt.engine.arrays import Array, Backend
+from gnopt.engine.onnx_form import Operator
 
 
 def _f(ops: Backend, h: Array, out: Array) -> Array:
@@ -23,4 +24,12 @@ def _d2f(ops: Backend, h: Array, a: Array) -> Array:
     return (a <= 0.0) * (a + 1.0)
 
 
-ACTIVATION = Activation("elu", "h if h > 0 else exp(h) - 1", _f, _df, _d2f, from_output=True)
+ACTIVATION = Activation(
+    "elu",
+    "h if h > 0 else exp(h) - 1",
+    _f,
+    _df,
+    _d2f,
+    from_output=True,
+    onnx=Operator("Elu", alpha=1.0),
+)

@@ -4,6 +4,7 @@ from math import pi, sqrt
 
 from gnopt.engine.activations import Activation
 from gnopt.engine.arrays import Array, Backend
+from gnopt.engine.onnx_form import OnnxGraph
 
 
 def _cdf(ops: Backend, h: Array) -> Array:
@@ -29,6 +30,14 @@ def _d2f(ops: Backend, h: Array, a: Array) -> Array:
     return (2.0 - h * h) * _pdf(ops, h)
 
 
+def _onnx(graph: OnnxGraph, h: str, a: str) -> None:  # h (1 + erf(h / √2)) / 2
+    half, one = graph.constant("half", 0.5), graph.constant("one", 1.0)
+    scaled = graph.node("Mul", [h, graph.constant("root_half", 0.5**0.5)], f"{a}_scaled")
+    erf = graph.node("Erf", [scaled], f"{a}_erf")
+    cdf = graph.node("Mul", [half, graph.node("Add", [erf, one], f"{a}_sum")], f"{a}_gate")
+    graph.node("Mul", [h, cdf], a)
+
+
 ACTIVATION = Activation(
-    "gelu", "h times the normal distribution function (erf form)", _f, _df, _d2f
+    "gelu", "h times the normal distribution function (erf form)", _f, _df, _d2f, onnx=_onnx
 )

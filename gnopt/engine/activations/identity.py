@@ -2,6 +2,7 @@
 
 from gnopt.engine.activations import Activation
 from gnopt.engine.arrays import Array, Backend
+from gnopt.engine.onnx_form import Operator
 
 
 def _f(ops: Backend, h: Array, out: Array) -> Array:
@@ -20,5 +21,12 @@ def _d2f(ops: Backend, h: Array, a: Array) -> Array:
 
 
 ACTIVATION = Activation(
-    "identity", "f(h) = h", _f, _df, _d2f, from_output=True, piecewise_linear=True
+    "identity",
+    "f(h) = h",
+    _f,
+    _df,
+    _d2f,
+    from_output=True,
+    piecewise_linear=True,
+    onnx=Operator("Identity"),
 )

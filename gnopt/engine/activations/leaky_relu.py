@@ -2,6 +2,7 @@
 
 from gnopt.engine.activations import Activation
 from gnopt.engine.arrays import Array, Backend
+from gnopt.engine.onnx_form import Operator
 
 SLOPE = 0.01
 
@@ -22,5 +23,12 @@ def _d2f(ops: Backend, h: Array, a: Array) -> Array:
 
 
 ACTIVATION = Activation(
-    "leaky_relu", "h if h > 0 else 0.01 h", _f, _df, _d2f, from_output=True, piecewise_linear=True
+    "leaky_relu",
+    "h if h > 0 else 0.01 h",
+    _f,
+    _df,
+    _d2f,
+    from_output=True,
+    piecewise_linear=True,
+    onnx=Operator("LeakyRelu", alpha=SLOPE),
 )

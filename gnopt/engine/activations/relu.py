@@ -2,6 +2,7 @@
 
 from gnopt.engine.activations import Activation
 from gnopt.engine.arrays import Array, Backend
+from gnopt.engine.onnx_form import Operator
 
 
 def _f(ops: Backend, h: Array, out: Array) -> Array:
@@ -17,4 +18,13 @@ def _d2f(ops: Backend, h: Array, a: Array) -> Array:
     return ops.xp.zeros_like(a)
 
 
-ACTIVATION = Activation("relu", "max(h, 0)", _f, _df, _d2f, from_output=True, piecewise_linear=True)
+ACTIVATION = Activation(
+    "relu",
+    "max(h, 0)",
+    _f,
+    _df,
+    _d2f,
+    from_output=True,
+    piecewise_linear=True,
+    onnx=Operator("Relu"),
+)

@@ -2,6 +2,7 @@
 
 from gnopt.engine.activations import Activation
 from gnopt.engine.arrays import Array, Backend
+from gnopt.engine.onnx_form import Operator
 
 ALPHA = 1.6732632423543772
 SCALE = 1.0507009873554805
@@ -29,5 +30,11 @@ def _d2f(ops: Backend, h: Array, a: Array) -> Array:
 
 
 ACTIVATION = Activation(
-    "selu", "scaled elu of self-normalising nets", _f, _df, _d2f, from_output=True
+    "selu",
+    "scaled elu of self-normalising nets",
+    _f,
+    _df,
+    _d2f,
+    from_output=True,
+    onnx=Operator("Selu", alpha=ALPHA, gamma=SCALE),
 )

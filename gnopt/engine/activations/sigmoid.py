@@ -2,6 +2,7 @@
 
 from gnopt.engine.activations import Activation
 from gnopt.engine.arrays import Array, Backend
+from gnopt.engine.onnx_form import Operator
 
 
 def _f(ops: Backend, h: Array, out: Array) -> Array:
@@ -18,5 +19,11 @@ def _d2f(ops: Backend, h: Array, a: Array) -> Array:
 
 
 ACTIVATION = Activation(
-    "sigmoid", "logistic function 1 / (1 + exp(-h))", _f, _df, _d2f, from_output=True
+    "sigmoid",
+    "logistic function 1 / (1 + exp(-h))",
+    _f,
+    _df,
+    _d2f,
+    from_output=True,
+    onnx=Operator("Sigmoid"),
 )

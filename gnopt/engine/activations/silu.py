@@ -2,6 +2,7 @@
 
 from gnopt.engine.activations import Activation
 from gnopt.engine.arrays import Array, Backend
+from gnopt.engine.onnx_form import OnnxGraph
 
 
 def _f(ops: Backend, h: Array, out: Array) -> Array:
@@ -18,4 +19,8 @@ def _d2f(ops: Backend, h: Array, a: Array) -> Array:
     return s * (1.0 - s) * (2.0 + h * (1.0 - 2.0 * s))
 
 
-ACTIVATION = Activation("silu", "h times the logistic function", _f, _df, _d2f)
+def _onnx(graph: OnnxGraph, h: str, a: str) -> None:
+    graph.node("Mul", [h, graph.node("Sigmoid", [h], f"{a}_gate")], a)
+
+
+ACTIVATION = Activation("silu", "h times the logistic function", _f, _df, _d2f, onnx=_onnx)

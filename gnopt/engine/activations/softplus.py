@@ -2,6 +2,7 @@
 
 from gnopt.engine.activations import Activation
 from gnopt.engine.arrays import Array, Backend
+from gnopt.engine.onnx_form import Operator
 
 
 def _f(ops: Backend, h: Array, out: Array) -> Array:
@@ -18,4 +19,4 @@ def _d2f(ops: Backend, h: Array, a: Array) -> Array:
     return s * (1.0 - s)
 
 
-ACTIVATION = Activation("softplus", "log(1 + exp(h))", _f, _df, _d2f)
+ACTIVATION = Activation("softplus", "log(1 + exp(h))", _f, _df, _d2f, onnx=Operator("Softplus"))

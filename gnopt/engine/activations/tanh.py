@@ -2,6 +2,7 @@
 
 from gnopt.engine.activations import Activation
 from gnopt.engine.arrays import Array, Backend
+from gnopt.engine.onnx_form import Operator
 
 
 def _f(ops: Backend, h: Array, out: Array) -> Array:
@@ -17,4 +18,6 @@ def _d2f(ops: Backend, h: Array, a: Array) -> Array:
     return -2.0 * a * (1.0 - a * a)
 
 
-ACTIVATION = Activation("tanh", "hyperbolic tangent", _f, _df, _d2f, from_output=True)
+ACTIVATION = Activation(
+    "tanh", "hyperbolic tangent", _f, _df, _d2f, from_output=True, onnx=Operator("Tanh")
+)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from gnopt.engine.arrays import Array, Backend
+from gnopt.engine.onnx_form import OnnxForm
 from gnopt.errors import ConfigError, DataError
 from gnopt.registry import discover, lookup
 
@@ -33,6 +34,7 @@ class Loss:
     likelihood: bool = True  # E = −log p(y | h) + const, so that y can be sampled from the model
     convex: bool = True  # ∂²E/∂h² is 𝒢_L
     error_name: str = "squared error"
+    onnx: OnnxForm | None = None  # appends `prediction` to an ONNX graph; None leaves it out
 
     # ---- targets (host arrays) -------------------------------------------------------------------
 

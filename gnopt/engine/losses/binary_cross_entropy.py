@@ -6,6 +6,7 @@ import numpy as np
 
 from gnopt.engine.arrays import Array, Backend
 from gnopt.engine.losses import Loss, check_range
+from gnopt.engine.onnx_form import Operator
 
 
 class BinaryCrossEntropy(Loss):
@@ -14,6 +15,7 @@ class BinaryCrossEntropy(Loss):
     name = "binary_cross_entropy"
     summary = "independent Bernoulli outputs with logits, grey targets allowed; 𝒢_L = diag p(1-p)"
     diagonal = True
+    onnx = Operator("Sigmoid")
 
     def convert_targets(self, y: np.ndarray) -> np.ndarray:
         y = y.reshape(len(y), -1)

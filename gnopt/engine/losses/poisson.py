@@ -4,6 +4,7 @@ import numpy as np
 
 from gnopt.engine.arrays import Array, Backend
 from gnopt.engine.losses import Loss, check_range
+from gnopt.engine.onnx_form import Operator
 
 
 class Poisson(Loss):
@@ -17,6 +18,7 @@ class Poisson(Loss):
     name = "poisson"
     summary = "Poisson counts with log rates; 𝒢_L = diag exp h"
     diagonal = True
+    onnx = Operator("Exp")
 
     def convert_targets(self, y: np.ndarray) -> np.ndarray:
         y = y.reshape(len(y), -1)

@@ -4,6 +4,7 @@ import numpy as np
 
 from gnopt.engine.arrays import Array, Backend
 from gnopt.engine.losses import Loss, check_range
+from gnopt.engine.onnx_form import Operator
 from gnopt.errors import DataError
 
 
@@ -13,6 +14,7 @@ class SoftmaxCrossEntropy(Loss):
     name = "softmax_cross_entropy"
     summary = "one of K classes; y an integer label or a distribution; 𝒢_L = diag p - p pᵀ"
     error_name = "classification error"
+    onnx = Operator("Softmax")
 
     def convert_targets(self, y: np.ndarray) -> np.ndarray:
         y = y.reshape(len(y), -1)

@@ -4,6 +4,7 @@ import numpy as np
 
 from gnopt.engine.arrays import Array, Backend
 from gnopt.engine.losses import Loss
+from gnopt.engine.onnx_form import Operator
 
 
 class SquaredError(Loss):
@@ -12,6 +13,7 @@ class SquaredError(Loss):
     name = "squared_error"
     summary = "half the squared distance; 𝒢_L = I"
     diagonal = True
+    onnx = Operator("Identity")
 
     def value(self, ops: Backend, h: Array, y: Array) -> Array:
         difference = h - y
