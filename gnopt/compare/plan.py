@@ -12,9 +12,10 @@ from typing import Any
 
 from gnopt import optimizers
 from gnopt.compare.grid import Variant, points, slug
-from gnopt.config import Config, load, parse_set, to_toml
+from gnopt.config import Config, load, to_toml
 from gnopt.engine.arrays import Device, check_device, get_backend
 from gnopt.errors import ConfigError, DataError
+from gnopt.method_options import asked_options, of_optimizer, options_for
 from gnopt.training import setup
 from gnopt.training.files import write_text
 
@@ -138,13 +139,16 @@ class Request:
 
 def make_plan(request: Request, directory: Path, threads: int) -> Plan:
     """Decide on the runs and check every one of them; ConfigError with all problems at once."""
-    common = [text for text in request.sets if not text.strip().startswith("optimizer.")]
+    common = [text for text in request.sets if not of_optimizer(text)]
     config = load(request.config, common, request.flags)
-    asked = _asked_options(request)
+    asked = asked_options(request.sets, [variant.method for variant in request.variants])
     reference = request.updates or config.training.updates  # what decay_share is a share of
     problem = _problem(config, request)
     seed = config.training.seed
-    variants = [_with_file_settings(variant, config, asked) for variant in request.variants]
+    variants = [
+        replace(v, settings={**options_for(config, v.method, asked), **v.settings})
+        for v in request.variants
+    ]
     runs = []
     for variant in variants:
         for point in points(variant):
@@ -176,51 +180,6 @@ def make_plan(request: Request, directory: Path, threads: int) -> Plan:
     )
     _check_runs(plan)
     return plan
-
-
-def _asked_options(request: Request) -> dict[str, Any]:
-    """Options given by ``--set``: they go to every method that has them."""
-    asked, problems = {}, []
-    methods = [variant.method for variant in request.variants]
-    for text in request.sets:
-        key, value, problem = parse_set(text)
-        if not key.startswith("optimizer."):
-            continue
-        name = key.partition(".")[2]
-        if problem is None and name == "method":
-            problem = "--set optimizer.method: the methods to compare are named by --methods"
-        if problem is None and not any(name in _names(method) for method in methods):
-            problem = f"--set {key}: not an option of {', '.join(dict.fromkeys(methods))}"
-        if problem:
-            problems.append(problem)
-        asked[key] = value
-    if problems:
-        raise ConfigError(problems)
-    return asked
-
-
-def _names(method: str) -> set[str]:
-    return {option.name for option in optimizers.options_of(method)}
-
-
-def _with_file_settings(variant: Variant, config: Config, asked: Mapping[str, Any]) -> Variant:
-    """The variant with the options that the file and ``--set`` give to its method.
-
-    The file's options belong to the file's method; second-order methods share theirs.
-    """
-    table = optimizers.methods()
-    shared = (
-        variant.method == config.method
-        or table[variant.method].order == table[config.method].order == 2
-    )
-    names = _names(variant.method)
-    from_file = {
-        f"optimizer.{name}": value
-        for name, value in config.method_settings.items()
-        if shared and name in names and config.sources[f"optimizer.{name}"] != "default"
-    }
-    from_sets = {key: value for key, value in asked.items() if key.partition(".")[2] in names}
-    return replace(variant, settings={**from_file, **from_sets, **variant.settings})
 
 
 def _problem(config: Config, request: Request) -> dict[str, dict[str, Any]]:
