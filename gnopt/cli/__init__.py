@@ -28,6 +28,7 @@ COMMANDS = {
     "export": ("export", "Weights to HDF5, NPZ or ONNX, by suffix."),
     "plot": ("plot", "Figures of finished or running runs."),
     "dataset": ("dataset", "Make, import and describe data files."),
+    "bench": ("bench", "What an update of each method costs on this machine, phase by phase."),
     "list": ("listing", "Methods, losses, activations and initialisers."),
     "config": ("config", "Show, check and explain configurations."),
 }

@@ -37,21 +37,30 @@ sets = click.option(
 run_argument = click.argument("run", type=click.Path(path_type=Path))
 
 
+def problem_flags(command: Any) -> Any:
+    """The flags of every command that reads a configuration."""
+    return _decorated(command, [*_PROBLEM, *_OUTPUT])
+
+
 def config_flags(command: Any) -> Any:
     """The flags that train, compare and inspect-curvature share."""
-    decorators: list[Decorator] = [
-        sets,
-        click.option("--data", metavar="FILE", help="Data file (data.file)."),
-        click.option(
-            "--out", type=click.Path(path_type=Path), metavar="DIR", help="Output directory."
-        ),
-        click.option("--seed", type=int, help="Seed (training.seed)."),
-        click.option("--device", metavar="cpu|cuda|cuda:N", help="Device (training.device)."),
-        click.option("--dtype", metavar="float32|float64", help="Precision (training.dtype)."),
-        as_json,
-        quiet,
-        verbosity,
-    ]
+    out = click.option(
+        "--out", type=click.Path(path_type=Path), metavar="DIR", help="Output directory."
+    )
+    return _decorated(command, [*_PROBLEM, out, *_OUTPUT])
+
+
+_PROBLEM: list[Decorator] = [
+    sets,
+    click.option("--data", metavar="FILE", help="Data file (data.file)."),
+    click.option("--seed", type=int, help="Seed (training.seed)."),
+    click.option("--device", metavar="cpu|cuda|cuda:N", help="Device (training.device)."),
+    click.option("--dtype", metavar="float32|float64", help="Precision (training.dtype)."),
+]
+_OUTPUT: list[Decorator] = [as_json, quiet, verbosity]
+
+
+def _decorated(command: Any, decorators: list[Decorator]) -> Any:
     for decorate in reversed(decorators):
         command = decorate(command)
     return command

@@ -1,0 +1,139 @@
+"""Which methods are timed: those that were named, or those whose updates are not too dear."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from gnopt import optimizers
+from gnopt.config import Config, load, to_toml
+from gnopt.errors import ConfigError, GnoptError, nearest
+from gnopt.method_options import asked_options, of_optimizer, options_for
+from gnopt.optimizers import Optimizer
+from gnopt.training.plan import plan
+from gnopt.training.setup import Experiment
+
+ALL = "all"
+TOO_DEAR = 5.0  # times the flops of the cheapest method: timed only where it is named
+
+
+@dataclass(frozen=True)
+class BenchRequest:
+    """The problem to time and the methods that ``--methods`` names; none leaves the choice open."""
+
+    config: Path
+    sets: tuple[str, ...]
+    flags: Mapping[str, tuple[str, Any]]
+    methods: tuple[str, ...]
+
+
+def read_config(request: BenchRequest) -> Config:
+    """The configuration, with the options of [optimizer] that are for its own method's file.
+
+    Raises ConfigError for it, and for methods that do not exist.
+    """
+    known = optimizers.methods()
+    wrong = [name for name in request.methods if name not in known and name != ALL]
+    problems = [
+        f"--methods: unknown method '{name}'{nearest(name, known)}; known: {', '.join(known)}"
+        for name in wrong
+    ]
+    try:
+        config = load(
+            request.config, [text for text in request.sets if not of_optimizer(text)], request.flags
+        )
+    except ConfigError as error:
+        raise ConfigError([*problems, *error.problems]) from None
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def build_methods(
+    request: BenchRequest, experiment: Experiment
+) -> tuple[dict[str, Optimizer], dict[str, str]]:
+    """The methods to time by name, and for each method that is left out the reason.
+
+    Raises ConfigError where an option of ``--set`` is wrong, GnoptError where the methods do not
+    fit into memory together.
+    """
+    every = list(optimizers.methods())
+    named = every if ALL in request.methods else list(dict.fromkeys(request.methods))
+    asked = asked_options(request.sets, named or every)
+    left_out: dict[str, str] = {}
+    allowed = []
+    for name in named or every:
+        try:
+            optimizers.check(name, experiment.loss)
+            allowed.append(name)
+        except ConfigError as error:
+            left_out[name] = str(error)
+    if not allowed:
+        raise ConfigError([f"--methods: {reason}" for reason in left_out.values()])
+    settings = _method_settings(experiment.config, allowed, asked)
+    problem = experiment.optimizer.problem
+    built = {name: optimizers.make(name, problem, own) for name, own in settings.items()}
+    if not named:
+        _leave_out_dear(built, left_out, experiment)
+    _check_memory(built, experiment)
+    return built, left_out
+
+
+def _method_settings(
+    config: Config, names: Sequence[str], asked: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """The checked settings of each method; ConfigError with all problems at once."""
+    found: dict[str, dict[str, Any]] = {}
+    problems: dict[str, None] = {}
+    values = config.values()
+    with tempfile.TemporaryDirectory(prefix="gnopt-bench-") as folder:
+        for name in names:
+            own = {k.partition(".")[2]: v for k, v in options_for(config, name, asked).items()}
+            path = Path(folder) / f"{name}.toml"
+            path.write_text(to_toml(values | {"optimizer": {"method": name, **own}}))
+            try:
+                found[name] = load(path).method_settings
+            except ConfigError as error:
+                lines = [text.removeprefix(f"{path}: ") for text in error.problems]
+                problems |= dict.fromkeys(f"--set: {text}" for text in lines)
+    if problems:
+        raise ConfigError(problems)
+    return found
+
+
+def _leave_out_dear(
+    built: dict[str, Optimizer], left_out: dict[str, str], experiment: Experiment
+) -> None:
+    """Keep the configured method, the first-order method that does most beside its gradient, and
+    the second-order methods whose updates cost up to ``TOO_DEAR`` times as much as the cheapest.
+    """
+    rows = experiment.config.training.batch_size
+    flops = {name: optimizer.cost(rows)["flops"] for name, optimizer in built.items()}
+    cheapest = min(flops.values())
+    first_order = [name for name in built if optimizers.get_method(name).order == 1]
+    spokesman = max(first_order, key=lambda name: flops[name], default="")
+    for name, own in flops.items():
+        if name in (experiment.config.method, spokesman):
+            continue
+        if name in first_order:
+            left_out[name] = f"{spokesman} costs as much or more"
+            del built[name]
+        elif own > TOO_DEAR * cheapest:
+            times = f"{own / cheapest:.3g} times"
+            left_out[name] = f"an update takes {times} the flops of the cheapest"
+            del built[name]
+
+
+def _check_memory(built: Mapping[str, Optimizer], experiment: Experiment) -> None:
+    """Raise GnoptError where the methods would not fit into memory together."""
+    plans = [plan(replace(experiment, optimizer=optimizer)) for optimizer in built.values()]
+    needed = sum(p.total - p.bytes.get("data in memory", 0) for p in plans)
+    if needed > plans[0].free:
+        device = experiment.config.training.device
+        raise GnoptError(
+            f"{len(built)} methods need {needed:,} bytes together and {plans[0].free:,} are free "
+            f"on {device}: name fewer by --methods, or set a smaller training.batch_size"
+        )

@@ -1,0 +1,40 @@
+"""The same bench with several numbers of threads, each in a process of its own.
+
+BLAS reads the number of its threads when it is loaded, so that one process cannot try several.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from gnopt import machine
+from gnopt.bench.rounds import UpdateCost
+from gnopt.bench.run import BenchResult, ProblemFacts
+from gnopt.errors import GnoptError
+
+
+def bench_with(threads: int, arguments: Sequence[str]) -> BenchResult:
+    """Run ``gnopt bench`` with these arguments and this many threads; GnoptError where it fails."""
+    own = str(Path(__file__).parents[2])
+    path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), own]))
+    done = subprocess.run(
+        [sys.executable, "-m", "gnopt", "bench", *arguments, "--json", "--quiet"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **machine.thread_environment(threads), "PYTHONPATH": path},
+    )
+    if done.returncode:
+        reason = done.stderr.strip().removeprefix("gnopt: error: ")
+        failure = GnoptError(f"with {threads} threads: {reason}")
+        failure.exit_code = done.returncode
+        raise failure
+    document = json.loads(done.stdout)
+    (found,) = document["results"]
+    costs = [UpdateCost(**row) for row in found["methods"]]
+    facts = ProblemFacts(**document["problem"])
+    return BenchResult(facts, found["threads"], costs, found["left_out"])

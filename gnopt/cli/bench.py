@@ -1,0 +1,150 @@
+"""``gnopt bench``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gnopt.cli.common import given_flags, print_json, problem_flags
+from gnopt.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gnopt.bench.run import BenchResult
+
+ROUNDS, QUICK_ROUNDS = 20, 10
+
+
+@click.command("bench", short_help="What an update of each method costs, phase by phase.")
+@click.argument("config", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--methods",
+    metavar="A,B,...|all",
+    help="Methods to time (default: the configured one and others that are not too dear).",
+)
+@click.option(
+    "--threads",
+    metavar="1,2,...",
+    help="Time with each of these numbers of threads, in a process of its own, and say which is "
+    "best.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    metavar="N",
+    help=f"Updates of each method ({ROUNDS}; --quick: {QUICK_ROUNDS}).",
+)
+@click.option(
+    "--quick", is_flag=True, help="Fewer rounds, and without CONFIG a small network: seconds."
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE.csv",
+    help="Write a row for each method and phase.",
+)
+@problem_flags
+def command(
+    config: Path | None,
+    methods: str | None,
+    threads: str | None,
+    rounds: int | None,
+    quick: bool,
+    out: Path | None,
+    sets: tuple[str, ...],
+    as_json: bool,
+    **flags: Any,
+) -> None:
+    """Time the updates of each method on the problem of CONFIG, phase by phase.
+
+    Without CONFIG: on made data and the deep autoencoder 784-1000-500-250-30-250-500-1000-784 with
+    1000 rows an update. Methods take turns, so that other work on the machine meets all of them
+    alike; times are medians, averaged over the period after which a method's work repeats.
+    """
+    from gnopt.bench import report
+    from gnopt.bench.entrants import BenchRequest, read_config
+    from gnopt.bench.run import configuration, run_bench
+    from gnopt.bench.threads import bench_with
+    from gnopt.training.files import write_text
+
+    quiet = flags.pop("quiet")
+    names = tuple(name.strip() for name in (methods or "").split(",") if name.strip())
+    counts = _counts(threads)
+    _check_out(out)
+    note = _Progress(quiet)
+    with configuration(config, quick) as path:
+        request = BenchRequest(path, sets, given_flags(**flags), names)
+        results: list[BenchResult]
+        if counts:
+            read_config(request)  # a wrong configuration is told once, before anything starts
+            results = []
+            arguments = _arguments(config, sets, flags, names, rounds, quick)
+            for count in counts:
+                note(f"{count} thread{'s' if count > 1 else ''}", always=True)
+                results.append(bench_with(count, arguments))
+        else:
+            results = [run_bench(request, rounds or (QUICK_ROUNDS if quick else ROUNDS), note)]
+    if out is not None:
+        write_text(out, report.as_csv(results))
+    if as_json:
+        print_json(report.as_json(results))
+    else:
+        click.echo(report.text(results))
+
+
+def _counts(text: str | None) -> list[int]:
+    """The numbers of threads that ``--threads`` names; none without it."""
+    if text is None:
+        return []
+    try:
+        counts = [int(part) for part in text.split(",")]
+    except ValueError:
+        counts = [0]
+    if min(counts) < 1:
+        raise ConfigError(f"--threads {text!r}: expected whole numbers >= 1 joined by commas")
+    return list(dict.fromkeys(counts))
+
+
+def _check_out(out: Path | None) -> None:
+    """Refuse a place for the CSV that could not be written, before minutes of timing."""
+    if out is None:
+        return
+    if out.is_dir():
+        raise ConfigError(f"--out {out}: is a directory; expected the name of a CSV file")
+    if out.suffix != ".csv":
+        raise ConfigError(f"--out {out}: expected a name that ends in .csv")
+    if not out.parent.is_dir():
+        raise ConfigError(f"--out {out}: the directory {out.parent} does not exist")
+
+
+def _arguments(
+    config: Path | None,
+    sets: tuple[str, ...],
+    flags: dict[str, Any],
+    methods: tuple[str, ...],
+    rounds: int | None,
+    quick: bool,
+) -> list[str]:
+    """The command line of a bench in a process of its own."""
+    found = [str(config)] if config else []
+    found += [part for text in sets for part in ("--set", text)]
+    given = {**flags, "methods": ",".join(methods) or None, "rounds": rounds}
+    for name, value in given.items():
+        found += [f"--{name}", str(value)] if value is not None else []
+    return [*found, "--quick"] if quick else found
+
+
+class _Progress:
+    """Lines on stderr at growing intervals, with the seconds since the start."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet, self._start, self._next = quiet, time.monotonic(), 0.0
+
+    def __call__(self, text: str, always: bool = False) -> None:
+        passed = time.monotonic() - self._start
+        if self._quiet or (passed < self._next and not always):
+            return
+        click.echo(f"{passed:7.1f} s  {text}", err=True)
+        self._next = max(passed + 1.0, 1.3 * passed)
