@@ -1,9 +1,22 @@
-"""The errors a user may see; each knows the exit code of the command that raised it."""
+"""The errors that a user may see, and the exit code of the command that raised each.
+
+::
+
+    GnoptError              1          reported in one or a few lines, without a traceback
+     ├─ DataError           1          a data file or a run directory is missing or damaged
+     ├─ ConfigError         2          the request is wrong: flags, grids, names
+     │   └─ SettingsError   2          settings of a configuration are wrong, each told as a record
+     ├─ CheckFailed         1          a self-test of a network, loss or activation failed
+     ├─ Diverged            3          the numbers of a run stopped being finite
+     ├─ SomeRunsFailed      4          a comparison ended, but not all of its runs did
+     └─ Interrupted         128 + n    signal n ended a run after a checkpoint
+"""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 
 class GnoptError(Exception):
@@ -24,6 +37,37 @@ class ConfigError(GnoptError):
     def __init__(self, problems: str | Iterable[str]) -> None:
         self.problems = [problems] if isinstance(problems, str) else list(problems)
         super().__init__("\n".join(self.problems))
+
+
+@dataclass(frozen=True)
+class SettingProblem:
+    """One wrong setting: what was found, what was expected instead, and where it was given.
+
+    ``str()`` is the message, and the only place that puts the parts together.
+    """
+
+    key: str  # section.name
+    found: str  # in words, such as "training.seed = -1" or "unknown key training.sede"
+    expected: str = ""  # in words, such as "a whole number >= 0"
+    hint: str = ""  # ends the message: the nearest name, or another section that has the key
+    source: str = ""  # a file, --set or a flag
+
+    def __str__(self) -> str:
+        source = f"{self.source}: " if self.source else ""
+        expected = f": expected {self.expected}" if self.expected else ""
+        return f"{source}{self.found}{expected}{self.hint}"
+
+
+class SettingsError(ConfigError):
+    """Settings of a configuration are wrong; ``records`` holds the parts of each problem."""
+
+    def __init__(self, records: Iterable[SettingProblem]) -> None:
+        self.records = list(records)
+        super().__init__(map(str, self.records))
+
+
+class CheckFailed(GnoptError):
+    """Some self-tests failed."""
 
 
 class Diverged(GnoptError):

@@ -12,7 +12,7 @@ from typing import Any
 
 from gnopt import optimizers
 from gnopt.config import Config, parse_set
-from gnopt.errors import ConfigError
+from gnopt.errors import SettingProblem, SettingsError
 
 
 def of_optimizer(text: str) -> bool:
@@ -23,7 +23,7 @@ def of_optimizer(text: str) -> bool:
 def asked_options(sets: Sequence[str], methods: Sequence[str]) -> dict[str, Any]:
     """The options that ``--set`` texts give to ``methods``: key in full → value.
 
-    Raises ConfigError for ``optimizer.method``, which ``--methods`` names, and for an option that
+    Raises SettingsError for ``optimizer.method``, which ``--methods`` names, and for an option that
     none of the methods has.
     """
     asked, problems = {}, []
@@ -33,14 +33,16 @@ def asked_options(sets: Sequence[str], methods: Sequence[str]) -> dict[str, Any]
             continue
         name = key.partition(".")[2]
         if problem is None and name == "method":
-            problem = "--set optimizer.method: the methods to compare are named by --methods"
+            found = f"--set {key}: the methods to compare are named by --methods"
+            problem = SettingProblem(key, found)
         if problem is None and not any(name in option_names(method) for method in methods):
-            problem = f"--set {key}: not an option of {', '.join(dict.fromkeys(methods))}"
+            found = f"--set {key}: not an option of {', '.join(dict.fromkeys(methods))}"
+            problem = SettingProblem(key, found)
         if problem:
             problems.append(problem)
         asked[key] = value
     if problems:
-        raise ConfigError(problems)
+        raise SettingsError(problems)
     return asked
 
 

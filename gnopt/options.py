@@ -3,22 +3,44 @@
 from __future__ import annotations
 
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
-from gnopt.errors import nearest
+from gnopt.errors import ConfigError, SettingProblem, nearest
 
 REQUIRED = object()  # the default of a setting that has none
 
 
 @dataclass(frozen=True)
+class Form:
+    """How a value must be written where neither its type nor a list of choices says it.
+
+    ``read`` raises ConfigError for anything else; ``expected`` tells the form in words.
+    """
+
+    read: Callable[[Any], object]
+    expected: Callable[[], str]
+
+    def fits(self, value: object) -> bool:
+        """Whether ``value`` has this form."""
+        try:
+            self.read(value)
+        except ConfigError:
+            return False
+        return True
+
+
+@dataclass(frozen=True)
 class Option:
-    """A setting: ``kind`` is one of bool, int, float, str, strs (a list of names), ints, path, or
-    any of them joined by ``|``; ``low``/``high`` are inclusive unless
-    ``open_low``/``open_high``.
+    """A setting: ``kind`` is one of bool, int, float, str, strs (a list of names), ints, or any of
+    them joined by ``|``; ``low``/``high`` are inclusive unless ``open_low``/``open_high``.
+
+    ``plug_ins`` allows "module:Name" beside the choices. ``free_on_resume`` says that a run may be
+    continued under another value, as the numbers do not depend on it.
     """
 
     name: str
@@ -30,10 +52,15 @@ class Option:
     high: float | None = None
     open_low: bool = False
     open_high: bool = False
+    plug_ins: bool = False
+    form: Form | None = None
+    free_on_resume: bool = False
 
     @property
     def expected(self) -> str:
         """The valid values, in words."""
+        if self.form is not None:
+            return self.form.expected()
         words = {
             "bool": "true or false",
             "int": "a whole number",
@@ -41,7 +68,6 @@ class Option:
             "str": "a name",
             "strs": "a list of names",
             "ints": "a list of whole numbers",
-            "path": "a path",
         }
         text = " or ".join(words[k] for k in self.kind.split("|"))
         if self.choices:
@@ -53,27 +79,42 @@ class Option:
             limits.append(f"{'<' if self.open_high else '<='} {self.high:g}")
         return " ".join([text, " and ".join(limits)]) if limits else text
 
-    def parse(self, value: Any, key: str) -> tuple[Any, str | None]:
-        """Return ``(value as its type, None)``, or ``(None, problem)`` naming ``key``, found and
-        expected.
+    def parse(self, value: object, key: str) -> tuple[Any, SettingProblem | None]:
+        """Return ``(value as its type, None)``, or ``(None, problem)`` with ``key``, which is the
+        option's name with its section.
         """
+        if _too_long(value):  # such numbers fit into no array, and Python may refuse to print them
+            return None, SettingProblem(key, f"{key}: a whole number out of range")
         for kind in self.kind.split("|"):
             ok, parsed = _convert(kind, value)
-            if ok and self._within(parsed):
+            if ok and self._allows(parsed):
                 return parsed, None
-        hint = nearest(value, self.choices) if isinstance(value, str) else ""
-        return None, f"{key} = {value!r}: expected {self.expected}{hint}"
+        return None, SettingProblem(key, f"{key} = {value!r}", self.expected, self._near(value))
 
-    def _within(self, value: Any) -> bool:
+    def _allows(self, value: Any) -> bool:
+        if isinstance(value, list):
+            return all(self._allows(v) for v in value)
+        if self.form is not None:
+            return self.form.fits(value)
         if isinstance(value, bool):
             return True
         if isinstance(value, str):
-            return not self.choices or value in self.choices or ":" in value
-        if isinstance(value, list):
-            return all(self._within(v) for v in value)
+            return not self.choices or value in self.choices or (self.plug_ins and ":" in value)
         low = self.low is None or (value > self.low if self.open_low else value >= self.low)
         high = self.high is None or (value < self.high if self.open_high else value <= self.high)
         return low and high
+
+    def _near(self, value: object) -> str:
+        """The choice nearest to the first name in ``value`` that is not allowed."""
+        names = value if isinstance(value, list) else [value]
+        wrong = [name for name in names if isinstance(name, str) and not self._allows(name)]
+        return nearest(wrong[0], self.choices) if wrong else ""
+
+
+def _too_long(value: object) -> bool:
+    if isinstance(value, list):
+        return any(_too_long(v) for v in value)
+    return isinstance(value, int) and abs(value) >= 2**63
 
 
 def _convert(kind: str, value: Any) -> tuple[bool, Any]:
@@ -86,7 +127,7 @@ def _convert(kind: str, value: Any) -> tuple[bool, Any]:
         return (number and float(value).is_integer()), int(value) if number else None
     if kind == "float":
         return number, float(value) if number else None
-    if kind in ("str", "path"):
+    if kind == "str":
         return isinstance(value, str), value
     if kind == "strs":
         return isinstance(value, list) and all(isinstance(v, str) for v in value), value
@@ -102,28 +143,26 @@ def defaults(options: Iterable[Option]) -> dict[str, Any]:
 
 
 def parse_all(
-    options: Iterable[Option], values: Mapping[str, Any], section: str
-) -> tuple[dict[str, Any], list[str]]:
-    """Check ``values`` against ``options``: the parsed values with defaults filled in, and all
+    options: Iterable[Option], values: Mapping[str, object], section: str
+) -> tuple[dict[str, Any], list[SettingProblem]]:
+    """Check ``values`` by name of option: return those that are right, as their types, and all
     problems.
+
+    Names without an option are for the caller to refuse.
     """
     by_name = {o.name: o for o in options}
-    parsed, problems = defaults(by_name.values()), []
-    for name, value in values.items():
-        key = f"{section}.{name}"
-        if name not in by_name:
-            problems.append(f"unknown key {key}{nearest(name, by_name)}")
-            continue
-        parsed_value, problem = by_name[name].parse(value, key)
+    parsed: dict[str, Any] = {}
+    problems = []
+    for name in [name for name in values if name in by_name]:
+        value, problem = by_name[name].parse(values[name], f"{section}.{name}")
         if problem:
             problems.append(problem)
         else:
-            parsed[name] = parsed_value
-    problems += [
-        f"missing key {section}.{o.name}: {o.doc}"
-        for o in by_name.values()
-        if o.default is REQUIRED and o.name not in values
-    ]
+            parsed[name] = value
+    for o in by_name.values():
+        if o.default is REQUIRED and o.name not in values:
+            key = f"{section}.{o.name}"
+            problems.append(SettingProblem(key, f"missing key {key}", hint=f": {o.doc}"))
     return parsed, problems
 
 
@@ -143,22 +182,36 @@ def option(
     default: Any,
     doc: str,
     *,
-    kind: str = "",
-    choices: tuple[str, ...] | Callable[[], tuple[str, ...]] = (),
+    choices: Iterable[str] | Callable[[], Iterable[str]] = (),
     low: float | None = None,
     high: float | None = None,
     open_low: bool = False,
     open_high: bool = False,
+    plug_ins: bool = False,
+    form: Form | None = None,
+    free_on_resume: bool = False,
 ) -> Any:
     """Declare a field of a `Settings` record: default, meaning and limits; its type says the kind.
 
-    ``default`` may be `REQUIRED`; ``kind`` is only needed where the type does not tell, such as
-    "path". ``choices`` that are found by looking, such as the names in a registry, are given as a
-    function, which is called each time `Settings.options` is.
+    ``default`` may be `REQUIRED`. ``choices`` that are found by looking, such as the names in a
+    registry, are given as a function, which is called each time `Settings.options` is. The other
+    arguments are explained at `Option`.
     """
-    fixed = () if callable(choices) else choices
-    facts = Option("", default, kind, doc, fixed, low, high, open_low, open_high)
-    metadata = {"option": facts, "choices": choices if callable(choices) else lambda: fixed}
+    facts = Option(
+        "",
+        default,
+        "",
+        doc,
+        (),
+        low,
+        high,
+        open_low,
+        open_high,
+        plug_ins,
+        form,
+        free_on_resume,
+    )
+    metadata = {"option": facts, "choices": choices if callable(choices) else lambda: choices}
     if default is REQUIRED:
         return field(metadata=metadata)
     if isinstance(default, list):
@@ -184,8 +237,8 @@ class Settings:
                 found += hints[f.name].options()
                 continue
             facts: Option = f.metadata["option"]
-            kind = facts.kind or "|".join(_KINDS[part] for part in _parts(hints[f.name]))
-            choices: tuple[str, ...] = f.metadata["choices"]()
+            kind = "|".join(_KINDS[part] for part in _parts(hints[f.name]))
+            choices = tuple(f.metadata["choices"]())
             found.append(replace(facts, name=f.name, kind=kind, choices=choices))
         return tuple(found)
 
@@ -200,6 +253,19 @@ class Settings:
         if given:
             raise TypeError(f"{cls.__name__} has no option {', '.join(given)}")
         return record
+
+    @classmethod
+    def parse(
+        cls, values: Mapping[str, object], section: str
+    ) -> tuple[Self | None, list[SettingProblem]]:
+        """Check ``values`` by name of option: return the record and all problems.
+
+        Wrong values stand at their defaults in the record, so that other checks can go on; there is
+        no record where a required value is missing or wrong.
+        """
+        parsed, problems = parse_all(cls.options(), values, section)
+        complete = all(o.name in parsed or o.default is not REQUIRED for o in cls.options())
+        return (cls.make(parsed) if complete else None), problems
 
     def values(self) -> dict[str, Any]:
         """Return name of option → value, flat."""
@@ -231,3 +297,37 @@ def _build(cls: type[Settings], values: dict[str, Any]) -> Any:
         elif f.name in values:
             arguments[f.name] = values.pop(f.name)
     return cls(**arguments)
+
+
+# ---- sizes of memory ----------------------------------------------------------------------------
+
+SIZES = 'a number of bytes, or a size such as "500MB", "2GB" or "1.5GiB"'
+_UNITS = {
+    "": 1,
+    "b": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+}
+
+
+def size_in_bytes(size: int | str) -> int:
+    """Read a number of bytes, or a size such as "1.5GiB"; ConfigError for anything else."""
+    number: float = 0
+    if isinstance(size, str):
+        match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?)\s*([a-zA-Z]*)\s*", size)
+        if match and match[2].lower() in _UNITS:
+            number = float(match[1]) * _UNITS[match[2].lower()]
+    else:
+        number = size
+    if not 1 <= number < 2**63:
+        raise ConfigError(f"{size!r}: expected {SIZES}")
+    return int(number)
+
+
+SIZE = Form(size_in_bytes, lambda: SIZES)

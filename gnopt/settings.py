@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from gnopt import optimizers, registry
+from gnopt import optimizers
 from gnopt.data.options import DataSettings
+from gnopt.engine.activations import all_activations, get_activation
+from gnopt.engine.arrays import Device
 from gnopt.engine.initializers import INITIALIZERS
-from gnopt.options import REQUIRED, Option, Settings, option
+from gnopt.engine.losses import all_losses, get_loss
+from gnopt.errors import ConfigError, SettingProblem
+from gnopt.options import REQUIRED, SIZE, Form, Option, Settings, option
 
 DEFAULT_METHOD = "kfra"
-PACKAGES = {
-    "loss": ("gnopt.engine.losses", "LOSS"),
-    "activation": ("gnopt.engine.activations", "ACTIVATION"),
-}
-PLUG_INS = {f"network.{name}" for name in PACKAGES}
-
-
-def _activations() -> tuple[str, ...]:
-    return tuple(registry.discover(*PACKAGES["activation"]))
-
-
-def _losses() -> tuple[str, ...]:
-    return tuple(registry.discover(*PACKAGES["loss"]))
-
-
-def _initializers() -> tuple[str, ...]:
-    return tuple(INITIALIZERS)
+DEVICE = Form(Device.parse, Device.expected)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +26,15 @@ class NetworkSettings(Settings):
         REQUIRED, "widths of the hidden layers; the output's is the data's", low=1
     )
     activation: str | list[str] = option(
-        "tanh", 'one for all hidden layers or one each; or "module:Name"', choices=_activations
+        "tanh",
+        'one for all hidden layers or one each; or "module:Name"',
+        choices=all_activations,
+        plug_ins=True,
     )
-    loss: str = option(REQUIRED, 'output layer and loss; or "module:Name"', choices=_losses)
-    init: str = option("glorot", "distribution of the initial weights", choices=_initializers)
+    loss: str = option(
+        REQUIRED, 'output layer and loss; or "module:Name"', choices=all_losses, plug_ins=True
+    )
+    init: str = option("glorot", "distribution of the initial weights", choices=tuple(INITIALIZERS))
     output_bias: str = option(
         "data_mean",
         "start of the output bias: inverse link of the mean target or zero",
@@ -54,35 +48,63 @@ class NetworkSettings(Settings):
             return [self.activation] * len(self.hidden)
         return self.activation
 
+    def contradictions(self) -> Iterator[SettingProblem]:
+        """What no single value shows: plug-ins that cannot be loaded, a wrong number of names."""
+        for name in dict.fromkeys(self.activations):
+            yield from _lookup_problem("network.activation", get_activation, name)
+        yield from _lookup_problem("network.loss", get_loss, self.loss)
+        if len(self.activations) != len(self.hidden):
+            yield SettingProblem(
+                "network.activation",
+                f"network.activation = {self.activation} has {len(self.activations)} names for "
+                f"{len(self.hidden)} hidden layers",
+                "one for each, or one name for all",
+            )
+
+
+def _lookup_problem(key: str, find: Callable[[str], object], name: str) -> Iterator[SettingProblem]:
+    try:
+        find(name)
+    except ConfigError as error:
+        yield SettingProblem(key, f"{key}: {error}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings(Settings):
     """The section ``[training]``: how long, how often, in which numbers and on which device."""
 
     batch_size: int = option(1000, "rows per update (a method may let it grow from here)", low=1)
-    updates: int = option(5000, "number of updates", low=0)
+    updates: int = option(5000, "number of updates", low=0, free_on_resume=True)
     seed: int = option(
         0, "seed of the weights, the order of the rows and every sample", low=0, high=2**62
     )
     dtype: str = option(
         "float32", "precision of the whole computation", choices=("float32", "float64")
     )
-    device: str = option("cpu", "cpu, cuda or cuda:N")
+    device: str = option("cpu", "cpu, cuda or cuda:N", form=DEVICE, free_on_resume=True)
     evaluate_every: int = option(
-        50, "updates between evaluations; 0 = only at start and end", low=0
+        50, "updates between evaluations; 0 = only at start and end", low=0, free_on_resume=True
     )
     checkpoint_every: int = option(
-        100, "updates between checkpoints; 0 = only at start and end", low=0
+        100, "updates between checkpoints; 0 = only at start and end", low=0, free_on_resume=True
     )
     keep_checkpoints: int = option(
-        2, "how many of the newest checkpoints to keep, the best aside", low=1
+        2, "how many of the newest checkpoints to keep, the best aside", low=1, free_on_resume=True
     )
     evaluate_rows: int = option(
-        10000, "training rows that evaluations use, spread over the file; 0 = all", low=0
+        10000,
+        "training rows that evaluations use, spread over the file; 0 = all",
+        low=0,
+        free_on_resume=True,
     )
-    memory: int | str = option("256MB", "most bytes of temporaries, such as KFLR's columns", low=1)
+    memory: int | str = option(
+        "256MB", "most bytes of temporaries, such as KFLR's columns", form=SIZE
+    )
     max_seconds: float = option(
-        0.0, "stop after so many seconds of training, evaluation aside; 0 = never", low=0
+        0.0,
+        "stop after so many seconds of training, evaluation aside; 0 = never",
+        low=0,
+        free_on_resume=True,
     )
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gnopt import optimizers
 from gnopt.config import load, parse_set, refuse_changes, to_toml
-from gnopt.errors import ConfigError
+from gnopt.errors import ConfigError, SettingProblem, SettingsError
 from gnopt.settings import sections
 
 GOOD = """
@@ -108,6 +108,30 @@ def test_all_problems_at_once_with_near_names(tmp_path):
     ):
         assert expected in text, expected
     assert len(found) == 16
+
+
+def test_each_problem_is_a_record_with_its_source(tmp_path):
+    path = write(tmp_path, GOOD + "[training]\nsede = 3\n")
+    with pytest.raises(SettingsError) as error:
+        load(path, ["training.dtype=float"], {"training.device": ("--device", "gpu")})
+    assert error.value.records == [
+        SettingProblem(
+            "training.sede", "unknown key training.sede", "", " (did you mean 'seed'?)", str(path)
+        ),
+        SettingProblem(
+            "training.dtype",
+            "training.dtype = 'float'",
+            "a name out of float32, float64",
+            " (did you mean 'float64'?)",
+            "--set",
+        ),
+        SettingProblem(
+            "training.device", "training.device = 'gpu'", "cpu, cuda or cuda:N", "", "--device"
+        ),
+    ]
+    assert error.value.problems[2] == (
+        "--device: training.device = 'gpu': expected cpu, cuda or cuda:N"
+    )
 
 
 def test_an_option_of_another_method_is_named_as_such(tmp_path):

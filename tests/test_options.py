@@ -58,3 +58,31 @@ def test_an_unknown_or_missing_name_is_an_error():
         Outer.make({"rows": 1, "dekay": 0.5})
     with pytest.raises(TypeError, match="rows"):
         Outer.make({})
+
+
+def test_parsing_leaves_wrong_values_at_their_defaults():
+    record, problems = Outer.parse({"rows": 3, "decay": 2, "names": ["b", "aa"]}, "s")
+    assert record == Outer.make({"rows": 3})
+    assert [str(problem) for problem in problems] == [
+        "s.decay = 2: expected a number >= 0 and < 1",
+        "s.names = ['b', 'aa']: expected a list of names out of a, b (did you mean 'a'?)",
+    ]
+
+
+def test_there_is_no_record_without_a_required_value():
+    for values, message in (({}, "missing key s.rows: data points"), ({"rows": 0}, "s.rows = 0")):
+        record, (problem,) = Base.parse(values, "s")
+        assert record is None
+        assert message in str(problem)
+
+
+def test_choices_are_looked_up_when_they_are_asked_for():
+    known = {"one": 1}
+
+    @dataclass(frozen=True, kw_only=True)
+    class Chosen(Settings):
+        name: str = option("one", "a name", choices=lambda: known)
+
+    known["two"] = 2
+    assert Chosen.options()[0].choices == ("one", "two")
+    assert Chosen.parse({"name": "two"}, "s") == (Chosen(name="two"), [])

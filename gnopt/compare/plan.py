@@ -14,7 +14,7 @@ from gnopt import optimizers
 from gnopt.compare.grid import Variant, points, slug
 from gnopt.config import Config, load, to_toml
 from gnopt.engine.arrays import Device, check_device, get_backend
-from gnopt.errors import ConfigError, DataError
+from gnopt.errors import ConfigError, DataError, SettingProblem, SettingsError
 from gnopt.method_options import asked_options, of_optimizer, options_for
 from gnopt.training import setup
 from gnopt.training.files import write_text
@@ -203,7 +203,7 @@ def _check_runs(plan: Plan) -> None:
     """Check every configuration, then data, network and methods, so that nothing fails hours
     later.
     """
-    problems: list[str] = []
+    problems: list[SettingProblem] = []
     configs: dict[str, Config] = {}
     with tempfile.TemporaryDirectory() as folder:
         problem = Path(folder) / PROBLEM
@@ -214,10 +214,10 @@ def _check_runs(plan: Plan) -> None:
                 continue
             try:
                 configs[key] = load(problem, run.sets)
-            except ConfigError as error:
-                problems += [f"{run.variant}: {p.removeprefix('--set: ')}" for p in error.problems]
+            except SettingsError as error:
+                problems += [replace(problem, source=run.variant) for problem in error.records]
     if problems:
-        raise ConfigError(dict.fromkeys(problems))
+        raise SettingsError(dict.fromkeys(problems))
     for device in dict.fromkeys(config.training.device for config in configs.values()):
         check_device(device)
     # On the CPU: a context of this process would take a GPU's memory from the runs for as long as

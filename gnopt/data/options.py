@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
+from pathlib import Path
 
-from gnopt.errors import ConfigError
 from gnopt.machine import free_memory
-from gnopt.options import REQUIRED, Settings, option
+from gnopt.options import REQUIRED, SIZES, Form, Settings, option, size_in_bytes
 
 HELD_OUT = 0.1  # default fraction of the training rows that are held out for validation
+
+
+def _budget(memory: int | str) -> int:
+    return free_memory() // 2 if _is_auto(memory) else size_in_bytes(memory)
+
+
+def _is_auto(memory: int | str) -> bool:
+    return isinstance(memory, str) and memory.strip().lower() == "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings(Settings):
     """The section ``[data]``: which file, which datasets in it, and how training sees them."""
 
-    file: str = option(REQUIRED, "the HDF5 file with the data", kind="path")
+    file: str = option(
+        REQUIRED,
+        "the HDF5 file with the data",
+        form=Form(Path, lambda: "a path"),
+        free_on_resume=True,  # it may have moved: a run knows its data by the fingerprint
+    )
     inputs: str = option("x", "HDF5 dataset of shape (N, ...) with the inputs, flattened to (N, D)")
     targets: str = option("inputs", 'HDF5 dataset with the targets; "inputs" makes an autoencoder')
     target_transform: str = option(
@@ -40,35 +52,13 @@ class DataSettings(Settings):
         "auto",
         'most bytes of rows to hold in memory, such as "2GB"; larger files '
         'are read in blocks while training; "auto" is half of the free memory',
-        low=1,
+        form=Form(_budget, lambda: f'"auto", {SIZES}'),
     )
 
+    def memory_bytes(self) -> int:
+        """Return the bytes of rows that may be held in memory."""
+        return _budget(self.memory)
 
-_UNITS = {
-    "": 1,
-    "b": 1,
-    "kb": 10**3,
-    "mb": 10**6,
-    "gb": 10**9,
-    "tb": 10**12,
-    "kib": 2**10,
-    "mib": 2**20,
-    "gib": 2**30,
-    "tib": 2**40,
-}
-
-
-def memory_bytes(value: int | str) -> int:
-    """Return the budget in bytes of ``data.memory``; ConfigError where it is not a size."""
-    if isinstance(value, str):
-        if value.strip().lower() == "auto":
-            return free_memory() // 2
-        match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?)\s*([a-zA-Z]*)\s*", value)
-        if match and match[2].lower() in _UNITS:
-            value = int(float(match[1]) * _UNITS[match[2].lower()])
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(
-            f'data.memory = {value!r}: expected "auto", a number of bytes, or a size '
-            'such as "500MB", "2GB" or "1.5GiB"'
-        )
-    return value
+    def memory_is_given(self) -> bool:
+        """Whether the budget is a size, not a share of what is free."""
+        return not _is_auto(self.memory)

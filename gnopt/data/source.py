@@ -13,7 +13,7 @@ import numpy as np
 
 from gnopt.data.fingerprint import fingerprint
 from gnopt.data.hdf5 import Column, column, holds, is_group, open_file
-from gnopt.data.options import HELD_OUT, DataSettings, memory_bytes
+from gnopt.data.options import HELD_OUT, DataSettings
 from gnopt.data.order import GROUP_BYTES, plan
 from gnopt.data.split import Split, Statistics, is_label
 from gnopt.errors import DataError, nearest
@@ -72,14 +72,13 @@ def open_data(
     group is left alone. A ``test`` group without targets is ignored when targets are wanted.
 
     ``statistics`` replaces those of this file's own training rows (for prediction on new data).
-    Raises DataError for anything wrong with the file, ConfigError for a memory budget that is not a
-    size.
+    Raises DataError for anything wrong with the file.
     """
-    budget = memory_bytes(settings.memory)
+    budget = settings.memory_bytes()
     with contextlib.ExitStack() as undo:
         handle = undo.enter_context(open_file(Path(settings.file).expanduser()))
         pairs = find_splits(handle, settings, float(np.finfo(dtype).max))
-        group_bytes = _group_bytes(pairs["train"], settings.memory, budget)
+        group_bytes = _group_bytes(pairs["train"], settings)
         splits: dict[str, Split] = {}
         for name, (x, y) in pairs.items():
             bytes_held = _bytes(x, y)
@@ -137,15 +136,12 @@ def target_shape(x: Column, y: Column | None) -> tuple[int, ...]:
     return (y.width,) if y.shape else ()
 
 
-def _group_bytes(train: _Pair, memory: int | str, budget: int) -> int:
+def _group_bytes(train: _Pair, settings: DataSettings) -> int:
     # Two groups are held while reading ahead. Free memory must not matter, else batches would
     # depend on it.
-    explicit = not (isinstance(memory, str) and memory.strip().lower() == "auto")
-    return (
-        min(GROUP_BYTES, max(1, budget // 2))
-        if explicit and _bytes(*train) > budget
-        else GROUP_BYTES
-    )
+    if settings.memory_is_given() and _bytes(*train) > settings.memory_bytes():
+        return min(GROUP_BYTES, max(1, settings.memory_bytes() // 2))
+    return GROUP_BYTES
 
 
 def find_splits(handle: h5py.File, settings: DataSettings, limit: float) -> dict[str, _Pair]:

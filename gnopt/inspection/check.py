@@ -15,14 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from gnopt.errors import GnoptError
+from gnopt.errors import CheckFailed
 from gnopt.inspection import check_activation, check_loss, check_network
 from gnopt.inspection.differences import Check, Skip
 from gnopt.inspection.subject import Look
-
-
-class CheckFailed(GnoptError):
-    """Some self-tests failed."""
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ class Subject:
     @property
     def memory(self) -> int:
         """Bytes that temporaries may take."""
-        return temporaries(self.config.training.memory, self.net.ops)
+        return temporaries(self.config.training, self.net.ops)
 
     def weights(self, place: Path | None) -> Weights:
         """The weights of one place; DataError where the checkpoint is damaged or of another

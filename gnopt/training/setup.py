@@ -10,7 +10,6 @@ import numpy as np
 
 from gnopt import optimizers, rng
 from gnopt.config import Config
-from gnopt.data.options import memory_bytes
 from gnopt.data.source import Data, open_data
 from gnopt.engine.activations import get_activation
 from gnopt.engine.arrays import Array, Backend, get_backend
@@ -18,6 +17,8 @@ from gnopt.engine.initializers import initialize
 from gnopt.engine.losses import Loss, get_loss
 from gnopt.engine.network import Network
 from gnopt.errors import DataError
+from gnopt.options import size_in_bytes
+from gnopt.settings import TrainingSettings
 from gnopt.training import checkpoint
 from gnopt.training.evaluate import CHUNK
 
@@ -77,7 +78,7 @@ def build(config: Config, ops: Backend | None = None) -> Experiment:
     try:
         outputs, mean = target_facts(loss, data)
         net = make_network(config, data.train.inputs, outputs, ops)
-        memory = temporaries(training.memory, ops)
+        memory = temporaries(training, ops)
         problem = optimizers.Problem(net, loss, training.seed, data.train.rows, memory)
         optimizer = optimizers.make(config.method, problem, config.method_settings)
     except BaseException:
@@ -86,11 +87,11 @@ def build(config: Config, ops: Backend | None = None) -> Experiment:
     return Experiment(config, data, ops, net, loss, optimizer, mean)
 
 
-def temporaries(setting: int | str, ops: Backend) -> int:
+def temporaries(settings: TrainingSettings, ops: Backend) -> int:
     """Bytes that temporaries may take: ``training.memory``, on a GPU at most a quarter of what is
     free.
     """
-    memory = memory_bytes(setting)
+    memory = size_in_bytes(settings.memory)
     if not ops.on_host:  # there blocks may depend on free memory, and so do the last digits
         memory = min(memory, ops.free_memory() // 4)
     return memory

@@ -14,7 +14,8 @@ from gnopt.data import order as order_module
 from gnopt.data.options import DataSettings
 from gnopt.data.order import plan
 from gnopt.data.source import open_data
-from gnopt.errors import ConfigError, DataError
+from gnopt.errors import DataError
+from gnopt.machine import free_memory
 
 ROWS = 1000
 
@@ -317,24 +318,22 @@ def test_the_file_is_not_kept_open_when_all_rows_are_held(flat):
             pass
 
 
-@pytest.mark.parametrize("memory", ["lots", "", "-3", "2 parsecs", 0, -1, True])
-def test_a_budget_that_is_not_a_size(flat, memory):
-    with pytest.raises(ConfigError, match="data.memory"):
-        opened(flat, memory=memory)
+@pytest.mark.parametrize(
+    "memory", ["lots", "", "-3", "2 parsecs", "9" * 400 + "TB", "auto 2", 0, -1, True]
+)
+def test_a_budget_that_is_not_a_size(memory):
+    _, (problem,) = DataSettings.parse({"file": "x.h5", "memory": memory}, "data")
+    assert str(problem) == (
+        f'data.memory = {memory!r}: expected "auto", a number of bytes, or a size such as "500MB", '
+        '"2GB" or "1.5GiB"'
+    )
 
 
 def test_sizes():
-    from gnopt.data.options import memory_bytes
-    from gnopt.machine import free_memory
-
-    assert [memory_bytes(v) for v in (7, "7", "2KB", "1.5 GiB", "3mb")] == [
-        7,
-        7,
-        2000,
-        3 * 2**29,
-        3 * 10**6,
-    ]
-    assert 0 < memory_bytes("auto") <= free_memory()
+    sizes = {7: 7, "7": 7, "2KB": 2000, "1.5 GiB": 3 * 2**29, "3mb": 3 * 10**6}
+    found = {v: DataSettings(file="", memory=v).memory_bytes() for v in sizes}
+    assert found == sizes
+    assert 0 < DataSettings(file="", memory=" Auto").memory_bytes() <= free_memory()
 
 
 def test_a_row_larger_than_the_budget(flat):

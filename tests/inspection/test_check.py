@@ -16,7 +16,8 @@ from gnopt.engine.losses.poisson import Poisson
 from gnopt.engine.losses.softmax_cross_entropy import SoftmaxCrossEntropy
 from gnopt.engine.losses.squared_error import SquaredError
 from gnopt.engine.network import Network
-from gnopt.inspection.check import CheckFailed, check, refuse_failures
+from gnopt.errors import CheckFailed
+from gnopt.inspection.check import check, refuse_failures
 from gnopt.inspection.subject import look
 
 StudentT = module_of("student_t").StudentT
