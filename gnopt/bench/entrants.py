@@ -13,7 +13,7 @@ from gnopt.config import Config, load, to_toml
 from gnopt.errors import ConfigError, GnoptError, nearest
 from gnopt.method_options import asked_options, of_optimizer, options_for
 from gnopt.optimizers import Optimizer
-from gnopt.training.plan import plan
+from gnopt.training.estimate import plan
 from gnopt.training.setup import Experiment
 
 ALL = "all"

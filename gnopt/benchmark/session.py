@@ -23,8 +23,8 @@ from gnopt.benchmark.rounds import Row, measure
 from gnopt.benchmark.subjects import Method, Passes, Subject
 from gnopt.benchmark.tables import phase_rows, show_phases, show_rates, write_csv
 from gnopt.errors import ConfigError
+from gnopt.files import write_text
 from gnopt.machine import busy_cores, core_count, processor
-from gnopt.training.files import write_text
 
 
 @dataclass(frozen=True)

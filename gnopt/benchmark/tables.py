@@ -11,7 +11,7 @@ from typing import Any
 
 from gnopt.benchmark.phases import PHASES
 from gnopt.benchmark.rounds import Figure, Row
-from gnopt.training.files import write_text
+from gnopt.files import write_text
 
 COLUMNS = (*PHASES, "sum", "update")
 

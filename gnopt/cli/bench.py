@@ -67,7 +67,7 @@ def command(
     from gnopt.bench.entrants import BenchRequest, read_config
     from gnopt.bench.run import configuration, run_bench
     from gnopt.bench.threads import bench_with
-    from gnopt.training.files import write_text
+    from gnopt.files import write_text
 
     quiet = flags.pop("quiet")
     names = tuple(name.strip() for name in (methods or "").split(",") if name.strip())

@@ -233,14 +233,14 @@ def _report_part(plan: Plan, count: int, failures: dict[str, str], as_json: bool
 
 def _summarise(plan: Plan, failures: dict[str, str], as_json: bool, quiet: bool) -> None:
     from gnopt.cli.comparing import print_tables
-    from gnopt.compare import choice, facts, tables, targets
+    from gnopt.compare import choice, facts, result_files, targets
 
     chosen = choice.evaluate_plan(plan)
     reached = targets.times_to(plan, chosen, plan.targets)
-    tables.write_tables(plan, chosen, reached)
+    result_files.write_tables(plan, chosen, reached)
     notes, warnings = facts.notes(plan, chosen), choice.warnings(chosen)
     figures = _draw(plan, chosen, reached, notes, warnings, quiet)
-    rows = tables.summary_rows(chosen)
+    rows = result_files.summary_rows(chosen)
     if as_json:
         print_json(
             {

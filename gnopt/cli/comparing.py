@@ -14,8 +14,8 @@ from gnopt.compare.child import Ending
 from gnopt.compare.grid import Point
 from gnopt.compare.outcome import Outcome
 from gnopt.compare.plan import Plan, Run
+from gnopt.compare.result_texts import HEADER, summary_cells, target_rows
 from gnopt.compare.targets import Reached
-from gnopt.compare.texts import HEADER, summary_cells, target_rows
 
 
 class CompareReporter:

@@ -75,7 +75,7 @@ def curves(
     quiet: bool,
 ) -> None:
     """Draw the CURVES set: smooth grey strokes through three random points of a 28 by 28 plane."""
-    from gnopt.data.curves import make_curves
+    from gnopt.data.make_curves import make_curves
 
     with _bar(quiet) as bar:
         rows = make_curves(out, count, test, validation, seed, overwrite, bar)
@@ -106,7 +106,7 @@ def faces(
     SOURCE is olivettifaces.mat, an NPY, NPZ or HDF5 file with a stack of grey pictures, or a folder
     of pictures (with one subfolder for each person, as in the AT&T set).
     """
-    from gnopt.data.faces import make_faces
+    from gnopt.data.make_faces import make_faces
 
     with _bar(quiet) as bar:
         rows = make_faces(out, source, pairs, seed, overwrite, bar)

@@ -12,7 +12,7 @@ from gnopt.cli.common import config_flags, given_flags, print_json
 from gnopt.errors import ConfigError, GnoptError
 
 if TYPE_CHECKING:
-    from gnopt.inspection.run import Findings, Wishes
+    from gnopt.inspection.inspect import Findings, Wishes
 
 
 @click.command(
@@ -229,7 +229,7 @@ def command(
 
 def _wishes(export: Path | None, **asked: Any) -> Wishes:
     from gnopt.inspection.alignment import Solve
-    from gnopt.inspection.run import Wishes
+    from gnopt.inspection.inspect import Wishes
 
     solve = None
     if asked["alignment"]:
@@ -282,8 +282,8 @@ def _inspect(
 ) -> None:
     import time
 
-    from gnopt.inspection import tables, texts
-    from gnopt.inspection.run import inspect
+    from gnopt.inspection import finding_files, finding_texts
+    from gnopt.inspection.inspect import inspect
     from gnopt.inspection.subject import open_subject
 
     start = time.monotonic()
@@ -296,12 +296,15 @@ def _inspect(
     results: list[dict[str, Any]] = []
     for target in targets:
         with open_subject(target, sets, flags, samples, init_from, which) as subject:
-            note(texts.headline(subject))
+            note(finding_texts.headline(subject))
             found.append(inspect(subject, wishes, note))
-            results.append(tables.as_json(subject, found[-1]))
+            results.append(finding_files.as_json(subject, found[-1]))
             if not as_json:
-                texts.print_findings(subject, found[-1])
-    files = [*([wishes.export] if wishes.export else []), *tables.write_all(found, csv_file, out)]
+                finding_texts.print_findings(subject, found[-1])
+    files = [
+        *([wishes.export] if wishes.export else []),
+        *finding_files.write_all(found, csv_file, out),
+    ]
     if figures is not None:
         files += _draw(found, figures, out is not None and figures == out / "figures", note)
     result = {**results[0], "files": [str(path) for path in files]}
@@ -339,7 +342,7 @@ def _check(
     which: str,
     as_json: bool,
 ) -> None:
-    from gnopt.inspection import texts
+    from gnopt.inspection import finding_texts
     from gnopt.inspection.check import check, refuse_failures
     from gnopt.inspection.subject import look, open_subject
 
@@ -354,5 +357,5 @@ def _check(
             }
         )
     else:
-        texts.print_verdicts(verdicts)
+        finding_texts.print_verdicts(verdicts)
     refuse_failures(verdicts)

@@ -78,7 +78,7 @@ def _figures(runs: tuple[Path, ...], out: Path | None) -> list[Path]:
 
         panels = [read_panel(run, titled=len(runs) > 1) for run in runs]
         return comparison(panels, _inside(out or runs[0], "objective"))
-    from gnopt.plots.curves import curves
+    from gnopt.plots.run_curves import curves
     from gnopt.plots.steps import steps
 
     made = curves(runs, _inside(out or runs[0], "curves.png"))

@@ -80,8 +80,8 @@ def command(
     from gnopt.cli.display import make_reporter
     from gnopt.config import load
     from gnopt.training import start
+    from gnopt.training.estimate import check_fits
     from gnopt.training.loop import run_to_end
-    from gnopt.training.plan import check_fits
 
     argv = start.command_line()
     reporter = make_reporter(quiet, click.get_current_context().find_root().obj.verbosity > 0)
@@ -146,7 +146,7 @@ def _dry_run(
 ) -> None:
     from gnopt.cli.common import size
     from gnopt.config import load
-    from gnopt.training.plan import plan, refuse_too_large
+    from gnopt.training.estimate import plan, refuse_too_large
     from gnopt.training.setup import build
 
     experiment = build(load(config, sets, flags))

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from gnopt.compare.curves import Curve, mean_curve, run_curve
 from gnopt.compare.grid import DECAY_SHARE, Point, Variant
+from gnopt.compare.loss_curves import Curve, mean_curve, run_curve
 from gnopt.compare.outcome import Outcome, read_outcome
 from gnopt.compare.plan import Plan, Run
 

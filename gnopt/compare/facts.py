@@ -19,10 +19,10 @@ import scipy
 from gnopt import __version__, machine
 from gnopt.compare.choice import RULE, Chosen
 from gnopt.compare.cores import Share
-from gnopt.compare.curves import read_columns
 from gnopt.compare.grid import DECAY_SHARE
+from gnopt.compare.loss_curves import read_columns
 from gnopt.compare.plan import Plan
-from gnopt.training.files import write_text
+from gnopt.files import write_text
 from gnopt.training.rundir import now
 
 

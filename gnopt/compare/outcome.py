@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import nan
 
-from gnopt.compare.curves import read_columns
+from gnopt.compare.loss_curves import read_columns
 from gnopt.compare.plan import Plan, Run
 from gnopt.training import rundir
 

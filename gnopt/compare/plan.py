@@ -15,9 +15,9 @@ from gnopt.compare.grid import Variant, points, slug
 from gnopt.config import Config, load, to_toml
 from gnopt.engine.arrays import Device, check_device, get_backend
 from gnopt.errors import ConfigError, DataError, SettingProblem, SettingsError
+from gnopt.files import write_text
 from gnopt.method_options import asked_options, of_optimizer, options_for
 from gnopt.training import setup
-from gnopt.training.files import write_text
 
 FILE, PROBLEM = "compare.json", "problem.toml"
 SCHEMA = 1

@@ -9,7 +9,7 @@ from math import nan
 import numpy as np
 
 from gnopt.compare.choice import Chosen, curve_of
-from gnopt.compare.curves import run_curve
+from gnopt.compare.loss_curves import run_curve
 from gnopt.compare.plan import Plan
 
 MOST = 4  # targets chosen where none is given

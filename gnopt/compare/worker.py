@@ -20,8 +20,8 @@ from gnopt.compare.plan import Plan, Run, read_plan
 from gnopt.config import load
 from gnopt.errors import GnoptError
 from gnopt.training import checkpoint, rundir, start
+from gnopt.training.estimate import check_fits
 from gnopt.training.loop import Reporter, Trainer, run_to_end
-from gnopt.training.plan import check_fits
 
 PATIENCE = 60.0  # seconds to wait for a directory that a dying worker still holds
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import h5py
 
-from gnopt.data.arrays import open_arrays, open_source, refuse_pickle
+from gnopt.data.array_files import open_arrays, open_source, refuse_pickle
 from gnopt.data.idx import is_idx, open_idx
 from gnopt.data.pictures import open_folder
 from gnopt.data.rows import Rows

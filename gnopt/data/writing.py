@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import h5py
 import numpy as np
 
 from gnopt.errors import DataError
+from gnopt.files import replacement
 
 _CHUNK_BYTES = 2**18
 Progress = Any  # a callable taking the number of rows just finished
@@ -36,25 +36,14 @@ def new_file(path: Path, overwrite: bool, source: str) -> Iterator[h5py.File]:
     ``source`` says in words where the data come from, and is kept as an attribute of the file.
     """
     refuse_existing(path, overwrite)
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with h5py.File(temporary, "w") as file:
+        with replacement(path) as temporary, h5py.File(temporary, "w") as file:
             file.attrs["source"] = source
             yield file
-        _sync(temporary)
-        os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise DataError(f"{path}: cannot be written: {reason}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-
-
-def _sync(path: Path) -> None:
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
 
 
 def new_table(

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from gnopt.compare.choice import Chosen, evaluate_plan
-from gnopt.compare.curves import Curve, thinned
+from gnopt.compare.loss_curves import Curve, thinned
 from gnopt.compare.plan import read_plan
-from gnopt.compare.tables import shown_curves
+from gnopt.compare.result_files import shown_curves
 from gnopt.errors import DataError
 from gnopt.plots.figure import colour, legend, log_axis, new_figure, save_all, style
 from gnopt.training import rundir

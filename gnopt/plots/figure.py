@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gnopt.errors import ConfigError, GnoptError
-from gnopt.training.files import write_atomically
+from gnopt.files import replacement
 
 FORMATS = ("png", "pdf", "svg")
 # Okabe and Ito's colours, which colour-blind readers tell apart, dark ones first, without the pale
@@ -67,9 +67,8 @@ def save(figure: Any, path: Path) -> None:
         )
     dated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(
-        path, lambda temporary: figure.savefig(temporary, format=kind, dpi=150, metadata=dated)
-    )
+    with replacement(path) as temporary:
+        figure.savefig(temporary, format=kind, dpi=150, metadata=dated)
 
 
 def save_all(figure: Any, path: Path) -> list[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from gnopt.inspection.run import Findings
+from gnopt.inspection.inspect import Findings
 from gnopt.plots.inspect_alignment import alignment
 from gnopt.plots.inspect_density import density
 from gnopt.plots.inspect_spectrum import spectrum

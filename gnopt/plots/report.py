@@ -8,14 +8,14 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
-from gnopt.compare import facts, tables
+from gnopt.compare import facts, result_files
 from gnopt.compare.choice import Chosen
 from gnopt.compare.plan import Plan
+from gnopt.compare.result_texts import HEADER, summary_cells, target_rows
 from gnopt.compare.targets import Reached
-from gnopt.compare.texts import HEADER, summary_cells, target_rows
+from gnopt.files import write_text
 from gnopt.plots.comparison import Panel, comparison
 from gnopt.plots.heatmap import heatmap
-from gnopt.training.files import write_text
 
 _CSS = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
@@ -42,12 +42,12 @@ def write_report(
     Raises GnoptError where matplotlib is not installed.
     """
     folder = plan.directory
-    panel = Panel("", tables.shown_curves(plan, chosen))
+    panel = Panel("", result_files.shown_curves(plan, chosen))
     figures = {
         "Objective": comparison([panel], folder / "objective"),
         "Grids": heatmap(chosen, folder / "grid"),
     }
-    rows = tables.summary_rows(chosen)
+    rows = result_files.summary_rows(chosen)
     calls = facts.history(plan)
     commands = dict.fromkeys(shlex.join(call["argv"]) for call in calls)
     versions = (

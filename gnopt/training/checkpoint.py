@@ -27,7 +27,7 @@ import numpy as np
 from gnopt import __version__
 from gnopt.data.split import Statistics
 from gnopt.errors import DataError
-from gnopt.training.files import write_hdf5, write_text
+from gnopt.files import write_hdf5, write_text
 from gnopt.training.tree import read_tree, write_tree
 
 FORMAT = "gnopt-checkpoint"

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from gnopt.errors import ConfigError
+from gnopt.files import replacement, write_hdf5
 from gnopt.training.checkpoint import StoredNetwork, write_network
-from gnopt.training.files import write_atomically, write_hdf5
 from gnopt.training.onnx import encode
 
 
@@ -27,21 +27,14 @@ def _npz(network: StoredNetwork, path: Path) -> None:
         arrays |= {f"weight_{index}": weights[:, :-1], f"bias_{index}": weights[:, -1]}
     if network.statistics is not None:
         arrays |= {f"input_{name}": values for name, values in network.statistics._asdict().items()}
-
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            np.savez(file, **arrays)
-
-    write_atomically(path, write)
+    with replacement(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
 
 
 def _onnx(network: StoredNetwork, path: Path) -> None:
     model = encode(network)
-
-    def write(temporary: Path) -> None:
+    with replacement(path) as temporary:
         temporary.write_bytes(model)
-
-    write_atomically(path, write)
 
 
 FORMATS: dict[str, Callable[[StoredNetwork, Path], None]] = {

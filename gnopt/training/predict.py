@@ -15,8 +15,8 @@ from gnopt.data.source import Split
 from gnopt.engine.arrays import Array
 from gnopt.engine.network import Network, forward
 from gnopt.errors import ConfigError
+from gnopt.files import write_hdf5
 from gnopt.training.evaluate import CHUNK
-from gnopt.training.files import write_hdf5
 from gnopt.training.load import Trained
 
 Compute = Callable[[Array], np.ndarray]

@@ -11,9 +11,9 @@ from types import ModuleType
 from typing import Any
 
 from gnopt.errors import ConfigError, DataError, GnoptError
+from gnopt.files import TEMPORARY, write_text
 from gnopt.training import checkpoint
-from gnopt.training.files import TEMPORARY, write_text
-from gnopt.training.tables import EVAL_COLUMNS, STEP_COLUMNS, Table, columns_for, truncate
+from gnopt.training.csv_table import EVAL_COLUMNS, STEP_COLUMNS, Table, columns_for, truncate
 
 fcntl: ModuleType | None
 try:

@@ -13,7 +13,7 @@ import pytest
 from cli_tools import CONFIG, ROOT, rows
 
 from gnopt import optimizers
-from gnopt.training.tables import EVAL_COLUMNS, STEP_COLUMNS
+from gnopt.training.csv_table import EVAL_COLUMNS, STEP_COLUMNS
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:

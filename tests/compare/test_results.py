@@ -10,11 +10,11 @@ import pytest
 
 from gnopt.compare.choice import evaluate_plan, warnings
 from gnopt.compare.cores import Share
-from gnopt.compare.curves import mean_curve, read_columns, run_curve, smooth, thinned
 from gnopt.compare.execute import parse_part, unfinished
 from gnopt.compare.grid import Variant, points
+from gnopt.compare.loss_curves import mean_curve, read_columns, run_curve, smooth, thinned
 from gnopt.compare.plan import Plan, Run, read_plan
-from gnopt.compare.tables import summary_rows, write_tables
+from gnopt.compare.result_files import summary_rows, write_tables
 from gnopt.compare.targets import times_to
 from gnopt.errors import ConfigError, DataError
 

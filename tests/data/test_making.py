@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import scipy.io
 
-from gnopt.data.curves import SIZE, draw_curves, make_curves, render
-from gnopt.data.faces import Pictures, bilinear, load_pictures, make_faces, split_people, view
+from gnopt.data.make_curves import SIZE, draw_curves, make_curves, render
+from gnopt.data.make_faces import Pictures, bilinear, load_pictures, make_faces, split_people, view
 from gnopt.data.options import DataSettings
 from gnopt.data.source import open_data
 from gnopt.errors import ConfigError, DataError

@@ -6,7 +6,7 @@ from inspection_tools import factors_of, look_at, silent, subject_of
 from reference import close, make_case, standard
 
 from gnopt.inspection.alignment import Solve, align, natural_damping
-from gnopt.inspection.run import Wishes, inspect
+from gnopt.inspection.inspect import Wishes, inspect
 from gnopt.inspection.subject import Weights, look
 from gnopt.inspection.surface import POINTS, Surface, surfaces
 from gnopt.optimizers.damping import OPTIONS

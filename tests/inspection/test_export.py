@@ -8,8 +8,8 @@ from reference import close, distance, make_case, over_rows, point_loss, standar
 
 from gnopt.engine.arrays.numpy import NumpyBackend
 from gnopt.errors import ConfigError, GnoptError
-from gnopt.inspection import dense, run
-from gnopt.inspection.run import Wishes, inspect
+from gnopt.inspection import dense
+from gnopt.inspection.inspect import Wishes, inspect
 
 ALL = "hessian,gauss_newton,kflr,kfra,kfac"
 
@@ -105,7 +105,9 @@ def test_weight_decay_is_not_in_the_gradient(tmp_path):
 def test_blocks_that_cannot_fit_are_refused_before_anything_happens(tmp_path, monkeypatch):
     case = make_case((4, 30, 3), ("tanh",), "squared_error", rows=3)
     monkeypatch.setattr(NumpyBackend, "free_memory", lambda self: 200_000)
-    monkeypatch.setattr(run, "look", lambda *_: pytest.fail("something was computed"))
+    monkeypatch.setattr(
+        "gnopt.inspection.inspect.look", lambda *_: pytest.fail("something was computed")
+    )
     path = tmp_path / "e.h5"
     with pytest.raises(GnoptError) as refusal:
         inspect(subject_of(case), Wishes("hessian", export=path), silent)

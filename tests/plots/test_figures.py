@@ -8,8 +8,8 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from gnopt.compare.choice import Chosen, Result
-from gnopt.compare.curves import Curve
 from gnopt.compare.grid import Point, Variant
+from gnopt.compare.loss_curves import Curve
 from gnopt.compare.outcome import Outcome
 from gnopt.compare.plan import Run
 from gnopt.errors import ConfigError

@@ -13,9 +13,9 @@ from hypothesis.extra import numpy as hnp
 
 from gnopt.data.split import Statistics
 from gnopt.errors import DataError
+from gnopt.files import replacement, write_text
 from gnopt.training import checkpoint
 from gnopt.training.checkpoint import StoredNetwork
-from gnopt.training.files import write_atomically, write_text
 from gnopt.training.tree import read_tree, write_tree
 
 DTYPES = st.sampled_from([np.float32, np.float64, np.int64, np.int8, np.uint8, np.bool_])
@@ -216,14 +216,11 @@ def test_misfit_names_the_layer(saved):
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "file"
     write_text(path, "old")
-
-    def fail(temporary):
+    with pytest.raises(OSError, match="No space left"), replacement(path) as temporary:
         temporary.write_text("half")
         raise OSError(28, "No space left on device")
-
-    with pytest.raises(OSError):
-        write_atomically(path, fail)
-    assert path.read_text() == "old" and os.listdir(tmp_path) == ["file"]
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file"]
 
 
 def test_pointers_and_pruning(tmp_path):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from gnopt.errors import ConfigError, DataError, GnoptError
+from gnopt.training.csv_table import Table, cell, read_table, truncate
 from gnopt.training.rundir import RunDirectory, check_free, default_path, read_info
-from gnopt.training.tables import Table, cell, read_table, truncate
 
 
 def test_cells():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gnopt.data.arrays import load_array
+from gnopt.data.array_files import load_array
 from gnopt.data.hdf5 import column, holds, open_file
 from gnopt.data.pictures import list_folder, read_picture, same_shape
 from gnopt.data.writing import Progress, new_file, new_table, refuse_existing

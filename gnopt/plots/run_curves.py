@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gnopt.compare.curves import Curve, read_columns, run_curve, thinned
+from gnopt.compare.loss_curves import Curve, read_columns, run_curve, thinned
 from gnopt.config import load
 from gnopt.data.source import open_data
 from gnopt.engine.losses import get_loss

@@ -1,30 +1,31 @@
-"""Files that are either whole or absent: written beside their place, synced, then renamed."""
+"""Write files so that a reader sees a whole file or none: under a temporary name, then renamed."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import h5py
 
-# Prefix of files being written; one that a crash has left may be ignored or deleted.
+# Temporary names start with this prefix. A crash may leave such a file; it can be deleted.
 TEMPORARY = ".tmp-"
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Call ``write`` with a temporary path in the folder of ``path``, then move the result to
-    ``path``.
+@contextlib.contextmanager
+def replacement(path: Path) -> Iterator[Path]:
+    """Give the ``with`` block a temporary path beside ``path``; rename it to ``path`` at the end.
 
     A reader, or a process started after a crash, sees the old file or the new one, never a part.
-    Raises OSError (disk full, no permission) with the old file untouched.
+    If the block or the renaming raises (disk full, no permission), the old file stays untouched and
+    the temporary file is deleted.
     """
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
     try:
-        write(temporary)
+        yield temporary
         _sync(temporary)
         os.replace(temporary, path)
     except BaseException:
@@ -35,30 +36,26 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace the text file ``path`` atomically."""
-
-    def write(temporary: Path) -> None:
+    """Replace the text file ``path`` atomically; raises OSError."""
+    with replacement(path) as temporary:
         temporary.write_bytes(text.encode())
-
-    write_atomically(path, write)
 
 
 def write_hdf5(path: Path, fill: Callable[[h5py.File], None]) -> None:
-    """Replace the HDF5 file ``path`` atomically by what ``fill`` puts into an empty one."""
-
-    def write(temporary: Path) -> None:
-        with _Patient(temporary, "w+b") as target:
-            with h5py.File(target, "w") as file:
-                fill(file)
-            if target.error is not None:
-                raise OSError(target.error.errno, target.error.strerror, str(path))
-
-    write_atomically(path, write)
+    """Call ``fill`` with an empty HDF5 file and put the result at ``path``; raises OSError."""
+    with replacement(path) as temporary, _FailureKeepingFile(temporary, "w+b") as target:
+        with h5py.File(target, "w") as file:
+            fill(file)
+        if target.error is not None:
+            raise OSError(target.error.errno, target.error.strerror, str(path))
 
 
-class _Patient(io.FileIO):
-    """A file that remembers its first failed write: HDF5 told of it would print pages and could not
-    close.
+class _FailureKeepingFile(io.FileIO):
+    """A file that keeps its first failed write in ``error`` instead of raising.
+
+    If HDF5 learned of a failed write (disk full), it would print pages of messages and could not
+    close the file any more. So every later write pretends to succeed, and `write_hdf5` raises the
+    error once HDF5 has closed the file.
     """
 
     error: OSError | None = None

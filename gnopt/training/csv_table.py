@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gnopt.errors import DataError
-from gnopt.training.files import write_text
+from gnopt.files import write_text
 
 STEP_COLUMNS = (
     "step",

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from gnopt.compare.choice import Chosen, Result, curve_of
-from gnopt.compare.curves import Curve, thinned
+from gnopt.compare.loss_curves import Curve, thinned
 from gnopt.compare.plan import Plan
 from gnopt.compare.targets import Reached
-from gnopt.training.files import write_text
-from gnopt.training.tables import cell
+from gnopt.files import write_text
+from gnopt.training.csv_table import cell
 
 SUMMARY = (
     "variant",

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gnopt.inspection import agreement, dense, export, rank
+from gnopt.inspection import agreement, dense, matrix_file, rank
 from gnopt.inspection.alignment import Alignment, Solve, align
 from gnopt.inspection.choices import Choice, choose, choose_layers
 from gnopt.inspection.definite import signs
@@ -70,7 +70,7 @@ def _at(at: Look, wishes: Wishes, choice: Choice, found: Findings, note: Note) -
     if wishes.summary or wishes.export:
         blocks = dense.dense_blocks(at, found.layers, choice.kinds)
         if wishes.export:
-            export.export(wishes.export, at, factors, blocks, found.layers)
+            matrix_file.export(wishes.export, at, factors, blocks, found.layers)
             note(f"wrote {wishes.export}")
         if wishes.summary:
             found.summaries.append(_summary(at, wishes, factors, blocks, found.layers, note))

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from gnopt.files import write_text
 from gnopt.inspection.alignment import COLUMNS as ALIGNMENT_COLUMNS
 from gnopt.inspection.blocks import KroneckerBlock
 from gnopt.inspection.factors import Factors
-from gnopt.inspection.run import Findings
+from gnopt.inspection.inspect import Findings
 from gnopt.inspection.subject import Subject
 from gnopt.inspection.summary import COLUMNS, METHOD_COLUMNS, Summary
-from gnopt.training.files import write_text
 
 Row = dict[str, Any]
 

@@ -23,10 +23,10 @@ import h5py
 from gnopt import __version__
 from gnopt.curvature.kron import dense
 from gnopt.engine.arrays import Array
+from gnopt.files import write_hdf5
 from gnopt.inspection.dense import loss_gradient
 from gnopt.inspection.factors import Factors
 from gnopt.inspection.subject import Look
-from gnopt.training.files import write_hdf5
 
 FORMAT = "gnopt-curvature"
 

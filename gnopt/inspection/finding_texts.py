@@ -9,7 +9,7 @@ from typing import Any
 
 from gnopt.inspection.alignment import Alignment
 from gnopt.inspection.check import Verdict
-from gnopt.inspection.run import Findings
+from gnopt.inspection.inspect import Findings
 from gnopt.inspection.subject import Subject
 from gnopt.inspection.summary import Row, Summary
 
