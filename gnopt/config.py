@@ -12,16 +12,14 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from gnopt import optimizers
 from gnopt.data.options import DataSettings
 from gnopt.engine.losses import get_loss
 from gnopt.errors import ConfigError, SettingProblem, SettingsError, nearest
-from gnopt.options import Settings, defaults, parse_all
+from gnopt.options import Record, defaults, parse_all
 from gnopt.settings import DEFAULT_METHOD, NetworkSettings, TrainingSettings, sections
-
-Record = TypeVar("Record", bound=Settings)
 
 
 @dataclass

@@ -8,7 +8,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from gnopt.errors import ConfigError, SettingProblem, nearest
 
@@ -280,6 +280,9 @@ class Settings:
         return self.make(self.values() | values)
 
 
+Record = TypeVar("Record", bound=Settings)
+
+
 def _is_record(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Settings)
 
@@ -288,7 +291,7 @@ def _parts(hint: Any) -> tuple[Any, ...]:
     return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
 
 
-def _build(cls: type[Settings], values: dict[str, Any]) -> Any:
+def _build(cls: type[Record], values: dict[str, Any]) -> Record:
     hints = typing.get_type_hints(cls)
     arguments: dict[str, Any] = {}
     for f in fields(cls):

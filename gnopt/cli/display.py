@@ -35,7 +35,7 @@ def headline(experiment: Experiment, run: RunDirectory) -> str:
     """The run in one line."""
     config, net = experiment.config, experiment.net
     return (
-        f"{config.method} on {experiment.data.fingerprint['file']}: "
+        f"{config.method} on {experiment.data.fingerprint.file}: "
         f"{experiment.data.train.rows:,} rows, "
         f"{'-'.join(str(s) for s in net.sizes)}, {net.size:,} parameters, "
         f"{config.network.loss}, "

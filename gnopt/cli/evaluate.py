@@ -47,7 +47,7 @@ def command(
         if split != "all":
             if split not in splits:
                 raise DataError(
-                    f"{source.fingerprint['file']}: no {split} rows; found {', '.join(splits)}"
+                    f"{source.fingerprint.file}: no {split} rows; found {', '.join(splits)}"
                 )
             splits = {split: splits[split]}
         found = {

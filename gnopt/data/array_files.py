@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import h5py
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from gnopt.data.rows import Rows, from_array, picture_scale
 from gnopt.errors import DataError, nearest
 
+_Loader = Callable[[str], Rows]  # reads the array of this name
 _PICKLES = {".pkl", ".pickle", ".pkz", ".joblib"}
 _BAD = (
     OSError,
@@ -88,7 +89,7 @@ def open_arrays(
     return x, y
 
 
-def open_source(path: Path) -> Any:
+def open_source(path: Path) -> IO[bytes]:
     """Open a file for reading bytes; DataError where it cannot be."""
     try:
         return open(path, "rb")
@@ -122,7 +123,7 @@ def _npy(path: Path) -> np.ndarray:
         return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
-def _npz(path: Path) -> tuple[list[str], Any]:
+def _npz(path: Path) -> tuple[list[str], _Loader]:
     with _explained(path, "the archive"):
         archive = np.load(path, allow_pickle=False)
 
@@ -133,7 +134,7 @@ def _npz(path: Path) -> tuple[list[str], Any]:
     return list(archive.files), load
 
 
-def _mat(path: Path, head: bytes) -> tuple[list[str], Any]:
+def _mat(path: Path, head: bytes) -> tuple[list[str], _Loader]:
     if h5py.is_hdf5(path):  # MATLAB 7.3
         with _explained(path, "the file"):
             file = h5py.File(path, "r")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import h5py
 
@@ -15,22 +15,40 @@ _WHOLE = 64 * 10**6  # files smaller than this are hashed whole
 _PIECES, _PIECE = 64, 2**16
 
 
-def fingerprint(handle: h5py.File) -> dict[str, Any]:
-    """Return name, size, datasets and a SHA-256 of the content (of 64 even pieces of a large
-    file).
+@dataclass(frozen=True)
+class DatasetFacts:
+    """Shape and type of one HDF5 dataset."""
+
+    shape: list[int]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Name, size, datasets and content of a data file, as run.json keeps them.
+
+    ``sha256`` is of the whole content, or, where ``sampled``, of 64 even pieces of a large file.
     """
+
+    file: str
+    bytes: int
+    datasets: dict[str, DatasetFacts]
+    sha256: str
+    sampled: bool
+
+    def content(self) -> dict[str, object]:
+        """Return all but the file's name, as plain values: what must not change between a run and
+        its continuation.
+        """
+        return {name: value for name, value in asdict(self).items() if name != "file"}
+
+
+def fingerprint(handle: h5py.File) -> Fingerprint:
+    """Return the fingerprint of an open file; its content is read once for the hash."""
     path = Path(handle.filename)
-    found = {
-        name: {"shape": list(d.shape or ()), "dtype": _dtype(d)} for name, d in datasets(handle)
-    }
+    found = {name: DatasetFacts(list(d.shape or ()), _dtype(d)) for name, d in datasets(handle)}
     size, digest = _content(path)
-    return {
-        "file": path.name,
-        "bytes": size,
-        "datasets": found,
-        "sha256": digest,
-        "sampled": size >= _WHOLE,
-    }
+    return Fingerprint(path.name, size, found, digest, size >= _WHOLE)
 
 
 def _dtype(dataset: h5py.Dataset) -> str:

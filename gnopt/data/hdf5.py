@@ -175,7 +175,8 @@ class Column:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return np.dtype(self.dataset.dtype)
+        dtype: np.dtype[Any] = np.dtype(self.dataset.dtype)
+        return dtype
 
     @property
     def row_bytes(self) -> int:

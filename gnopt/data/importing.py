@@ -46,7 +46,7 @@ def import_data(
     validation: str | None = None,
     scale: float | None = None,
     overwrite: bool = False,
-    progress: Progress = None,
+    progress: Progress | None = None,
 ) -> dict[str, int]:
     """Convert ``source``, and ``test`` where the test rows are apart, into the HDF5 file ``out``;
     return its rows.
@@ -244,7 +244,7 @@ def _write(
     name: str,
     rows: Rows,
     scale: float | None,
-    progress: Progress,
+    progress: Progress | None,
 ) -> None:
     """Spread the rows, in order, over the dataset ``name`` of each group."""
     tables = [

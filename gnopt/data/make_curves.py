@@ -27,7 +27,7 @@ def make_curves(
     validation: int = 5000,
     seed: int = 0,
     overwrite: bool = False,
-    progress: Progress = None,
+    progress: Progress | None = None,
 ) -> dict[str, int]:
     """Write groups train, validation and test of (rows, 28, 28) bytes with scale 1/255; return
     their rows.
@@ -86,4 +86,5 @@ def render(points: np.ndarray) -> np.ndarray:
         _SAMPLES * _WIDTH * np.sqrt(2 * np.pi)
     )  # a long straight stroke has _INK inside
     ink = (rows * (speed * np.float32(per_drop))[:, None, :]) @ columns.transpose(0, 2, 1)
-    return np.rint(np.minimum(ink, 1) * 255).astype(np.uint8)
+    pictures: np.ndarray = np.rint(np.minimum(ink, 1) * 255).astype(np.uint8)
+    return pictures

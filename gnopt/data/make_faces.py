@@ -34,7 +34,7 @@ def make_faces(
     pairs: int = 414,
     seed: int = 0,
     overwrite: bool = False,
-    progress: Progress = None,
+    progress: Progress | None = None,
 ) -> dict[str, int]:
     """Write groups train, validation and test of (rows, 25, 25) bytes with scale 1/255; return
     their rows.
@@ -93,7 +93,8 @@ def view(
     along = np.clip(sine * right + cosine * down + np.float32(height / 2 - 0.5), 0, height - 1)
     values = bilinear(np.ascontiguousarray(picture, dtype=np.float32), along, across)
     block = fine // size
-    return values.reshape(len(turn), size, block, size, block).mean(axis=(2, 4))
+    views: np.ndarray = values.reshape(len(turn), size, block, size, block).mean(axis=(2, 4))
+    return views
 
 
 def bilinear(picture: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
@@ -107,7 +108,8 @@ def bilinear(picture: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.nda
     upper, lower = flat.take(first), flat.take(first + below)
     upper += column * (flat.take(first + beside) - upper)
     lower += column * (flat.take(first + below + beside) - lower)
-    return upper + row * (lower - upper)
+    values: np.ndarray = upper + row * (lower - upper)
+    return values
 
 
 def split_people(pictures: Pictures) -> dict[str, np.ndarray]:

@@ -77,7 +77,8 @@ class Order:
         order = self.shuffle(group)
         if group.rows == self.rows:
             return order
-        return np.concatenate([np.arange(*self.bounds(int(b))) for b in group.blocks])[order]
+        rows = np.concatenate([np.arange(*self.bounds(int(b))) for b in group.blocks])
+        return np.take(rows, order)
 
 
 @lru_cache(maxsize=4)

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -83,7 +82,7 @@ def _sorted(paths: Iterable[Path]) -> list[Path]:
     return sorted(paths, key=lambda path: natural_key(path.name))
 
 
-def natural_key(name: str) -> list[Any]:
+def natural_key(name: str) -> list[tuple[int, int, str]]:
     """Sort key that puts s2 before s10."""
     return [
         (1, int(part), "") if part.isdecimal() else (0, 0, part)

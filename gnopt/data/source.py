@@ -6,12 +6,11 @@ import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import h5py
 import numpy as np
 
-from gnopt.data.fingerprint import fingerprint
+from gnopt.data.fingerprint import Fingerprint, fingerprint
 from gnopt.data.hdf5 import Column, column, holds, is_group, open_file
 from gnopt.data.options import HELD_OUT, DataSettings
 from gnopt.data.order import GROUP_BYTES, plan
@@ -32,7 +31,7 @@ class Data:
     test: Split | None
     target_kind: str
     target_shape: tuple[int, ...]
-    fingerprint: dict[str, Any]
+    fingerprint: Fingerprint
     statistics: Statistics | None = None
     _handle: h5py.File | None = field(default=None, repr=False)
 

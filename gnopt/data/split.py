@@ -207,12 +207,11 @@ def _as_float(
         return np.ascontiguousarray(raw, dtype=dtype)
     small = raw.dtype.kind in "biu" and raw.dtype.itemsize <= 2 and 1e-30 < abs(scale) < 1e30
     if small and statistics is None:
-        return np.multiply(
-            raw, dtype.type(scale), dtype=dtype, order="C"
-        )  # images: fast, and exact enough
-    values = np.multiply(
-        raw, scale, dtype=np.float64, order="C"
-    )  # a mean may be large against its deviation
+        # Images: one pass in the narrow type is fast, and exact enough.
+        scaled: np.ndarray = np.multiply(raw, dtype.type(scale), dtype=dtype, order="C")
+        return scaled
+    # A mean may be large against its deviation: subtract in float64.
+    values: np.ndarray = np.multiply(raw, scale, dtype=np.float64, order="C")
     if statistics is not None:
         values -= statistics.mean
         values /= statistics.std

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import numpy as np
 
@@ -47,22 +47,19 @@ def open_csv(path: Path, inputs: str | None, targets: str | None) -> tuple[Rows,
     if not x_columns:
         raise DataError(f"{path}: no column is left for the inputs")
     rows, low, high, whole = 0, np.inf, -np.inf, True
-    y_cells: list[Any] = []
+    cells: list[str] = []  # of a single target column
+    y_blocks: list[np.ndarray] = []  # of several
     words = False
     for block in _read(layout):
         x = _numbers(layout, block, x_columns)
         low, high = min(low, float(x.min())), max(high, float(x.max()))
         whole = whole and bool((x == np.rint(x)).all())
         rows += len(block)
-        if y_columns:
-            words = words or (
-                len(y_columns) == 1 and not all(_is_number(c[y_columns[0]]) for _, c in block)
-            )
-            y_cells += (
-                [c[y_columns[0]].strip() for _, c in block]
-                if words or len(y_columns) == 1
-                else [list(r) for r in _numbers(layout, block, y_columns)]
-            )
+        if len(y_columns) == 1:
+            words = words or not all(_is_number(c[y_columns[0]]) for _, c in block)
+            cells += [c[y_columns[0]].strip() for _, c in block]
+        elif y_columns:
+            y_blocks.append(_numbers(layout, block, y_columns))
     if rows == 0:
         raise DataError(f"{path}: has no rows of numbers")
     dtype = smallest(low, high) if whole else np.dtype(np.float64)
@@ -79,13 +76,17 @@ def open_csv(path: Path, inputs: str | None, targets: str | None) -> tuple[Rows,
             yield np.concatenate(waiting)
 
     x_rows = Rows(str(path), (rows, len(x_columns)), dtype, blocks).checked()
-    return x_rows, _targets(layout, y_cells, words) if y_columns else None
+    where = f"{path}: targets"
+    if words:
+        return x_rows, _labels(cells, where)
+    if not y_columns:
+        return x_rows, None
+    y = np.concatenate(y_blocks) if y_blocks else np.array(cells, dtype=np.float64)
+    return x_rows, from_array(y, where).as_labels()
 
 
-def _targets(layout: _Layout, cells: list[Any], words: bool) -> Rows:
-    where = f"{layout.path}: targets"
-    if not words:
-        return from_array(np.array(cells, dtype=np.float64), where).as_labels()
+def _labels(cells: list[str], where: str) -> Rows:
+    """A column of words as labels 0, 1, ... in the order of the words."""
     classes = sorted(set(cells), key=natural_key)
     if "" in classes:
         raise DataError(f"{where}: row {cells.index('')} (counted from 0) is empty")
@@ -114,12 +115,13 @@ def _layout(path: Path) -> _Layout:
     return _Layout(path, delimiter, header, len(cells))
 
 
-def _opened(path: Path) -> Any:
+def _opened(path: Path) -> IO[str]:
     try:
         with open(path, "rb") as probe:
             packed = probe.read(2) == b"\x1f\x8b"
-        opener: Any = gzip.open if packed else open
-        return opener(path, "rt", encoding="utf-8-sig", newline="")
+        if packed:
+            return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+        return open(path, encoding="utf-8-sig", newline="")
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import DTypeLike
 
 from gnopt.errors import DataError
 from gnopt.files import replacement
 
 _CHUNK_BYTES = 2**18
-Progress = Any  # a callable taking the number of rows just finished
+Progress = Callable[[int], object]  # takes the number of rows just finished
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
@@ -51,7 +51,7 @@ def new_table(
     path: str,
     rows: int,
     shape: tuple[int, ...],
-    dtype: Any,
+    dtype: DTypeLike,
     scale: float | None = None,
 ) -> h5py.Dataset:
     """Create a compressed dataset of ``rows`` rows in chunks of whole rows, about 256 KiB each."""

@@ -232,9 +232,7 @@ def _attach(subject: Subject, data: Data, samples: int | None) -> None:
     """Put the first rows of the training data into the subject."""
     rows = data.train.rows
     if samples is not None and samples > rows:
-        raise ConfigError(
-            f"--samples {samples}: {data.fingerprint['file']} has {rows} training rows"
-        )
+        raise ConfigError(f"--samples {samples}: {data.fingerprint.file} has {rows} training rows")
     x, y = data.train.rows_at(0, min(rows, samples or SAMPLES))
     ops = subject.net.ops
     subject.x = ops.asarray(x)

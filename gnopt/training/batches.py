@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gnopt.data.source import Split
+from gnopt.data.split import Split
 from gnopt.engine.arrays import Array, Backend
 from gnopt.engine.losses import Loss
 

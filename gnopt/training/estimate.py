@@ -60,11 +60,11 @@ def _held(experiment: Experiment) -> int:
     names = {settings.inputs, settings.targets}
     facts = [
         fact
-        for name, fact in data.fingerprint["datasets"].items()
+        for name, fact in data.fingerprint.datasets.items()
         if names & {name, name.rpartition("/")[2]}
     ]
     held = all(split.in_memory for split in (data.train, data.validation, data.test) if split)
-    return sum(math.prod(f["shape"]) * np.dtype(f["dtype"]).itemsize for f in facts) if held else 0
+    return sum(math.prod(f.shape) * np.dtype(f.dtype).itemsize for f in facts) if held else 0
 
 
 def refuse_too_large(found: Plan, experiment: Experiment) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gnopt.data.source import Split
+from gnopt.data.split import Split
 from gnopt.engine.arrays import Array
 from gnopt.engine.losses import Loss
 from gnopt.engine.network import Network, forward

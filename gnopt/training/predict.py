@@ -11,7 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from gnopt.data.source import Split
+from gnopt.data.split import Split
 from gnopt.engine.arrays import Array
 from gnopt.engine.network import Network, forward
 from gnopt.errors import ConfigError

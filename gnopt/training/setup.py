@@ -116,6 +116,6 @@ def target_facts(loss: Loss, data: Data) -> tuple[int, np.ndarray]:
         total = np.pad(total, (0, len(part) - len(total))) + part
     if not np.isfinite(total).all():
         raise DataError(
-            f"{data.fingerprint['file']}: training targets hold numbers that are not finite"
+            f"{data.fingerprint.file}: training targets hold numbers that are not finite"
         )
     return outputs, total / data.train.rows

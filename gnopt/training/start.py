@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import scipy
 
 from gnopt import __version__, machine
 from gnopt.config import Config, load, refuse_changes, to_toml
+from gnopt.data.fingerprint import Fingerprint
 from gnopt.errors import ConfigError, DataError
 from gnopt.training import checkpoint, rundir
 from gnopt.training.loop import Counters, Reporter, Trainer, to_device
@@ -41,7 +43,7 @@ def describe(experiment: Experiment, argv: list[str]) -> dict[str, Any]:
         "seed": config.training.seed,
         "method": config.method,
         "dtype": config.training.dtype,
-        "data": experiment.data.fingerprint,
+        "data": asdict(experiment.data.fingerprint),
         "threads": {"cores": machine.core_count(), **machine.chosen_threads()},
         "parameters": experiment.net.size,
         "sizes": list(experiment.net.sizes),
@@ -99,12 +101,7 @@ def resume(
             refuse_changes(load(own), config)
         experiment = build(config)
         check(experiment)
-        before, now = run.info.get("data"), experiment.data.fingerprint
-        if before and _without_path(before) != _without_path(now):
-            raise DataError(
-                f"{now.get('file')}: not the data that the run was started with "
-                f"(fingerprint {_without_path(now)}, expected {_without_path(before)})"
-            )
+        _check_data(run, experiment.data.fingerprint)
         start = run.info.get("init_from")
         theta, state, counters = _restore(experiment, newest(out), Path(start) if start else None)
         trainer = Trainer(experiment, run, theta, state, counters, reporter)
@@ -130,8 +127,15 @@ def _on_turn(config: Config, step: int) -> bool:
     return bool(period) and step % period == 0
 
 
-def _without_path(fingerprint: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in fingerprint.items() if key not in ("file", "modified")}
+def _check_data(run: RunDirectory, now: Fingerprint) -> None:
+    """DataError where the run was started with other data."""
+    found, saved = now.content(), run.info.get("data") or {}
+    expected = {name: value for name, value in saved.items() if name in found}
+    if expected and expected != found:
+        raise DataError(
+            f"{now.file}: not the data that the run was started with "
+            f"(fingerprint {found}, expected {expected})"
+        )
 
 
 def newest(run: Path) -> Path | None:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnopt.data import order as order_module
+from gnopt.data.fingerprint import DatasetFacts
 from gnopt.data.options import DataSettings
 from gnopt.data.order import plan
 from gnopt.data.source import open_data
@@ -289,19 +290,17 @@ def test_fingerprint_follows_the_content(tmp_path):
     a = write(tmp_path / "a.h5", x=np.zeros((5, 2)))
     with opened(a) as data:
         first = data.fingerprint
-    assert (
-        first["datasets"] == {"x": {"shape": [5, 2], "dtype": "float64"}}
-        and first["file"] == "a.h5"
-    )
+    assert first.file == "a.h5"
+    assert first.datasets == {"x": DatasetFacts([5, 2], "float64")}
     with opened(write(tmp_path / "a.h5", x=np.ones((5, 2)))) as data:
-        assert data.fingerprint["sha256"] != first["sha256"]
+        assert data.fingerprint.sha256 != first.sha256
 
 
 def test_large_files_are_fingerprinted_from_pieces(flat, monkeypatch):
     monkeypatch.setattr("gnopt.data.fingerprint._WHOLE", 1)
     monkeypatch.setattr("gnopt.data.fingerprint._PIECE", 64)
     with opened(flat) as one, opened(flat) as other:
-        assert one.fingerprint == other.fingerprint and one.fingerprint["sampled"]
+        assert one.fingerprint == other.fingerprint and one.fingerprint.sampled
 
 
 def test_rows_in_memory_cannot_be_changed_by_accident(tmp_path):
