@@ -45,7 +45,7 @@ def _second_order(optimizer: SecondOrder, rows: int) -> Floor:
     own = output_factors(curvature.name, cfg, sizes, n, loss)
     if curvature.basis == "identity":
         return {
-            "factors": own / cfg["factor_period"],
+            "statistics": own / cfg["factor_period"],
             "model": flops.quadratic_model(sizes, m, 1 + len(cfg["directions"])),
         }
     diagonal = optimizer.preconditioner.diagonal
@@ -55,7 +55,7 @@ def _second_order(optimizer: SecondOrder, rows: int) -> Floor:
     inverses += flops.sketches(sizes, ranks)
     inputs = flops.input_factors(sizes, n, first_known=cfg["input_updates"] > 0)
     return {
-        "factors": (inputs + own) / cfg["factor_period"],
+        "statistics": (inputs + own) / cfg["factor_period"],
         "inverses": inverses / cfg["inverse_period"],
         "solve": flops.solve(sizes, diagonal, 2 if eigen else 1, ranks),
         "model": flops.quadratic_model(sizes, m, 1 + len(cfg["directions"])),
@@ -65,14 +65,17 @@ def _second_order(optimizer: SecondOrder, rows: int) -> Floor:
 def _conjugate_gradients(optimizer: GaussNewtonCG, rows: int) -> Floor:
     cfg, sizes, loss = optimizer.settings, optimizer.problem.net.sizes, optimizer.problem.loss
     products, m = cfg["iterations"] + 1, cfg["product_rows"] * rows
-    floor = {"model": products * flops.gn_vector(sizes, m), "search": flops.forward(sizes, rows)}
+    floor = {
+        "passes": flops.backward(sizes, rows) + 2.0 * flops.forward(sizes, rows),  # one to judge
+        "model": products * flops.gn_vector(sizes, m),
+    }
     if optimizer.factors is not None:
         diagonal = optimizer.factors.diagonal
-        floor["factors"] = (
-            flops.input_factors(sizes, m)
-            + flops.cholesky(sizes, diagonal)
-            + output_factors(cfg["preconditioner"], optimizer.factors.settings, sizes, m, loss)
+        settings = optimizer.factors.settings
+        floor["statistics"] = flops.input_factors(sizes, m) + output_factors(
+            cfg["preconditioner"], settings, sizes, m, loss
         )
+        floor["inverses"] = flops.cholesky(sizes, diagonal)
         floor["solve"] = products * flops.solve(sizes, diagonal)
     return floor
 
@@ -82,7 +85,7 @@ def floor(optimizer: Optimizer, rows: int) -> Floor:
     past its start.
     """
     sizes = optimizer.problem.net.sizes
-    found = {"forward": flops.forward(sizes, rows), "backward": flops.backward(sizes, rows)}
+    found = {"passes": flops.forward(sizes, rows) + flops.backward(sizes, rows)}
     if isinstance(optimizer, SecondOrder):
         found |= _second_order(optimizer, rows)
     elif isinstance(optimizer, GaussNewtonCG):

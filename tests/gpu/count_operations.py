@@ -14,10 +14,9 @@ import sys
 from double import COUNTERS, installed
 from gpu_check import ACTIVATIONS, AUTOENCODER, problem
 
-from gnopt.benchmark.clock import Clock
-from gnopt.benchmark.phases import PHASES, driver
 from gnopt.engine.arrays.cupy import CudaBackend
 from gnopt.optimizers import methods
+from gnopt.optimizers.timing import PHASES, Stopwatch
 
 METHODS = ("adam", "kfra", "kfac")
 FIRST, LAST = 41, 50
@@ -27,22 +26,17 @@ def count(ops: CudaBackend, method: str) -> dict[str, float]:
     """Mean operations an update by phase."""
     case = problem(AUTOENCODER, ACTIVATIONS, "float32", 1000)
     optimizer = case.optimizer(ops, method, columns=1, iterations=10)
-    drive, clock = driver(optimizer), Clock()
-    clock.read = lambda: float(COUNTERS.calls)
+    optimizer.timer = watch = Stopwatch(lambda: None, lambda: float(COUNTERS.calls))
     theta, x = ops.asarray(case.theta), ops.asarray(case.x)
     state = optimizer.init(theta)
     updates = [*range(1, 11), *range(FIRST, LAST + 1)]
     for k in updates:
-        if k == FIRST and "accepted" in state:
-            state["accepted"] = (
-                FIRST - 1
-            )  # as if the updates between had been made: periods are what counts
         if k == FIRST:
-            clock.seconds.clear()
-        with ops.deferred_checks(True):
-            drive(optimizer, clock, theta, state, x, x, k)
+            optimizer.skip_to(state, FIRST - 1)
+            watch.reset()
+        optimizer.update(theta, state, x, x, k)
     return {
-        name: clock.seconds[name] / (LAST - FIRST + 1) for name in PHASES if name in clock.seconds
+        name: watch.seconds[name] / (LAST - FIRST + 1) for name in PHASES if name in watch.seconds
     }
 
 

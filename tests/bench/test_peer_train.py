@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from gnopt.benchmark import peer_runs, peer_train
-from gnopt.benchmark.problems import QUICK
-from gnopt.benchmark.targets import Problem, evaluations
+from peers import peer_runs, peer_train
+from peers.problems import QUICK
+from peers.targets import Problem, evaluations
 
 
 class Halving:

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from gnopt.benchmark import floors
-from gnopt.benchmark.problems import Net, batch
-from gnopt.benchmark.rounds import Row
-from gnopt.benchmark.subjects import Seconds, Subject
-from gnopt.benchmark.tables import number, show
 from gnopt.training.setup import Experiment
+from peers.problems import Net, batches
+from peers.rounds import Row
+from peers.subjects import Seconds, Subject
+from peers.tables import number, show
 
-_FACTORS = ("forward", "loss", "backward", "factors")
+_FACTORS = ("passes", "statistics")
 # A peer's work → the variant that does the same, and the phases that make it up. BackPACK computes
 # factors in the course of a forward and a backward pass.
 COUNTERPARTS = {
@@ -60,7 +60,7 @@ class Server:
     def __init__(
         self, base: Experiment, net: Net, python: str, threads: int, kind: str, scratch: Path
     ) -> None:
-        x, y = batch(base, 0, net.batch)
+        x, y = batches(base).take(0, net.batch)
         arrays, task = scratch / f"{net.name}-peers.npz", scratch / f"{net.name}-peers.json"
         np.savez(arrays, x=base.ops.to_host(x), y=base.ops.to_host(y))
         task.write_text(
@@ -98,7 +98,7 @@ class Server:
     def subjects(self, base: Experiment, net: Net) -> list[Peer]:
         """Everything that this server can time."""
         least = floors.floor(base.optimizer, net.batch)
-        passes = {"update": least["forward"] + least["backward"]}
+        passes = {"update": least["passes"]}
         return [Peer(self, name, passes if name.startswith("torch") else {}) for name in self.names]
 
     def ask(self, name: str) -> float | None:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gnopt.benchmark.growth import exponents
 from gnopt.plots.figure import colour, legend_below, log_axis, new_figure, save, style
+from peers.growth import exponents
 
 LABELS = {
     "batch": "rows in the batch",

@@ -1,4 +1,4 @@
-"""``python -m gnopt.benchmark``: the command behind bin/benchmark."""
+"""``python -m peers``: the command behind bin/benchmark."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def command(threads: int, **options: object) -> None:
     Tables on stdout; phases.csv, rates.csv, benchmark.json and what else was asked for in --out.
     """
     os.environ.update(thread_environment(threads))  # before NumPy is imported
-    from gnopt.benchmark.session import Settings, run
+    from peers.session import Settings, run
 
     try:
         run(Settings(threads=threads, **options))  # type: ignore[arg-type]

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from gnopt.config import load
-from gnopt.engine.arrays import Array
 from gnopt.errors import ConfigError, GnoptError, nearest
 from gnopt.optimizers import Optimizer, make, methods
+from gnopt.training.batches import Batches
 from gnopt.training.setup import Experiment, build
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -152,9 +152,6 @@ def optimizer(base: Experiment, net: Net, variant: Variant) -> Optimizer:
     )
 
 
-def batch(base: Experiment, start: int, rows: int) -> tuple[Array, Array]:
-    """The rows of an update on the device, as the training loop takes them."""
-    x, y = base.data.train.batch(start, rows)
-    targets = base.loss.convert_targets(y)
-    device_x = base.ops.asarray(x)
-    return device_x, device_x if targets is x else base.ops.asarray(targets)
+def batches(base: Experiment) -> Batches:
+    """The rows of updates on the device, as the training loop takes them."""
+    return Batches(base.data.train, base.loss, base.ops)

@@ -14,17 +14,17 @@ import numpy as np
 import scipy
 
 from gnopt import __version__
-from gnopt.benchmark import exact_kflr, growth, targets
-from gnopt.benchmark.peer_runs import peer_runs
-from gnopt.benchmark.peers import Server, beside, show_peers
-from gnopt.benchmark.problems import NETS, QUICK, Net, chosen, experiment, variants
-from gnopt.benchmark.rates import Rates
-from gnopt.benchmark.rounds import Row, measure
-from gnopt.benchmark.subjects import Method, Passes, Subject
-from gnopt.benchmark.tables import phase_rows, show_phases, show_rates, write_csv
 from gnopt.errors import ConfigError
 from gnopt.files import write_text
 from gnopt.machine import busy_cores, core_count, processor
+from peers import exact_kflr, growth, targets
+from peers.peer_runs import peer_runs
+from peers.problems import NETS, QUICK, Net, chosen, experiment, variants
+from peers.rates import Rates
+from peers.rounds import Row, measure
+from peers.servers import Server, beside, show_peers
+from peers.subjects import Method, Passes, Subject
+from peers.tables import phase_rows, show_phases, show_rates, write_csv
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def phases(net: Net, settings: Settings, scratch: Path) -> dict[str, Any]:
     try:
         for variant in chosen(settings.names, net, settings.slow, settings.peers):
             tell(f"{net.name}: {variant.name}")
-            methods.append(Method(base, net, variant, settings.clock, scratch))
+            methods.append(Method(base, net, variant, settings.clock))
         subjects: list[Subject] = [Passes(base, net, settings.clock), *methods]
         if settings.peers:
             server = Server(
@@ -160,8 +160,6 @@ def phases(net: Net, settings: Settings, scratch: Path) -> dict[str, Any]:
             subjects, rates, rounds, lambda n: tell(f"{net.name}: round {n + 1} of {rounds}")
         )
     finally:
-        for method in methods:
-            method.close()
         if server is not None:
             server.close()
         base.data.close()
@@ -240,7 +238,7 @@ def _write(settings: Settings, result: dict[str, Any]) -> None:
     for name in ("targets", "exact", "growth", "exponents"):
         write_csv(out / f"{name}.csv", result.get(name, []))
     if "growth" in result:
-        from gnopt.benchmark.growth_figure import draw
+        from peers.growth_figure import draw
 
         draw(result["growth"], out / "growth.png")
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from gnopt.benchmark.children import Ended, run
-from gnopt.benchmark.targets import Problem, Rows, evaluations
 from gnopt.config import load
 from gnopt.errors import GnoptError
 from gnopt.training.setup import build
+from peers.children import Ended, run
+from peers.targets import Problem, Rows, evaluations
 
 SCRIPT = Path(__file__).with_name("peer_train.py")
 LOSSES = ("binary_cross_entropy", "softmax_cross_entropy")

@@ -9,11 +9,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from gnopt.benchmark.phases import PHASES
-from gnopt.benchmark.rounds import Figure, Row
 from gnopt.files import write_text
+from gnopt.optimizers.timing import PHASES
+from peers.rounds import Figure, Row
 
-COLUMNS = (*PHASES, "sum", "update")
+COLUMNS = (*PHASES, "update")
 
 
 def show(
@@ -56,8 +56,7 @@ def show_phases(name: str, rows: Sequence[Row], quick: bool) -> None:
             ]
             for row in rows
         ],
-        "sum: forward to vector; / passes: the update over forward and backward passes of the "
-        "same rounds",
+        "/ passes: the update over forward and backward passes of the same rounds",
     )
     show(
         f"{name}: times over the least",
@@ -73,8 +72,7 @@ def show_phases(name: str, rows: Sequence[Row], quick: bool) -> None:
             if "update" in row.figures
         ],
         "seconds / (least flops / sgemm rate of the moment); -: no products. % in products: "
-        "share of the "
-        "sum in phases that have a least",
+        "share of the update in phases that have a least",
     )
 
 
@@ -92,8 +90,7 @@ def _cell(figure: Figure | None, what: str) -> str:
 
 def _share(row: Row) -> str:
     timed = sum(f.seconds for name, f in row.figures.items() if name in PHASES and f.flops)
-    whole = row.figures["sum"].seconds if "sum" in row.figures else 0.0
-    return f"{100.0 * timed / whole:.0f}" if whole else "-"
+    return f"{100.0 * timed / row.figures['update'].seconds:.0f}" if timed else "-"
 
 
 def number(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""``python -m gnopt.benchmark``: valid tables, CSV and JSON; no times are asserted."""
+"""bin/benchmark: valid tables, CSV and JSON; no times are asserted."""
 
 import csv
 import json
@@ -9,19 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from gnopt.benchmark.growth import exponent
-from gnopt.benchmark.phases import PHASES
-from gnopt.benchmark.targets import evaluations, hits
+from gnopt.errors import ConfigError
+from gnopt.optimizers.timing import PHASES
+from peers.growth import exponent
+from peers.problems import QUICK, SPECIAL, chosen
+from peers.rounds import Row, Sample, summarise
+from peers.subjects import Subject
+from peers.targets import evaluations, hits
 
 ROOT = Path(__file__).parents[2]
 
 
 def command(*argv: object, code: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, "-m", "gnopt.benchmark", *map(str, argv)],
+        [sys.executable, "-m", "peers", *map(str, argv)],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "bin")])},
     )
     assert done.returncode == code, done.stderr
     return done
@@ -57,7 +61,7 @@ def test_quick_run_of_everything(tmp_path):
     found = rows(out / "phases.csv")
     for net in ("mnist10k", "classifier"):
         phases = {r["phase"] for r in found if (r["net"], r["method"]) == (net, "kfra")}
-        assert phases == {*PHASES, "sum", "update"} - {"search"}
+        assert phases == {*PHASES, "update"}
         assert {r["method"] for r in found if r["net"] == net} == {
             "forward+backward",
             "kfra",
@@ -119,3 +123,38 @@ def test_targets_are_read_off_the_evaluations(tmp_path):
 
 def test_exponent():
     assert exponent([1.0, 10.0, 100.0], [3.0, 300.0, 30000.0]) == pytest.approx(2.0)
+
+
+def test_an_unknown_variant_is_refused():
+    with pytest.raises(ConfigError, match="did you mean 'kfra'"):
+        chosen(["kfrs"], QUICK["mnist10k"], slow=False)
+    slow = {v.name for v in SPECIAL if v.slow}
+    assert not slow & {v.name for v in chosen([], QUICK["mnist10k"], slow=False)}
+    assert "kflr" in {v.name for v in chosen([], QUICK["classifier"], slow=False)}
+
+
+def test_averages_over_a_cycle_and_ratios():
+    class Fixed(Subject):
+        name, cycle = "fixed", 2
+        floor = {"passes": 1e9, "inverses": 2e9}
+
+    # Inverses in every second update; the rate halves in between, and the times double with it.
+    samples = [
+        Sample(
+            i % 2,
+            rate,
+            1.0,
+            {
+                "passes": 100.0 / rate,
+                "inverses": (800.0 if i % 2 else 0.0) / rate,
+                "update": (900.0 if i % 2 else 100.0) / rate,
+            },
+        )
+        for i, rate in enumerate((100.0, 100.0, 50.0, 50.0, 100.0, 100.0))
+    ]
+    row: Row = summarise(Fixed(), samples)
+    assert row.figures["passes"].ratio == pytest.approx(100.0)
+    # 800 every other time, 2 on average as the least
+    assert row.figures["inverses"].ratio == pytest.approx(200.0)
+    assert row.figures["inverses"].seconds == pytest.approx(4.0)
+    assert row.figures["update"].flops == pytest.approx(3e9)

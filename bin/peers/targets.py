@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-from gnopt.benchmark.children import Ended, run
-from gnopt.benchmark.problems import CONFIGS, Variant
-from gnopt.benchmark.tables import number, show
 from gnopt.config import to_toml
+from peers.children import Ended, run
+from peers.problems import CONFIGS, Variant
+from peers.tables import number, show
 
 MNIST10K = (60.1, 52.6, 50.4)
 Rows: TypeAlias = list[tuple[int, float, float]]  # (updates, seconds, objective)

@@ -1,7 +1,7 @@
 """Exact KFLR's output factors, and others beside them, in a process of their own: seconds, least
 flops, peak memory.
 
-``python -m gnopt.benchmark.exact_kflr NET ROWS METHOD QUICK CLOCK`` prints one JSON object.
+``python -m peers.exact_kflr NET ROWS METHOD QUICK CLOCK`` prints one JSON object.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gnopt.benchmark import flops
-from gnopt.benchmark.children import run
-from gnopt.benchmark.clock import Clock
-from gnopt.benchmark.problems import NETS, QUICK, Net, batch, experiment
-from gnopt.benchmark.rates import Rates
-from gnopt.benchmark.tables import number, show
 from gnopt.curvature import Sample, get_curvature
 from gnopt.engine.arrays import Workspace
 from gnopt.engine.network import forward
+from gnopt.optimizers.timing import Stopwatch
 from gnopt.rng import generator
+from peers.children import run
+from peers.problems import NETS, QUICK, Net, batches, experiment
+from peers.rates import CLOCKS, Rates
+from peers.tables import number, show
 
 MOST, LONG = 4, 3.0  # repetitions, and the seconds after which there are no more
 
@@ -44,7 +44,7 @@ def factors(task: Task) -> dict[str, Any]:
     base = experiment(net, ("training.memory=256MB",))
     try:
         problem, curvature = base.optimizer.problem, get_curvature(task.method)
-        x, y = batch(base, 0, task.rows)
+        x, y = batches(base).take(0, task.rows)
         W = base.net.views(base.initial_weights())
         sample = Sample(
             base.net,
@@ -61,10 +61,10 @@ def factors(task: Task) -> dict[str, Any]:
         times: list[tuple[float, float]] = []
         while len(times) < MOST and sum(seconds for seconds, _ in times) < LONG:
             before = rates.gemm()
-            clock = Clock(task.kind, base.ops.synchronize)
-            with clock.phase("factors"):
+            watch = Stopwatch(base.ops.synchronize, CLOCKS[task.kind])
+            with watch("factors"):
                 curvature.output_factors(sample)
-            times.append((clock.seconds["factors"], 0.5 * (before + rates.gemm())))
+            times.append((watch.seconds["factors"], 0.5 * (before + rates.gemm())))
     finally:
         base.data.close()
     loss, sizes = base.loss, base.net.sizes
@@ -93,7 +93,7 @@ def measure(nets: list[str], rows: int, quick: bool, kind: str) -> list[dict[str
                 [
                     sys.executable,
                     "-m",
-                    "gnopt.benchmark.exact_kflr",
+                    "peers.exact_kflr",
                     net,
                     str(rows),
                     method,

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median
 
-from gnopt.benchmark.phases import PERIODIC, PHASES
-from gnopt.benchmark.rates import Rates
-from gnopt.benchmark.subjects import Seconds, Subject
+from gnopt.optimizers.timing import PHASES
+from peers.rates import Rates
+from peers.subjects import Seconds, Subject
 
-OUTSIDE = ("data", "logging")  # beside the update, not in it
+PERIODIC = ("statistics", "inverses", "update")  # not the same in every update
 
 
 @dataclass
@@ -30,9 +30,7 @@ class Figure:
 
 @dataclass
 class Row:
-    """All figures of a subject; "sum" adds the phases inside the update, "update" is the whole of
-    it.
-    """
+    """All figures of a subject: those of its phases, and of the whole "update"."""
 
     name: str
     note: str
@@ -88,19 +86,14 @@ def summarise(subject: Subject, samples: Sequence[Sample]) -> Row:
     row = Row(subject.name, subject.note, samples=len(samples))
     if not samples:
         return row
-    for sample in samples:
-        if len(sample.seconds) > 1:
-            sample.seconds["sum"] = sum(
-                v for k, v in sample.seconds.items() if k in PHASES and k not in OUTSIDE
-            )
     least = dict(subject.floor)
     if "update" not in least and least:
-        least["update"] = least["sum"] = sum(least.values())
-    for phase in [*PHASES, "sum", "update"]:
+        least["update"] = sum(least.values())
+    for phase in [*PHASES, "update"]:
         having = [s for s in samples if phase in s.seconds]
         if not having:
             continue
-        cycle = phase in PERIODIC or phase in ("sum", "update")
+        cycle = phase in PERIODIC
         figure = Figure(_average([(s.place, s.seconds[phase]) for s in having], cycle))
         if all(s.reference > 0.0 for s in having):
             figure.relative = _average(
