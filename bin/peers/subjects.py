@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gnopt.bench.timed import TimedMethod
+from gnopt.bench.timed_method import TimedMethod
 from gnopt.benchmark import floors
 from gnopt.optimizers.base import loss_and_gradient
 from gnopt.optimizers.conjugate_gradient import GaussNewtonCG

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gnopt import machine
-from gnopt.bench.rounds import UpdateCost
-from gnopt.bench.run import BenchResult, ProblemFacts
+from gnopt.bench.bench import BenchResult, ProblemFacts
+from gnopt.bench.turns import UpdateCost
 from gnopt.errors import GnoptError
 
 

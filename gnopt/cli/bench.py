@@ -12,7 +12,7 @@ from gnopt.cli.common import given_flags, print_json, problem_flags
 from gnopt.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gnopt.bench.run import BenchResult
+    from gnopt.bench.bench import BenchResult
 
 ROUNDS, QUICK_ROUNDS = 20, 10
 
@@ -63,9 +63,9 @@ def command(
     1000 rows an update. Methods take turns, so that other work on the machine meets all of them
     alike; times are medians, averaged over the period after which a method's work repeats.
     """
-    from gnopt.bench import report
+    from gnopt.bench import bench_texts
+    from gnopt.bench.bench import configuration, run_bench
     from gnopt.bench.entrants import BenchRequest, read_config
-    from gnopt.bench.run import configuration, run_bench
     from gnopt.bench.threads import bench_with
     from gnopt.files import write_text
 
@@ -87,11 +87,11 @@ def command(
         else:
             results = [run_bench(request, rounds or (QUICK_ROUNDS if quick else ROUNDS), note)]
     if out is not None:
-        write_text(out, report.as_csv(results))
+        write_text(out, bench_texts.as_csv(results))
     if as_json:
-        print_json(report.as_json(results))
+        print_json(bench_texts.as_json(results))
     else:
-        click.echo(report.text(results))
+        click.echo(bench_texts.text(results))
 
 
 def _counts(text: str | None) -> list[int]:

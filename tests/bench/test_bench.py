@@ -3,12 +3,12 @@
 import pytest
 
 from gnopt import optimizers
-from gnopt.bench import report
+from gnopt.bench import bench_texts
+from gnopt.bench.bench import BenchResult, ProblemFacts
 from gnopt.bench.entrants import BenchRequest, build_methods, read_config
-from gnopt.bench.problem import QUICK, write
-from gnopt.bench.rounds import UpdateCost, take_turns
-from gnopt.bench.run import BenchResult, ProblemFacts
-from gnopt.bench.timed import TimedUpdate
+from gnopt.bench.made_problem import QUICK, write
+from gnopt.bench.timed_method import TimedUpdate
+from gnopt.bench.turns import UpdateCost, take_turns
 from gnopt.errors import ConfigError, Diverged, GnoptError
 from gnopt.training.setup import build
 
@@ -154,7 +154,7 @@ def result(threads, **seconds):
 
 def test_the_cheapest_method_and_the_best_number_of_threads_are_told():
     results = [result(1, adam=0.010, kfra=0.040), result(2, adam=0.020, kfra=0.030)]
-    text = " ".join(report.text(results).split())
+    text = " ".join(bench_texts.text(results).split())
     assert "Cheapest per update: adam, 10.0 ms with 1 thread." in text
     assert "Best number of threads for kfra: 2 (40.0 ms with 1, 30.0 ms with 2)" in text
     assert "Set OMP_NUM_THREADS=2." in text
@@ -164,12 +164,12 @@ def test_the_cheapest_method_and_the_best_number_of_threads_are_told():
 
 def test_threads_are_chosen_for_the_cheapest_method_where_the_configured_one_is_not_timed():
     results = [result(1, adam=0.010), result(2, adam=0.005)]
-    assert report.subject_of(results) == "adam"
-    assert report.best_result(results).threads == 2
+    assert bench_texts.subject_of(results) == "adam"
+    assert bench_texts.best_result(results).threads == 2
 
 
 def test_tables_fit_eighty_columns():
     names = ["levenberg_marquardt", "a_plug_in_with_a_name_of_more_letters_than_a_line_holds" * 2]
     slow = dict.fromkeys(names, 123.4)
-    text = report.text([result(n, **slow) for n in (1, 2, 4, 8, 16, 32)])
+    text = bench_texts.text([result(n, **slow) for n in (1, 2, 4, 8, 16, 32)])
     assert max(map(len, text.splitlines())) <= 80

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from gnopt.bench.run import BenchResult
+from gnopt.bench.bench import BenchResult
 from gnopt.optimizers.timing import PHASES
 
 COLUMNS = 80

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from gnopt.bench.rates import ProductRate
-from gnopt.bench.timed import TimedMethod, TimedUpdate
+from gnopt.bench.product_rate import ProductRate
+from gnopt.bench.timed_method import TimedMethod, TimedUpdate
 from gnopt.errors import Diverged
 
 DEAR = 10.0  # a method of this many times the flops of the cheapest sits out rounds

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from gnopt import machine
 from gnopt.bench.entrants import BenchRequest, build_methods, read_config
-from gnopt.bench.problem import FULL, QUICK, write
-from gnopt.bench.rates import ProductRate
-from gnopt.bench.rounds import UpdateCost, take_turns
-from gnopt.bench.timed import TimedMethod
+from gnopt.bench.made_problem import FULL, QUICK, write
+from gnopt.bench.product_rate import ProductRate
+from gnopt.bench.timed_method import TimedMethod
+from gnopt.bench.turns import UpdateCost, take_turns
 from gnopt.errors import Diverged
 from gnopt.training.batches import Batches
 from gnopt.training.setup import build
