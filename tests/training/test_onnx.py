@@ -167,6 +167,7 @@ class Doubled(Loss):
 def plug_ins(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(PLUG_INS)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)  # that of another test
     yield
     sys.modules.pop("mine", None)
 
