@@ -11,7 +11,7 @@ from gnopt.cli.common import config_flags, given_flags, print_json
 from gnopt.errors import ConfigError, GnoptError, SomeRunsFailed
 
 if TYPE_CHECKING:
-    from gnopt.compare.plan import Plan, Request
+    from gnopt.compare.plan import ComparisonPlan, ComparisonRequest
 
 
 @click.command("compare", short_help="Run the same problem under several methods and grids.")
@@ -115,7 +115,7 @@ def command(
     """
     from gnopt.cli.comparing import CompareReporter
     from gnopt.compare import engines, execute, facts
-    from gnopt.compare.prepare import Wishes, default_directory, prepare
+    from gnopt.compare.prepare import ExecutionRequest, default_directory, prepare
     from gnopt.training.start import command_line
 
     alone = [
@@ -149,25 +149,25 @@ def command(
         raise ConfigError(problems)
     chosen_part = execute.parse_part(part)
     engines.get_engine(engine).check()
-    wishes = Wishes(
+    execution = ExecutionRequest(
         1 if timing == "exclusive" else jobs, threads, engine, targets, not drop_checkpoints
     )
     request = _request(config, **problem) if config else None
-    plan, share = prepare(
-        out or default_directory(config), resume or part is not None, request, wishes
+    plan, allocation = prepare(
+        out or default_directory(config), resume or part is not None, request, execution
     )
     todo = execute.unfinished(plan, chosen_part)
     if dry_run:
-        _list_runs(plan, todo, share.text(), as_json)
+        _list_runs(plan, todo, allocation.text(), as_json)
         return
-    execute.check_devices(todo, share)
+    execute.check_devices(todo, allocation)
     plan.save()
-    facts.record(plan, command_line(), share, len(todo))
+    facts.record(plan, command_line(), allocation, len(todo))
     with CompareReporter(plan, len(todo), quiet) as reporter:
         reporter.note(
-            f"{plan.directory}: {len(todo)} of {len(plan.runs)} runs to make, {share.text()}"
+            f"{plan.directory}: {len(todo)} of {len(plan.runs)} runs to make, {allocation.text()}"
         )
-        failures = execute.execute(plan, todo, share, reporter.ended)
+        failures = execute.execute(plan, todo, allocation, reporter.ended)
     if chosen_part:
         _report_part(plan, len(todo), failures, as_json)
     else:
@@ -183,13 +183,13 @@ def _request(
     budget_seconds: float | None,
     sets: tuple[str, ...],
     **flags: Any,
-) -> Request:
+) -> ComparisonRequest:
     from gnopt.compare.grid import choose, read_grid
-    from gnopt.compare.plan import Request
+    from gnopt.compare.plan import ComparisonRequest
 
     points, named = read_grid(grid)
     names = [name.strip() for name in (methods or "").split(",") if name.strip()]
-    return Request(
+    return ComparisonRequest(
         config,
         sets,
         given_flags(**flags),
@@ -200,7 +200,7 @@ def _request(
     )
 
 
-def _list_runs(plan: Plan, todo: list[Any], share: str, as_json: bool) -> None:
+def _list_runs(plan: ComparisonPlan, todo: list[Any], share: str, as_json: bool) -> None:
     from gnopt.compare.worker import command as command_of
 
     if as_json:
@@ -217,7 +217,7 @@ def _list_runs(plan: Plan, todo: list[Any], share: str, as_json: bool) -> None:
     click.echo(f"{len(todo)} of {len(plan.runs)} runs to make, {share}")
 
 
-def _report_part(plan: Plan, count: int, failures: dict[str, str], as_json: bool) -> None:
+def _report_part(plan: ComparisonPlan, count: int, failures: dict[str, str], as_json: bool) -> None:
     if as_json:
         print_json(
             {"comparison": str(plan.directory), "made": count - len(failures), "failures": failures}
@@ -231,22 +231,22 @@ def _report_part(plan: Plan, count: int, failures: dict[str, str], as_json: bool
         raise SomeRunsFailed(_failed(failures, count))
 
 
-def _summarise(plan: Plan, failures: dict[str, str], as_json: bool, quiet: bool) -> None:
+def _summarise(plan: ComparisonPlan, failures: dict[str, str], as_json: bool, quiet: bool) -> None:
     from gnopt.cli.comparing import print_tables
     from gnopt.compare import choice, facts, result_files, targets
 
     chosen = choice.evaluate_plan(plan)
-    reached = targets.times_to(plan, chosen, plan.targets)
-    result_files.write_tables(plan, chosen, reached)
+    times = targets.times_to(plan, chosen, plan.targets)
+    result_files.write_tables(plan, chosen, times)
     notes, warnings = facts.notes(plan, chosen), choice.warnings(chosen)
-    figures = _draw(plan, chosen, reached, notes, warnings, quiet)
+    figures = _draw(plan, chosen, times, notes, warnings, quiet)
     rows = result_files.summary_rows(chosen)
     if as_json:
         print_json(
             {
                 "comparison": str(plan.directory),
                 "summary": rows,
-                "targets": [vars(r) for r in reached],
+                "targets": [vars(r) for r in times],
                 "notes": notes,
                 "warnings": warnings,
                 "failures": failures,
@@ -254,7 +254,7 @@ def _summarise(plan: Plan, failures: dict[str, str], as_json: bool, quiet: bool)
             }
         )
     else:
-        print_tables(plan, rows, reached, notes, warnings)
+        print_tables(plan, rows, times, notes, warnings)
     bad = {
         run.id: f"{outcome.status}"
         for one in chosen
@@ -271,13 +271,18 @@ def _summarise(plan: Plan, failures: dict[str, str], as_json: bool, quiet: bool)
 
 
 def _draw(
-    plan: Plan, chosen: Any, reached: Any, notes: list[str], warnings: list[str], quiet: bool
+    plan: ComparisonPlan,
+    chosen: Any,
+    times: Any,
+    notes: list[str],
+    warnings: list[str],
+    quiet: bool,
 ) -> list[Path]:
     """Figures and report; without matplotlib the numbers stand alone, with a word on stderr."""
     from gnopt.plots import report
 
     try:
-        return report.write_report(plan, chosen, reached, notes, warnings)
+        return report.write_report(plan, chosen, times, notes, warnings)
     except GnoptError as error:
         if not quiet:
             click.echo(f"no figures: {error}", err=True)

@@ -10,18 +10,18 @@ from typing import Any
 
 import click
 
-from gnopt.compare.child import Ending
-from gnopt.compare.grid import Point
-from gnopt.compare.outcome import Outcome
-from gnopt.compare.plan import Plan, Run
+from gnopt.compare.child import WorkerExit
+from gnopt.compare.grid import GridPoint
+from gnopt.compare.outcome import RunOutcome
+from gnopt.compare.plan import ComparisonPlan, Run
 from gnopt.compare.result_texts import HEADER, summary_cells, target_rows
-from gnopt.compare.targets import Reached
+from gnopt.compare.targets import TimeToTarget
 
 
 class CompareReporter:
     """A line for each run that ends; on a terminal, a bar over all runs below them."""
 
-    def __init__(self, plan: Plan, total: int, quiet: bool) -> None:
+    def __init__(self, plan: ComparisonPlan, total: int, quiet: bool) -> None:
         self.total, self.quiet, self.count = total, quiet, 0
         self._progress: Any = None
         if not quiet and total and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
@@ -60,16 +60,16 @@ class CompareReporter:
         if self._progress:
             self._progress.stop()
 
-    def ended(self, run: Run, outcome: Outcome, ending: Ending) -> None:
+    def ended(self, run: Run, outcome: RunOutcome, worker_exit: WorkerExit) -> None:
         """A run has ended, well or not."""
         self.count += 1
         if self._progress:
             self._progress.advance(self._task)
         text = f"objective {outcome.objective:.6g}" if outcome.done else outcome.status
-        if ending.code and not outcome.done and ending.reason:
-            text += f" ({ending.reason.splitlines()[-1 if 'Traceback' in ending.reason else 0]})"
+        if worker_exit.code and not outcome.done and worker_exit.reason:
+            text += f" ({worker_exit.reason.splitlines()[-1 if 'Traceback' in worker_exit.reason else 0]})"
         self.note(
-            f"[{self.count}/{self.total}] {run.variant}, {Point(run.point).label}, seed "
+            f"[{self.count}/{self.total}] {run.variant}, {GridPoint(run.point).label}, seed "
             f"{run.seed}: {text}, "
             f"{outcome.updates} updates, {outcome.seconds:.1f} s"
         )
@@ -83,9 +83,9 @@ class CompareReporter:
 
 
 def print_tables(
-    plan: Plan,
+    plan: ComparisonPlan,
     rows: Sequence[dict[str, Any]],
-    reached: Sequence[Reached],
+    times: Sequence[TimeToTarget],
     notes: Sequence[str],
     warnings: Sequence[str],
 ) -> None:
@@ -101,12 +101,12 @@ def print_tables(
         if row["role"] != "grid":
             table.add_row(*summary_cells(row))
     console.print(table)
-    if reached:
+    if times:
         console.print(
             "\nTo bring the objective (sliding mean of the batches' loss) down to a target: "
             "updates, seconds"
         )
-        console.print(_target_table(reached))
+        console.print(_target_table(times))
     for line in notes:
         console.print(f"\n{line}" if line is notes[0] else line, markup=False)
     for line in warnings:
@@ -114,10 +114,10 @@ def print_tables(
     console.print(f"{plan.directory}", markup=False, soft_wrap=True)
 
 
-def _target_table(reached: Sequence[Reached]) -> Any:
+def _target_table(times: Sequence[TimeToTarget]) -> Any:
     from rich.table import Table
 
-    header, rows = target_rows(reached)
+    header, rows = target_rows(times)
     table = Table(box=None, pad_edge=False)
     for i, name in enumerate(header):
         table.add_column(name, justify="right" if i else "left")

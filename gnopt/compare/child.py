@@ -26,7 +26,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Ending:
+class WorkerExit:
     """How a worker ended: its exit code and, where that is not 0, the reason."""
 
     run: str
@@ -34,7 +34,9 @@ class Ending:
     reason: str
 
 
-def perform(task: Task, started: Callable[[subprocess.Popen[bytes]], None] | None = None) -> Ending:
+def perform(
+    task: Task, started: Callable[[subprocess.Popen[bytes]], None] | None = None
+) -> WorkerExit:
     """Run a worker to its end; ``started`` hears of the process as soon as there is one."""
     path = os.pathsep.join(
         filter(None, [os.environ.get("PYTHONPATH"), str(Path(__file__).parents[2]), task.folder])
@@ -62,4 +64,4 @@ def perform(task: Task, started: Callable[[subprocess.Popen[bytes]], None] | Non
         )  # communicate() would close stdin, whose end tells the worker to stop
         reason = process.stderr.read().decode(errors="replace").strip()
         code = process.wait()
-    return Ending(task.run, code, reason if code else "")
+    return WorkerExit(task.run, code, reason if code else "")

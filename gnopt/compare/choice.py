@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from gnopt.compare.grid import DECAY_SHARE, Point, Variant
+from gnopt.compare.grid import DECAY_SHARE, GridPoint, Variant
 from gnopt.compare.loss_curves import Curve, mean_curve, run_curve
-from gnopt.compare.outcome import Outcome, read_outcome
-from gnopt.compare.plan import Plan, Run
+from gnopt.compare.outcome import RunOutcome, read_outcome
+from gnopt.compare.plan import ComparisonPlan, Run
 
 RULE = (
     "best of a grid = lowest training objective at the end of the budget, mean over seeds; "
@@ -27,13 +27,13 @@ FEW = 5  # points in the mean of the best few
 
 
 @dataclass(frozen=True)
-class Result:
+class PointResult:
     """A point of a variant with its runs."""
 
     variant: Variant
-    point: Point
+    point: GridPoint
     runs: list[Run]
-    outcomes: list[Outcome]
+    outcomes: list[RunOutcome]
 
     @property
     def complete(self) -> bool:
@@ -56,23 +56,23 @@ class Result:
 
 
 @dataclass
-class Chosen:
+class VariantResult:
     """What is shown of a variant: without a grid, ``best`` is its only point and ``default`` is
     None.
     """
 
     variant: Variant
-    results: list[Result]
-    best: Result
-    few: list[Result] = field(default_factory=list)
-    default: Result | None = None
+    results: list[PointResult]
+    best: PointResult
+    few: list[PointResult] = field(default_factory=list)
+    default: PointResult | None = None
 
-    def ranked(self) -> list[Result]:
+    def ranked(self) -> list[PointResult]:
         """The points, best first."""
         return sorted(self.results, key=lambda result: result.rank)
 
 
-def evaluate_plan(plan: Plan) -> list[Chosen]:
+def evaluate_plan(plan: ComparisonPlan) -> list[VariantResult]:
     """The results of every variant, in the plan's order."""
     outcomes = {run.id: read_outcome(plan, run) for run in plan.runs}
     found = []
@@ -80,26 +80,26 @@ def evaluate_plan(plan: Plan) -> list[Chosen]:
         groups: dict[str, list[Run]] = {}
         for run in plan.runs:
             if run.variant == variant.name:
-                groups.setdefault(Point(run.point).slug, []).append(run)
+                groups.setdefault(GridPoint(run.point).slug, []).append(run)
         results = [
-            Result(variant, Point(runs[0].point), runs, [outcomes[run.id] for run in runs])
+            PointResult(variant, GridPoint(runs[0].point), runs, [outcomes[run.id] for run in runs])
             for runs in groups.values()
         ]
         found.append(_choose(variant, results))
     return found
 
 
-def _choose(variant: Variant, results: list[Result]) -> Chosen:
+def _choose(variant: Variant, results: list[PointResult]) -> VariantResult:
     grid = [result for result in results if result.point.values]
     if not grid:
-        return Chosen(variant, results, results[0])
+        return VariantResult(variant, results, results[0])
     ranked = sorted(grid, key=lambda result: result.rank)
     default = next((result for result in results if not result.point.values), None)
     few = [result for result in ranked[:FEW] if result.complete]
-    return Chosen(variant, results, ranked[0], few if len(grid) > FEW else [], default)
+    return VariantResult(variant, results, ranked[0], few if len(grid) > FEW else [], default)
 
 
-def curve_of(plan: Plan, results: Sequence[Result]) -> tuple[Curve | None, bool]:
+def curve_of(plan: ComparisonPlan, results: Sequence[PointResult]) -> tuple[Curve | None, bool]:
     """The mean curve over the runs of some points, and whether it ends where they diverged.
 
     Runs that did not use up their budget count only where no other is there.
@@ -110,7 +110,7 @@ def curve_of(plan: Plan, results: Sequence[Result]) -> tuple[Curve | None, bool]
     return mean_curve([run_curve(plan.run_path(run)) for run in done or rest]), not done
 
 
-def warnings(chosen: Sequence[Chosen]) -> list[str]:
+def warnings(chosen: Sequence[VariantResult]) -> list[str]:
     """What a reader of the results must know, one line each."""
     found = []
     for one in chosen:
@@ -138,7 +138,7 @@ def warnings(chosen: Sequence[Chosen]) -> list[str]:
     return found
 
 
-def on_edge(one: Chosen) -> list[str]:
+def on_edge(one: VariantResult) -> list[str]:
     """The axes of the grid on whose edge the best point lies. To never halve the rate is no
     edge.
     """

@@ -8,7 +8,7 @@ from gnopt.machine import usable_cores
 
 
 @dataclass(frozen=True)
-class Share:
+class Allocation:
     """What each of ``jobs`` runs at a time gets out of ``cores``, and the ``gpus`` that they
     use.
     """

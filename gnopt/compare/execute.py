@@ -6,15 +6,15 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gnopt.compare.child import Ending, Task
-from gnopt.compare.cores import Share
+from gnopt.compare.child import Task, WorkerExit
+from gnopt.compare.cores import Allocation
 from gnopt.compare.engines import get_engine
-from gnopt.compare.outcome import FINISHED, Outcome, read_outcome
-from gnopt.compare.plan import Plan, Run
+from gnopt.compare.outcome import FINISHED, RunOutcome, read_outcome
+from gnopt.compare.plan import ComparisonPlan, Run
 from gnopt.engine.arrays import check_device
 from gnopt.errors import ConfigError, Interrupted
 
-Heard = Callable[[Run, Outcome, Ending], None]
+RunEnded = Callable[[Run, RunOutcome, WorkerExit], None]
 
 
 @dataclass(frozen=True)
@@ -39,22 +39,24 @@ def parse_part(text: str | None) -> Part | None:
     return Part(int(number), int(of))
 
 
-def unfinished(plan: Plan, part: Part | None = None) -> list[Run]:
+def unfinished(plan: ComparisonPlan, part: Part | None = None) -> list[Run]:
     """The runs, of one part or all, that neither finished nor diverged."""
     runs = (part or Part()).take(plan.runs)
     return [run for run in runs if read_outcome(plan, run).status not in FINISHED]
 
 
-def check_devices(runs: Sequence[Run], share: Share) -> None:
+def check_devices(runs: Sequence[Run], allocation: Allocation) -> None:
     """ConfigError, once for all ``runs``, where a GPU that they need is not there; other engines'
     may be elsewhere.
     """
-    for device in share.gpus if runs and share.engine == "local" else ():
+    for device in allocation.gpus if runs and allocation.engine == "local" else ():
         check_device(device)
 
 
-def execute(plan: Plan, runs: Sequence[Run], share: Share, heard: Heard) -> dict[str, str]:
-    """Make ``runs``; ``heard`` is told of each as it ends. Returns run → reason for those that
+def execute(
+    plan: ComparisonPlan, runs: Sequence[Run], allocation: Allocation, run_ended: RunEnded
+) -> dict[str, str]:
+    """Make ``runs``; ``run_ended`` is called for each as it ends. Returns run → reason for those that
     failed.
 
     Raises Interrupted after the checkpoints of all runs under way where a signal arrives.
@@ -62,15 +64,15 @@ def execute(plan: Plan, runs: Sequence[Run], share: Share, heard: Heard) -> dict
     by_id = {run.id: run for run in runs}
     failures: dict[str, str] = {}
 
-    def ended(task: Task, ending: Ending) -> None:
+    def ended(task: Task, worker_exit: WorkerExit) -> None:
         run = by_id[task.run]
-        if ending.code:
-            failures[run.id] = ending.reason or f"exit code {ending.code}"
-        heard(run, read_outcome(plan, run), ending)
+        if worker_exit.code:
+            failures[run.id] = worker_exit.reason or f"exit code {worker_exit.code}"
+        run_ended(run, read_outcome(plan, run), worker_exit)
 
     tasks = [Task(str(plan.directory.resolve()), run.id, plan.threads, plan.folder) for run in runs]
     try:
-        get_engine(share.engine).run(tasks, share, ended)
+        get_engine(allocation.engine).run(tasks, allocation, ended)
     except Interrupted as error:
         left = len(unfinished(plan))
         raise Interrupted(

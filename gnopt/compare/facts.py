@@ -17,28 +17,28 @@ import numpy as np
 import scipy
 
 from gnopt import __version__, machine
-from gnopt.compare.choice import RULE, Chosen
-from gnopt.compare.cores import Share
+from gnopt.compare.choice import RULE, VariantResult
+from gnopt.compare.cores import Allocation
 from gnopt.compare.grid import DECAY_SHARE
 from gnopt.compare.loss_curves import read_columns
-from gnopt.compare.plan import Plan
+from gnopt.compare.plan import ComparisonPlan
 from gnopt.files import write_text
 from gnopt.training.rundir import now
 
 
-def record(plan: Plan, argv: list[str], share: Share, runs: int) -> None:
+def record(plan: ComparisonPlan, argv: list[str], allocation: Allocation, runs: int) -> None:
     """Note one call of ``gnopt compare`` that makes ``runs`` runs, in a file of its own below
     history/.
     """
     document = {
         "argv": argv,
         "time": now(),
-        "engine": share.engine,
-        "jobs": share.jobs,
+        "engine": allocation.engine,
+        "jobs": allocation.jobs,
         "runs": runs,
-        "threads": share.threads,
-        "cores": share.cores,
-        "share": share.text(),
+        "threads": allocation.threads,
+        "cores": allocation.cores,
+        "share": allocation.text(),
         "busy": round(machine.busy_cores(0), 2),
         "versions": {
             "gnopt": __version__,
@@ -55,14 +55,14 @@ def record(plan: Plan, argv: list[str], share: Share, runs: int) -> None:
     write_text(plan.directory / "history" / name, json.dumps(document, indent=1) + "\n")
 
 
-def history(plan: Plan) -> list[dict[str, Any]]:
+def history(plan: ComparisonPlan) -> list[dict[str, Any]]:
     """The records of all calls, in the order of their times."""
     return [
         json.loads(path.read_text()) for path in sorted((plan.directory / "history").glob("*.json"))
     ]
 
 
-def notes(plan: Plan, chosen: Sequence[Chosen]) -> list[str]:
+def notes(plan: ComparisonPlan, chosen: Sequence[VariantResult]) -> list[str]:
     """How the numbers came about, one line each."""
     seeds = sorted({run.seed for run in plan.runs})
     budget = (
@@ -95,7 +95,7 @@ def notes(plan: Plan, chosen: Sequence[Chosen]) -> list[str]:
     return found
 
 
-def _gpus(plan: Plan) -> list[str]:
+def _gpus(plan: ComparisonPlan) -> list[str]:
     """The GPUs that the runs were made on, as they say themselves."""
     found: dict[str, None] = {}
     for run in plan.runs if plan.gpus() else ():
@@ -108,7 +108,7 @@ def _gpus(plan: Plan) -> list[str]:
     return sorted(found)
 
 
-def _growth(plan: Plan, one: Chosen) -> str:
+def _growth(plan: ComparisonPlan, one: VariantResult) -> str:
     """From how many rows to how many the batches of the first run grew; empty where they did
     not.
     """

@@ -53,7 +53,7 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Point:
+class GridPoint:
     """One combination of a grid; ``values`` is empty for the settings outside of it."""
 
     values: dict[str, Any]
@@ -97,12 +97,12 @@ def slug(text: str) -> str:
     return re.sub(r"[^\w.+=-]+", "-", text).strip("-.") or "-"
 
 
-def points(variant: Variant) -> list[Point]:
+def points(variant: Variant) -> list[GridPoint]:
     """The settings outside the grid first, then every combination of the grid."""
     combinations = itertools.product(*variant.grid.values()) if variant.grid else []
     return [
-        Point({}),
-        *(Point(dict(zip(variant.grid, values, strict=True))) for values in combinations),
+        GridPoint({}),
+        *(GridPoint(dict(zip(variant.grid, values, strict=True))) for values in combinations),
     ]
 
 

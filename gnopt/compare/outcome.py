@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import nan
 
 from gnopt.compare.loss_curves import read_columns
-from gnopt.compare.plan import Plan, Run
+from gnopt.compare.plan import ComparisonPlan, Run
 from gnopt.training import rundir
 
 FINISHED = ("done", "diverged")  # not to be repeated
@@ -14,7 +14,7 @@ _COLUMNS = ("train_loss", "train_error", "validation_loss", "validation_error")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """Status (``missing``, or that of run.json) and numbers at the end; NaN: the run did not get
     there.
     """
@@ -34,11 +34,11 @@ class Outcome:
         return self.status == "done"
 
 
-def read_outcome(plan: Plan, run: Run) -> Outcome:
+def read_outcome(plan: ComparisonPlan, run: Run) -> RunOutcome:
     """How ``run`` stands."""
     path = plan.run_path(run)
     if not rundir.is_run(path):
-        return Outcome("missing")
+        return RunOutcome("missing")
     status = str(rundir.read_info(path).get("status"))
     steps = read_columns(path / "steps.csv", ("step", "seconds"))
     evaluations = read_columns(path / "eval.csv", _COLUMNS)
@@ -47,7 +47,7 @@ def read_outcome(plan: Plan, run: Run) -> Outcome:
     losses = evaluations["train_loss"]
     initial = float(losses[0]) if len(losses) else nan
     if status != "done" or not len(losses):
-        return Outcome(status, updates, seconds, initial)
-    return Outcome(
+        return RunOutcome(status, updates, seconds, initial)
+    return RunOutcome(
         status, updates, seconds, initial, *(float(evaluations[name][-1]) for name in _COLUMNS)
     )

@@ -42,7 +42,7 @@ class Run:
 
 
 @dataclass
-class Plan:
+class ComparisonPlan:
     """A comparison: the problem that all runs share, the variants, the runs, and how they are
     made.
     """
@@ -102,12 +102,12 @@ class Plan:
             write_text(self.path, text)
 
 
-def read_plan(directory: Path) -> Plan:
+def read_plan(directory: Path) -> ComparisonPlan:
     """The plan of a comparison; DataError where there is none."""
     try:
         document = json.loads((directory / FILE).read_text())
         problem = (directory / PROBLEM).read_text()
-        return Plan(
+        return ComparisonPlan(
             directory,
             problem,
             [Variant(**v) for v in document["variants"]],
@@ -125,7 +125,7 @@ def read_plan(directory: Path) -> Plan:
 
 
 @dataclass(frozen=True)
-class Request:
+class ComparisonRequest:
     """What the command line asks for."""
 
     config: Path
@@ -137,7 +137,7 @@ class Request:
     seconds: float | None
 
 
-def make_plan(request: Request, directory: Path, threads: int) -> Plan:
+def make_plan(request: ComparisonRequest, directory: Path, threads: int) -> ComparisonPlan:
     """Decide on the runs and check every one of them; ConfigError with all problems at once."""
     common = [text for text in request.sets if not of_optimizer(text)]
     config = load(request.config, common, request.flags)
@@ -169,7 +169,7 @@ def make_plan(request: Request, directory: Path, threads: int) -> Plan:
         for name, value in (("updates", request.updates), ("seconds", request.seconds))
         if value
     }
-    plan = Plan(
+    plan = ComparisonPlan(
         directory,
         to_toml(problem),
         variants,
@@ -182,7 +182,7 @@ def make_plan(request: Request, directory: Path, threads: int) -> Plan:
     return plan
 
 
-def _problem(config: Config, request: Request) -> dict[str, dict[str, Any]]:
+def _problem(config: Config, request: ComparisonRequest) -> dict[str, dict[str, Any]]:
     training = config.training
     if request.seconds:
         training = training.changed(
@@ -199,7 +199,7 @@ def _problem(config: Config, request: Request) -> dict[str, dict[str, Any]]:
     }
 
 
-def _check_runs(plan: Plan) -> None:
+def _check_runs(plan: ComparisonPlan) -> None:
     """Check every configuration, then data, network and methods, so that nothing fails hours
     later.
     """
@@ -231,7 +231,7 @@ def _check_runs(plan: Plan) -> None:
         experiment.data.close()
 
 
-def merge(old: Plan, new: Plan) -> Plan:
+def merge(old: ComparisonPlan, new: ComparisonPlan) -> ComparisonPlan:
     """The old plan with the runs that the new one adds; ConfigError where the two disagree."""
     problems = []
     if old.problem != new.problem:

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gnopt.compare import facts
-from gnopt.compare.cores import Share
-from gnopt.compare.plan import FILE, Plan, Request, make_plan, merge, read_plan
+from gnopt.compare.cores import Allocation
+from gnopt.compare.plan import FILE, ComparisonPlan, ComparisonRequest, make_plan, merge, read_plan
 from gnopt.errors import ConfigError
 from gnopt.machine import usable_cores
 from gnopt.training.rundir import occupied
 
 
 @dataclass(frozen=True)
-class Wishes:
+class ExecutionRequest:
     """How runs are made; None where the command line leaves it open."""
 
     jobs: int | None
@@ -38,8 +38,8 @@ def default_directory(config: Path | None) -> Path:
 
 
 def prepare(
-    directory: Path, go_on: bool, request: Request | None, wishes: Wishes
-) -> tuple[Plan, Share]:
+    directory: Path, go_on: bool, request: ComparisonRequest | None, execution: ExecutionRequest
+) -> tuple[ComparisonPlan, Allocation]:
     """The plan, new, taken up or extended, and the share of cores; nothing is written.
 
     Raises ConfigError where ``directory`` holds something else, or a comparison that ``request``
@@ -47,10 +47,10 @@ def prepare(
     """
     old = _existing(directory, go_on, request is None)
     calls = facts.history(old) if old else []
-    jobs = wishes.jobs or (calls[-1]["jobs"] if calls else 1)
+    jobs = execution.jobs or (calls[-1]["jobs"] if calls else 1)
     cores = len(usable_cores())
-    default = max(1, cores // jobs) if wishes.engine == "local" else 1
-    threads = wishes.threads or (old.threads if old else default)
+    default = max(1, cores // jobs) if execution.engine == "local" else 1
+    threads = execution.threads or (old.threads if old else default)
     if old and threads != old.threads:
         raise ConfigError(
             f"--threads {threads}: the runs of this comparison have {old.threads} threads each; "
@@ -61,13 +61,13 @@ def prepare(
         plan = old
     else:
         new = make_plan(request, directory, threads)
-        new.keep = wishes.keep
+        new.keep = execution.keep
         plan = merge(old, new) if old else new
-    plan.targets = list(wishes.targets) or plan.targets
-    return plan, Share(jobs, threads, cores, wishes.engine, tuple(plan.gpus()))
+    plan.targets = list(execution.targets) or plan.targets
+    return plan, Allocation(jobs, threads, cores, execution.engine, tuple(plan.gpus()))
 
 
-def _existing(directory: Path, go_on: bool, needed: bool) -> Plan | None:
+def _existing(directory: Path, go_on: bool, needed: bool) -> ComparisonPlan | None:
     if go_on and (needed or (directory / FILE).is_file()):
         return read_plan(directory)
     if occupied(directory):

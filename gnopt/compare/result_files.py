@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gnopt.compare.choice import Chosen, Result, curve_of
+from gnopt.compare.choice import PointResult, VariantResult, curve_of
 from gnopt.compare.loss_curves import Curve, thinned
-from gnopt.compare.plan import Plan
-from gnopt.compare.targets import Reached
+from gnopt.compare.plan import ComparisonPlan
+from gnopt.compare.targets import TimeToTarget
 from gnopt.files import write_text
 from gnopt.training.csv_table import cell
 
@@ -49,7 +49,7 @@ TARGETS = ("target", "why", "variant", "updates", "seconds", "runs", "of")
 _MEANS = ("error", "validation_objective", "validation_error")
 
 
-def summary_rows(chosen: Sequence[Chosen]) -> list[dict[str, Any]]:
+def summary_rows(chosen: Sequence[VariantResult]) -> list[dict[str, Any]]:
     """One row for each point; ``role`` is best, default or grid, or single where there is no
     grid.
     """
@@ -63,7 +63,7 @@ def summary_rows(chosen: Sequence[Chosen]) -> list[dict[str, Any]]:
     return rows
 
 
-def _row(result: Result, role: str) -> dict[str, Any]:
+def _row(result: PointResult, role: str) -> dict[str, Any]:
     done = [outcome for outcome in result.outcomes if outcome.done]
     objectives = [outcome.objective for outcome in done]
     row: dict[str, Any] = {
@@ -88,7 +88,7 @@ def _row(result: Result, role: str) -> dict[str, Any]:
     return {name: None if value != value else value for name, value in row.items()}
 
 
-def _few_row(one: Chosen) -> dict[str, Any]:
+def _few_row(one: VariantResult) -> dict[str, Any]:
     """The mean of the best few points, each being the mean over its seeds."""
     rows = [_row(result, "") for result in one.few]
     row: dict[str, Any] = {
@@ -106,13 +106,17 @@ def _few_row(one: Chosen) -> dict[str, Any]:
     return row
 
 
-def shown_curves(plan: Plan, chosen: Sequence[Chosen]) -> list[tuple[Chosen, str, Curve, bool]]:
+def shown_curves(
+    plan: ComparisonPlan, chosen: Sequence[VariantResult]
+) -> list[tuple[VariantResult, str, Curve, bool]]:
     """(variant, role, curve, whether it ends where its runs diverged) of everything that figures
     show.
     """
     found = []
     for one in chosen:
-        roles: list[tuple[str, list[Result]]] = [("best" if one.default else "single", [one.best])]
+        roles: list[tuple[str, list[PointResult]]] = [
+            ("best" if one.default else "single", [one.best])
+        ]
         if one.few:
             roles.append((f"best {len(one.few)}", one.few))
         if one.default:
@@ -124,7 +128,7 @@ def shown_curves(plan: Plan, chosen: Sequence[Chosen]) -> list[tuple[Chosen, str
     return found
 
 
-def curve_rows(plan: Plan, chosen: Sequence[Chosen]) -> Iterable[dict[str, Any]]:
+def curve_rows(plan: ComparisonPlan, chosen: Sequence[VariantResult]) -> Iterable[dict[str, Any]]:
     """The shown curves, thinned to at most 150 rows each; ``loss`` is the sliding mean."""
     for one, role, curve, cut in shown_curves(plan, chosen):
         for i in thinned(curve):
@@ -141,13 +145,15 @@ def curve_rows(plan: Plan, chosen: Sequence[Chosen]) -> Iterable[dict[str, Any]]
             }
 
 
-def write_tables(plan: Plan, chosen: Sequence[Chosen], reached: Sequence[Reached]) -> None:
+def write_tables(
+    plan: ComparisonPlan, chosen: Sequence[VariantResult], times: Sequence[TimeToTarget]
+) -> None:
     """Write the three files into the comparison's directory, each whole or not at all."""
     _write(plan.directory / "summary.csv", SUMMARY, summary_rows(chosen))
     _write(plan.directory / "curves.csv", CURVES, curve_rows(plan, chosen))
     rows = [
         {name: None if (value := getattr(r, name)) != value else value for name in TARGETS}
-        for r in reached
+        for r in times
     ]
     _write(plan.directory / "targets.csv", TARGETS, rows)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gnopt.compare.targets import Reached
+from gnopt.compare.targets import TimeToTarget
 
 HEADER = (
     "method",
@@ -52,11 +52,11 @@ def number(value: float | None, digits: int = 5) -> str:
     return "–" if value is None else f"{value:.{digits}g}"
 
 
-def target_rows(reached: Sequence[Reached]) -> tuple[list[str], list[list[str]]]:
+def target_rows(times: Sequence[TimeToTarget]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the table of times to targets: a row per target, a column per variant."""
-    names = list(dict.fromkeys(r.variant for r in reached))
+    names = list(dict.fromkeys(r.variant for r in times))
     rows: dict[tuple[float, str], list[str]] = {}
-    for r in reached:
+    for r in times:
         text = "not reached" if not r.runs else f"{r.updates:.0f}, {r.seconds:.3g} s"
         if 0 < r.runs < r.of:
             text += f" ({r.runs} of {r.of} runs)"

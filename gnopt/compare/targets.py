@@ -8,15 +8,15 @@ from math import nan
 
 import numpy as np
 
-from gnopt.compare.choice import Chosen, curve_of
+from gnopt.compare.choice import VariantResult, curve_of
 from gnopt.compare.loss_curves import run_curve
-from gnopt.compare.plan import Plan
+from gnopt.compare.plan import ComparisonPlan
 
 MOST = 4  # targets chosen where none is given
 
 
 @dataclass(frozen=True)
-class Reached:
+class TimeToTarget:
     """Mean updates and seconds over the runs that reached the target; ``runs`` is how many did, of
     ``of``.
     """
@@ -30,7 +30,9 @@ class Reached:
     of: int
 
 
-def times_to(plan: Plan, chosen: Sequence[Chosen], given: Sequence[float]) -> list[Reached]:
+def times_to(
+    plan: ComparisonPlan, chosen: Sequence[VariantResult], given: Sequence[float]
+) -> list[TimeToTarget]:
     """When the sliding mean of the batches' loss first is at or below each target, at the best
     points.
 
@@ -49,12 +51,16 @@ def times_to(plan: Plan, chosen: Sequence[Chosen], given: Sequence[float]) -> li
             ]
             updates, seconds = np.mean(hits, axis=0).tolist() if hits else (nan, nan)
             found.append(
-                Reached(target, why, one.variant.name, updates, seconds, len(hits), len(curves))
+                TimeToTarget(
+                    target, why, one.variant.name, updates, seconds, len(hits), len(curves)
+                )
             )
     return found
 
 
-def _reached_in_the_end(plan: Plan, chosen: Sequence[Chosen]) -> list[tuple[float, str]]:
+def _reached_in_the_end(
+    plan: ComparisonPlan, chosen: Sequence[VariantResult]
+) -> list[tuple[float, str]]:
     found = []
     for one in chosen:
         curve, cut = curve_of(plan, [one.best])

@@ -16,7 +16,7 @@ import threading
 import time
 from pathlib import Path
 
-from gnopt.compare.plan import Plan, Run, read_plan
+from gnopt.compare.plan import ComparisonPlan, Run, read_plan
 from gnopt.config import load
 from gnopt.errors import GnoptError
 from gnopt.training import checkpoint, rundir, start
@@ -26,7 +26,7 @@ from gnopt.training.loop import Reporter, Trainer, run_to_end
 PATIENCE = 60.0  # seconds to wait for a directory that a dying worker still holds
 
 
-def train(plan: Plan, run: Run) -> None:
+def train(plan: ComparisonPlan, run: Run) -> None:
     """Make or finish ``run``; raises what training raises. At most its last checkpoint is kept."""
     trainer = _begin(plan, run)
     try:
@@ -36,7 +36,7 @@ def train(plan: Plan, run: Run) -> None:
     _tidy(trainer.run.checkpoints, trainer.saved if plan.keep else None)
 
 
-def _begin(plan: Plan, run: Run) -> Trainer:
+def _begin(plan: ComparisonPlan, run: Run) -> Trainer:
     path, seed = plan.run_path(run), {"training.seed": ("--seed", run.seed)}
     argv = command(plan, run)
     if rundir.is_run(path):
@@ -49,7 +49,7 @@ def _begin(plan: Plan, run: Run) -> Trainer:
     )
 
 
-def command(plan: Plan, run: Run) -> list[str]:
+def command(plan: ComparisonPlan, run: Run) -> list[str]:
     """The ``gnopt train`` command that makes the same run."""
     sets = [part for text in run.sets for part in ("--set", text)]
     return [

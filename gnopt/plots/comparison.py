@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gnopt.compare.choice import Chosen, evaluate_plan
+from gnopt.compare.choice import VariantResult, evaluate_plan
 from gnopt.compare.loss_curves import Curve, thinned
 from gnopt.compare.plan import read_plan
 from gnopt.compare.result_files import shown_curves
@@ -36,7 +36,7 @@ class Panel:
     """
 
     title: str
-    curves: Sequence[tuple[Chosen, str, Curve, bool]]
+    curves: Sequence[tuple[VariantResult, str, Curve, bool]]
 
 
 def read_panel(directory: Path, titled: bool) -> Panel:
@@ -123,7 +123,7 @@ def _kind(role: str) -> str:
     return "few" if role.startswith("best ") else role
 
 
-def _label(one: Chosen, role: str) -> str:
+def _label(one: VariantResult, role: str) -> str:
     points = sum(bool(result.point.values) for result in one.results)
     return one.variant.name + _ROLES[_kind(role)][2].format(points=points, few=len(one.few))
 

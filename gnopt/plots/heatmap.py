@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from gnopt.compare.choice import Chosen, Result
+from gnopt.compare.choice import PointResult, VariantResult
 from gnopt.compare.grid import DECAY_SHARE, power_of_two
 from gnopt.plots.figure import new_figure, save_all, style
 
 
-def heatmap(chosen: Sequence[Chosen], out: Path) -> list[Path]:
+def heatmap(chosen: Sequence[VariantResult], out: Path) -> list[Path]:
     """Draw the grid of every variant that has one: the best point framed, points that diverged
     hatched.
 
@@ -37,14 +37,14 @@ def heatmap(chosen: Sequence[Chosen], out: Path) -> list[Path]:
 Axis = tuple[str, list[Any]]
 
 
-def _axes(one: Chosen) -> tuple[Axis, Axis]:
+def _axes(one: VariantResult) -> tuple[Axis, Axis]:
     names = list(one.variant.grid)
     if len(names) == 1:
         return (names[0], one.variant.grid[names[0]]), ("", [None])
     return (names[0], one.variant.grid[names[0]]), (names[1], one.variant.grid[names[1]])
 
 
-def _draw(axis: Any, one: Chosen, x: Axis, y: Axis) -> None:
+def _draw(axis: Any, one: VariantResult, x: Axis, y: Axis) -> None:
     from matplotlib.patches import Rectangle
 
     cells = [[_best(one, x, i, y, j) for i in range(len(x[1]))] for j in range(len(y[1]))]
@@ -91,7 +91,7 @@ def _write(
     axis: Any,
     i: int,
     j: int,
-    result: Result | None,
+    result: PointResult | None,
     value: float,
     finite: np.ndarray,
     top: float | None,
@@ -117,7 +117,7 @@ def _write(
     axis.text(i, j, text, ha="center", va="center", fontsize=7, color="0.2")
 
 
-def _best(one: Chosen, x: Axis, i: int, y: Axis, j: int) -> Result | None:
+def _best(one: VariantResult, x: Axis, i: int, y: Axis, j: int) -> PointResult | None:
     found = [
         result
         for result in one.results
@@ -128,7 +128,7 @@ def _best(one: Chosen, x: Axis, i: int, y: Axis, j: int) -> Result | None:
     return min(found, key=lambda result: result.rank, default=None)
 
 
-def _value(result: Result | None) -> float:
+def _value(result: PointResult | None) -> float:
     return result.mean("objective") if result is not None and result.complete else float("nan")
 
 

@@ -9,10 +9,10 @@ from html import escape
 from pathlib import Path
 
 from gnopt.compare import facts, result_files
-from gnopt.compare.choice import Chosen
-from gnopt.compare.plan import Plan
+from gnopt.compare.choice import VariantResult
+from gnopt.compare.plan import ComparisonPlan
 from gnopt.compare.result_texts import HEADER, summary_cells, target_rows
-from gnopt.compare.targets import Reached
+from gnopt.compare.targets import TimeToTarget
 from gnopt.files import write_text
 from gnopt.plots.comparison import Panel, comparison
 from gnopt.plots.heatmap import heatmap
@@ -31,9 +31,9 @@ pre { background: #f5f5f5; padding: 0.8rem; overflow-x: auto; font-size: 0.8rem;
 
 
 def write_report(
-    plan: Plan,
-    chosen: Sequence[Chosen],
-    reached: Sequence[Reached],
+    plan: ComparisonPlan,
+    chosen: Sequence[VariantResult],
+    times: Sequence[TimeToTarget],
     notes: Sequence[str],
     warnings: Sequence[str],
 ) -> list[Path]:
@@ -71,7 +71,7 @@ def write_report(
         "<h2>Results</h2>",
         _table(HEADER, [summary_cells(row) for row in rows if row["role"] != "grid"], "left"),
         "<h2>Updates and seconds to a target</h2>",
-        _table(*target_rows(reached)) if reached else "",
+        _table(*target_rows(times)) if times else "",
         "<h2>Settings</h2><p>The problem, for all runs:</p>",
         _block(plan.problem),
         "<p>The methods:</p>",
@@ -92,7 +92,7 @@ def write_report(
     return [*(path for paths in figures.values() for path in paths), folder / "report.html"]
 
 
-def _settings(plan: Plan) -> list[list[str]]:
+def _settings(plan: ComparisonPlan) -> list[list[str]]:
     def words(settings: dict[str, object]) -> str:
         return ", ".join(f"{name} = {value}" for name, value in settings.items())
 

@@ -34,7 +34,7 @@ checkpoint_every = 3
 
 
 @dataclass
-class Result:
+class PointResult:
     code: int
     out: str
     err: str

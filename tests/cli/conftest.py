@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from cli_tools import CONFIG, Result, start
+from cli_tools import CONFIG, PointResult, start
 
 from gnopt.cli import main
 
@@ -29,26 +29,26 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def gnopt(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+def gnopt(capfd: pytest.CaptureFixture[str]) -> Callable[..., PointResult]:
     """Run a command in this process."""
 
-    def run(*argv: object) -> Result:
+    def run(*argv: object) -> PointResult:
         capfd.readouterr()
         with pytest.raises(SystemExit) as stop:
             main([str(a) for a in argv])
         out, err = capfd.readouterr()
-        return Result(int(stop.value.code or 0), out, err)
+        return PointResult(int(stop.value.code or 0), out, err)
 
     return run
 
 
 @pytest.fixture
-def process() -> Callable[..., Result]:
+def process() -> Callable[..., PointResult]:
     """Run a command as a process of its own."""
 
-    def run(*argv: object, **environment: str) -> Result:
+    def run(*argv: object, **environment: str) -> PointResult:
         child = start(*argv, **environment)
         out, err = child.communicate(timeout=120)
-        return Result(child.returncode, out, err)
+        return PointResult(child.returncode, out, err)
 
     return run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gnopt.compare.grid import PAPER_GRID, Point, Variant, choose, points, read_grid
+from gnopt.compare.grid import PAPER_GRID, GridPoint, Variant, choose, points, read_grid
 from gnopt.errors import ConfigError
 
 
@@ -82,4 +82,7 @@ def test_unknown_methods_are_all_named():
 
 
 def test_labels_of_other_settings():
-    assert Point({"damping_a": 0.5, "damping_rule": "lm"}).label == "damping_a 0.5, damping_rule lm"
+    assert (
+        GridPoint({"damping_a": 0.5, "damping_rule": "lm"}).label
+        == "damping_a 0.5, damping_rule lm"
+    )

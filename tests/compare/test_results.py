@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from gnopt.compare.choice import evaluate_plan, warnings
-from gnopt.compare.cores import Share
+from gnopt.compare.cores import Allocation
 from gnopt.compare.execute import parse_part, unfinished
 from gnopt.compare.grid import Variant, points
 from gnopt.compare.loss_curves import mean_curve, read_columns, run_curve, smooth, thinned
-from gnopt.compare.plan import Plan, Run, read_plan
+from gnopt.compare.plan import ComparisonPlan, Run, read_plan
 from gnopt.compare.result_files import summary_rows, write_tables
 from gnopt.compare.targets import times_to
 from gnopt.errors import ConfigError, DataError
@@ -35,7 +35,7 @@ def a_run(path: Path, losses: list[float], final: float | None, status: str = "d
 
 
 @pytest.fixture
-def plan(tmp_path: Path) -> Plan:
+def plan(tmp_path: Path) -> ComparisonPlan:
     """A grid of six points for adam, whose objective falls with the rate until it diverges, beside
     kfra.
     """
@@ -46,7 +46,9 @@ def plan(tmp_path: Path) -> Plan:
         for point in points(v)
         for seed in (0, 1)
     ]
-    plan = Plan(tmp_path, "[training]\nupdates = 20\n", variants, runs, 1, ".", {"updates": 20})
+    plan = ComparisonPlan(
+        tmp_path, "[training]\nupdates = 20\n", variants, runs, 1, ".", {"updates": 20}
+    )
     for run in runs:
         rate = run.point.get("learning_rate", 0.001)
         share = run.point.get("decay_share", 1.0)
@@ -175,6 +177,11 @@ def test_parts_cover_the_runs_once(plan):
 
 
 def test_shares_of_cores_are_stated():
-    assert Share(1, 2, 2).text() == "one run at a time, 2 threads, 2 cores"
-    assert "1 of 2 cores each" in Share(2, 1, 2).text() and len(Share(2, 1, 2).slots()) == 2
-    assert "fewer than threads" in Share(4, 1, 2).text() and Share(4, 1, 2).slots() == [()] * 4
+    assert Allocation(1, 2, 2).text() == "one run at a time, 2 threads, 2 cores"
+    assert (
+        "1 of 2 cores each" in Allocation(2, 1, 2).text() and len(Allocation(2, 1, 2).slots()) == 2
+    )
+    assert (
+        "fewer than threads" in Allocation(4, 1, 2).text()
+        and Allocation(4, 1, 2).slots() == [()] * 4
+    )

@@ -7,10 +7,10 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from gnopt.compare.choice import Chosen, Result
-from gnopt.compare.grid import Point, Variant
+from gnopt.compare.choice import PointResult, VariantResult
+from gnopt.compare.grid import GridPoint, Variant
 from gnopt.compare.loss_curves import Curve
-from gnopt.compare.outcome import Outcome
+from gnopt.compare.outcome import RunOutcome
 from gnopt.compare.plan import Run
 from gnopt.errors import ConfigError
 from gnopt.plots.comparison import Panel, _shades, comparison
@@ -18,12 +18,12 @@ from gnopt.plots.figure import colour, log_axis, new_figure, save, save_all, sty
 from gnopt.plots.heatmap import heatmap
 
 
-def a_result(variant: Variant, values: dict, objective: float, status: str = "done") -> Result:
-    return Result(
+def a_result(variant: Variant, values: dict, objective: float, status: str = "done") -> PointResult:
+    return PointResult(
         variant,
-        Point(values),
+        GridPoint(values),
         [Run("r", variant.name, values, 0, {})],
-        [Outcome(status, 10, 1.0, 9.0, objective)],
+        [RunOutcome(status, 10, 1.0, 9.0, objective)],
     )
 
 
@@ -54,7 +54,9 @@ def test_variants_of_one_method_share_its_colour_where_lines_differ():
         Variant("c", "kfra"),
         Variant("d", "adam"),
     ]
-    curves = [(Chosen(v, [], a_result(v, {}, 1.0)), "single", a_curve(), False) for v in variants]
+    curves = [
+        (VariantResult(v, [], a_result(v, {}, 1.0)), "single", a_curve(), False) for v in variants
+    ]
     shades = _shades([Panel("", curves)])
     assert shades["a", "kfra"] == shades["b", "kfra"] == colour(0)
     assert len({shades[v.name, v.method] for v in variants}) == 3
@@ -75,9 +77,9 @@ def test_files_and_formats(tmp_path):
 def test_all_roles_are_drawn_and_named(tmp_path):
     adam = Variant("adam", "adam", grid={"learning_rate": [0.1, 0.2]})
     results = [a_result(adam, {}, 5.0), a_result(adam, {"learning_rate": 0.1}, 4.0)]
-    one = Chosen(adam, results, results[1], [results[1]] * 5, results[0])
+    one = VariantResult(adam, results, results[1], [results[1]] * 5, results[0])
     kfra = Variant("kfra", "kfra", line="dashed")
-    two = Chosen(kfra, [], a_result(kfra, {}, 1.0))
+    two = VariantResult(kfra, [], a_result(kfra, {}, 1.0))
     curves = [
         (one, "best", a_curve(), False),
         (one, "best 5", a_curve(), False),
@@ -114,7 +116,7 @@ def test_heat_maps_of_one_two_and_three_axes(tmp_path):
         results.append(a_result(adam, values[-1], float("nan"), "diverged"))
         default = a_result(adam, {}, 9.0)
         (path,) = heatmap(
-            [Chosen(adam, [default, *results], results[0], [], default)], tmp_path / "h.svg"
+            [VariantResult(adam, [default, *results], results[0], [], default)], tmp_path / "h.svg"
         )
         text = path.read_text()
         assert "adam: objective" in text and ("diverged" in text or len(grid) == 3)

@@ -3,10 +3,10 @@
 An engine is an object with ``name``, ``summary`` and
 
     check() -> None
-    run(tasks, share, ended) -> None
+    run(tasks, allocation, ended) -> None
 
 ``check`` raises GnoptError where the engine cannot work. ``run`` performs every task (see
-`child.perform`), calls ``ended(task, ending)`` in the calling thread after each, and, where a
+`child.perform`), calls ``ended(task, worker_exit)`` in the calling thread after each, and, where a
 signal arrives, raises Interrupted after the workers have written their checkpoints.
 """
 
@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from gnopt.compare.child import Ending, Task
-from gnopt.compare.cores import Share
+from gnopt.compare.child import Task, WorkerExit
+from gnopt.compare.cores import Allocation
 from gnopt.errors import ConfigError, nearest
 from gnopt.registry import discover
 
-Ended = Callable[[Task, Ending], None]
+TaskEnded = Callable[[Task, WorkerExit], None]
 
 
 class Engine(Protocol):
@@ -32,7 +32,7 @@ class Engine(Protocol):
     def check(self) -> None:
         """Raise where runs cannot be made."""
 
-    def run(self, tasks: Sequence[Task], share: Share, ended: Ended) -> None:
+    def run(self, tasks: Sequence[Task], allocation: Allocation, ended: TaskEnded) -> None:
         """Perform the tasks."""
 
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 
-from gnopt.compare.child import Ending, Task, perform
-from gnopt.compare.cores import Share
-from gnopt.compare.engines import Ended
+from gnopt.compare.child import Task, WorkerExit, perform
+from gnopt.compare.cores import Allocation
+from gnopt.compare.engines import TaskEnded
 from gnopt.errors import Interrupted
 from gnopt.training.signals import Signals
 
@@ -26,19 +26,19 @@ class LocalEngine:
     def check(self) -> None:
         """Nothing beyond gnopt itself is needed."""
 
-    def run(self, tasks: Sequence[Task], share: Share, ended: Ended) -> None:
-        """Perform the tasks, ``share.jobs`` at a time. Raises Interrupted once all workers have
+    def run(self, tasks: Sequence[Task], allocation: Allocation, ended: TaskEnded) -> None:
+        """Perform the tasks, ``allocation.jobs`` at a time. Raises Interrupted once all workers have
         stopped.
         """
         slots: queue.SimpleQueue[tuple[int, ...]] = queue.SimpleQueue()
-        for slot in share.slots():
+        for slot in allocation.slots():
             slots.put(slot)
         workers = _Workers()
         # Equal shares also where the runs use several GPUs: which of them meet on one is not
         # foreseen.
-        sharing = min(share.jobs, len(tasks)) if share.gpus else 1
+        sharing = min(allocation.jobs, len(tasks)) if allocation.gpus else 1
 
-        def one(task: Task) -> Ending | None:
+        def one(task: Task) -> WorkerExit | None:
             slot = slots.get()
             try:
                 return (
@@ -49,8 +49,8 @@ class LocalEngine:
             finally:
                 slots.put(slot)
 
-        with ThreadPoolExecutor(share.jobs) as pool, Signals() as signals:
-            waiting: dict[Future[Ending | None], Task] = {
+        with ThreadPoolExecutor(allocation.jobs) as pool, Signals() as signals:
+            waiting: dict[Future[WorkerExit | None], Task] = {
                 pool.submit(one, task): task for task in tasks
             }
             while waiting:
@@ -58,9 +58,9 @@ class LocalEngine:
                 if signals.received is not None:
                     workers.stop()
                 for future in done:
-                    task, ending = waiting.pop(future), future.result()
-                    if ending is not None:
-                        ended(task, ending)
+                    task, worker_exit = waiting.pop(future), future.result()
+                    if worker_exit is not None:
+                        ended(task, worker_exit)
         if signals.received is not None:
             raise Interrupted(f"{signal.Signals(signals.received).name}: stopped", signals.received)
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from gnopt.compare.child import Task, perform
-from gnopt.compare.cores import Share
-from gnopt.compare.engines import Ended
+from gnopt.compare.cores import Allocation
+from gnopt.compare.engines import TaskEnded
 from gnopt.errors import GnoptError
 
 
@@ -26,7 +26,7 @@ class MpiEngine:
         """GnoptError without mpi4py or an MPI library."""
         _pool()
 
-    def run(self, tasks: Sequence[Task], share: Share, ended: Ended) -> None:
+    def run(self, tasks: Sequence[Task], allocation: Allocation, ended: TaskEnded) -> None:
         """Perform the tasks, as many at a time as MPI has processes to spare."""
         from concurrent.futures import as_completed
 
