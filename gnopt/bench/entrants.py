@@ -13,7 +13,7 @@ from gnopt.config import Config, load, to_toml
 from gnopt.errors import ConfigError, GnoptError, nearest
 from gnopt.method_options import asked_options, of_optimizer, options_for
 from gnopt.optimizers import Optimizer
-from gnopt.training.estimate import plan
+from gnopt.training.estimate import estimate_cost
 from gnopt.training.setup import Experiment
 
 ALL = "all"
@@ -129,11 +129,13 @@ def _leave_out_dear(
 
 def _check_memory(built: Mapping[str, Optimizer], experiment: Experiment) -> None:
     """Raise GnoptError where the methods would not fit into memory together."""
-    plans = [plan(replace(experiment, optimizer=optimizer)) for optimizer in built.values()]
-    needed = sum(p.total - p.bytes.get("data in memory", 0) for p in plans)
-    if needed > plans[0].free:
+    estimates = [
+        estimate_cost(replace(experiment, optimizer=optimizer)) for optimizer in built.values()
+    ]
+    needed = sum(e.total - e.bytes.get("data in memory", 0) for e in estimates)
+    if needed > estimates[0].free:
         device = experiment.config.training.device
         raise GnoptError(
-            f"{len(built)} methods need {needed:,} bytes together and {plans[0].free:,} are free "
-            f"on {device}: name fewer by --methods, or set a smaller training.batch_size"
+            f"{len(built)} methods need {needed:,} bytes together and "
+            f"{estimates[0].free:,} are free on {device}: name fewer by --methods, or set a smaller training.batch_size"
         )

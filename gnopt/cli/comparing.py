@@ -67,7 +67,8 @@ class CompareReporter:
             self._progress.advance(self._task)
         text = f"objective {outcome.objective:.6g}" if outcome.done else outcome.status
         if worker_exit.code and not outcome.done and worker_exit.reason:
-            text += f" ({worker_exit.reason.splitlines()[-1 if 'Traceback' in worker_exit.reason else 0]})"
+            lines = worker_exit.reason.splitlines()
+            text += f" ({lines[-1 if 'Traceback' in worker_exit.reason else 0]})"
         self.note(
             f"[{self.count}/{self.total}] {run.variant}, {GridPoint(run.point).label}, seed "
             f"{run.seed}: {text}, "

@@ -1,4 +1,4 @@
-"""``gnopt dataset``: make, import and describe data files."""
+"""``gnopt dataset``: make, import and describe_file data files."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _seed = click.option(
 )
 
 
-@click.group("dataset", short_help="Make, import and describe data files.")
+@click.group("dataset", short_help="Make, import and describe_file data files.")
 def dataset() -> None:
-    """Make, import and describe the HDF5 files that gnopt trains on."""
+    """Make, import and describe_file the HDF5 files that gnopt trains on."""
 
 
 command = dataset
@@ -246,9 +246,9 @@ def info(file: Path, as_json: bool) -> None:
     """Describe the HDF5 file FILE: datasets, ranges, splits, and anything that training would
     refuse.
     """
-    from gnopt.data.info import describe
+    from gnopt.data.info import describe_file
 
-    found = describe(file)
+    found = describe_file(file)
     if as_json:
         print_json(found)
         return

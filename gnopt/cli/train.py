@@ -80,17 +80,17 @@ def command(
     from gnopt.cli.display import make_reporter
     from gnopt.config import load
     from gnopt.training import start
-    from gnopt.training.estimate import check_fits
+    from gnopt.training.estimate import check_memory
     from gnopt.training.loop import run_to_end
 
     argv = start.command_line()
     reporter = make_reporter(quiet, click.get_current_context().find_root().obj.verbosity > 0)
     if resume and out is not None:
-        trainer = start.resume(config, sets, flags, out, reporter, argv, check_fits)
+        trainer = start.resume(config, sets, flags, out, reporter, argv, check_memory)
     else:
         assert config is not None
         loaded = load(config, sets, flags)
-        trainer = start.begin(loaded, out, init_from, overwrite, reporter, argv, check_fits)
+        trainer = start.begin(loaded, out, init_from, overwrite, reporter, argv, check_memory)
     try:
         outcome = run_to_end(trainer)
     finally:
@@ -146,12 +146,12 @@ def _dry_run(
 ) -> None:
     from gnopt.cli.common import size
     from gnopt.config import load
-    from gnopt.training.estimate import plan, refuse_too_large
+    from gnopt.training.estimate import estimate_cost, refuse_too_large
     from gnopt.training.setup import build
 
     experiment = build(load(config, sets, flags))
     try:
-        found = plan(experiment)
+        found = estimate_cost(experiment)
     finally:
         experiment.data.close()
     if as_json:

@@ -46,9 +46,7 @@ def unfinished(plan: ComparisonPlan, part: Part | None = None) -> list[Run]:
 
 
 def check_devices(runs: Sequence[Run], allocation: Allocation) -> None:
-    """ConfigError, once for all ``runs``, where a GPU that they need is not there; other engines'
-    may be elsewhere.
-    """
+
     for device in allocation.gpus if runs and allocation.engine == "local" else ():
         check_device(device)
 
@@ -56,10 +54,10 @@ def check_devices(runs: Sequence[Run], allocation: Allocation) -> None:
 def execute(
     plan: ComparisonPlan, runs: Sequence[Run], allocation: Allocation, run_ended: RunEnded
 ) -> dict[str, str]:
-    """Make ``runs``; ``run_ended`` is called for each as it ends. Returns run → reason for those that
-    failed.
+    """Make ``runs`` and return {id of a run that failed: reason}.
 
-    Raises Interrupted after the checkpoints of all runs under way where a signal arrives.
+    ``run_ended`` is called as each run ends. Raises Interrupted when a signal arrives, after every
+    run under way has written a checkpoint.
     """
     by_id = {run.id: run for run in runs}
     failures: dict[str, str] = {}

@@ -20,7 +20,7 @@ from gnopt.compare.plan import ComparisonPlan, Run, read_plan
 from gnopt.config import load
 from gnopt.errors import GnoptError
 from gnopt.training import checkpoint, rundir, start
-from gnopt.training.estimate import check_fits
+from gnopt.training.estimate import check_memory
 from gnopt.training.loop import Reporter, Trainer, run_to_end
 
 PATIENCE = 60.0  # seconds to wait for a directory that a dying worker still holds
@@ -41,11 +41,11 @@ def _begin(plan: ComparisonPlan, run: Run) -> Trainer:
     argv = command(plan, run)
     if rundir.is_run(path):
         _wait_for(path)
-        return start.resume(plan.problem_path, run.sets, seed, path, Reporter(), argv, check_fits)
+        return start.resume(plan.problem_path, run.sets, seed, path, Reporter(), argv, check_memory)
     if path.is_dir():  # a start cut short: a run writes run.json before anything of worth
         shutil.rmtree(path)
     return start.begin(
-        load(plan.problem_path, run.sets, seed), path, None, False, Reporter(), argv, check_fits
+        load(plan.problem_path, run.sets, seed), path, None, False, Reporter(), argv, check_memory
     )
 
 

@@ -16,7 +16,7 @@ from gnopt.errors import DataError
 _PIECE, _PIECES = 2**22, 16  # bytes of one piece, and how many are looked at in a large dataset
 
 
-def describe(path: Path) -> dict[str, Any]:
+def describe_file(path: Path) -> dict[str, Any]:
     """Return file, size, source, datasets (with range and mean), splits and problems, ready for
     JSON.
 

@@ -92,7 +92,9 @@ def _epoch(order: Order, epoch: int) -> tuple[np.ndarray, np.ndarray]:
     return blocks, np.concatenate([[0], ends[order.group - 1 : -1 : order.group]])
 
 
-def plan(seed: int, rows: int, row_bytes: int, chunk: int, group_bytes: int = GROUP_BYTES) -> Order:
+def choose_order(
+    seed: int, rows: int, row_bytes: int, chunk: int, group_bytes: int = GROUP_BYTES
+) -> Order:
     """Choose block and group for ``rows`` rows stored in HDF5 chunks of ``chunk`` rows.
 
     Blocks are whole chunks, near ``BLOCK_BYTES`` or a sixteenth of a group. The choice depends on

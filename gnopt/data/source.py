@@ -13,7 +13,7 @@ import numpy as np
 from gnopt.data.fingerprint import Fingerprint, fingerprint
 from gnopt.data.hdf5 import Column, column, holds, is_group, open_file
 from gnopt.data.options import HELD_OUT, DataSettings
-from gnopt.data.order import GROUP_BYTES, plan
+from gnopt.data.order import GROUP_BYTES, choose_order
 from gnopt.data.split import Split, Statistics, is_label
 from gnopt.errors import DataError, nearest
 
@@ -90,7 +90,7 @@ def open_data(
                     f"{settings.memory!r} leaves {group_bytes:,} for the rows being read"
                 )
             chunk = x.dataset.chunks[0] if x.dataset.chunks else 1
-            order = plan(seed, x.rows, row_bytes, chunk, group_bytes)
+            order = choose_order(seed, x.rows, row_bytes, chunk, group_bytes)
             splits[name] = Split(name, x, y, order, dtype, in_memory)
             undo.callback(splits[name].close)
             splits[name].parity = settings.target_transform == "parity"

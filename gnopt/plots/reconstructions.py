@@ -11,13 +11,13 @@ import numpy as np
 from gnopt.data.options import DataSettings
 from gnopt.errors import DataError
 from gnopt.plots.figure import new_figure, save
-from gnopt.training.load import Trained
+from gnopt.training.load import TrainedNetwork
 from gnopt.training.predict import activations, choose_layer
 
 PER_ROW = 10
 
 
-def reconstructions(trained: Trained, out: Path, count: int = 20) -> None:
+def reconstructions(trained: TrainedNetwork, out: Path, count: int = 20) -> None:
     """Draw ``count`` held-out images (training images if none are held out), each above its
     reconstruction.
 

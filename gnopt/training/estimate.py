@@ -14,7 +14,7 @@ from gnopt.training.setup import Experiment
 
 
 @dataclass(frozen=True)
-class Plan:
+class CostEstimate:
     """Parameters, flops of one update, bytes by what they are for; ``free`` is what the device has
     left.
 
@@ -37,7 +37,7 @@ class Plan:
         return {**asdict(self), "total": self.total}
 
 
-def plan(experiment: Experiment) -> Plan:
+def estimate_cost(experiment: Experiment) -> CostEstimate:
     """Estimate the cost of ``experiment`` at its largest batch."""
     net, settings = experiment.net, experiment.config.training
     cost = experiment.optimizer.cost(settings.batch_size)
@@ -49,7 +49,7 @@ def plan(experiment: Experiment) -> Plan:
     needs = {"weights": weights, "optimizer state": int(cost["bytes"]), "temporaries": temporary}
     held = {"data in memory": _held(experiment)}
     host = {} if net.ops.on_host else held
-    return Plan(
+    return CostEstimate(
         net.size, float(cost["flops"]), needs if host else needs | held, net.ops.free_memory(), host
     )
 
@@ -67,7 +67,7 @@ def _held(experiment: Experiment) -> int:
     return sum(math.prod(f.shape) * np.dtype(f.dtype).itemsize for f in facts) if held else 0
 
 
-def refuse_too_large(found: Plan, experiment: Experiment) -> None:
+def refuse_too_large(found: CostEstimate, experiment: Experiment) -> None:
     """GnoptError naming the bytes, and the settings that would make it fit, where memory is too
     short.
     """
@@ -89,6 +89,6 @@ def refuse_too_large(found: Plan, experiment: Experiment) -> None:
     )
 
 
-def check_fits(experiment: Experiment) -> None:
+def check_memory(experiment: Experiment) -> None:
     """Raise GnoptError where the experiment would not fit into memory."""
-    refuse_too_large(plan(experiment), experiment)
+    refuse_too_large(estimate_cost(experiment), experiment)

@@ -21,7 +21,7 @@ from gnopt.training.start import newest
 
 
 @dataclass
-class Trained:
+class TrainedNetwork:
     """The network of one checkpoint of a run, ready to be applied."""
 
     config: Config
@@ -77,7 +77,7 @@ def find_checkpoint(run: Path, which: str = "latest") -> Path:
 
 def load_run(
     run: Path, which: str = "latest", flags: Mapping[str, tuple[str, Any]] | None = None
-) -> Trained:
+) -> TrainedNetwork:
     """Read a run directory, or one of its checkpoints; ConfigError and DataError where it is
     damaged.
     """
@@ -93,4 +93,4 @@ def load_run(
     activations = [get_activation(name) for name in [*stored.activations, "identity"]]
     net = Network(stored.sizes, activations, ops, config.training.dtype)
     theta = ops.asarray(flat(stored.weights, net.dtype))
-    return Trained(config, path, stored, net, get_loss(stored.loss), theta)
+    return TrainedNetwork(config, path, stored, net, get_loss(stored.loss), theta)

@@ -69,7 +69,7 @@ class Reporter:
 
 
 @dataclass
-class Outcome:
+class TrainingOutcome:
     """What a finished run came to."""
 
     counters: Counters
@@ -102,13 +102,13 @@ class Trainer:
         limit = self._settings.max_seconds
         return self.counters.step >= self._settings.updates or 0 < limit <= self.counters.seconds
 
-    def train(self) -> Outcome:
+    def train(self) -> TrainingOutcome:
         """Run to the end of the budget.
 
         Raises Diverged (the last good checkpoint is kept and named) and Interrupted (after a
         checkpoint).
         """
-        outcome: Outcome | None = None
+        outcome: TrainingOutcome | None = None
         try:
             with Signals() as signals:
                 if self.counters.step == 0:
@@ -159,7 +159,7 @@ class Trainer:
             if not math.isfinite(stats.get(name) or 0.0):
                 raise Diverged(f"update {counters.step}: {name} is {stats[name]}")
 
-    def _after_update(self) -> Outcome | None:
+    def _after_update(self) -> TrainingOutcome | None:
         last = self.finished()
         due = last or _due(self.counters.step, self._settings.evaluate_every)
         outcome = self._evaluate() if due else None
@@ -167,7 +167,7 @@ class Trainer:
             self._save(outcome)
         return outcome
 
-    def _close(self, outcome: Outcome | None) -> Outcome:
+    def _close(self, outcome: TrainingOutcome | None) -> TrainingOutcome:
         """Judge the last step as every other, by the batch that would come next; what it left is
         evaluated again where it is not handed out. ``outcome`` is None where no update was made.
         """
@@ -197,7 +197,7 @@ class Trainer:
             return self._closing
         return self.experiment.optimizer.weights(self.theta, self.state)
 
-    def _evaluate(self, write: bool = True) -> Outcome:
+    def _evaluate(self, write: bool = True) -> TrainingOutcome:
         e, counters, theta = self.experiment, self.counters, self._weights()
         train = evaluate(e.net, e.loss, theta, e.data.train, self._settings.evaluate_rows)
         validation = (
@@ -228,9 +228,9 @@ class Trainer:
         for name in ("train_loss", "validation_loss"):
             if row[name] is not None and not math.isfinite(row[name]):
                 raise Diverged(f"evaluation after update {counters.step}: {name} is {row[name]}")
-        return Outcome(counters, train, validation)
+        return TrainingOutcome(counters, train, validation)
 
-    def _save(self, outcome: Outcome | None) -> None:
+    def _save(self, outcome: TrainingOutcome | None) -> None:
         """Write a checkpoint; it becomes ``best`` where it was just evaluated and beats the ones
         before.
         """
@@ -311,7 +311,7 @@ def _map(tree: Any, convert: Any) -> Any:
     return convert(tree) if hasattr(tree, "dtype") and hasattr(tree, "shape") else tree
 
 
-def run_to_end(trainer: Trainer) -> Outcome:
+def run_to_end(trainer: Trainer) -> TrainingOutcome:
     """Train, and record in run.json how it ended; raises what the loop raised."""
     run, reporter = trainer.run, trainer.reporter
     try:

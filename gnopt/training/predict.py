@@ -17,7 +17,7 @@ from gnopt.engine.network import Network, forward
 from gnopt.errors import ConfigError
 from gnopt.files import write_hdf5
 from gnopt.training.evaluate import CHUNK
-from gnopt.training.load import Trained
+from gnopt.training.load import TrainedNetwork
 
 Compute = Callable[[Array], np.ndarray]
 
@@ -44,7 +44,7 @@ def choose_layer(net: Network, name: str) -> int:
     )
 
 
-def activations(trained: Trained, layer: int) -> Compute:
+def activations(trained: TrainedNetwork, layer: int) -> Compute:
     """x (N, D) → the activations of ``layer`` (see `choose_layer`), (N, d), on the host."""
     net, loss = trained.net, trained.loss
     views = net.views(trained.theta)
@@ -58,7 +58,7 @@ def activations(trained: Trained, layer: int) -> Compute:
     return compute
 
 
-def predict(trained: Trained, data: Path, out: Path, layer: str) -> dict[str, list[int]]:
+def predict(trained: TrainedNetwork, data: Path, out: Path, layer: str) -> dict[str, list[int]]:
     """Write the activations of every row of ``data`` to ``out``: ``/x``, or ``/<group>/x`` for each
     group.
 

@@ -23,7 +23,7 @@ from gnopt.training.rundir import RunDirectory
 from gnopt.training.setup import Experiment, build, flat
 
 
-def describe(experiment: Experiment, argv: list[str]) -> dict[str, Any]:
+def describe_run(experiment: Experiment, argv: list[str]) -> dict[str, Any]:
     """What run.json records about where a run's numbers come from."""
     config = experiment.config
     return {
@@ -70,7 +70,7 @@ def begin(
         config.path.stem if config.path else "run", config.method, config.training.seed
     )
     info = {
-        **describe(experiment, argv),
+        **describe_run(experiment, argv),
         "init_from": str(init_from.resolve()) if init_from else None,
     }
     run = RunDirectory.create(path, to_toml(config.values()), info, overwrite)
@@ -111,7 +111,7 @@ def resume(
             keep_eval,
             trainer.finished(),
             to_toml(config.values()),
-            describe(experiment, argv),
+            describe_run(experiment, argv),
         )
         best = run.checkpoints / checkpoint.checkpoint_name(counters.best_step)
         if not trainer.finished() and best.is_file():

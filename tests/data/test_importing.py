@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gnopt.data.hdf5 import datasets
 from gnopt.data.importing import Reading, import_data
-from gnopt.data.info import describe
+from gnopt.data.info import describe_file
 from gnopt.data.options import DataSettings
 from gnopt.data.source import open_data
 from gnopt.errors import ConfigError, DataError
@@ -428,7 +428,7 @@ def test_nothing_is_overwritten_unasked(tmp_path):
     with pytest.raises(DataError, match="--overwrite"):
         import_data(source, tmp_path / "out.h5")
     import_data(source, tmp_path / "out.h5", overwrite=True)
-    assert describe(tmp_path / "out.h5")["splits"]["train"] == {
+    assert describe_file(tmp_path / "out.h5")["splits"]["train"] == {
         "rows": 4,
         "inputs": 4,
         "target_shape": [4],
@@ -442,7 +442,7 @@ def test_info_names_what_cannot_be_used(tmp_path):
         file["text"] = ["a"]
         file["one"] = 1.0
         file["many"] = np.arange(2**22, dtype=np.uint8)[:, None].repeat(3, 1)
-    found = describe(tmp_path / "a.h5")
+    found = describe_file(tmp_path / "a.h5")
     entries = {e["path"]: e for e in found["datasets"]}
     assert (
         "nan" in entries["x"]["problem"]
@@ -458,5 +458,5 @@ def test_info_of_a_large_dataset_is_sampled(tmp_path, monkeypatch):
     monkeypatch.setattr("gnopt.data.info._PIECE", 80)
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["x"] = np.arange(1000.0)
-    entry = describe(tmp_path / "a.h5")["datasets"][0]
+    entry = describe_file(tmp_path / "a.h5")["datasets"][0]
     assert entry["sampled"] and (entry["min"], entry["max"]) == (0, 999)

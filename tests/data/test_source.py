@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gnopt.data import order as order_module
 from gnopt.data.fingerprint import DatasetFacts
 from gnopt.data.options import DataSettings
-from gnopt.data.order import plan
+from gnopt.data.order import choose_order
 from gnopt.data.source import open_data
 from gnopt.errors import DataError
 from gnopt.machine import free_memory
@@ -139,7 +139,7 @@ def test_the_numbers_do_not_depend_on_where_the_rows_are_held(flat, monkeypatch)
 def test_every_plan_covers_an_epoch_within_its_memory(
     rows, row_bytes, chunk, group_bytes, seed, epoch
 ):
-    order = plan(seed, rows, row_bytes, chunk, group_bytes)
+    order = choose_order(seed, rows, row_bytes, chunk, group_bytes)
     position, seen = epoch * rows, []
     while position < (epoch + 1) * rows:
         group = order.at(position)
@@ -152,7 +152,7 @@ def test_every_plan_covers_an_epoch_within_its_memory(
 
 
 def test_blocks_are_whole_chunks():
-    order = plan(0, 10**6, 784, 500)
+    order = choose_order(0, 10**6, 784, 500)
     assert order.block % 500 == 0 and order.block * order.group * 784 <= order_module.GROUP_BYTES
 
 

@@ -27,8 +27,9 @@ class LocalEngine:
         """Nothing beyond gnopt itself is needed."""
 
     def run(self, tasks: Sequence[Task], allocation: Allocation, ended: TaskEnded) -> None:
-        """Perform the tasks, ``allocation.jobs`` at a time. Raises Interrupted once all workers have
-        stopped.
+        """Perform ``allocation.jobs`` tasks at a time.
+
+        Raises Interrupted when a signal arrives, once all workers have stopped.
         """
         slots: queue.SimpleQueue[tuple[int, ...]] = queue.SimpleQueue()
         for slot in allocation.slots():
