@@ -137,5 +137,6 @@ def _check_memory(built: Mapping[str, Optimizer], experiment: Experiment) -> Non
         device = experiment.config.training.device
         raise GnoptError(
             f"{len(built)} methods need {needed:,} bytes together and "
-            f"{estimates[0].free:,} are free on {device}: name fewer by --methods, or set a smaller training.batch_size"
+            f"{estimates[0].free:,} are free on {device}: name fewer by --methods, "
+            "or set a smaller training.batch_size"
         )

@@ -216,14 +216,14 @@ def import_(
         --validation 10000 --test-images t10k-images-idx3-ubyte.gz \\
         --test-labels t10k-labels-idx1-ubyte.gz --out datasets/mnist.h5
     """
-    from gnopt.data.importing import Reading, import_data
+    from gnopt.data.importing import ImportSettings, import_data
 
     with _bar(quiet) as bar:
-        reading = Reading(inputs, targets, transpose, size, color)
+        settings = ImportSettings(inputs, targets, transpose, size, color)
         rows = import_data(
             source,
             out,
-            reading,
+            settings,
             labels=labels,
             test=test,
             test_labels=test_labels,

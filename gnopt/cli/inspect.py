@@ -12,7 +12,7 @@ from gnopt.cli.common import config_flags, given_flags, print_json
 from gnopt.errors import ConfigError, GnoptError
 
 if TYPE_CHECKING:
-    from gnopt.inspection.inspect import Findings, Wishes
+    from gnopt.inspection.inspect import Findings, InspectionRequest
 
 
 @click.command(
@@ -218,7 +218,7 @@ def command(
         samples,
         init_from,
         which,
-        _wishes(export, **asked),
+        _inspection_request(export, **asked),
         csv_file,
         figures or (out and out / "figures") or _default_figures(targets[0], asked),
         out,
@@ -227,14 +227,14 @@ def command(
     )
 
 
-def _wishes(export: Path | None, **asked: Any) -> Wishes:
+def _inspection_request(export: Path | None, **asked: Any) -> InspectionRequest:
     from gnopt.inspection.alignment import Solve
-    from gnopt.inspection.inspect import Wishes
+    from gnopt.inspection.inspect import InspectionRequest
 
     solve = None
     if asked["alignment"]:
         solve = Solve(_dampings(asked["damping"]), asked["cg_tolerance"], asked["cg_iterations"])
-    return Wishes(
+    return InspectionRequest(
         asked["curvature"],
         asked["layers"],
         not asked["no_summary"],
@@ -273,7 +273,7 @@ def _inspect(
     samples: int | None,
     init_from: Path | None,
     which: str,
-    wishes: Wishes,
+    request: InspectionRequest,
     csv_file: Path | None,
     figures: Path | None,
     out: Path | None,
@@ -297,12 +297,12 @@ def _inspect(
     for target in targets:
         with open_subject(target, sets, flags, samples, init_from, which) as subject:
             note(finding_texts.headline(subject))
-            found.append(inspect(subject, wishes, note))
+            found.append(inspect(subject, request, note))
             results.append(finding_files.as_json(subject, found[-1]))
             if not as_json:
                 finding_texts.print_findings(subject, found[-1])
     files = [
-        *([wishes.export] if wishes.export else []),
+        *([request.export] if request.export else []),
         *finding_files.write_all(found, csv_file, out),
     ]
     if figures is not None:
@@ -322,10 +322,10 @@ def _draw(
     """Draw the figures; without matplotlib the tables of --out stand alone, with a word on
     stderr.
     """
-    from gnopt.plots.inspection import draw
+    from gnopt.plots.inspection import draw_findings
 
     try:
-        return draw(found, folder)
+        return draw_findings(found, folder)
     except GnoptError as error:
         if not optional:
             raise

@@ -56,14 +56,14 @@ def command(
 
 
 def _reconstructions(run: Path, out: Path | None, which: str, count: int) -> list[Path]:
-    from gnopt.plots.reconstructions import reconstructions
+    from gnopt.plots.reconstructions import draw_reconstructions
     from gnopt.training.load import load_run
 
     path = _inside(out or (run if run.is_dir() else run.parent), "reconstructions.png")
     on_host = {
         "training.device": ("gnopt plot", "cpu")
     }  # some images: also where the run's own device is not
-    reconstructions(load_run(run, which, on_host), path, count)
+    draw_reconstructions(load_run(run, which, on_host), path, count)
     return [path]
 
 
@@ -74,16 +74,18 @@ def _figures(runs: tuple[Path, ...], out: Path | None) -> list[Path]:
     if compared and len(compared) < len(runs):
         raise ConfigError("RUN...: expected runs or comparisons, found both")
     if compared:
-        from gnopt.plots.comparison import comparison, read_panel
+        from gnopt.plots.comparison import draw_comparison, read_panel
 
         panels = [read_panel(run, titled=len(runs) > 1) for run in runs]
-        return comparison(panels, _inside(out or runs[0], "objective"))
-    from gnopt.plots.run_curves import curves
-    from gnopt.plots.steps import steps
+        return draw_comparison(panels, _inside(out or runs[0], "objective"))
+    from gnopt.plots.run_curves import draw_curves
+    from gnopt.plots.steps import draw_steps
 
-    made = curves(runs, _inside(out or runs[0], "curves.png"))
+    made = draw_curves(runs, _inside(out or runs[0], "curves.png"))
     return (
-        made if out and out.suffix else [*made, *steps(runs, _inside(out or runs[0], "steps.png"))]
+        made
+        if out and out.suffix
+        else [*made, *draw_steps(runs, _inside(out or runs[0], "steps.png"))]
     )
 
 

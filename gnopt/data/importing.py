@@ -20,7 +20,7 @@ GROUPS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
-class Reading:
+class ImportSettings:
     """How to read a source: array or column names, data points along the last axis, pictures
     resized or in color.
     """
@@ -35,7 +35,7 @@ class Reading:
 def import_data(
     source: Path,
     out: Path,
-    reading: Reading | None = None,
+    settings: ImportSettings | None = None,
     *,
     labels: Path | None = None,
     test: Path | None = None,
@@ -58,9 +58,9 @@ def import_data(
     ``test_targets`` name arrays in ``test``, or in ``source`` itself. Raises DataError for anything
     unusable, and leaves no file behind.
     """
-    reading = reading or Reading()
+    settings = settings or ImportSettings()
     refuse_existing(out, overwrite)
-    x, y = open_rows(source, reading, labels)
+    x, y = open_rows(source, settings, labels)
     groups = _share(x.rows, split, validation)
     apart = test is not None or test_inputs is not None
     if apart and groups.get("test"):
@@ -74,9 +74,9 @@ def import_data(
     tables = [(groups, x, y)]
     if apart:
         named = replace(
-            reading,
-            inputs=test_inputs or reading.inputs,
-            targets=test_targets or (reading.targets if test is not None else None),
+            settings,
+            inputs=test_inputs or settings.inputs,
+            targets=test_targets or (settings.targets if test is not None else None),
         )
         test_x, test_y = open_rows(test or source, named, test_labels)
         _check_alike(x, y, test_x, test_y)
@@ -95,7 +95,7 @@ def import_data(
 
 
 def open_rows(
-    source: Path, reading: Reading, labels: Path | None = None
+    source: Path, settings: ImportSettings, labels: Path | None = None
 ) -> tuple[Rows, Rows | None]:
     """Open inputs and targets of ``source``, whatever its format; ``labels`` is a file of its own
     for targets.
@@ -104,24 +104,24 @@ def open_rows(
         _unused(
             source,
             "a folder of pictures",
-            inputs=reading.inputs,
-            targets=reading.targets,
-            transpose=reading.transpose,
+            inputs=settings.inputs,
+            targets=settings.targets,
+            transpose=settings.transpose,
         )
-        x, y = open_folder(source, reading.size, reading.color)
+        x, y = open_folder(source, settings.size, settings.color)
     else:
-        _unused(source, "a file", size=reading.size, color=reading.color)
-        x, y = _open_file(source, reading)
+        _unused(source, "a file", size=settings.size, color=settings.color)
+        x, y = _open_file(source, settings)
     if labels is not None:
         if y is not None:
             raise DataError(f"{source}: has targets of its own; expected no --labels {labels}")
-        y = _open_file(labels, Reading())[0].as_labels()
+        y = _open_file(labels, ImportSettings())[0].as_labels()
     if y is not None and y.rows != x.rows:
         raise DataError(f"{y.where}: has {y.rows:,} rows; expected {x.rows:,}, as {x.where}")
     return x, y
 
 
-def _open_file(path: Path, reading: Reading) -> tuple[Rows, Rows | None]:
+def _open_file(path: Path, settings: ImportSettings) -> tuple[Rows, Rows | None]:
     with open_source(path) as file:
         head = file.read(128)
         unpacked = _unpacked(path) if head[:2] == b"\x1f\x8b" else head
@@ -129,9 +129,9 @@ def _open_file(path: Path, reading: Reading) -> tuple[Rows, Rows | None]:
         _unused(
             path,
             "an IDX file",
-            inputs=reading.inputs,
-            targets=reading.targets,
-            transpose=reading.transpose,
+            inputs=settings.inputs,
+            targets=settings.targets,
+            transpose=settings.transpose,
         )
         return open_idx(path), None
     refuse_pickle(path, head)
@@ -140,9 +140,9 @@ def _open_file(path: Path, reading: Reading) -> tuple[Rows, Rows | None]:
             f"{path}: is an HDF5 file already; `gnopt dataset info` shows what can be trained on"
         )
     if head[:6] in (b"\x93NUMPY", b"MATLAB") or head[:2] == b"PK" or path.suffix.lower() == ".mat":
-        return open_arrays(path, reading.inputs, reading.targets, reading.transpose)
-    _unused(path, "a CSV file", transpose=reading.transpose)
-    return open_csv(path, reading.inputs, reading.targets)
+        return open_arrays(path, settings.inputs, settings.targets, settings.transpose)
+    _unused(path, "a CSV file", transpose=settings.transpose)
+    return open_csv(path, settings.inputs, settings.targets)
 
 
 def _unpacked(path: Path) -> bytes:

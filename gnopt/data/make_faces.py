@@ -21,7 +21,7 @@ _SHARES = (25 / 40, 5 / 40)  # of the people: training, validation; the rest is 
 
 
 @dataclass(frozen=True)
-class Pictures:
+class PictureStack:
     """``values`` (P, H, W) in 0 .. 1, and the person on each, or None where that is unknown."""
 
     values: np.ndarray
@@ -112,7 +112,7 @@ def bilinear(picture: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.nda
     return values
 
 
-def split_people(pictures: Pictures) -> dict[str, np.ndarray]:
+def split_people(pictures: PictureStack) -> dict[str, np.ndarray]:
     """Share the pictures out among train, validation and test, all of one person to the same
     group.
     """
@@ -125,7 +125,7 @@ def split_people(pictures: Pictures) -> dict[str, np.ndarray]:
     return {name: chosen for name, chosen in groups.items() if len(chosen)}
 
 
-def load_pictures(source: Path) -> Pictures:
+def load_pictures(source: Path) -> PictureStack:
     """Read a stack of pictures: a folder, olivettifaces.mat, NPY, NPZ, or HDF5 with x (and who it
     is in y).
     """
@@ -136,7 +136,7 @@ def load_pictures(source: Path) -> Pictures:
             same_shape(read_picture(f), first.shape, f, folder.files[0], "crop them alike first")
             for f in folder.files
         ]
-        return Pictures(_unit(np.stack(stack), source), folder.labels)
+        return PictureStack(_unit(np.stack(stack), source), folder.labels)
     try:
         with open(source, "rb") as file:
             hdf5 = file.read(8) == b"\x89HDF\r\n\x1a\n"
@@ -151,10 +151,10 @@ def load_pictures(source: Path) -> Pictures:
         )  # one column a picture, column by column
     values = _unit(_square(array, source), source)
     # 400 pictures are the Olivetti faces in their usual order: ten of each of forty people
-    return Pictures(values, np.arange(400) // 10 if len(values) == 400 else None)
+    return PictureStack(values, np.arange(400) // 10 if len(values) == 400 else None)
 
 
-def _from_hdf5(source: Path) -> Pictures:
+def _from_hdf5(source: Path) -> PictureStack:
     with open_file(source) as handle:
         x = column(handle, "x", float(np.finfo(np.float32).max))
         stack = x.read(0, x.rows).reshape(x.rows, *x.shape)
@@ -164,7 +164,7 @@ def _from_hdf5(source: Path) -> Pictures:
             if y.rows == x.rows and y.width == 1:
                 people = y.read(0, y.rows).ravel()
     scaled = stack * x.scale if x.scale != 1 else stack
-    return Pictures(_unit(_square(scaled, source), source), people)
+    return PictureStack(_unit(_square(scaled, source), source), people)
 
 
 def _square(array: np.ndarray, source: Path) -> np.ndarray:

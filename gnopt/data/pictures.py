@@ -30,7 +30,7 @@ _SUFFIXES = {
 
 
 @dataclass(frozen=True)
-class Folder:
+class PictureFolder:
     """Picture files, and the number of the subfolder that each lies in (None where there are no
     subfolders).
     """
@@ -41,7 +41,7 @@ class Folder:
     labels: np.ndarray | None
 
 
-def list_folder(path: Path) -> Folder:
+def list_folder(path: Path) -> PictureFolder:
     """List the pictures of a folder, in natural order; its subfolders, where it has any, are the
     classes.
     """
@@ -64,9 +64,9 @@ def list_folder(path: Path) -> Folder:
             "in the folder or in one subfolder for each class"
         )
     if loose:
-        return Folder(path, loose, [], None)
+        return PictureFolder(path, loose, [], None)
     labels = np.concatenate([np.full(len(files), k) for k, files in enumerate(found.values())])
-    return Folder(
+    return PictureFolder(
         path, [f for files in found.values() for f in files], list(found), labels.astype(np.int32)
     )
 

@@ -22,7 +22,7 @@ WIDE = 200  # outputs above which fewer rows are used, so that (N, K, K) stays s
 DRAWS = 4000
 
 
-class Points:
+class LossProbe:
     """A loss at some outputs h (N, K) with targets y: half as the network gives them, half moved at
     random.
     """
@@ -56,7 +56,7 @@ class Points:
 
 def checks(look: Look) -> list[Check]:
     """(what, tolerance, measure) for every fact about the loss."""
-    p = Points(look)
+    p = LossProbe(look)
     return [
         ("shapes of value and gradient", 0.0, lambda: _shapes(p)),
         ("gradient = dE/dh", TOLERANCE, lambda: _gradient(p)),
@@ -84,17 +84,17 @@ def checks(look: Look) -> list[Check]:
     ]
 
 
-def _shapes(p: Points) -> float:
+def _shapes(p: LossProbe) -> float:
     value, gradient = p.call("value", p.h, p.y), p.call("gradient", p.h, p.y)
     return 0.0 if value.shape == (len(p.h),) and gradient.shape == p.h.shape else np.inf
 
 
-def _gradient(p: Points) -> float:
+def _gradient(p: LossProbe) -> float:
     expected = (p.call("gradient", p.h, p.y) * p.v).sum(axis=1)
     return elementwise_mismatch(lambda t: p.at("value", t), expected).max()
 
 
-def _both(p: Points) -> float:
+def _both(p: LossProbe) -> float:
     value, gradient = p.loss.value_and_gradient(p.ops, p.ops.asarray(p.h), p.ops.asarray(p.y))
     return max(
         relative(p.ops.to_host(value), p.call("value", p.h, p.y)),
@@ -102,24 +102,24 @@ def _both(p: Points) -> float:
     )
 
 
-def _hessian(p: Points) -> float:
+def _hessian(p: LossProbe) -> float:
     expected = np.einsum("nij,nj->ni", p.call("hessian_matrix", p.h, p.y), p.v)
     return elementwise_mismatch(lambda t: p.at("gradient", t), expected).max()
 
 
-def _hessian_product(p: Points) -> float:
+def _hessian_product(p: LossProbe) -> float:
     expected = np.einsum("nij,nj->ni", p.call("hessian_matrix", p.h, p.y), p.v)
     return relative(p.call("hessian_product", p.h, p.y, p.v), expected)
 
 
-def _definite(p: Points) -> float:
+def _definite(p: LossProbe) -> float:
     top = np.abs(p.gn).max(axis=(1, 2)) + 1e-300
     asymmetry = (np.abs(p.gn - p.gn.transpose(0, 2, 1)).max(axis=(1, 2)) / top).max()
     lowest = p.ops.to_host(p.ops.eigh_stack(p.ops.asarray(p.gn))[0])[:, 0]
     return float(max(asymmetry, (-lowest / top).max(), 0.0))
 
 
-def _gauss_newton(p: Points) -> float:
+def _gauss_newton(p: LossProbe) -> float:
     if p.loss.convex:
         return elementwise_mismatch(
             lambda t: p.at("gradient", t), np.einsum("nij,nj->ni", p.gn, p.v)
@@ -127,7 +127,7 @@ def _gauss_newton(p: Points) -> float:
     return _at_least(p)
 
 
-def _at_least(p: Points) -> float:
+def _at_least(p: LossProbe) -> float:
     """𝒢_L against the Hessian where E is least, found by minimising over h for a few data
     points.
     """
@@ -158,19 +158,19 @@ def _at_least(p: Points) -> float:
     return max(errors)
 
 
-def _mean(p: Points) -> float:
+def _mean(p: LossProbe) -> float:
     mean, expected = p.call("gn_mean", p.h, p.y), p.gn.mean(axis=0)
     return relative(np.diag(mean) if mean.ndim == 1 else mean, expected)
 
 
-def _root(p: Points) -> float:
+def _root(p: LossProbe) -> float:
     root = p.call("gn_root", p.h, p.y)
     if root.shape[0] != p.loss.rank(p.h.shape[1]):
         return np.inf
     return relative(np.einsum("rni,rnj->nij", root, root), p.gn)
 
 
-def _root_product(p: Points) -> float:
+def _root_product(p: LossProbe) -> float:
     s = p.rng.standard_normal((len(p.h), p.loss.rank(p.h.shape[1])))
     return relative(
         p.call("gn_root_product", p.h, p.y, s),
@@ -178,7 +178,7 @@ def _root_product(p: Points) -> float:
     )
 
 
-def _finite(p: Points) -> float:
+def _finite(p: LossProbe) -> float:
     """Value, gradient and 𝒢_L at outputs up to 1e4, in float64 and float32."""
     for dtype in (np.float64, np.float32):
         h = np.clip(p.h * 1e4, -1e4, 1e4).astype(dtype)
@@ -193,7 +193,7 @@ def _finite(p: Points) -> float:
     return 0.0
 
 
-def _sampling(p: Points) -> float:
+def _sampling(p: LossProbe) -> float:
     """z-scores of Σ_k ∂E/∂h_k v_k and of its square less the mean Hessian's quadratic form, over
     drawn targets.
     """

@@ -28,7 +28,7 @@ TOLERANCE = 1e-6
 TIGHT = 1e-9
 
 
-class Point:
+class NetworkProbe:
     """The network on a few rows, a random direction, and functions of the step along it."""
 
     def __init__(self, whole: Look, rows: int) -> None:
@@ -71,7 +71,7 @@ class Point:
 
 def checks(whole: Look) -> list[Check]:
     """(what, tolerance, measure) for the network as it is."""
-    several, one = Point(whole, min(ROWS, whole.tape.rows)), Point(whole, 1)
+    several, one = NetworkProbe(whole, min(ROWS, whole.tape.rows)), NetworkProbe(whole, 1)
     found: list[Check] = [
         (
             "R-forward pass = d outputs",
@@ -98,17 +98,17 @@ def checks(whole: Look) -> list[Check]:
     return found
 
 
-def _gradient(p: Point) -> float:
+def _gradient(p: NetworkProbe) -> float:
     _, g = loss_gradient(p.look)
     return mismatch(lambda t: np.array([loss_gradient(p.moved(t))[0]]), np.array([p.dot(g, p.u)]))
 
 
-def _hessian(p: Point) -> float:
+def _hessian(p: NetworkProbe) -> float:
     expected = product_with(p.look, "hessian")(p.u)
     return mismatch(lambda t: p.ops.to_host(loss_gradient(p.moved(t))[1]), p.ops.to_host(expected))
 
 
-def _gauss_newton(p: Point) -> float:
+def _gauss_newton(p: NetworkProbe) -> float:
     product = product_with(p.look, "gauss_newton")(p.u)
     pairs = []
     for v in (p.u, p.v):
@@ -117,7 +117,7 @@ def _gauss_newton(p: Point) -> float:
     return _worst(pairs)
 
 
-def _recursion(p: Point, hessian: bool) -> float:
+def _recursion(p: NetworkProbe, hessian: bool) -> float:
     product = product_with(p.look, "hessian" if hessian else "gauss_newton")
     pairs = []
     for l, M in pre_activation_matrices(p.look.sample(), hessian):
@@ -127,7 +127,7 @@ def _recursion(p: Point, hessian: bool) -> float:
     return _worst(pairs)
 
 
-def _kronecker(p: Point, name: str) -> float:
+def _kronecker(p: NetworkProbe, name: str) -> float:
     G = get_curvature(name).output_factors(p.look.sample(name))
     product = product_with(p.look, "gauss_newton")
     pairs = []
@@ -137,7 +137,7 @@ def _kronecker(p: Point, name: str) -> float:
     return _worst(pairs)
 
 
-def _theorem(p: Point) -> float:
+def _theorem(p: NetworkProbe) -> float:
     found = signs(p.look, 1)
     if not found.premise:
         raise Skip("it holds for piecewise-linear activations and a positive semi-definite 𝓗_L")

@@ -20,7 +20,7 @@ class Choice:
     kinds: list[str]
 
 
-def choose(text: str | None, loss: Loss) -> Choice:
+def choose_curvatures(text: str | None, loss: Loss) -> Choice:
     """Read ``--curvature``: names joined by commas, ``all``, or None for every approximation but no
     dense block.
 

@@ -11,7 +11,7 @@ import numpy as np
 from gnopt.curvature.exact import full_gauss_newton
 from gnopt.engine.arrays import Array
 from gnopt.engine.network import gn_vector, hessian_vector
-from gnopt.inspection.lanczos import Density, density
+from gnopt.inspection.lanczos import Density, lanczos_density
 from gnopt.inspection.spectrum import spectrum
 from gnopt.inspection.subject import Look
 from gnopt.optimizers.base import blocks
@@ -54,12 +54,12 @@ def product_with(look: Look, kind: str) -> Callable[[Array], Array]:
     return product
 
 
-def whole(look: Look, kind: str, steps: int, probes: int) -> Density:
+def whole_density(look: Look, kind: str, steps: int, probes: int) -> Density:
     """Density of the whole ``kind`` (gauss_newton or hessian)."""
     net, ops = look.net, look.net.ops
     if net.size > SMALL:
         sample = look.sample("lanczos")
-        return density(
+        return lanczos_density(
             product_with(look, kind), net.size, net.dtype, steps, probes, sample.rng, ops
         )
     if kind == "gauss_newton":

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from gnopt.inspection import agreement, dense, matrix_file, rank
 from gnopt.inspection.alignment import Alignment, Solve, align
-from gnopt.inspection.choices import Choice, choose, choose_layers
+from gnopt.inspection.choices import Choice, choose_curvatures, choose_layers
 from gnopt.inspection.definite import signs
-from gnopt.inspection.density import whole
+from gnopt.inspection.density import whole_density
 from gnopt.inspection.factors import Factors, Note, compute, kfac_samples
 from gnopt.inspection.lanczos import Density
 from gnopt.inspection.subject import Look, Subject, look
@@ -20,7 +20,7 @@ from gnopt.inspection.surface import Surface, surfaces
 
 
 @dataclass(frozen=True)
-class Wishes:
+class InspectionRequest:
     """What to look at; ``solve`` None: no alignment, ``lanczos`` (steps, probes) None: no
     density.
     """
@@ -50,50 +50,55 @@ class Findings:
     rows: int = 0
 
 
-def inspect(subject: Subject, wishes: Wishes, note: Note) -> Findings:
-    """Do what ``wishes`` says, with a line to ``note`` for everything that takes time. Raises
+def inspect(subject: Subject, request: InspectionRequest, note: Note) -> Findings:
+    """Do what ``request`` says, with a line to ``note`` for everything that takes time. Raises
     GnoptError.
     """
-    choice = choose(wishes.curvature, subject.loss)
-    layers = choose_layers(wishes.layers, subject.net.layers)
+    choice = choose_curvatures(request.curvature, subject.loss)
+    layers = choose_layers(request.layers, subject.net.layers)
     dense.refuse(subject, layers, choice.kinds)
     found = Findings(layers=layers, rows=subject.rows)
     for weights in subject.every():
         at = look(subject, weights)
-        _at(at, wishes, choice, found, note)
+        _at(at, request, choice, found, note)
     return found
 
 
-def _at(at: Look, wishes: Wishes, choice: Choice, found: Findings, note: Note) -> None:
-    found.samples = kfac_samples(at, wishes.kfac_samples, wishes.export is not None)
+def _at(at: Look, request: InspectionRequest, choice: Choice, found: Findings, note: Note) -> None:
+    found.samples = kfac_samples(at, request.kfac_samples, request.export is not None)
     factors = found.factors = compute(at, choice.methods, found.samples, note)
-    if wishes.summary or wishes.export:
+    if request.summary or request.export:
         blocks = dense.dense_blocks(at, found.layers, choice.kinds)
-        if wishes.export:
-            matrix_file.export(wishes.export, at, factors, blocks, found.layers)
-            note(f"wrote {wishes.export}")
-        if wishes.summary:
-            found.summaries.append(_summary(at, wishes, factors, blocks, found.layers, note))
+        if request.export:
+            matrix_file.export_matrices(request.export, at, factors, blocks, found.layers)
+            note(f"wrote {request.export}")
+        if request.summary:
+            found.summaries.append(_summary(at, request, factors, blocks, found.layers, note))
         del blocks
-    if wishes.solve is not None:
-        found.alignments += align(at, factors, wishes.solve, note)
-    if wishes.lanczos is not None:
+    if request.solve is not None:
+        found.alignments += align(at, factors, request.solve, note)
+    if request.lanczos is not None:
         for kind in dense.KINDS:
-            found.densities[kind] = whole(at, kind, *wishes.lanczos)
+            found.densities[kind] = whole_density(at, kind, *request.lanczos)
             note(f"density of the {kind.replace('_', '-')} matrix")
-    if wishes.surface is not None:
-        found.surfaces = surfaces(at, found.layers, wishes.surface)
+    if request.surface is not None:
+        found.surfaces = surfaces(at, found.layers, request.surface)
         note("objective over two directions")
 
 
 def _summary(
-    at: Look, wishes: Wishes, factors: Factors, blocks: dict, layers: list[int], note: Note
+    at: Look,
+    request: InspectionRequest,
+    factors: Factors,
+    blocks: dict,
+    layers: list[int],
+    note: Note,
 ) -> Summary:
     products = agreement.products(at, [method.blocks for method in factors.methods.values()])
     note("distance to the exact blocks")
     spectra = {kind: dense.spectra(at, of_layer) for kind, of_layer in blocks.items()}
     found = summarise(
-        at, factors, products, spectra, layers, rank.ranks(at), signs(at, wishes.theorem_rows)
+        at, factors, products, spectra, layers, rank.ranks(at), signs(at, request.theorem_rows)
     )
     note("spectra, ranks and signs")
     return found

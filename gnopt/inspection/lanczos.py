@@ -81,7 +81,7 @@ def lanczos(
     return np.array(diagonal), np.array(off)
 
 
-def density(
+def lanczos_density(
     product: Product,
     size: int,
     dtype: np.dtype,

@@ -31,7 +31,7 @@ from gnopt.inspection.subject import Look
 FORMAT = "gnopt-curvature"
 
 
-def export(
+def export_matrices(
     path: Path,
     look: Look,
     factors: Factors,

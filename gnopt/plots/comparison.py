@@ -51,7 +51,7 @@ def read_panel(directory: Path, titled: bool) -> Panel:
     return Panel(directory.resolve().name if titled else "", found)
 
 
-def comparison(panels: Sequence[Panel], out: Path) -> list[Path]:
+def draw_comparison(panels: Sequence[Panel], out: Path) -> list[Path]:
     """Draw one problem as two panels side by side, several as columns with seconds above updates.
 
     Lines are sliding means of the batches' loss, averaged over seeds; bands reach from lowest to

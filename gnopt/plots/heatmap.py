@@ -13,7 +13,7 @@ from gnopt.compare.grid import DECAY_SHARE, power_of_two
 from gnopt.plots.figure import new_figure, save_all, style
 
 
-def heatmap(chosen: Sequence[VariantResult], out: Path) -> list[Path]:
+def draw_heatmap(chosen: Sequence[VariantResult], out: Path) -> list[Path]:
     """Draw the grid of every variant that has one: the best point framed, points that diverged
     hatched.
 

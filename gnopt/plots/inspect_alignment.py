@@ -17,7 +17,7 @@ DASHES = ("-", "--", "-.", ":")  # methods that agree lie on top of each other
 TITLES = (("cosine", "Euclidean cosine"), ("gn_cosine", "cosine in the Gauss-Newton inner product"))
 
 
-def alignment(found: Sequence[Alignment], out: Path) -> list[Path]:
+def draw_alignment(found: Sequence[Alignment], out: Path) -> list[Path]:
     """Draw against steps (mean over runs, with their range), or by layer where there is a single
     step.
 

@@ -17,7 +17,7 @@ DECADES = 6  # either side of zero
 BINS = 60
 
 
-def density(found: Mapping[str, Density], out: Path) -> list[Path]:
+def draw_density(found: Mapping[str, Density], out: Path) -> list[Path]:
     """Draw the share of eigenvalues per bin; bins are equal on a logarithmic axis on both sides of
     zero.
     """

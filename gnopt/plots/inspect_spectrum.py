@@ -16,7 +16,7 @@ DECADES = 12.0  # eigenvalues further below the largest are rounding
 DASHES = ("-", "--", "-.", ":")
 
 
-def spectrum(factors: Factors, layer: int, out: Path) -> list[Path]:
+def draw_spectrum(factors: Factors, layer: int, out: Path) -> list[Path]:
     """Draw the eigenvalues, largest first, on logarithmic axes; return the files written."""
     with style():
         figure = new_figure(10.0, 3.9)

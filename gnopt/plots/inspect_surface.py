@@ -24,7 +24,7 @@ def _grid(count: int) -> tuple[int, int]:
     return -(-count // columns), columns
 
 
-def surface_contours(surfaces: Sequence[Surface], out: Path) -> list[Path]:
+def draw_surface_contours(surfaces: Sequence[Surface], out: Path) -> list[Path]:
     """Contours of every surface, with the weights themselves at the centre."""
     rows, columns = _grid(len(surfaces))
     with style():
@@ -49,7 +49,7 @@ def surface_contours(surfaces: Sequence[Surface], out: Path) -> list[Path]:
         return save_all(figure, out)
 
 
-def surface_in_3d(surfaces: Sequence[Surface], out: Path) -> list[Path]:
+def draw_surfaces_in_3d(surfaces: Sequence[Surface], out: Path) -> list[Path]:
     """The same as surfaces."""
     rows, columns = _grid(len(surfaces))
     with style():

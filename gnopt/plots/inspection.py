@@ -6,26 +6,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gnopt.inspection.inspect import Findings
-from gnopt.plots.inspect_alignment import alignment
-from gnopt.plots.inspect_density import density
-from gnopt.plots.inspect_spectrum import spectrum
-from gnopt.plots.inspect_surface import surface_contours, surface_in_3d
+from gnopt.plots.inspect_alignment import draw_alignment
+from gnopt.plots.inspect_density import draw_density
+from gnopt.plots.inspect_spectrum import draw_spectrum
+from gnopt.plots.inspect_surface import draw_surface_contours, draw_surfaces_in_3d
 
 
-def draw(findings: Sequence[Findings], folder: Path) -> list[Path]:
+def draw_findings(findings: Sequence[Findings], folder: Path) -> list[Path]:
     """Draw everything that was found into ``folder``; several findings (runs) share the figure of
     alignment.
     """
     last, made = findings[-1], []
     if last.summaries and last.factors is not None:
         for layer in last.layers:
-            made += spectrum(last.factors, layer, folder / f"spectrum-layer-{layer}.png")
+            made += draw_spectrum(last.factors, layer, folder / f"spectrum-layer-{layer}.png")
     aligned = [a for found in findings for a in found.alignments]
     if aligned:
-        made += alignment(aligned, folder / "alignment.png")
+        made += draw_alignment(aligned, folder / "alignment.png")
     if last.densities:
-        made += density(last.densities, folder / "density.png")
+        made += draw_density(last.densities, folder / "density.png")
     if last.surfaces:
-        made += surface_contours(last.surfaces, folder / "surface-contour.png")
-        made += surface_in_3d(last.surfaces, folder / "surface-3d.png")
+        made += draw_surface_contours(last.surfaces, folder / "surface-contour.png")
+        made += draw_surfaces_in_3d(last.surfaces, folder / "surface-3d.png")
     return made

@@ -17,7 +17,7 @@ from gnopt.training.predict import activations, choose_layer
 PER_ROW = 10
 
 
-def reconstructions(trained: TrainedNetwork, out: Path, count: int = 20) -> None:
+def draw_reconstructions(trained: TrainedNetwork, out: Path, count: int = 20) -> None:
     """Draw ``count`` held-out images (training images if none are held out), each above its
     reconstruction.
 

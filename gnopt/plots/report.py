@@ -14,8 +14,8 @@ from gnopt.compare.plan import ComparisonPlan
 from gnopt.compare.result_texts import HEADER, summary_cells, target_rows
 from gnopt.compare.targets import TimeToTarget
 from gnopt.files import write_text
-from gnopt.plots.comparison import Panel, comparison
-from gnopt.plots.heatmap import heatmap
+from gnopt.plots.comparison import Panel, draw_comparison
+from gnopt.plots.heatmap import draw_heatmap
 
 _CSS = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
@@ -44,8 +44,8 @@ def write_report(
     folder = plan.directory
     panel = Panel("", result_files.shown_curves(plan, chosen))
     figures = {
-        "Objective": comparison([panel], folder / "objective"),
-        "Grids": heatmap(chosen, folder / "grid"),
+        "Objective": draw_comparison([panel], folder / "objective"),
+        "Grids": draw_heatmap(chosen, folder / "grid"),
     }
     rows = result_files.summary_rows(chosen)
     calls = facts.history(plan)

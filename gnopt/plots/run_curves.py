@@ -60,7 +60,7 @@ def _floor(run: Path) -> float:
     return float(sum(total for total, _ in sums) / sum(count for _, count in sums))
 
 
-def curves(runs: Sequence[Path], out: Path) -> list[Path]:
+def draw_curves(runs: Sequence[Path], out: Path) -> list[Path]:
     """Draw ``runs``: training objective solid, validation dashed, batches faint; return the files
     written.
     """

@@ -27,7 +27,7 @@ PANELS = {
 }
 
 
-def steps(runs: Sequence[Path], out: Path) -> list[Path]:
+def draw_steps(runs: Sequence[Path], out: Path) -> list[Path]:
     """Draw those columns of steps.csv that some run fills; return the files written.
 
     Raises DataError where no run has made an update.

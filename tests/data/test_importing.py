@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnopt.data.hdf5 import datasets
-from gnopt.data.importing import Reading, import_data
+from gnopt.data.importing import ImportSettings, import_data
 from gnopt.data.info import describe_file
 from gnopt.data.options import DataSettings
 from gnopt.data.source import open_data
@@ -123,7 +123,7 @@ def test_npz_by_names_with_test_arrays_beside(tmp_path):
     rows = import_data(
         tmp_path / "mnist.npz",
         tmp_path / "m.h5",
-        Reading("x_train", "y_train"),
+        ImportSettings("x_train", "y_train"),
         test_inputs="x_test",
         test_targets="y_test",
         validation="0.25",
@@ -158,12 +158,14 @@ def test_mat(tmp_path, version):
         with open(tmp_path / "a.mat", "r+b") as raw:
             raw.write(b"MATLAB 7.3 MAT-file".ljust(512))
     for inputs, targets in (("bdata", "labels"), ("sp", "row")):
-        import_data(tmp_path / "a.mat", tmp_path / "a.h5", Reading(inputs, targets), overwrite=True)
+        import_data(
+            tmp_path / "a.mat", tmp_path / "a.h5", ImportSettings(inputs, targets), overwrite=True
+        )
         found = arrays(tmp_path / "a.h5")
         np.testing.assert_array_equal(found["x"], x)
         np.testing.assert_array_equal(found["y"], [1, 2, 3, 1, 2, 3])
         assert found["y"].dtype == np.uint8
-    import_data(tmp_path / "a.mat", tmp_path / "t.h5", Reading("bdata", transpose=True))
+    import_data(tmp_path / "a.mat", tmp_path / "t.h5", ImportSettings("bdata", transpose=True))
     np.testing.assert_array_equal(arrays(tmp_path / "t.h5")["x"], x.T)
 
 
@@ -198,7 +200,9 @@ IRIS = "5.1,3.5,setosa\n4.9,3.0,virginica\n6.3,3.3,setosa\n"
 def test_csv(tmp_path, text, targets, x, y, classes):
     for name, content in (("a.csv", text.encode()), ("a.csv.gz", gzip.compress(text.encode()))):
         (tmp_path / name).write_bytes(content)
-        import_data(tmp_path / name, tmp_path / "a.h5", Reading(targets=targets), overwrite=True)
+        import_data(
+            tmp_path / name, tmp_path / "a.h5", ImportSettings(targets=targets), overwrite=True
+        )
         found = arrays(tmp_path / "a.h5")
         np.testing.assert_array_equal(found["x"], x)
         assert (found["x"].dtype.kind in "ui") == all(
@@ -217,7 +221,9 @@ def test_csv_in_several_blocks_and_words_that_come_late(tmp_path, monkeypatch):
     monkeypatch.setattr("gnopt.data.text._BLOCK", 4)
     kinds = ["3"] * 8 + ["ten", "2"]
     (tmp_path / "a.csv").write_text("".join(f"{kind},{k / 2}\n" for k, kind in enumerate(kinds)))
-    import_data(tmp_path / "a.csv", tmp_path / "a.h5", Reading(targets="0"), split="0.5:0.2:0.3")
+    import_data(
+        tmp_path / "a.csv", tmp_path / "a.h5", ImportSettings(targets="0"), split="0.5:0.2:0.3"
+    )
     found = arrays(tmp_path / "a.h5")
     np.testing.assert_array_equal(joined(found, "x").ravel(), np.arange(10) / 2)
     with h5py.File(tmp_path / "a.h5") as file:
@@ -228,7 +234,10 @@ def test_a_second_csv_for_testing(tmp_path):
     (tmp_path / "a.csv").write_text("label,p\n1,2\n2,3\n")
     (tmp_path / "b.csv").write_text("label,p\n5,6\n")
     import_data(
-        tmp_path / "a.csv", tmp_path / "a.h5", Reading(targets="label"), test=tmp_path / "b.csv"
+        tmp_path / "a.csv",
+        tmp_path / "a.h5",
+        ImportSettings(targets="label"),
+        test=tmp_path / "b.csv",
     )
     found = arrays(tmp_path / "a.h5")
     assert found["test/x"].tolist() == [[6]] and found["test/y"].tolist() == [5]
@@ -252,7 +261,7 @@ def test_folders_are_classes_and_their_pictures_are_mixed(pictures, tmp_path):
     np.testing.assert_array_equal(found["train/x"][:, 0, 0] // 10, found["train/y"])
     with h5py.File(tmp_path / "p.h5") as file:
         assert list(file["train/y"].attrs["classes"]) == ["cat", "dog", "eel"]
-    import_data(pictures, tmp_path / "s.h5", Reading(size=(3, 2), color=True))
+    import_data(pictures, tmp_path / "s.h5", ImportSettings(size=(3, 2), color=True))
     assert arrays(tmp_path / "s.h5")["x"].shape == (30, 2, 3, 3)
 
 
@@ -338,7 +347,7 @@ HOSTILE = {
     "which array": (saved(a=IMAGES, b=IMAGES), {}, ["a, b", "--inputs"]),
     "no such array": (
         saved(images=IMAGES),
-        {"reading": Reading("image")},
+        {"settings": ImportSettings("image")},
         ["no array 'image'", "'images'"],
     ),
     "text array": (saved(x=np.array(["a"])), {}, ["found values of type", "expected integers"]),
@@ -363,13 +372,21 @@ HOSTILE = {
     "csv ragged": (text("1,2\n3,4,5\n"), {}, ["line 2 has 3 cells; expected 2"]),
     "csv header alone": (text("a,b\n"), {}, ["no rows"]),
     "csv empty": (text(""), {}, ["first line is empty"]),
-    "csv all targets": (text("1\n2\n"), {"reading": Reading(targets="0")}, ["no column is left"]),
+    "csv all targets": (
+        text("1\n2\n"),
+        {"settings": ImportSettings(targets="0")},
+        ["no column is left"],
+    ),
     "csv no column": (
         text("alpha,b\n1,2\n"),
-        {"reading": Reading(targets="alpa")},
+        {"settings": ImportSettings(targets="alpa")},
         ["alpa", "did you mean 'alpha'"],
     ),
-    "csv column number": (text("1,2\n"), {"reading": Reading(targets="2")}, ["expected 0 to 1"]),
+    "csv column number": (
+        text("1,2\n"),
+        {"settings": ImportSettings(targets="2")},
+        ["expected 0 to 1"],
+    ),
     "csv not utf-8": (text(b"\xff\xfe1,2\n"), {}, ["not a text file"]),
     "binary": (text(b"ab\0\0\n", "a.bin"), {}, ["not a text file", "IDX, NPY"]),
     "sizes differ": (other_size, {}, [".png", "3x4", "3x3", "--size"]),
@@ -380,7 +397,7 @@ HOSTILE = {
     "all for validation": (saved(x=IMAGES), {"validation": "5"}, ["expected fewer"]),
     "test without targets": (
         saved(x=IMAGES, t=IMAGES, y=np.arange(5)),
-        {"reading": Reading("x", "y"), "test_inputs": "t"},
+        {"settings": ImportSettings("x", "y"), "test_inputs": "t"},
         ["a.npz: t: has no targets"],
     ),
     "test of another shape": (
@@ -413,7 +430,7 @@ def test_hostile_source(tmp_path, case):
         ({"validation": "x"}, "found 'x'"),
         ({"split": "3:1:1", "test_inputs": "x"}, "already has test rows"),
         ({"test_targets": "x"}, "without test data"),
-        ({"reading": Reading(size=(2, 2))}, "--size means nothing"),
+        ({"settings": ImportSettings(size=(2, 2))}, "--size means nothing"),
     ],
 )
 def test_usage(tmp_path, options, words):

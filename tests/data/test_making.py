@@ -11,7 +11,14 @@ import pytest
 import scipy.io
 
 from gnopt.data.make_curves import SIZE, draw_curves, make_curves, render
-from gnopt.data.make_faces import Pictures, bilinear, load_pictures, make_faces, split_people, view
+from gnopt.data.make_faces import (
+    PictureStack,
+    bilinear,
+    load_pictures,
+    make_faces,
+    split_people,
+    view,
+)
 from gnopt.data.options import DataSettings
 from gnopt.data.source import open_data
 from gnopt.errors import ConfigError, DataError
@@ -189,7 +196,7 @@ def test_faces_from_the_shipped_pictures(tmp_path):
 @pytest.mark.parametrize("people", [None, np.array([7]), np.array([7, 7, 3])])
 def test_few_people_are_for_training(people):
     count = 1 if people is None else len(people)
-    groups = split_people(Pictures(np.zeros((count, 4, 4)), people))
+    groups = split_people(PictureStack(np.zeros((count, 4, 4)), people))
     assert len(groups["train"]) >= 1 and sorted(np.concatenate(list(groups.values()))) == list(
         range(count)
     )

@@ -6,7 +6,7 @@ from inspection_tools import factors_of, look_at, silent, subject_of
 from reference import close, make_case, standard
 
 from gnopt.inspection.alignment import Solve, align, natural_damping
-from gnopt.inspection.inspect import Wishes, inspect
+from gnopt.inspection.inspect import InspectionRequest, inspect
 from gnopt.inspection.subject import Weights, look
 from gnopt.inspection.surface import POINTS, Surface, surfaces
 from gnopt.optimizers.damping import OPTIONS
@@ -94,7 +94,9 @@ def test_damping_where_none_is_given():
 def test_several_dampings_give_rows_for_each():
     case, _ = standard("tanh", "squared_error")
     found = inspect(
-        subject_of(case), Wishes("kfra", summary=False, solve=Solve((0.1, 1.0), 1e-8, 200)), silent
+        subject_of(case),
+        InspectionRequest("kfra", summary=False, solve=Solve((0.1, 1.0), 1e-8, 200)),
+        silent,
     )
     assert sorted({a.damping for a in found.alignments}) == [0.1, 1.0]
     assert len(found.alignments) == 2 * 2 * 4 and not found.summaries

@@ -9,7 +9,7 @@ from reference import close, distance, make_case, over_rows, point_loss, standar
 from gnopt.engine.arrays.numpy import NumpyBackend
 from gnopt.errors import ConfigError, GnoptError
 from gnopt.inspection import dense
-from gnopt.inspection.inspect import Wishes, inspect
+from gnopt.inspection.inspect import InspectionRequest, inspect
 
 ALL = "hessian,gauss_newton,kflr,kfra,kfac"
 
@@ -17,7 +17,9 @@ ALL = "hessian,gauss_newton,kflr,kfra,kfac"
 def exported(path, case, curvature=ALL, layers="all", **settings):
     """What an export writes, HDF5 path → array, and its attributes."""
     inspect(
-        subject_of(case, **settings), Wishes(curvature, layers, summary=False, export=path), silent
+        subject_of(case, **settings),
+        InspectionRequest(curvature, layers, summary=False, export=path),
+        silent,
     )
     with h5py.File(path) as file:
         found = {}
@@ -110,7 +112,7 @@ def test_blocks_that_cannot_fit_are_refused_before_anything_happens(tmp_path, mo
     )
     path = tmp_path / "e.h5"
     with pytest.raises(GnoptError) as refusal:
-        inspect(subject_of(case), Wishes("hessian", export=path), silent)
+        inspect(subject_of(case), InspectionRequest("hessian", export=path), silent)
     text = str(refusal.value)
     assert f"{150 * 150 * 8:,} bytes" in text and "200,000" in text
     assert all(setting in text for setting in ("--layers", "network.hidden", "training.dtype"))
@@ -119,33 +121,38 @@ def test_blocks_that_cannot_fit_are_refused_before_anything_happens(tmp_path, mo
 
 def test_wrong_choices():
     case, _ = standard("tanh", "squared_error")
-    for wishes, part in (
-        (Wishes("kfla"), "did you mean 'kfra'"),
-        (Wishes(""), "expected names"),
-        (Wishes(layers="4"), "layers from 1 to 3"),
-        (Wishes(layers="x"), "--layers 'x'"),
+    for request, part in (
+        (InspectionRequest("kfla"), "did you mean 'kfra'"),
+        (InspectionRequest(""), "expected names"),
+        (InspectionRequest(layers="4"), "layers from 1 to 3"),
+        (InspectionRequest(layers="x"), "--layers 'x'"),
     ):
         with pytest.raises(ConfigError, match=part.replace("?", r"\?")):
-            inspect(subject_of(case), wishes, silent)
+            inspect(subject_of(case), request, silent)
 
 
 def test_a_loss_that_cannot_be_sampled():
     from gnopt.engine.losses.squared_error import SquaredError
-    from gnopt.inspection.choices import choose
+    from gnopt.inspection.choices import choose_curvatures
 
     class Plain(SquaredError):
         name, likelihood = "plain", False
 
-    assert "kfac" not in choose(None, Plain()).methods and "kfra" in choose("all", Plain()).methods
+    assert (
+        "kfac" not in choose_curvatures(None, Plain()).methods
+        and "kfra" in choose_curvatures("all", Plain()).methods
+    )
     with pytest.raises(ConfigError, match="not a likelihood"):
-        choose("kfac", Plain())
-    assert choose("gauss_newton,kfra,kfra", Plain()) == choose("kfra,gauss_newton", Plain())
+        choose_curvatures("kfac", Plain())
+    assert choose_curvatures("gauss_newton,kfra,kfra", Plain()) == choose_curvatures(
+        "kfra,gauss_newton", Plain()
+    )
 
 
 def test_looking_changes_nothing():
     case, _ = standard("tanh", "squared_error")
     at = look_at(case)
     before = at.weights.theta.copy()
-    found = inspect(at.subject, Wishes(), silent)
+    found = inspect(at.subject, InspectionRequest(), silent)
     np.testing.assert_array_equal(at.weights.theta, before)
     assert len(found.summaries) == 1

@@ -10,8 +10,8 @@ from gnopt.errors import GnoptError
 from gnopt.inspection import density as density_module
 from gnopt.inspection import rank
 from gnopt.inspection.definite import affordable_rows, signs
-from gnopt.inspection.density import product_with, whole
-from gnopt.inspection.lanczos import density, lanczos
+from gnopt.inspection.density import product_with, whole_density
+from gnopt.inspection.lanczos import lanczos, lanczos_density
 
 PIECEWISE = ("relu", "leaky_relu", "identity")
 
@@ -59,7 +59,9 @@ def test_it_ends_with_the_krylov_space(dtype):
 def test_density_has_the_moments_of_the_spectrum():
     values = np.concatenate([np.linspace(-1.0, 0.0, 50), np.linspace(0.0, 4.0, 250)])
     M = symmetric(values)
-    found = density(lambda v: M @ v, 300, np.dtype(float), 40, 30, np.random.default_rng(0), OPS)
+    found = lanczos_density(
+        lambda v: M @ v, 300, np.dtype(float), 40, 30, np.random.default_rng(0), OPS
+    )
     assert abs(found.weights.sum() - 1.0) < 1e-12 and (np.diff(found.nodes) >= 0).all()
     assert abs(found.trace / values.sum() - 1.0) < 0.05
     assert abs(found.weights @ found.nodes**2 / (values**2).mean() - 1.0) < 0.05
@@ -70,7 +72,7 @@ def test_density_has_the_moments_of_the_spectrum():
 def test_vectors_that_cannot_fit_are_refused(monkeypatch):
     monkeypatch.setattr(type(OPS), "free_memory", lambda self: 1000)
     with pytest.raises(GnoptError, match="--lanczos-steps"):
-        density(lambda v: v, 10_000, np.dtype(float), 40, 1, np.random.default_rng(0), OPS)
+        lanczos_density(lambda v: v, 10_000, np.dtype(float), 40, 1, np.random.default_rng(0), OPS)
 
 
 @pytest.mark.parametrize("loss_name", ["squared_error", "binary_mixture"])
@@ -81,12 +83,12 @@ def test_whole_matrices(loss_name, monkeypatch):
         values = np.linalg.eigvalsh(matrix)
         v = np.random.default_rng(0).standard_normal(case.net.size)
         case.check(product_with(at, kind)(v), matrix @ v)
-        found = whole(at, kind, 10, 1)
+        found = whole_density(at, kind, 10, 1)
         assert found.exact and found.size == case.net.size
         case.check(found.nodes, values)
         with monkeypatch.context() as patch:
             patch.setattr(density_module, "SMALL", 0)
-            found = whole(at, kind, case.net.size, 3)
+            found = whole_density(at, kind, case.net.size, 3)
         assert not found.exact
         close([found.low, found.high], values[[0, -1]], 1e-6)
 

@@ -13,9 +13,9 @@ from gnopt.compare.loss_curves import Curve
 from gnopt.compare.outcome import RunOutcome
 from gnopt.compare.plan import Run
 from gnopt.errors import ConfigError
-from gnopt.plots.comparison import Panel, _shades, comparison
+from gnopt.plots.comparison import Panel, _shades, draw_comparison
 from gnopt.plots.figure import colour, log_axis, new_figure, save, save_all, style
-from gnopt.plots.heatmap import heatmap
+from gnopt.plots.heatmap import draw_heatmap
 
 
 def a_result(variant: Variant, values: dict, objective: float, status: str = "done") -> PointResult:
@@ -86,7 +86,7 @@ def test_all_roles_are_drawn_and_named(tmp_path):
         (one, "default", a_curve(9), True),
         (two, "single", a_curve(400), False),
     ]
-    (path,) = comparison([Panel("", curves)], tmp_path / "f.svg")
+    (path,) = draw_comparison([Panel("", curves)], tmp_path / "f.svg")
     text = path.read_text()
     for words in (
         "adam, best of 1",
@@ -98,7 +98,7 @@ def test_all_roles_are_drawn_and_named(tmp_path):
         "seconds of training",
     ):
         assert words in text
-    (path,) = comparison([Panel("CURVES", curves), Panel("MNIST", [])], tmp_path / "g.svg")
+    (path,) = draw_comparison([Panel("CURVES", curves), Panel("MNIST", [])], tmp_path / "g.svg")
     assert "CURVES" in path.read_text() and "MNIST" in path.read_text()
 
 
@@ -115,9 +115,9 @@ def test_heat_maps_of_one_two_and_three_axes(tmp_path):
         results = [a_result(adam, value, 5.0 - i) for i, value in enumerate(values[:-1])]
         results.append(a_result(adam, values[-1], float("nan"), "diverged"))
         default = a_result(adam, {}, 9.0)
-        (path,) = heatmap(
+        (path,) = draw_heatmap(
             [VariantResult(adam, [default, *results], results[0], [], default)], tmp_path / "h.svg"
         )
         text = path.read_text()
         assert "adam: objective" in text and ("diverged" in text or len(grid) == 3)
-    assert heatmap([], tmp_path / "none") == []
+    assert draw_heatmap([], tmp_path / "none") == []
