@@ -90,18 +90,18 @@ def summarise(subject: Subject, samples: Sequence[Sample]) -> Row:
     if "update" not in least and least:
         least["update"] = sum(least.values())
     for phase in [*PHASES, "update"]:
-        having = [s for s in samples if phase in s.seconds]
-        if not having:
+        if not any(phase in s.seconds for s in samples):
             continue
         cycle = phase in PERIODIC
-        figure = Figure(_average([(s.place, s.seconds[phase]) for s in having], cycle))
-        if all(s.reference > 0.0 for s in having):
-            figure.relative = _average(
-                [(s.place, s.seconds[phase] / s.reference) for s in having], cycle
-            )
+        # An update without this phase counts with no time at all.
+        seconds = [s.seconds.get(phase, 0.0) for s in samples]
+        timed = list(zip(samples, seconds, strict=True))
+        figure = Figure(_average([(s.place, t) for s, t in timed], cycle))
+        if all(s.reference > 0.0 for s in samples):
+            figure.relative = _average([(s.place, t / s.reference) for s, t in timed], cycle)
         if least.get(phase):
             figure.flops = least[phase]
-            worked = _average([(s.place, s.seconds[phase] * s.rate * 1e9) for s in having], cycle)
+            worked = _average([(s.place, t * s.rate * 1e9) for s, t in timed], cycle)
             figure.ratio = worked / least[phase]
             figure.floor = figure.seconds / figure.ratio
         row.figures[phase] = figure

@@ -144,11 +144,9 @@ def test_averages_over_a_cycle_and_ratios():
             i % 2,
             rate,
             1.0,
-            {
-                "passes": 100.0 / rate,
-                "inverses": (800.0 if i % 2 else 0.0) / rate,
-                "update": (900.0 if i % 2 else 100.0) / rate,
-            },
+            {"passes": 100.0 / rate, "inverses": 800.0 / rate, "update": 900.0 / rate}
+            if i % 2
+            else {"passes": 100.0 / rate, "update": 100.0 / rate},
         )
         for i, rate in enumerate((100.0, 100.0, 50.0, 50.0, 100.0, 100.0))
     ]
