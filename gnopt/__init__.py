@@ -18,9 +18,12 @@ G_l        mean of the pre-activation Gauss-Newton matrices 𝒢_l   (d_l, d_l)
 λ, α, μ    damping, step size, momentum; ρ the reduction ratio    scalars
 =========  =====================================================  ====================
 
-The reading order of the package is its import order: ``data`` → ``engine`` (network, losses) →
-``curvature`` → ``optimizers`` → ``training`` → ``cli``; a module imports only from what comes
-before it.
+The package reads in the order of its imports: a module imports only from modules before it.
+
+Reading order: ``errors`` → ``machine`` → ``rng`` → ``files`` → ``registry`` → ``options`` →
+``data`` → ``engine`` (network, losses) → ``curvature`` → ``optimizers`` → ``settings`` →
+``config`` → ``method_options`` → ``training`` → ``inspection`` → ``compare`` → ``benchmark`` →
+``bench`` → ``plots`` → ``cli``.
 """
 
 import os

@@ -1,4 +1,9 @@
-"""The command line: one file per command, found when it is called for; no logic lives here."""
+"""The command line: one module for each command, imported when the command runs.
+
+A command parses flags, calls the rooms below, and prints; no logic lives here.
+
+Reading order: ``common`` → ``display`` → ``comparing``; then the commands, in any order.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""The same problem under several methods: which runs to make, making them, and what came out.
+"""Compare several methods on one problem: plan the runs, make them, and evaluate the results.
 
-Reading order: ``grid`` → ``plan`` → ``cores`` → ``worker`` → ``child`` → ``engines`` → ``curves`` →
-``outcome`` → ``execute`` → ``choice`` → ``targets`` → ``tables`` → ``texts`` → ``facts``. Numbers
-only: `gnopt.plots` draws the figures. May import everything except ``plots`` and ``cli``.
+Everything here is numbers and tables; `gnopt.plots` draws the figures.
+
+Reading order: ``grid`` → ``plan`` → ``cores`` → ``child`` → ``engines`` → ``worker`` →
+``loss_curves`` → ``outcome`` → ``execute`` → ``choice`` → ``targets`` → ``facts`` → ``prepare`` →
+``result_files`` → ``result_texts``.
 """

@@ -5,6 +5,8 @@ Every Kronecker-factored method approximates the Gauss-Newton block of layer l b
 (``kron.py``); a sibling says how the output factor G_l = mean(𝒢_l) is obtained from the tape and
 the loss. A new file that defines ``CURVATURE`` is found by itself. Curvatures use the local facts
 of layers and losses and know no activation or loss by name.
+
+Reading order: ``kron`` → ``exact``; then the siblings.
 """
 
 from __future__ import annotations

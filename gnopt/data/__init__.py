@@ -1,6 +1,8 @@
-"""The data room: reading HDF5 files as streams of rows, and making, importing and describing such
-files.
+"""Read HDF5 files as streams of rows; make, import and describe such files.
 
-``source.open_data`` is what training uses; everything here is host NumPy and imports only gnopt's
-``errors``, ``options`` and ``rng``.
+Training calls ``source.open_data``. Everything here is NumPy on the host.
+
+Reading order: ``options`` → ``hdf5`` → ``order`` → ``split`` → ``fingerprint`` → ``source`` →
+``info``; for making files ``rows`` → ``writing`` → ``array_files``, ``idx``, ``pictures``,
+``text`` → ``importing`` → ``make_curves``, ``make_faces``.
 """

@@ -1,7 +1,11 @@
-"""The curvature itself: factors, exact blocks, spectra, alignment of updates, theorem, self-test
-and export.
+"""Look at the curvature of a network, for ``gnopt inspect-curvature``.
 
-What ``gnopt inspect-curvature`` shows. Everything here looks at one network on one fixed sample,
-the first rows of the training data, and changes nothing. May import everything except ``plots`` and
-``cli``.
+An inspection takes one network on one fixed sample, the first rows of its training data. It reports
+factors, exact blocks, spectra, the alignment of updates and the theorem on block Hessians, tests
+the user's own parts, and exports the matrices. It changes nothing.
+
+Reading order: ``subject`` → ``spectrum`` → ``blocks`` → ``factors`` → ``dense`` → ``lanczos`` →
+``density`` → ``agreement`` → ``definite``, ``rank``, ``surface`` → ``alignment`` → ``summary`` →
+``differences`` → ``check_activation``, ``check_loss``, ``check_network`` → ``check`` → ``choices``
+→ ``matrix_file`` → ``inspect`` → ``finding_files``, ``finding_texts``.
 """

@@ -4,6 +4,10 @@ every curvature.
 ``methods()`` is the table of names a configuration may use: a file here that defines ``OPTIMIZER``
 adds a method of that name; a file in ``curvature`` that defines ``CURVATURE`` adds a method driven
 by ``second_order.py``.
+
+Reading order: ``timing`` → ``base`` → ``schedules`` → ``first_order`` → ``damping`` →
+``preconditioner`` → ``quadratic`` → ``growth`` → ``second_order`` → ``solver`` →
+``conjugate_gradient``; then the siblings.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Figures of runs and of comparisons, drawn with matplotlib (the extra ``plot``), one file each.
+"""Draw figures of runs and comparisons with matplotlib (the extra ``plot``), one figure a module.
 
-May import everything except ``cli``. No window is ever opened: every figure is a file.
+Every figure is written to a file; no window is ever opened.
+
+Reading order: ``figure`` → ``run_curves``, ``steps``, ``reconstructions`` → ``comparison``,
+``heatmap`` → ``report`` → ``inspect_alignment``, ``inspect_density``, ``inspect_spectrum``,
+``inspect_surface`` → ``inspection``.
 """

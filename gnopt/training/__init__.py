@@ -1,8 +1,9 @@
-"""From a checked configuration to a finished run directory: set-up, the loop, evaluation,
-checkpoints, prediction and export.
+"""Train a network from a checked configuration, and use the result.
 
-Reading order: ``files`` → ``tree`` → ``checkpoint`` → ``tables`` → ``rundir`` → ``setup`` →
-``evaluate`` → ``signals`` → ``loop`` → ``start`` → ``load`` → ``predict``, ``export``, ``onnx``.
-Nothing here prints: the loop tells a `Reporter` what happened. May import everything except
-``cli``.
+Training writes a run directory; later commands read the directory to evaluate, predict and export.
+Nothing here prints: the loop calls the methods of a `Reporter`, and the command line shows them.
+
+Reading order: ``tree`` → ``checkpoint`` → ``csv_table`` → ``rundir`` → ``evaluate`` → ``setup`` →
+``estimate``, ``advice``, ``batches``, ``signals`` → ``loop`` → ``start`` → ``load`` → ``predict`` →
+``onnx`` → ``export``.
 """
