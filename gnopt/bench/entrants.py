@@ -31,9 +31,9 @@ class BenchRequest:
 
 
 def read_config(request: BenchRequest) -> Config:
-    """The configuration, with the options of [optimizer] that are for its own method's file.
+    """Read the configuration without the ``--set`` texts of [optimizer], which go to the methods.
 
-    Raises ConfigError for it, and for methods that do not exist.
+    Raises ConfigError with all problems at once, methods that do not exist among them.
     """
     known = optimizers.methods()
     wrong = [name for name in request.methods if name not in known and name != ALL]

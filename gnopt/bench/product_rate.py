@@ -10,7 +10,7 @@ import numpy as np
 from gnopt.engine.arrays import Backend
 
 WIDTH = 1000  # about that of the widest layers that a processor trains
-WIDTH_ON_DEVICE = 4096  # a GPU is not busy with less
+WIDTH_ON_DEVICE = 2048  # a GPU is not busy with much less
 
 
 class ProductRate:

@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gnopt import machine
@@ -18,8 +18,10 @@ from gnopt.bench.turns import UpdateCost
 from gnopt.errors import GnoptError
 
 
-def bench_with(threads: int, arguments: Sequence[str]) -> BenchResult:
+def bench_with(threads: int, arguments: Sequence[str], note: Callable[[str], None]) -> BenchResult:
     """Run ``gnopt bench`` with these arguments and this many threads; GnoptError where it fails."""
+    words = f"{threads} thread{'s' if threads > 1 else ''}"
+    note(words)
     own = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), own]))
     done = subprocess.run(
@@ -30,7 +32,7 @@ def bench_with(threads: int, arguments: Sequence[str]) -> BenchResult:
     )
     if done.returncode:
         reason = done.stderr.strip().removeprefix("gnopt: error: ")
-        failure = GnoptError(f"with {threads} threads: {reason}")
+        failure = GnoptError(f"with {words}: {reason}")
         failure.exit_code = done.returncode
         raise failure
     document = json.loads(done.stdout)

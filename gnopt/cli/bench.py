@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from gnopt.cli.common import given_flags, print_json, problem_flags
 from gnopt.errors import ConfigError
-
-if TYPE_CHECKING:
-    from gnopt.bench.bench import BenchResult
 
 ROUNDS, QUICK_ROUNDS = 20, 10
 
@@ -76,14 +73,10 @@ def command(
     note = _Progress(quiet)
     with configuration(config, quick) as path:
         request = BenchRequest(path, sets, given_flags(**flags), names)
-        results: list[BenchResult]
         if counts:
             read_config(request)  # a wrong configuration is told once, before anything starts
-            results = []
             arguments = _arguments(config, sets, flags, names, rounds, quick)
-            for count in counts:
-                note(f"{count} thread{'s' if count > 1 else ''}", always=True)
-                results.append(bench_with(count, arguments))
+            results = [bench_with(count, arguments, note) for count in counts]
         else:
             results = [run_bench(request, rounds or (QUICK_ROUNDS if quick else ROUNDS), note)]
     if out is not None:
@@ -142,9 +135,9 @@ class _Progress:
     def __init__(self, quiet: bool) -> None:
         self._quiet, self._start, self._next = quiet, time.monotonic(), 0.0
 
-    def __call__(self, text: str, always: bool = False) -> None:
+    def __call__(self, text: str) -> None:
         passed = time.monotonic() - self._start
-        if self._quiet or (passed < self._next and not always):
+        if self._quiet or passed < self._next:
             return
         click.echo(f"{passed:7.1f} s  {text}", err=True)
         self._next = max(passed + 1.0, 1.3 * passed)

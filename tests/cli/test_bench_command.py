@@ -116,5 +116,5 @@ def test_a_process_that_fails_says_why(tiny, gnopt, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", ROOT)
     done = gnopt("bench", "tiny.toml", "--threads", 1, "--set", "data.inputs=xx", "--quiet")
     assert done.code == 1
-    assert "with 1 threads: " in done.err
+    assert "with 1 thread: " in done.err
     assert "did you mean 'x'?" in done.err

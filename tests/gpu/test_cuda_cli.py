@@ -519,3 +519,12 @@ def test_no_such_device(place, device, devices, says):
         assert not (place.folder / "out").exists()
     code, err = place.fails("train", "tiny.toml", "--device", "gpu")
     assert code == 2 and "expected cpu, cuda or cuda:N" in err
+
+
+def test_bench_times_on_the_device(place):
+    asked = ("--methods", "adam,kfra", "--rounds", 1, "--device", "cuda", "--json", "-q")
+    told = json.loads(place("bench", "tiny.toml", *asked))
+    assert told["problem"]["device"] == "cuda"
+    assert [cost["method"] for cost in told["results"][0]["methods"]].count("kfra") == 1
+    (used,) = place.used()
+    assert used["kernels"] > 9
