@@ -21,6 +21,8 @@ from gnopt.errors import ConfigError, SettingProblem, SettingsError, nearest
 from gnopt.options import Record, defaults, parse_all
 from gnopt.settings import DEFAULT_METHOD, NetworkSettings, TrainingSettings, sections
 
+Flags = Mapping[str, tuple[str, object]]  # key in full → (flag, value), from a command line
+
 
 @dataclass
 class Config:
@@ -64,9 +66,7 @@ class _Given:
     source: str
 
 
-def load(
-    path: Path, sets: Sequence[str] = (), flags: Mapping[str, tuple[str, Any]] | None = None
-) -> Config:
+def load(path: Path, sets: Sequence[str] = (), flags: Flags | None = None) -> Config:
     """Read ``path``, lay ``--set`` texts and flags (key → (flag, value)) over it, and check
     everything.
 
@@ -85,7 +85,7 @@ def load(
     return draft.check()
 
 
-def parse_set(text: str) -> tuple[str, Any, SettingProblem | None]:
+def parse_set(text: str) -> tuple[str, object, SettingProblem | None]:
     """Split ``section.key=value``: (key, value, None), or a problem. The value is TOML, else a
     string.
     """

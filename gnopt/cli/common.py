@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import click
 
 from gnopt.cli import verbosity
 
-Decorator = Callable[[Any], Any]
+Command = TypeVar("Command", bound=Callable[..., object])
 
 # Flag → the key it sets.
 KEYS = {
@@ -37,12 +37,12 @@ sets = click.option(
 run_argument = click.argument("run", type=click.Path(path_type=Path))
 
 
-def problem_flags(command: Any) -> Any:
+def problem_flags(command: Command) -> Command:
     """The flags of every command that reads a configuration."""
     return _decorated(command, [*_PROBLEM, *_OUTPUT])
 
 
-def config_flags(command: Any) -> Any:
+def config_flags(command: Command) -> Command:
     """The flags that train, compare and inspect-curvature share."""
     out = click.option(
         "--out", type=click.Path(path_type=Path), metavar="DIR", help="Output directory."
@@ -50,23 +50,23 @@ def config_flags(command: Any) -> Any:
     return _decorated(command, [*_PROBLEM, out, *_OUTPUT])
 
 
-_PROBLEM: list[Decorator] = [
+_PROBLEM = [
     sets,
     click.option("--data", metavar="FILE", help="Data file (data.file)."),
     click.option("--seed", type=int, help="Seed (training.seed)."),
     click.option("--device", metavar="cpu|cuda|cuda:N", help="Device (training.device)."),
     click.option("--dtype", metavar="float32|float64", help="Precision (training.dtype)."),
 ]
-_OUTPUT: list[Decorator] = [as_json, quiet, verbosity]
+_OUTPUT = [as_json, quiet, verbosity]
 
 
-def _decorated(command: Any, decorators: list[Decorator]) -> Any:
+def _decorated(command: Command, decorators: Sequence[Callable[[Command], Command]]) -> Command:
     for decorate in reversed(decorators):
         command = decorate(command)
     return command
 
 
-def given_flags(**values: Any) -> dict[str, tuple[str, Any]]:
+def given_flags(**values: object) -> dict[str, tuple[str, object]]:
     """Key → (flag, value) for the flags that were given, as `gnopt.config.load` takes them."""
     return {
         KEYS[name]: (f"--{name.replace('_', '-')}", value)
@@ -75,15 +75,15 @@ def given_flags(**values: Any) -> dict[str, tuple[str, Any]]:
     }
 
 
-def print_json(result: dict[str, Any]) -> None:
+def print_json(result: Mapping[str, object]) -> None:
     """Write one JSON object to stdout; numbers that are not finite, which JSON lacks, become
     null.
     """
     click.echo(json.dumps(_finite(result)))
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
+def _finite(value: object) -> object:
+    if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]

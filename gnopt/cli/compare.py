@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,9 @@ from gnopt.cli.common import config_flags, given_flags, print_json
 from gnopt.errors import ConfigError, GnoptError, SomeRunsFailed
 
 if TYPE_CHECKING:
-    from gnopt.compare.plan import ComparisonPlan, ComparisonRequest
+    from gnopt.compare.choice import VariantResult
+    from gnopt.compare.plan import ComparisonPlan, ComparisonRequest, Run
+    from gnopt.compare.targets import TimeToTarget
 
 
 @click.command("compare", short_help="Run the same problem under several methods and grids.")
@@ -200,7 +203,7 @@ def _request(
     )
 
 
-def _list_runs(plan: ComparisonPlan, todo: list[Any], share: str, as_json: bool) -> None:
+def _list_runs(plan: ComparisonPlan, todo: list[Run], share: str, as_json: bool) -> None:
     from gnopt.compare.worker import command as command_of
 
     if as_json:
@@ -272,8 +275,8 @@ def _summarise(plan: ComparisonPlan, failures: dict[str, str], as_json: bool, qu
 
 def _draw(
     plan: ComparisonPlan,
-    chosen: Any,
-    times: Any,
+    chosen: Sequence[VariantResult],
+    times: Sequence[TimeToTarget],
     notes: list[str],
     warnings: list[str],
     quiet: bool,

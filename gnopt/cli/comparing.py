@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,13 +17,17 @@ from gnopt.compare.plan import ComparisonPlan, Run
 from gnopt.compare.result_texts import HEADER, summary_cells, target_rows
 from gnopt.compare.targets import TimeToTarget
 
+if TYPE_CHECKING:
+    from rich.progress import Progress
+    from rich.table import Table
+
 
 class CompareReporter:
     """A line for each run that ends; on a terminal, a bar over all runs below them."""
 
     def __init__(self, plan: ComparisonPlan, total: int, quiet: bool) -> None:
         self.total, self.quiet, self.count = total, quiet, 0
-        self._progress: Any = None
+        self._progress: Progress | None = None
         if not quiet and total and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
             from rich.console import Console
             from rich.progress import (
@@ -115,7 +119,7 @@ def print_tables(
     console.print(f"{plan.directory}", markup=False, soft_wrap=True)
 
 
-def _target_table(times: Sequence[TimeToTarget]) -> Any:
+def _target_table(times: Sequence[TimeToTarget]) -> Table:
     from rich.table import Table
 
     header, rows = target_rows(times)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 
 from gnopt.cli import verbosity
-from gnopt.cli.common import as_json, print_json, quiet, size
+from gnopt.cli.common import Command, as_json, print_json, quiet, size
 
 _path = click.Path(path_type=Path)
 _overwrite = click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 
 
-def _out(default: str) -> Any:
+def _out(default: str) -> Callable[[Command], Command]:
     return click.option(
         "--out",
         type=_path,
@@ -312,7 +312,7 @@ class _bar:
             unit=" rows", unit_scale=True, leave=False, disable=quiet or not sys.stderr.isatty()
         )
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> Callable[[int], object]:
         return self._bar.update
 
     def __exit__(self, *_: object) -> None:

@@ -7,13 +7,17 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from gnopt.training.loop import Counters, Reporter
+from gnopt.training.loop import Counters, Reporter, Row
 from gnopt.training.rundir import RunDirectory
 from gnopt.training.setup import Experiment
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.live import Live
 
 _HISTORY = 8  # evaluations that the live display keeps in view
 
@@ -63,7 +67,7 @@ class PlainReporter(Reporter):
         self._first = (counters.step, counters.seconds)
         self.note(headline(experiment, run))
 
-    def update(self, counters: Counters, row: dict[str, Any]) -> None:
+    def update(self, counters: Counters, row: Row) -> None:
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + self._interval
@@ -76,7 +80,7 @@ class PlainReporter(Reporter):
             f"{self._objective}  {pace:.3g} s/update"
         )
 
-    def evaluated(self, counters: Counters, row: dict[str, Any], floor: float) -> None:
+    def evaluated(self, counters: Counters, row: Row, floor: float) -> None:
         if not self._floor_shown:
             self.note(floor_line(floor))
             self._floor_shown = True
@@ -97,7 +101,7 @@ class LiveReporter(Reporter):
 
         self.console = Console(stderr=True, highlight=False)
         self._history: list[tuple[str, ...]] = []
-        self._live: Any = None
+        self._live: Live | None = None
         self._floor: float | None = None
 
     def begin(self, experiment: Experiment, run: RunDirectory, counters: Counters) -> None:
@@ -129,7 +133,7 @@ class LiveReporter(Reporter):
         self._live = Live(self._view(), console=self.console, refresh_per_second=8)
         self._live.start()
 
-    def update(self, counters: Counters, row: dict[str, Any]) -> None:
+    def update(self, counters: Counters, row: Row) -> None:
         self._progress.update(
             self._task,
             completed=counters.step,
@@ -138,7 +142,7 @@ class LiveReporter(Reporter):
             alpha=_short(row.get("alpha")),
         )
 
-    def evaluated(self, counters: Counters, row: dict[str, Any], floor: float) -> None:
+    def evaluated(self, counters: Counters, row: Row, floor: float) -> None:
         if self._floor is None:
             self._floor = floor
             self.console.print(floor_line(floor))
@@ -150,9 +154,10 @@ class LiveReporter(Reporter):
         )
         self._history.append(line)
         del self._history[:-_HISTORY]
-        self._live.update(self._view())
+        if self._live is not None:
+            self._live.update(self._view())
 
-    def _view(self) -> Any:
+    def _view(self) -> Group:
         from rich.console import Group
         from rich.table import Table
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -42,7 +41,10 @@ def command(
     from gnopt.training.load import load_run
 
     trained = load_run(run, which, given_flags(device=device))
-    with trained.open_data({"file": str(data)} if data else None) as source:
+    settings = trained.config.data
+    if data:
+        settings = settings.changed(file=str(data))
+    with trained.open_data(settings) as source:
         splits = {s.name: s for s in (source.train, source.validation, source.test) if s}
         if split != "all":
             if split not in splits:
@@ -54,7 +56,7 @@ def command(
             name: evaluate(trained.net, trained.loss, trained.theta, s)
             for name, s in splits.items()
         }
-    result: dict[str, Any] = {
+    result: dict[str, object] = {
         "checkpoint": str(trained.path),
         "step": trained.stored.step,
         "error_name": trained.loss.error_name,

@@ -12,6 +12,7 @@ from gnopt.cli.common import config_flags, given_flags, print_json
 from gnopt.errors import ConfigError, GnoptError
 
 if TYPE_CHECKING:
+    from gnopt.config import Flags
     from gnopt.inspection.inspect import Findings, InspectionRequest
 
 
@@ -269,7 +270,7 @@ def _default_figures(target: Path, asked: dict[str, Any]) -> Path | None:
 def _inspect(
     targets: Sequence[Path],
     sets: tuple[str, ...],
-    flags: dict[str, tuple[str, Any]],
+    flags: Flags,
     samples: int | None,
     init_from: Path | None,
     which: str,
@@ -336,7 +337,7 @@ def _draw(
 def _check(
     target: Path,
     sets: tuple[str, ...],
-    flags: dict[str, tuple[str, Any]],
+    flags: Flags,
     samples: int | None,
     init_from: Path | None,
     which: str,

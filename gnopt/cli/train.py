@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gnopt.cli.common import config_flags, given_flags, print_json, table
 from gnopt.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gnopt.config import Flags
+    from gnopt.training.loop import Trainer, TrainingOutcome
 
 
 @click.command("train", short_help="Train a network and write a run directory.")
@@ -102,7 +106,7 @@ def command(
         click.echo(table(_rows(result)))
 
 
-def summary(trainer: Any, outcome: Any) -> dict[str, Any]:
+def summary(trainer: Trainer, outcome: TrainingOutcome) -> dict[str, Any]:
     """What a run came to, as --json prints it."""
     train, validation, counters = outcome.train, outcome.validation, outcome.counters
     return {
@@ -141,9 +145,7 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _dry_run(
-    config: Path, sets: tuple[str, ...], flags: dict[str, tuple[str, Any]], as_json: bool
-) -> None:
+def _dry_run(config: Path, sets: tuple[str, ...], flags: Flags, as_json: bool) -> None:
     from gnopt.cli.common import size
     from gnopt.config import load
     from gnopt.training.estimate import estimate_cost, refuse_too_large

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import tempfile
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from gnopt import optimizers
 from gnopt.compare.grid import Variant, points, slug
-from gnopt.config import Config, load, to_toml
+from gnopt.config import Config, Flags, load, to_toml
 from gnopt.engine.arrays import Device, check_device, get_backend
 from gnopt.errors import ConfigError, DataError, SettingProblem, SettingsError
 from gnopt.files import write_text
@@ -130,7 +130,7 @@ class ComparisonRequest:
 
     config: Path
     sets: tuple[str, ...]
-    flags: Mapping[str, tuple[str, Any]]
+    flags: Flags
     variants: Sequence[Variant]
     seeds: int
     updates: int | None

@@ -4,7 +4,7 @@ weights.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite
@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from gnopt import rng
-from gnopt.config import Config, load
+from gnopt.config import Config, Flags, load
 from gnopt.curvature import Sample
 from gnopt.data.source import Data, open_data
 from gnopt.engine.activations import get_activation
@@ -150,7 +150,7 @@ def look(subject: Subject, weights: Weights) -> Look:
 def open_subject(
     target: Path,
     sets: Sequence[str] = (),
-    flags: Mapping[str, tuple[str, Any]] | None = None,
+    flags: Flags | None = None,
     samples: int | None = None,
     init_from: Path | None = None,
     which: str = "latest",
@@ -187,7 +187,7 @@ def open_subject(
 def _of_run(
     target: Path,
     sets: Sequence[str],
-    flags: Mapping[str, tuple[str, Any]] | None,
+    flags: Flags | None,
     init_from: Path | None,
     which: str,
 ) -> tuple[Subject, Data]:

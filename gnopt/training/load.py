@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from gnopt.config import Config, load
+from gnopt.config import Config, Flags, load
+from gnopt.data.options import DataSettings
 from gnopt.data.source import Data, open_data
 from gnopt.engine.activations import get_activation
 from gnopt.engine.arrays import Array, get_backend
@@ -31,9 +30,9 @@ class TrainedNetwork:
     loss: Loss
     theta: Array
 
-    def open_data(self, changes: Mapping[str, Any] | None = None) -> Data:
-        """The data of the run, or another file, standardised as the run's inputs were."""
-        settings = self.config.data.changed(**(changes or {}))
+    def open_data(self, settings: DataSettings | None = None) -> Data:
+        """The data of the run, or of other settings, standardised as the run's inputs were."""
+        settings = settings or self.config.data
         training = self.config.training
         data = open_data(
             settings,
@@ -75,9 +74,7 @@ def find_checkpoint(run: Path, which: str = "latest") -> Path:
     return path
 
 
-def load_run(
-    run: Path, which: str = "latest", flags: Mapping[str, tuple[str, Any]] | None = None
-) -> TrainedNetwork:
+def load_run(run: Path, which: str = "latest", flags: Flags | None = None) -> TrainedNetwork:
     """Read a run directory, or one of its checkpoints; ConfigError and DataError where it is
     damaged.
     """

@@ -49,16 +49,19 @@ class Counters:
     best_step: int = 0
 
 
+Row = dict[str, float | None]  # a row of steps.csv or eval.csv; None where a number is missing
+
+
 class Reporter:
     """Hears what the loop does; the command line shows it, the base class keeps quiet."""
 
     def begin(self, experiment: Experiment, run: RunDirectory, counters: Counters) -> None:
         """The loop is about to start."""
 
-    def update(self, counters: Counters, row: dict[str, Any]) -> None:
+    def update(self, counters: Counters, row: Row) -> None:
         """An update was made; ``row`` is its row of steps.csv."""
 
-    def evaluated(self, counters: Counters, row: dict[str, Any], floor: float) -> None:
+    def evaluated(self, counters: Counters, row: Row, floor: float) -> None:
         """An evaluation was made; ``row`` is its row of eval.csv."""
 
     def note(self, text: str) -> None:
@@ -145,7 +148,7 @@ class Trainer:
         counters.wall = time.perf_counter() - self._started
         counters.step += 1
         counters.examples += count
-        row = {
+        row: Row = {
             "step": counters.step,
             "epoch": counters.examples / e.data.train.rows,
             "examples": counters.examples,
@@ -203,7 +206,7 @@ class Trainer:
         validation = (
             evaluate(e.net, e.loss, theta, e.data.validation) if e.data.validation else None
         )
-        row: dict[str, Any] = {
+        row: Row = {
             "step": counters.step,
             "epoch": counters.examples / e.data.train.rows,
             "seconds": counters.seconds,
@@ -226,8 +229,9 @@ class Trainer:
             )
             self.reporter.evaluated(counters, row, train.floor)
         for name in ("train_loss", "validation_loss"):
-            if row[name] is not None and not math.isfinite(row[name]):
-                raise Diverged(f"evaluation after update {counters.step}: {name} is {row[name]}")
+            value = row[name]
+            if value is not None and not math.isfinite(value):
+                raise Diverged(f"evaluation after update {counters.step}: {name} is {value}")
         return TrainingOutcome(counters, train, validation)
 
     def _save(self, outcome: TrainingOutcome | None) -> None:

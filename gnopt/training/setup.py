@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from gnopt import optimizers, rng
 from gnopt.config import Config
@@ -17,6 +17,7 @@ from gnopt.engine.initializers import initialize
 from gnopt.engine.losses import Loss, get_loss
 from gnopt.engine.network import Network
 from gnopt.errors import DataError
+from gnopt.optimizers.base import Optimizer
 from gnopt.options import size_in_bytes
 from gnopt.settings import TrainingSettings
 from gnopt.training import checkpoint
@@ -32,7 +33,7 @@ class Experiment:
     ops: Backend
     net: Network
     loss: Loss
-    optimizer: Any
+    optimizer: Optimizer
     target_mean: np.ndarray
 
     def initial_weights(self, init_from: Path | None = None) -> Array:
@@ -61,7 +62,7 @@ class Experiment:
         return checkpoint.StoredNetwork(weights, names, loss, step, losses, self.data.statistics)
 
 
-def flat(weights: list[np.ndarray], dtype: Any) -> np.ndarray:
+def flat(weights: list[np.ndarray], dtype: DTypeLike) -> np.ndarray:
     """The vector θ of these augmented matrices."""
     return np.concatenate([w.ravel() for w in weights]).astype(dtype)
 

@@ -14,7 +14,7 @@ import numpy as np
 import scipy
 
 from gnopt import __version__, machine
-from gnopt.config import Config, load, refuse_changes, to_toml
+from gnopt.config import Config, Flags, load, refuse_changes, to_toml
 from gnopt.data.fingerprint import Fingerprint
 from gnopt.errors import ConfigError, DataError
 from gnopt.training import checkpoint, rundir
@@ -80,7 +80,7 @@ def begin(
 def resume(
     config_path: Path | None,
     sets: tuple[str, ...],
-    flags: dict[str, tuple[str, Any]],
+    flags: Flags,
     out: Path,
     reporter: Reporter,
     argv: list[str],
