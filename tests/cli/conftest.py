@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 from cli_tools import CONFIG, PointResult, start
+from processes import finish
 
 from gnopt.cli import main
 
@@ -48,7 +49,7 @@ def process() -> Callable[..., PointResult]:
 
     def run(*argv: object, **environment: str) -> PointResult:
         child = start(*argv, **environment)
-        out, err = child.communicate(timeout=120)
+        out, err = finish(child)
         return PointResult(child.returncode, out, err)
 
     return run

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from cli_tools import ROOT, start
+from processes import LIMIT, finish, wait_until
 
 TIMES = ("seconds", "seconds_per_update")
 GRID = """
@@ -154,11 +155,9 @@ def test_interrupted(grid):
         "--threads",
         1,
     )
-    end = time.monotonic() + 60
-    while len(list(grid.glob("c/runs/*/*/steps.csv"))) < 2 and time.monotonic() < end:
-        time.sleep(0.05)
+    wait_until(lambda: len(list(grid.glob("c/runs/*/*/steps.csv"))) == 2, child)
     child.send_signal(signal.SIGINT)
-    _, err = child.communicate(timeout=60)
+    _, err = finish(child)
     assert child.returncode == 130 and "gnopt compare --resume --out c" in err
     for path in grid.glob("c/runs/*/*/run.json"):
         assert json.loads(path.read_text())["status"] == "interrupted"
@@ -284,7 +283,7 @@ echo 1234
         env=environment,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=LIMIT,
     )
     assert done.returncode == 0, done.stderr
     jobs = (tiny / "jobs.txt").read_text().splitlines()

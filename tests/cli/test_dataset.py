@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from processes import LIMIT
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,7 +23,7 @@ def gnopt(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=LIMIT,
     )
 
 

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import signal
-import time
 from pathlib import Path
 
 import h5py
 import pytest
 from cli_tools import ROOT, start
+from processes import finish, has_lines, wait_until
 
 
 def test_a_run_that_goes_on(tiny, gnopt):
     pytest.importorskip("matplotlib")
     child = start("train", "tiny.toml", "--out", "run", "--set", "training.updates=1000000", "-q")
     try:
-        end = time.monotonic() + 60
-        while time.monotonic() < end:
-            path = Path("run/steps.csv")
-            if path.is_file() and path.read_text().count("\n") > 20:
-                break
-            time.sleep(0.05)
+        wait_until(lambda: has_lines(Path("run/steps.csv"), 20), child)
         result = gnopt("plot", "run", "--out", "figures")
         assert result.code == 0 and child.poll() is None
         assert result.out.split() == ["figures/curves.png", "figures/steps.png"]
     finally:
         child.send_signal(signal.SIGTERM)
-        child.communicate(timeout=60)
+        finish(child)
 
 
 def test_several_runs_and_comparisons(tiny, gnopt):

@@ -8,6 +8,7 @@ import time
 import h5py
 import pytest
 from cli_tools import rows, same_runs, start
+from processes import finish, has_lines, wait_until
 
 from gnopt import optimizers
 
@@ -149,22 +150,12 @@ LONG = [
 ]
 
 
-def _wait_for(run, steps):
-    for _ in range(600):
-        if (run / "steps.csv").is_file() and len(
-            (run / "steps.csv").read_bytes().splitlines()
-        ) > steps:
-            return
-        time.sleep(0.05)
-    raise AssertionError("the run did not start")
-
-
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_end_with_a_checkpoint_and_the_resume_command(tiny, gnopt, number, code):
     child = start("train", "tiny.toml", "--out", "run", "-q", *LONG)
-    _wait_for(tiny / "run", 5)
+    wait_until(lambda: has_lines(tiny / "run/steps.csv", 5), child)
     child.send_signal(number)
-    out, err = child.communicate(timeout=60)
+    out, err = finish(child)
     assert child.returncode == code, err
     assert "gnopt train --resume --out run" in err and out == "" and "Traceback" not in err
     done = int((tiny / "run/checkpoints/latest").read_text()[5:11])
@@ -180,7 +171,7 @@ def test_signals_end_with_a_checkpoint_and_the_resume_command(tiny, gnopt, numbe
 def test_a_second_process_is_kept_out(tiny, gnopt):
     child = start("train", "tiny.toml", "--out", "run", "-q", *LONG)
     try:
-        _wait_for(tiny / "run", 3)
+        wait_until(lambda: has_lines(tiny / "run/steps.csv", 3), child)
         for extra in (["--resume"], ["--overwrite"]):
             result = gnopt("train", "tiny.toml", "--out", "run", *LONG, *extra)
             assert result.code == 1 and "in use" in result.err and str(child.pid) in result.err
@@ -199,7 +190,7 @@ def test_killed_at_any_moment(tiny, gnopt, seed):
     for _ in range(4):
         child = start(*endless, *resume)
         if not resume:
-            _wait_for(tiny / "run", 1)
+            wait_until(lambda: has_lines(tiny / "run/steps.csv", 1), child)
         else:
             time.sleep(0.8)
         time.sleep(wait.uniform(0, 0.3))

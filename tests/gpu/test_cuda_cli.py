@@ -13,7 +13,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ import h5py
 import numpy as np
 import pytest
 from gpu_case import same_files
+from processes import finish, has_lines, wait_until
 
 from gnopt.engine.arrays import shared_by
 from gnopt.training.checkpoint import load_network
@@ -82,7 +82,7 @@ class Place:
     def fails(self, *argv: object, devices: str = "1") -> tuple[int, str]:
         """Exit code and what stderr says, of a command that must write nothing to stdout."""
         child = self.start(*argv, devices=devices)
-        out, err = child.communicate(timeout=120)
+        out, err = finish(child)
         assert not out
         return child.returncode, err.strip()
 
@@ -91,7 +91,7 @@ class Place:
         on stderr.
         """
         child = self.start(*argv, devices=devices, **environment)
-        out, err = child.communicate(timeout=120)
+        out, err = finish(child)
         assert child.returncode == 0, err
         assert "Warning" not in err
         return out
@@ -238,10 +238,9 @@ def test_stopped_by_a_signal_and_taken_up(place):
     child = place.start(
         "train", "tiny.toml", "--out", "run", "--device", "cuda", "--max-updates", 100000, "-q"
     )
-    while child.poll() is None and not (steps.exists() and steps.read_text().count("\n") > 3):
-        time.sleep(0.02)
+    wait_until(lambda: has_lines(steps, 3), child)
     child.terminate()
-    _, err = child.communicate(timeout=60)
+    _, err = finish(child)
     assert child.returncode == 143 and "resume with: gnopt train --resume --out run" in err
     (used,) = place.used()
     done = len(numbers(steps)["step"])
