@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from double import installed
+from cupy_double import COMPILER, installed
 from hypothesis import settings
 
 from gnopt.curvature import all_curvatures
@@ -29,7 +29,11 @@ def backends() -> list[Any]:
     """
     with installed():
         double = CudaBackend(0)
-    return [pytest.param(NumpyBackend(), id="numpy"), pytest.param(double, id="cupy-double")]
+    needs_compiler = pytest.mark.skipif(not COMPILER, reason="no g++ for the double's kernels")
+    return [
+        pytest.param(NumpyBackend(), id="numpy"),
+        pytest.param(double, id="cupy-double", marks=needs_compiler),
+    ]
 
 
 NAMES = {

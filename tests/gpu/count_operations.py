@@ -1,6 +1,6 @@
 """Operations that one update queues on a GPU, by phase: counted on the double, on any machine.
 
-    python tests/gpu/count_operations.py [method ...]
+    PYTHONPATH=tests python tests/gpu/count_operations.py [method ...]
 
 The 784-1000-500-250-30-250-500-1000-784 autoencoder in float32 with 1000 rows, at default periods:
 the mean of updates 41 to 50, after ten at the start. An operation of CuPy may launch more than one
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 
-from double import COUNTERS, installed
+from cupy_double import COUNTERS, installed
 from gpu_check import ACTIVATIONS, AUTOENCODER, problem
 
 from gnopt.engine.arrays.cupy import CudaBackend

@@ -19,7 +19,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-PATH = Path(__file__).with_name("cupy_api.json")
+PATH = Path(__file__).parents[1] / "cupy_double" / "cupy_api.json"
 MODULES = (
     "cupy",
     "cupy.linalg",

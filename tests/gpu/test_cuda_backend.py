@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from double import installed
+from cupy_double import installed
 
 from gnopt.engine.arrays import get_backend
 from gnopt.engine.arrays.cupy import CudaBackend

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import gpu_check
 import pytest
+from cupy_double import python_path
 
 HERE = Path(__file__).parent
 
 
 def test_the_tests_for_a_gpu_pass_on_the_double():
-    paths = os.pathsep.join(map(str, (HERE / "site", HERE, HERE.parents[1])))
     command = [
         sys.executable,
         "-m",
@@ -26,7 +26,7 @@ def test_the_tests_for_a_gpu_pass_on_the_double():
         str(HERE / "test_cuda_hardware.py"),
     ]
     found = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True
+        command, env={**os.environ, "PYTHONPATH": python_path()}, capture_output=True, text=True
     )
     assert found.returncode == 0, found.stdout + found.stderr
     dots = re.sub(r"[^.s]", "", found.stdout.partition("[")[0])

@@ -1,8 +1,9 @@
 """The commands as a user runs them, ``--device cuda`` in processes of their own that find the
 double as CuPy.
 
-``site/`` on PYTHONPATH puts the double in CuPy's place; the workers of ``compare`` inherit it. What
-a process asked of the device is in its log, so that none of these pass on the CPU by accident.
+``cupy_double/site`` on PYTHONPATH puts the double in CuPy's place; the workers of ``compare``
+inherit it. What a process asked of the device is in its log, so that none of these tests passes on
+the CPU by accident.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from cupy_double import python_path
 from gpu_case import same_files
 from processes import finish, has_lines, wait_until
 
 from gnopt.engine.arrays import shared_by
 from gnopt.training.checkpoint import load_network
 
-GPU = Path(__file__).parent
 CONFIG = """
 [data]
 file = "tiny.h5"
@@ -63,7 +64,6 @@ class Place:
 
     def start(self, *argv: object, devices: str = "1", **environment: str) -> subprocess.Popen[str]:
         """Start a command where ``devices`` GPUs are, or none with CuPy missing."""
-        path = os.pathsep.join(map(str, (GPU / "site", GPU, GPU.parents[1])))
         return subprocess.Popen(
             [sys.executable, "-m", "gnopt", *map(str, argv)],
             cwd=self.folder,
@@ -72,7 +72,7 @@ class Place:
             stderr=subprocess.PIPE,
             env={
                 **os.environ,
-                "PYTHONPATH": path,
+                "PYTHONPATH": python_path(),
                 "GNOPT_DOUBLE_DEVICES": devices,
                 "GNOPT_DOUBLE_LOG": str(self.log),
                 **environment,

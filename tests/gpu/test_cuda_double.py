@@ -4,8 +4,8 @@ import sys
 
 import numpy as np
 import pytest
-from double import installed
-from double.api import api, members
+from cupy_double import installed
+from cupy_double.api import api, members
 
 CASES = {
     "implicit conversion": (lambda cp, d, h: np.asarray(d), TypeError, "Implicit conversion"),

@@ -21,11 +21,6 @@ VALUES = np.array(
 )
 
 
-@pytest.fixture
-def cuda(cuda, reading):
-    return cuda
-
-
 def numpy(function, *arguments, out=None):
     """On the host, where numbers that are not finite warn."""
     with np.errstate(all="ignore"):

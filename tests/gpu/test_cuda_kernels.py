@@ -1,4 +1,4 @@
-"""Fused kernels compute what NumPy does: by g++ where it is there, and read as Python."""
+"""Kernels compute what NumPy computes."""
 
 import re
 
@@ -10,11 +10,6 @@ from gnopt.engine.arrays.kernels import GATHERED, KERNELS
 from gnopt.engine.arrays.numpy import NumpyBackend
 
 VALUES = np.array([-200.0, -90.0, -20.0, -3.0, -0.5, 0.0, 1e-3, 0.7, 4.0, 30.0, 100.0, 250.0])
-
-
-@pytest.fixture
-def cuda(cuda, reading):
-    return cuda
 
 
 def close(cuda, found, expected, dtype_name):

@@ -4,7 +4,6 @@ stands.
 
 import numpy as np
 import pytest
-from double.kernels import ElementwiseKernel
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -14,10 +13,6 @@ from gnopt.engine.arrays.numpy import NumpyBackend
 
 CPU = NumpyBackend()
 DRAWS = ("uniform", "rademacher", "normal")
-READINGS = [
-    pytest.param("g++", marks=pytest.mark.skipif(not ElementwiseKernel.compiler, reason="no g++")),
-    None,
-]
 SHAPES = st.lists(st.integers(0, 7), min_size=1, max_size=3).map(tuple)
 
 
@@ -37,10 +32,8 @@ def same(cuda, name, here, there, shape, dtype):
         np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("compiler", READINGS)
 @pytest.mark.parametrize("name", DRAWS)
-def test_they_are_those_of_the_host(cuda, counters, name, dtype_name, compiler, monkeypatch):
-    monkeypatch.setattr(ElementwiseKernel, "compiler", compiler)
+def test_they_are_those_of_the_host(cuda, counters, name, dtype_name):
     here, there = pair()
     for shape in ((4, 6), (8,), (16, 2)):  # whole numbers of 64 bits: nothing is left over
         counters.reset()

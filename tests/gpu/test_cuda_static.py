@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from double.api import UFUNC, api, members, signature
+from cupy_double.api import UFUNC, api, members, signature
 
 import gnopt
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from double import Counters, installed
+from cupy_double import Counters, installed
 from gpu_case import same_files
 
 from gnopt.cli import main

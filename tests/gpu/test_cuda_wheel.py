@@ -8,7 +8,7 @@ import importlib.util
 import re
 
 import pytest
-from double.api import api
+from cupy_double.api import api
 from make_cupy_api import generate
 
 pytestmark = pytest.mark.skipif(

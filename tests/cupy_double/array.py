@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from double.api import check_call, members, require
-from double.counters import COUNTERS
+from cupy_double.api import check_call, members, require
+from cupy_double.counters import COUNTERS
 
 NUMBERS = (bool, int, float, complex, np.generic)
 PLAIN = (

@@ -1,6 +1,5 @@
-"""The double under the name ``cupy``, for child processes: with this folder's parent and
-``tests/gpu`` on PYTHONPATH, ``import cupy`` in a child finds the double, as it would find the
-wheel.
+"""The double under the name ``cupy``, for child processes: with ``cupy_double/site`` and ``tests``
+on PYTHONPATH (`cupy_double.python_path`), ``import cupy`` finds the double instead of the wheel.
 
 ``GNOPT_DOUBLE_DEVICES`` is how many devices there are (1), or ``none`` for a machine without CuPy.
 At its end a process that asked for CuPy appends a line to the file ``GNOPT_DOUBLE_LOG``: its
@@ -20,8 +19,8 @@ _COUNT = os.environ.get("GNOPT_DOUBLE_DEVICES", "1")
 if _COUNT == "none":
     raise ModuleNotFoundError("No module named 'cupy'", name="cupy")
 
-from double.counters import COUNTERS  # noqa: E402 (a machine without CuPy has no double of it either)
-from double.modules import Device, build  # noqa: E402
+from cupy_double.counters import COUNTERS  # noqa: E402 (a machine without CuPy has no double of it either)
+from cupy_double.modules import Device, build  # noqa: E402
 
 _contexts = 0
 

@@ -6,21 +6,31 @@ wheel's interface.
 * float32 linear algebra runs in float32; silent failures unless ``cupyx.errstate(linalg="raise")``;
 * results of arithmetic are C-ordered and reductions 0-d, of solves and eigenvectors F-ordered;
 * copies between host and device and waits of the host are counted;
-* the bodies of element-wise kernels are compiled by g++ where there is one, else read as Python.
+* the bodies of element-wise kernels are compiled by g++: without it, tests that use the double are
+  skipped (``COMPILER`` is None).
 
 It knows nothing of streams, races, memory limits or speed.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from double.counters import COUNTERS, Counters
-from double.modules import build
+from cupy_double.counters import COUNTERS, Counters
+from cupy_double.kernels import COMPILER
+from cupy_double.modules import build
 
-__all__ = ["COUNTERS", "Counters", "installed"]
+__all__ = ["COMPILER", "COUNTERS", "Counters", "installed", "python_path"]
+HERE = Path(__file__).parent
+
+
+def python_path() -> str:
+    """PYTHONPATH of a child process that shall find the double as CuPy, and gnopt as it is here."""
+    return os.pathsep.join(map(str, (HERE / "site", HERE.parent, HERE.parents[1])))
 
 
 @contextmanager

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from double import linalg
-from double.api import api, check_call, members, require
-from double.array import call_ufunc, gemm, ndarray, strict, wrap
-from double.counters import COUNTERS, DeviceSynchronized, allow_synchronize
-from double.kernels import ElementwiseKernel
+from cupy_double import linalg
+from cupy_double.api import api, check_call, members, require
+from cupy_double.array import call_ufunc, gemm, ndarray, strict, wrap
+from cupy_double.counters import COUNTERS, DeviceSynchronized, allow_synchronize
+from cupy_double.kernels import ElementwiseKernel
 
 VIEWS = {
     "transpose",
@@ -36,7 +36,7 @@ class Module(types.ModuleType):
             raise AttributeError(name)
         require(self.__name__, name)
         raise AttributeError(
-            f"{self.__name__}.{name} is in CuPy, but not in the double: add it to tests/gpu/double"
+            f"{self.__name__}.{name} is in CuPy, but not in the double: add it to tests/cupy_double"
         )
 
 

@@ -1,4 +1,4 @@
-"""The interface of the real wheel, as written down by ``make_cupy_api.py``."""
+"""The interface of the real wheel, as written down by ``tests/gpu/make_cupy_api.py``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-PATH = Path(__file__).parents[1] / "cupy_api.json"
+PATH = Path(__file__).with_name("cupy_api.json")
 UFUNC = "(*args, out=None, dtype=None, casting='same_kind')"  # no where=, no order=, no subok=
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import scipy.linalg
 from scipy.linalg.lapack import get_lapack_funcs
 
-from double.api import check_call
-from double.array import ndarray, strict
-from double.counters import COUNTERS
+from cupy_double.api import check_call
+from cupy_double.array import ndarray, strict
+from cupy_double.counters import COUNTERS
 
 _STATE = {"linalg": "ignore"}
 HANDLE = 77  # of cuSOLVER
@@ -158,7 +158,7 @@ def erf(*args: Any, **kwargs: Any) -> ndarray:
     """cupyx.scipy.special.erf."""
     from scipy import special
 
-    from double.array import call_ufunc
+    from cupy_double.array import call_ufunc
 
     check_call("cupyx.scipy.special", "erf", args, kwargs)
     return call_ufunc("exp", special.erf, args, kwargs)  # the rules of any ufunc

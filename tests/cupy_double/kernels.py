@@ -1,6 +1,4 @@
-"""``ElementwiseKernel`` on the host: its C++ body compiled by g++, or read as Python where there is
-no compiler.
-"""
+"""``ElementwiseKernel`` on the host: its C++ body compiled by g++."""
 
 from __future__ import annotations
 
@@ -18,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import special
 
-from double.api import check_call
-from double.array import NUMBERS, ndarray
-from double.counters import COUNTERS
-from gnopt.engine.arrays.fuse import FUNCTIONS
+from cupy_double.api import check_call
+from cupy_double.array import NUMBERS, ndarray
+from cupy_double.counters import COUNTERS
 
+COMPILER = shutil.which("g++")
 CTYPES = {
     "float32": "float",
     "float64": "double",
@@ -67,8 +64,6 @@ def _parameters(text: str) -> list[Parameter]:
 
 class ElementwiseKernel:
     """One pass over broadcast arguments."""
-
-    compiler = shutil.which("g++")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         check_call("cupy.ElementwiseKernel", "__init__", args, kwargs)
@@ -119,8 +114,7 @@ class ElementwiseKernel:
     def _run(self, types: dict[str, np.dtype]) -> Run:
         key = tuple(types.values())
         if key not in self.runs:
-            build = _compiled if self.compiler else _interpreted
-            self.runs[key] = build(
+            self.runs[key] = _compiled(
                 self.operation,
                 tuple((p.name, types[p.name].name, p.raw) for p in (*self.inputs, *self.outputs)),
                 len(self.inputs),
@@ -206,7 +200,7 @@ def _build(text: str) -> ctypes.CDLL:
         # difference.
         subprocess.run(
             [
-                "g++",
+                COMPILER or "g++",
                 "-O1",
                 "-shared",
                 "-fPIC",
@@ -221,64 +215,3 @@ def _build(text: str) -> ctypes.CDLL:
         )
         Path(unfinished).replace(library)
     return ctypes.CDLL(str(library))
-
-
-@cache
-def _interpreted(
-    body: str,
-    parameters: tuple[tuple[str, str, bool], ...],
-    inputs: int,
-    places: tuple[tuple[str, str], ...],
-) -> Run:
-    """The body read as Python over whole arrays; an ``if (i == k)`` picks an element."""
-    statements = []
-    for statement in filter(None, (s.strip() for s in body.split(";"))):
-        picked = re.fullmatch(r"if \(i == (\d+)\) (\w+) = (.+)", statement)
-        if picked:
-            statements.append((picked[2], int(picked[1]), picked[3]))
-        else:
-            target, _, value = statement.partition(" = ")
-            value = re.sub(r"(.+) \? (.+) : (.+)", r"where(\1, \2, \3)", value)
-            statements.append((target.split()[-1], None, value))
-    scope: dict[str, Any] = {
-        ours: getattr(np, theirs) for theirs, ours in FUNCTIONS.items() if theirs != "erf"
-    }
-    scope |= {
-        "max": np.maximum,
-        "min": np.minimum,
-        "pow": np.power,
-        "erf": special.erf,
-        "where": np.where,
-    }
-    scope |= {"__umul64hi": _umul64hi, "float": np.float32, "double": np.float64}
-    for place, kind in places:
-        scope[place] = lambda v, kind=kind: np.asarray(v).astype(kind)
-
-    def run(arrays: list[np.ndarray], count: int) -> None:
-        values = dict(zip((name for name, _, _ in parameters), arrays, strict=True))
-        local: dict[str, Any] = {
-            **values,
-            "i": np.arange(count, dtype=np.uint64).reshape(arrays[-1].shape),
-        }
-        for target, element, text in statements:
-            with np.errstate(all="ignore"):  # no warnings on a device
-                found = eval(text, {**scope, **local})
-            if element is not None:
-                values[target][element] = found
-            elif target in values:
-                values[target][...] = found
-            else:
-                local[target] = found
-
-    return run
-
-
-def _umul64hi(a: Any, b: Any) -> np.ndarray:
-    """The upper half of a product of 64-bit numbers, from products of their halves."""
-    low, high = (
-        [np.uint64(v) & np.uint64(0xFFFFFFFF) for v in (a, b)],
-        [np.uint64(v) >> np.uint64(32) for v in (a, b)],
-    )
-    outer, inner = low[0] * high[1], high[0] * low[1]
-    middle = (low[0] * low[1] >> 32) + (outer & 0xFFFFFFFF) + (inner & 0xFFFFFFFF)
-    return high[0] * high[1] + (outer >> 32) + (inner >> 32) + (middle >> 32)
