@@ -1,6 +1,6 @@
 """Adam (Kingma & Ba 2014), bias-corrected: δ = −ε m̂ / (√v̂ + 10⁻⁸)."""
 
-from gnopt.engine.arrays import Array
+from gnopt.engine.arrays import Array, Backend
 from gnopt.optimizers.first_order import FirstOrder, rate_options
 from gnopt.options import Option
 
@@ -35,17 +35,41 @@ class Adam(FirstOrder):
         # √v̂ + ε = (√v + ε √c₂) / √c₂ with the bias corrections c₁ = 1 − β₁ᵏ, c₂ = 1 − β₂ᵏ folded
         # into the rate.
         root_c2 = (1.0 - beta2**step) ** 0.5
-        self.problem.net.ops.adam(
-            g,
-            m,
-            v,
+        self.problem.net.ops.in_place(
+            _update,
+            (g, m, v),
             beta1,
             beta2,
             self.settings["epsilon"] * root_c2,
             -rate * root_c2 / (1.0 - beta1**step),
-            self.workspace.take("adam", g.shape),
+            workspace=self.workspace,
         )
         return g
+
+
+def _update(
+    ops: Backend,
+    g: Array,
+    m: Array,
+    v: Array,
+    beta1: float,
+    beta2: float,
+    shift: float,
+    rate: float,
+    scratch: Array,
+) -> None:
+    """m ← β₁ m + (1 − β₁) g, v ← β₂ v + (1 − β₂) g², g ← rate · m / (√v + shift)."""
+    xp = ops.xp
+    m *= beta1
+    m += xp.multiply(g, 1.0 - beta1, out=scratch)
+    v *= beta2
+    xp.multiply(g, g, out=scratch)
+    scratch *= 1.0 - beta2
+    v += scratch
+    xp.sqrt(v, out=scratch)
+    scratch += shift
+    xp.divide(m, scratch, out=g)
+    g *= rate
 
 
 OPTIMIZER = Adam

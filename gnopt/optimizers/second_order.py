@@ -23,7 +23,7 @@ import numpy as np
 
 from gnopt.curvature import Curvature
 from gnopt.curvature.kron import sketch_flops
-from gnopt.engine.arrays import Array, Unchecked, Workspace
+from gnopt.engine.arrays import Array, Backend, Unchecked, Workspace
 from gnopt.engine.network import Tape
 from gnopt.errors import Diverged
 from gnopt.optimizers import damping, growth, preconditioner
@@ -370,11 +370,9 @@ class SecondOrder(Optimizer):
             state["anchor"] = xp.empty_like(theta)
         if "decayed_sum" in self.settings["directions"] and state["decayed_sum"] is None:
             state["decayed_sum"] = xp.zeros_like(theta)
-        ops.advance(
-            theta,
-            state["anchor"],
-            state["previous"],
-            state["decayed_sum"],
+        ops.in_place(
+            _advance,
+            (theta, state["anchor"], state["previous"], state["decayed_sum"]),
             D,
             steps["preconditioned"],
             steps.get("previous", 0.0),
@@ -555,3 +553,28 @@ class SecondOrder(Optimizer):
         )
         factors = 2.0 * sum(float(d) * min(d, width) for d in dims) * net.dtype.itemsize
         return {"flops": flops, "bytes": factors + vectors, "temporaries": temporary}
+
+
+def _advance(
+    ops: Backend,
+    theta: Array,
+    anchor: Array,
+    delta: Array,
+    total: Array | None,
+    D: Array,
+    alpha: float,
+    mu: float,
+    nu: float,
+    decay: float,
+) -> None:
+    """δ ← α D + μ δ + ν s, s ← decay · s + D, anchor ← θ, θ ← θ + δ; without s (``total``) if it is
+    None.
+    """
+    delta *= mu
+    ops.axpy(alpha, D, delta)
+    if total is not None:
+        ops.axpy(nu, total, delta)
+        total *= decay
+        total += D
+    anchor[...] = theta
+    theta += delta

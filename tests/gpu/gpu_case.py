@@ -13,12 +13,12 @@ from gnopt.curvature import kron
 from gnopt.engine.activations import all_activations, get_activation
 from gnopt.engine.arrays import Backend
 from gnopt.engine.arrays.functions import Functions
-from gnopt.engine.arrays.fuse import FUNCTIONS, fuse, softplus
+from gnopt.engine.arrays.fuse import FUNCTIONS, fuse, fuse_in_place
 from gnopt.engine.arrays.kernels import Kernel
 from gnopt.engine.initializers import initialize
-from gnopt.engine.losses import Loss, get_loss
+from gnopt.engine.losses import Loss, binary_cross_entropy, get_loss
 from gnopt.engine.network import Network
-from gnopt.optimizers import make, options_of
+from gnopt.optimizers import adam, make, options_of, second_order
 from gnopt.optimizers.base import Optimizer, Problem
 from gnopt.options import defaults
 from gnopt.training.loop import to_device, to_host
@@ -102,23 +102,32 @@ def every_function(ops: Any, h: Any, out: Any) -> Any:
     return out
 
 
-def traced() -> dict[str, Kernel]:
-    """The kernels of the activations, of the products with their slopes, and of all functions that
-    can be traced.
+def traced(dtype_name: str) -> dict[str, Kernel | None]:
+    """The kernels for arrays of one type: of activations, of products with their slopes, of what
+    losses and optimizers compute element by element, and of all functions that can be traced.
     """
+    dtype = np.dtype(dtype_name)
+    step, all_there = second_order._advance, [True] * 4
     found = {
-        "every function": fuse(every_function, (True,), True),
-        "sigmoid": fuse(Functions.sigmoid, (True,), True),
-        "softplus": fuse(softplus, (True,), False),
-        "low rank": fuse(kron._rest, (True, True, True), True),
+        "every function": fuse(every_function, dtype, [True], out=True),
+        "sigmoid": fuse(Functions.sigmoid, dtype, [True], out=True),
+        "softplus": fuse(Functions.softplus, dtype, [True]),
+        "low rank": fuse(kron._rest, dtype, [True, True, True], out=True),
+        "cross entropy": fuse(binary_cross_entropy._value_and_gradient, dtype, [True, True]),
+        "variance": fuse(binary_cross_entropy._variance, dtype, [True]),
+        "adam": fuse_in_place(adam._update, dtype, [True] * 3, all_there, scratch=True),
+        "advance": fuse_in_place(step, dtype, all_there, [True] * 5, scratch=False),
+        "advance alone": fuse_in_place(
+            step, dtype, [True, True, True, False], [True] * 5, scratch=False
+        ),
     }
     for name, f in all_activations().items():
-        kept = not f.from_output, True
+        kept = [not f.from_output, True]
         found |= {
-            f"{name}-f": fuse(f.f, (True,), True),
-            f"{name}-df": fuse(f.df, kept, True),
-            f"{name}-d2f": fuse(f.d2f, kept, False),
-            f"{name}-times-df": fuse(f.df, kept, True, True),
+            f"{name}-f": fuse(f.f, dtype, [True], out=True),
+            f"{name}-df": fuse(f.df, dtype, kept, out=True),
+            f"{name}-d2f": fuse(f.d2f, dtype, kept),
+            f"{name}-times-df": fuse(f.df, dtype, kept, out=True, product=True),
         }
     return found
 

@@ -24,8 +24,8 @@ def kernels() -> dict[str, tuple[Kernel, str]]:
     """Every kernel with the type it is compiled for; the gathers that an update uses among them."""
     found = {
         f"{name}-{dtype}": (kernel, dtype)
-        for name, kernel in {**KERNELS, **traced()}.items()
         for dtype in ("float32", "float64")
+        for name, kernel in {**KERNELS, **traced(dtype)}.items()
     }
     found |= {
         name: (kernel, "float64" if "float64" in name else "float32")

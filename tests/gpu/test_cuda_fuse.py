@@ -14,6 +14,7 @@ from gnopt.engine.arrays.functions import Functions
 from gnopt.engine.arrays.fuse import fuse
 from gnopt.engine.arrays.numpy import NumpyBackend
 from gnopt.engine.network import forward, gradient
+from gnopt.optimizers import adam, second_order
 
 CPU = NumpyBackend()
 VALUES = np.array(
@@ -180,9 +181,112 @@ def test_the_larger_of_nan_and_anything_is_nan(cuda, name, dtype_name):
 
 
 def test_a_kernel():
-    kernel = traced()["tanh-times-df"]
+    kernel = traced("float32")["tanh-times-df"]
     assert (kernel.inputs, kernel.outputs) == ("T x1", "T y")
     assert kernel.body == "T v0 = x1 * x1; T v1 = T(1.0) - v0; y = y * v1"
+
+
+def by_type(ops, h, out):
+    return ops.xp.multiply(h, 2.0 if h.dtype == ops.xp.float64 else 3.0, out=out)
+
+
+def test_a_kernel_is_made_for_one_type(cuda, counters, dtype_name):
+    h = np.ones(3, dtype_name)
+    there = cuda.asarray(h)
+    found = cuda.elementwise(by_type, there, out=there)
+    assert counters.kernels == 1
+    same(cuda, found, numpy(by_type, h, out=h))
+
+
+# ---- several results, and arrays that are changed ------------------------------------------------
+
+
+def two_results(ops, h, factor):
+    total = h + factor
+    return total, h * total
+
+
+def test_several_results_are_one_kernel(cuda, counters, dtype_name):
+    h = np.linspace(-1.0, 2.0, 12).reshape(3, 4).astype(dtype_name)
+    there = cuda.asarray(h)
+    for factor in (0.5, -2.0):  # a number is a parameter: the kernel serves every value
+        counters.reset()
+        found = cuda.elementwise(two_results, there, factor)
+        assert (counters.kernels, counters.calls) == (1, 1)
+        for one, other in zip(found, CPU.elementwise(two_results, h, factor), strict=True):
+            same(cuda, one, other)
+    assert len(cuda._kernels_of) == 1
+
+
+def exchange(ops, a, b, c, x, factor, scratch):
+    """Every array takes another's old value; ``c`` may be missing, and ``x`` is only read."""
+    scratch[...] = a
+    a[...] = b
+    b[...] = scratch
+    b *= factor
+    if c is not None:
+        c += x
+
+
+def sums(ops, a, b, c, x, factor, scratch):
+    """No kernel of one element: it needs a sum."""
+    ops.xp.multiply(b, factor, out=scratch)
+    a += scratch.sum()
+    if c is not None:
+        ops.axpy(factor, x, c)
+
+
+@pytest.mark.parametrize("third", [True, False], ids=["three arrays", "two arrays"])
+@pytest.mark.parametrize(("function", "kernels"), [(exchange, 1), (sums, 0)])
+def test_arrays_changed_in_place(cuda, counters, function, kernels, third, dtype_name):
+    a, b, c, x = np.random.default_rng(0).standard_normal((4, 5)).astype(dtype_name)
+    arrays = [a.copy(), b.copy(), c.copy() if third else None]
+    there, X, workspace = on(cuda, arrays), cuda.asarray(x), Workspace(cuda, dtype_name)
+    counters.reset()
+    cuda.in_place(function, there, X, 0.5, workspace=workspace)
+    if kernels:
+        assert (counters.kernels, counters.calls) == (1, 1)  # and no buffer
+    CPU.in_place(function, arrays, x, 0.5, workspace=Workspace(CPU, dtype_name))
+    assert not np.array_equal(arrays[0], a)
+    for found, expected in zip(there[: 2 + third], arrays[: 2 + third], strict=True):
+        same(cuda, found, expected)
+    same(cuda, X, x)
+
+
+STEPS = {
+    "adam": (adam._update, 3, (0.9, 0.999, 1e-8, -0.01), True),
+    "advance": (second_order._advance, 4, (0.7, -0.4, 0.2, 0.9), False),
+    "advance without the sum": (second_order._advance, 3, (0.7, -0.4, 0.0, 0.9), False),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_steps_of_optimizers_are_one_kernel(cuda, counters, name, dtype_name):
+    function, count, numbers, temporary = STEPS[name]
+    arrays = [*np.abs(np.random.default_rng(0).standard_normal((count, 9))).astype(dtype_name)]
+    inputs = []
+    if function is second_order._advance:
+        arrays += [None] * (4 - count)
+        inputs = [np.linspace(-1.0, 1.0, 9).astype(dtype_name)]
+    there, read = on(cuda, arrays), on(cuda, inputs)
+    counters.reset()
+    cuda.in_place(
+        function,
+        there,
+        *read,
+        *numbers,
+        workspace=Workspace(cuda, dtype_name) if temporary else None,
+    )
+    assert (counters.kernels, counters.calls) == (1, 1)
+    CPU.in_place(
+        function,
+        arrays,
+        *inputs,
+        *numbers,
+        workspace=Workspace(CPU, dtype_name) if temporary else None,
+    )
+    for found, expected in zip(there[:count], arrays[:count], strict=True):
+        same(cuda, found, expected)
 
 
 # ---- what cannot, and runs as it is --------------------------------------------------------------
@@ -307,4 +411,6 @@ def test_symbols_of_another_function_are_not_taken():
     def second(ops, h, out):
         return ops.xp.add(h, kept[-1], out=out)
 
-    assert fuse(first, (True,), True) and fuse(second, (True,), True) is None
+    single = np.dtype("float32")
+    assert fuse(first, single, [True], out=True)
+    assert fuse(second, single, [True], out=True) is None

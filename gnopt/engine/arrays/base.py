@@ -9,7 +9,7 @@ update, random numbers are those of host generators, and scalars are fetched tog
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from math import pi, prod
 from typing import Any
@@ -159,13 +159,33 @@ class Backend(Functions):
     # ---- element-wise functions ------------------------------------------------------------------
 
     def elementwise(
-        self, function: Elementwise, *inputs: Array | None, out: Array | None = None
-    ) -> Array:
-        """Return ``function(ops, *inputs[, out])``, which writes to ``out`` where it is given.
+        self, function: Elementwise, *inputs: Array | float | None, out: Array | None = None
+    ) -> Any:
+        """Return ``function(ops, *inputs[, out])``: an array, or several in a tuple.
 
-        On a GPU the function becomes one kernel where ``fuse`` can trace it.
+        With ``out``, the function must write there and return it. On a GPU the function becomes one
+        kernel where ``fuse`` can trace it.
         """
         return function(self, *inputs) if out is None else function(self, *inputs, out)
+
+    def in_place(
+        self,
+        function: Elementwise,
+        arrays: Sequence[Array | None],
+        *inputs: Array | float | None,
+        workspace: Workspace | None = None,
+    ) -> None:
+        """Call ``function(ops, *arrays, *inputs[, scratch])``, which changes ``arrays`` element by
+        element; on a GPU one kernel, as ``elementwise``.
+
+        A function that needs a temporary is given the workspace: ``scratch`` has the arrays' shape
+        and undefined contents.
+        """
+        if workspace is None:
+            function(self, *arrays, *inputs)
+        else:
+            shape = next(a.shape for a in arrays if a is not None)
+            function(self, *arrays, *inputs, workspace.take("scratch", shape))
 
     def times_slope(
         self, x: Array, df: Elementwise, h: Array | None, a: Array, workspace: Workspace
@@ -175,83 +195,6 @@ class Backend(Functions):
         The workspace gives ``out``; the one kernel of a GPU needs none.
         """
         x *= df(self, h, a, workspace.take("slope", a.shape))
-
-    def bernoulli(self, h: Array, y: Array) -> tuple[Array, Array]:
-        """Return Σ_k softplus(h) − y h, (N,), and σ(h) − y, (N, K), sharing one exponential e =
-        exp(−|h|).
-        """
-        xp = self.xp
-        e = xp.abs(h)
-        xp.negative(e, out=e)
-        xp.exp(e, out=e)
-        p = e + 1.0
-        value = xp.log1p(e) if e.dtype == xp.float64 else xp.log(p)
-        xp.reciprocal(p, out=p)  # σ(|h|); for h < 0, σ(h) = e σ(|h|)
-        negative = h < 0.0
-        e -= 1.0
-        e *= negative
-        e += 1.0
-        p *= e
-        xp.maximum(h, 0.0, out=e)
-        value += e
-        xp.multiply(y, h, out=e)
-        value -= e
-        p -= y
-        return value.sum(axis=1), p
-
-    def bernoulli_variance(self, h: Array) -> Array:
-        """Return σ(h)(1 − σ(h))."""
-        p = self.sigmoid(h)
-        p -= p * p
-        return p
-
-    def adam(
-        self,
-        g: Array,
-        m: Array,
-        v: Array,
-        beta1: float,
-        beta2: float,
-        shift: float,
-        rate: float,
-        scratch: Array,
-    ) -> None:
-        """m ← β₁ m + (1 − β₁) g, v ← β₂ v + (1 − β₂) g², g ← rate · m / (√v + shift)."""
-        xp = self.xp
-        m *= beta1
-        m += xp.multiply(g, 1.0 - beta1, out=scratch)
-        v *= beta2
-        xp.multiply(g, g, out=scratch)
-        scratch *= 1.0 - beta2
-        v += scratch
-        xp.sqrt(v, out=scratch)
-        scratch += shift
-        xp.divide(m, scratch, out=g)
-        g *= rate
-
-    def advance(
-        self,
-        theta: Array,
-        anchor: Array,
-        delta: Array,
-        total: Array | None,
-        D: Array,
-        alpha: float,
-        mu: float,
-        nu: float,
-        decay: float,
-    ) -> None:
-        """δ ← α D + μ δ + ν s, s ← decay · s + D, anchor ← θ, θ ← θ + δ; without s (``total``) if
-        it is None.
-        """
-        delta *= mu
-        self.axpy(alpha, D, delta)
-        if total is not None:
-            self.axpy(nu, total, delta)
-            total *= decay
-            total += D
-        self.xp.copyto(anchor, theta)
-        theta += delta
 
     # ---- random numbers: a host generator says which, so that a seed means the same everywhere ---
 

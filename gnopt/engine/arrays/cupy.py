@@ -10,7 +10,7 @@ like kernels.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from math import ceil, isfinite
 from typing import Any
@@ -19,12 +19,12 @@ import numpy as np
 
 from gnopt.engine.arrays.base import Backend, Unchecked, Workspace
 from gnopt.engine.arrays.functions import Array, Elementwise, Functions
-from gnopt.engine.arrays.fuse import fuse, softplus
-from gnopt.engine.arrays.kernels import GATHERED, KERNELS, RANDOM, gather
+from gnopt.engine.arrays.fuse import fuse, fuse_in_place
+from gnopt.engine.arrays.kernels import GATHERED, KERNELS, RANDOM, Kernel, gather
 from gnopt.errors import ConfigError, Diverged
 
 LEAST_CUPY = 14  # before it float32 arrays and Python scalars mixed by other rules
-_FUSED_TYPES = {np.dtype(np.float32)}, {np.dtype(np.float64)}  # of all arrays that a kernel takes
+_FUSED_TYPES = np.dtype(np.float32), np.dtype(np.float64)  # of all arrays that a kernel takes
 _LIMIT = "CUPY_GPU_MEMORY_LIMIT"  # read by CuPy: what a process's memory pool may take
 _FLAGS = 1024  # most checks that are put off until the next fetch
 _UPPER = 1  # CUBLAS_FILL_MODE_UPPER: of a matrix in Fortran's order, the lower triangle in C's
@@ -51,7 +51,7 @@ class CudaBackend(Backend):
         self._device.use()
         self._uploads: Any = None  # stream of uploads beside the work
         self._gathers: dict[tuple[str, ...], Any] = {}
-        self._fused: dict[Any, Any] = {}  # kernels made of functions
+        self._kernels_of: dict[Any, Any] = {}  # by function and types; None where it has none
         self._flags = self.xp.zeros(_FLAGS, dtype=np.int32)  # of checks that are put off
         self._flagged = 0  # how many of them are in use
         self._deferring = False
@@ -259,91 +259,83 @@ class CudaBackend(Backend):
             return found.astype(M.dtype, copy=False)
         raise Diverged(f"{size} {problem}, also in float64")
 
-    # ---- fused element-wise functions ------------------------------------------------------------
+    # ---- element-wise functions ------------------------------------------------------------------
 
     def elementwise(
-        self, function: Elementwise, *inputs: Array | None, out: Array | None = None
-    ) -> Array:
-        kernel = self._fuse(function, inputs, out, product=False)
+        self, function: Elementwise, *inputs: Array | float | None, out: Array | None = None
+    ) -> Any:
+        arrays = (*inputs, out)
+        kernel = self._fused(
+            (function, "elementwise"),
+            arrays,
+            lambda dtype, given: fuse(function, dtype, given[:-1], given[-1]),
+        )
         if kernel is None:
             return super().elementwise(function, *inputs, out=out)
-        return kernel(*(x for x in (*inputs, out) if x is not None))
+        return kernel(*(x for x in arrays if x is not None))
+
+    def in_place(
+        self,
+        function: Elementwise,
+        arrays: Sequence[Array | None],
+        *inputs: Array | float | None,
+        workspace: Workspace | None = None,
+    ) -> None:
+        count = len(arrays)
+        kernel = self._fused(
+            (function, "in place", count, workspace is None),
+            (*arrays, *inputs),
+            lambda dtype, given: fuse_in_place(
+                function, dtype, given[:count], given[count:], workspace is not None
+            ),
+        )
+        if kernel is None:
+            super().in_place(function, arrays, *inputs, workspace=workspace)
+        else:
+            kernel(*(x for x in (*inputs, *arrays) if x is not None))
 
     def times_slope(
         self, x: Array, df: Elementwise, h: Array | None, a: Array, workspace: Workspace
     ) -> None:
-        kernel = self._fuse(df, (h, a), x, product=True)
+        kernel = self._fused(
+            (df, "times slope"),
+            (h, a, x),
+            lambda dtype, given: fuse(df, dtype, given[:-1], out=True, product=True),
+        )
         if kernel is None:
             super().times_slope(x, df, h, a, workspace)
         else:
             kernel(*(v for v in (h, a, x) if v is not None))
 
-    def _fuse(
+    def _fused(
         self,
-        function: Elementwise,
-        inputs: tuple[Array | None, ...],
-        out: Array | None,
-        product: bool,
+        key: tuple[Any, ...],
+        arrays: Sequence[Array | float | None],
+        trace: Callable[[np.dtype, list[bool]], Kernel | None],
     ) -> Any:
-        """The kernel of a function for arrays of these types; None where it is to run as it is."""
-        types = tuple(None if x is None else x.dtype for x in (*inputs, out))
+        """Return the kernel for a function and arrays of these types, made by ``trace`` on first
+        use; None where the function must run as it is.
+        """
+        types = tuple(getattr(x, "dtype", type(x)) for x in arrays)
         try:
-            return self._fused[function, product, types]
+            return self._kernels_of[key, types]
         except KeyError:
-            given = [t is not None for t in types]
-            k = (
-                fuse(function, given[:-1], given[-1], product)
-                if set(types) - {None} in _FUSED_TYPES
-                else None
-            )
-            kernel = k and self.xp.ElementwiseKernel(k.inputs, k.outputs, k.body, "gnopt_fused")
-            self._fused[function, product, types] = kernel
-            return kernel
-        except TypeError:  # an object that has no hash
+            pass
+        except TypeError:  # a function without a hash
             return None
+        kernel = None
+        found = {t for t in types if isinstance(t, np.dtype)}
+        if len(found) == 1 and (dtype := found.pop()) in _FUSED_TYPES:
+            k = trace(dtype, [x is not None for x in arrays])
+            kernel = k and self.xp.ElementwiseKernel(k.inputs, k.outputs, k.body, "gnopt_fused")
+        self._kernels_of[key, types] = kernel
+        return kernel
 
     def sigmoid(self, h: Array, out: Array | None = None) -> Array:
         return self.elementwise(Functions.sigmoid, h, out=out)
 
     def softplus(self, h: Array) -> Array:
-        return self.elementwise(softplus, h)
-
-    def bernoulli(self, h: Array, y: Array) -> tuple[Array, Array]:
-        value, gradient = self._kernels["bernoulli"](h, y)
-        return value.sum(axis=1), gradient
-
-    def bernoulli_variance(self, h: Array) -> Array:
-        return self._kernels["bernoulli_variance"](h)
-
-    def adam(
-        self,
-        g: Array,
-        m: Array,
-        v: Array,
-        beta1: float,
-        beta2: float,
-        shift: float,
-        rate: float,
-        scratch: Array,
-    ) -> None:
-        self._kernels["adam"](beta1, beta2, shift, rate, g, m, v)
-
-    def advance(
-        self,
-        theta: Array,
-        anchor: Array,
-        delta: Array,
-        total: Array | None,
-        D: Array,
-        alpha: float,
-        mu: float,
-        nu: float,
-        decay: float,
-    ) -> None:
-        if total is None:
-            self._kernels["advance_alone"](alpha, mu, D, theta, anchor, delta)
-        else:
-            self._kernels["advance"](alpha, mu, nu, decay, D, theta, anchor, delta, total)
+        return self.elementwise(Functions.softplus, h)
 
     def erf(self, h: Array) -> Array:
         return self._erf(h)

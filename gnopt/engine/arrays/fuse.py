@@ -1,11 +1,13 @@
-"""Element-wise functions as single kernels: a function is called once on symbols, and what it did
-to them is the body.
+"""Trace an element-wise function into one CUDA kernel.
 
-A symbol stands for an element of an array. An operation on symbols adds a statement ``T v3 = v1 *
-v2`` to the body; no value changes after that, and to write in place is to stand for another value.
-The kernel writes its one output last, so that ``out`` may share the memory of an input. A function
-that asks for more than is here (a shape, a sum, a branch on a value, a random number) fails while
-it is traced, and is then left to run as it is.
+The function is called once, with symbols in place of arrays and of numbers. A symbol stands for one
+element; every operation on symbols appends one C++ statement, ``T v3 = v1 * v2``, and returns a new
+symbol. An operation in place binds the symbol to the new value. The kernel stores its results last,
+so that ``out`` may share the memory of an input.
+
+Shapes, reductions, random numbers and branches on values make a function untraceable: ``fuse``
+returns None, and the function runs as it is, one kernel for each operation. A branch on the type
+of an array can be traced, because a kernel is made for one type.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from gnopt.engine.arrays.functions import Array, Elementwise, Functions
+import numpy as np
+
+from gnopt.engine.arrays.functions import Elementwise, Functions
 from gnopt.engine.arrays.kernels import Kernel
 
 # NumPy's names and those of C++, which overloads them for float and double.
@@ -45,7 +49,7 @@ COMPARISONS = {
     "equal": "==",
     "not_equal": "!=",
 }
-# Of comparisons, which are held as numbers, 0 or 1.
+# Logic of comparisons, whose results are held as numbers, 0 or 1.
 LOGIC = {
     "bitwise_and": "{0} * {1}",
     "bitwise_or": "T({0} + {1} > T(0))",
@@ -62,7 +66,7 @@ TEMPLATES = {
     "negative": "-{0}",
     "square": "{0} * {0}",
     "reciprocal": "T(1) / {0}",
-    # NaN goes through, as in NumPy: divergence is seen by it, and max(NaN, 0) of C++ is 0.
+    # NaN passes through, as in NumPy: it shows divergence. C++ would make max(NaN, 0) zero.
     "maximum": "({0} != {0}) | ({0} > {1}) ? {0} : {1}",
     "minimum": "({0} != {0}) | ({0} < {1}) ? {0} : {1}",
     "sign": "{0} != {0} ? {0} : T({0} > T(0)) - T({0} < T(0))",
@@ -92,20 +96,54 @@ RELATIONS = {
 
 
 class Untraceable(Exception):
-    """The function does what a kernel of one element cannot, or what is not known here."""
+    """The function does what a kernel of one element cannot do, or what this module does not
+    know.
+    """
+
+
+class Body:
+    """The statements of a kernel for arrays of one type."""
+
+    def __init__(self, dtype: np.dtype) -> None:
+        self.dtype = dtype
+        self.statements: list[str] = []
+
+    def add(self, expression: str) -> str:
+        """Append a statement that computes ``expression``; return the name of its value."""
+        name = f"v{len(self.statements)}"
+        self.statements.append(f"T {name} = {expression}")
+        return name
+
+    def text(self, value: Any) -> str:
+        """Return a symbol or a number in C++.
+
+        A NumPy scalar is refused: on real arrays it would turn float32 into float64.
+        """
+        if isinstance(value, Symbol) and value.body is self and value.text is not None:
+            return value.text
+        if type(value) in (bool, int, float) and math.isfinite(value):
+            return f"T({float(value)!r})"
+        raise Untraceable(f"{value!r} is no number and no array of this function")
 
 
 class Symbol:
-    """What an array holds at one place: the name of a value or a literal; None where nothing was
-    written yet.
+    """One element of an array, or a number that is a parameter of the kernel.
+
+    ``text`` is its value in C++, the name of a statement's result or a literal; None before
+    anything was written to it.
     """
 
-    __array_ufunc__ = None  # NumPy's own functions are not for it
+    __array_ufunc__ = None  # makes NumPy's own functions refuse it
 
     def __init__(
-        self, body: list[str], text: str | None, writable: bool = True, mask: bool = False
+        self, body: Body, text: str | None, writable: bool = True, mask: bool = False
     ) -> None:
         self.body, self.text, self.writable, self.mask = body, text, writable, mask
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the array that this stands for."""
+        return np.dtype(bool) if self.mask else self.body.dtype
 
     def __setitem__(self, index: Any, value: Any) -> None:
         if index is not Ellipsis and index != slice(None):
@@ -113,10 +151,10 @@ class Symbol:
         self.fill(value)
 
     def fill(self, value: Any) -> None:
-        """Take a value: a number or that of another symbol."""
+        """Take the value of a number or of another symbol."""
         if not self.writable:
             raise Untraceable("an input or a comparison is written to")
-        self.text = _text(self.body, value)
+        self.text = self.body.text(value)
 
     def __bool__(self) -> bool:
         raise Untraceable("a branch on a value")
@@ -125,36 +163,24 @@ class Symbol:
         raise Untraceable("a copy to the host")
 
 
-def _text(body: list[str], value: Any) -> str:
-    """A value in C++. A NumPy scalar is not taken for a number: it would make float32 arrays
-    float64.
-    """
-    if isinstance(value, Symbol) and value.body is body and value.text is not None:
-        return value.text
-    if type(value) in (bool, int, float) and math.isfinite(value):
-        return f"T({float(value)!r})"
-    raise Untraceable(f"{value!r} is no number and no array of this function")
-
-
 def _apply(name: str, *arguments: Any, out: Symbol | None = None) -> Symbol:
-    """A ufunc of symbols and numbers: a new symbol, or ``out`` with another value."""
+    """Apply a ufunc to symbols and numbers; return a new symbol, or ``out`` with the new value."""
     if name == "power" and type(arguments[1]) in (int, float) and arguments[1] == 2:
         return _apply("square", arguments[0], out=out)
     template, symbols = TEMPLATES[name], [a for a in arguments if isinstance(a, Symbol)]
     if not symbols or len(arguments) != sum(f"{{{i}}}" in template for i in range(3)):
         raise Untraceable(f"{name} of {len(arguments)} arguments")
-    # Of comparisons alone NumPy makes other types than the arrays', but for their logic.
+    # NumPy computes with comparisons alone in another type than the arrays', except for logic.
     only_masks = all(isinstance(a, Symbol) and a.mask for a in arguments)
     if name not in COMPARISONS and only_masks != (name in LOGIC):
         raise Untraceable(f"{name} of comparisons")
     body = symbols[0].body
-    expression = template.format(*(_text(body, a) for a in arguments))
-    body.append(f"T v{len(body)} = {expression}")
+    value = body.add(template.format(*(body.text(a) for a in arguments)))
     is_mask = name in COMPARISONS or name in LOGIC
-    found = Symbol(body, body[-1].split()[1], writable=not is_mask, mask=is_mask)
+    result = Symbol(body, value, writable=not is_mask, mask=is_mask)
     if out is None:
-        return found
-    out.fill(found)
+        return result
+    out.fill(result)
     return out
 
 
@@ -184,9 +210,10 @@ class _Arrays:
     """The array module of symbols."""
 
     pi = math.pi
+    float32, float64 = np.float32, np.float64
 
     def __getattr__(self, name: str) -> Callable[..., Symbol]:
-        if name not in TEMPLATES or name == "erf":  # which is the backend's
+        if name not in TEMPLATES or name == "erf":  # erf is asked of ``ops``
             raise AttributeError(name)
         return partial(_apply, name)
 
@@ -203,21 +230,10 @@ class _Arrays:
         return _apply("minimum", _apply("maximum", a, low), high, out=out)
 
 
-def softplus(ops: Any, h: Array) -> Array:
-    """log(1 + exp(h)) as `Functions.softplus`, by log1p in either precision: a GPU has time for
-    it.
-    """
-    xp = ops.xp
-    return xp.maximum(h, 0.0) + xp.log1p(xp.exp(-xp.abs(h)))
-
-
 class _Ops(Functions):
-    """The array module of symbols and what functions ask of a backend beside it."""
+    """What a traced function is given as ``ops``."""
 
     xp = _Arrays()
-
-    def softplus(self, h: Symbol) -> Symbol:
-        return softplus(self, h)
 
     def erf(self, h: Symbol) -> Symbol:
         return _apply("erf", h)
@@ -227,28 +243,83 @@ class _Ops(Functions):
 
 
 def fuse(
-    function: Elementwise, given: Sequence[bool], out: bool, product: bool = False
+    function: Elementwise,
+    dtype: np.dtype,
+    given: Sequence[bool],
+    out: bool = False,
+    product: bool = False,
 ) -> Kernel | None:
-    """The kernel y ← ``function(ops, *inputs[, out])``, or y ← y ⊙ it; None where it cannot be one.
+    """Return the kernel y ← ``function(ops, *inputs[, out])``, or y ← y ⊙ it with ``product``; None
+    where the function cannot be traced.
 
-    ``given`` says which inputs are arrays (the others are None), ``out`` whether the function takes
-    an array to write to, which it must return then.
+    ``given`` tells which inputs are arrays or numbers; the others are None. With ``out`` the
+    function takes an array to write to, and must return that array. Without it the function may
+    return several arrays: the kernel has as many outputs.
     """
-    body: list[str] = []
-    inputs = [
-        Symbol(body, f"x{i}", writable=False) if there else None for i, there in enumerate(given)
-    ]
+    body = Body(dtype)
+    inputs = _inputs(body, given)
     target = [Symbol(body, None)] if out else []
     try:
-        found = function(_Ops(), *inputs, *target)
-        if found.mask or (out and found is not target[0]):
+        result = function(_Ops(), *inputs, *target)
+        results = result if isinstance(result, tuple) else (result,)
+        if any(r.mask for r in results) or (out and result is not target[0]):
             return None
-        value = _text(body, found)
-    except (
-        Exception
-    ):  # a plug-in may do anything to a symbol; on arrays it will do it right, or say what is wrong
+        values = [body.text(r) for r in results]
+    except Exception:  # a plug-in may do anything to a symbol; on arrays it works, or says why not
         return None
-    names = ", ".join(f"T {x.text}" for x in inputs if x is not None)
+    names = ["y"] if len(values) == 1 else [f"y{i}" for i in range(len(values))]
+    stores = [
+        f"{y} = {y} * {value}" if product else f"{y} = {value}"
+        for y, value in zip(names, values, strict=True)
+    ]
+    return _kernel(body, inputs, names, stores)
+
+
+def fuse_in_place(
+    function: Elementwise,
+    dtype: np.dtype,
+    written: Sequence[bool],
+    given: Sequence[bool],
+    scratch: bool,
+) -> Kernel | None:
+    """Return the kernel of ``function(ops, *written, *inputs[, scratch])``, which changes the
+    arrays ``written``; None where the function cannot be traced.
+
+    ``written`` and ``given`` tell which of the arrays and inputs are there; the others are None.
+    """
+    body = Body(dtype)
+    inputs = _inputs(body, given)
+    names = [f"y{i}" for i in range(len(written))]
+    # Values are read before anything is stored, so that one array may take another's old value.
+    arrays = [
+        Symbol(body, body.add(y)) if there else None
+        for y, there in zip(names, written, strict=True)
+    ]
+    before = [None if a is None else a.text for a in arrays]
+    try:
+        function(_Ops(), *arrays, *inputs, *([Symbol(body, None)] if scratch else []))
+    except Exception:  # as above
+        return None
+    stores = [
+        f"{y} = {a.text}"
+        for y, a, old in zip(names, arrays, before, strict=True)
+        if a is not None and a.text != old
+    ]
+    outputs = [y for y, there in zip(names, written, strict=True) if there]
+    return _kernel(body, inputs, outputs, stores)
+
+
+def _inputs(body: Body, given: Sequence[bool]) -> list[Symbol | None]:
+    return [
+        Symbol(body, f"x{i}", writable=False) if there else None for i, there in enumerate(given)
+    ]
+
+
+def _kernel(
+    body: Body, inputs: Sequence[Symbol | None], outputs: Sequence[str], stores: Sequence[str]
+) -> Kernel:
     return Kernel(
-        names, "T y", "; ".join([*body, f"y = y * {value}" if product else f"y = {value}"])
+        ", ".join(f"T {x.text}" for x in inputs if x is not None),
+        ", ".join(f"T {y}" for y in outputs),
+        "; ".join([*body.statements, *stores]),
     )

@@ -24,36 +24,8 @@ class Kernel:
 
 
 KERNELS: dict[str, Kernel] = {
-    # One exponential e = exp(−|h|) for both: σ(|h|) = 1/(1 + e), and σ(h) = e σ(|h|) for h < 0.
-    "bernoulli": Kernel(
-        "T h, T y",
-        "T value, T gradient",
-        "T e = exp(-fabs(h)); T s = T(1) / (T(1) + e); "
-        "value = max(h, T(0)) + log1p(e) - y * h; "
-        "gradient = s * (T(1) + T(h < T(0)) * (e - T(1))) - y",
-    ),
-    "bernoulli_variance": Kernel(
-        "T h", "T v", "T e = exp(-fabs(h)); T s = T(1) / (T(1) + e); v = e * s * s"
-    ),
     "axpy": Kernel("T a, T x", "T y", "y = y + a * x"),
     "ratio": Kernel("bool where, T a, T b", "T q", "q = where ? a / b : T(0)"),
-    "advance": Kernel(
-        "T alpha, T mu, T nu, T decay, T D",
-        "T theta, T anchor, T delta, T total",
-        "delta = mu * delta + alpha * D + nu * total; total = decay * total + D; "
-        "anchor = theta; theta = theta + delta",
-    ),
-    "advance_alone": Kernel(
-        "T alpha, T mu, T D",
-        "T theta, T anchor, T delta",
-        "delta = mu * delta + alpha * D; anchor = theta; theta = theta + delta",
-    ),
-    "adam": Kernel(
-        "T beta1, T beta2, T shift, T rate",
-        "T g, T m, T v",
-        "m = beta1 * m + (T(1) - beta1) * g; v = beta2 * v + (T(1) - beta2) * g * g; g = rate "
-        "* m / (sqrt(v) + shift)",
-    ),
 }
 
 

@@ -43,18 +43,49 @@ class BinaryCrossEntropy(Loss):
         return p
 
     def value_and_gradient(self, ops: Backend, h: Array, y: Array) -> tuple[Array, Array]:
-        # One exp serves both: e = exp(−|h|), softplus = max(h, 0) + log(1 + e), p = 1/(1 + e)
-        # mirrored for h < 0.
-        return ops.bernoulli(h, y)
+        value, gradient = ops.elementwise(_value_and_gradient, h, y)
+        return value.sum(axis=1), gradient
 
     def prediction(self, ops: Backend, h: Array) -> Array:
         return ops.sigmoid(h)
 
     def gn_diagonal(self, ops: Backend, h: Array, y: Array) -> Array:
-        return ops.bernoulli_variance(h)
+        return ops.elementwise(_variance, h)
 
     def sample(self, ops: Backend, h: Array, rng: np.random.Generator) -> Array:
         return (ops.uniform(rng, h.shape, h.dtype) < ops.sigmoid(h)).astype(h.dtype)
+
+
+def _value_and_gradient(ops: Backend, h: Array, y: Array) -> tuple[Array, Array]:
+    """Return softplus(h) − y h and σ(h) − y, which share one exponential e = exp(−|h|).
+
+    softplus(h) = max(h, 0) + log(1 + e); σ(|h|) = 1 / (1 + e), and σ(h) = e σ(|h|) for h < 0.
+    """
+    xp = ops.xp
+    e = xp.abs(h)
+    xp.negative(e, out=e)
+    xp.exp(e, out=e)
+    p = e + 1.0
+    value = xp.log1p(e) if e.dtype == xp.float64 else xp.log(p)  # log is faster (see softplus)
+    xp.reciprocal(p, out=p)
+    negative = h < 0.0
+    e -= 1.0
+    e *= negative
+    e += 1.0
+    p *= e
+    xp.maximum(h, 0.0, out=e)
+    value += e
+    xp.multiply(y, h, out=e)
+    value -= e
+    p -= y
+    return value, p
+
+
+def _variance(ops: Backend, h: Array) -> Array:
+    """Return σ(h)(1 − σ(h))."""
+    p = ops.sigmoid(h)
+    p -= p * p
+    return p
 
 
 LOSS = BinaryCrossEntropy()
