@@ -118,8 +118,8 @@ def command(
     """
     from gnopt.cli.comparing import CompareReporter
     from gnopt.compare import engines, execute, facts
-    from gnopt.compare.prepare import ExecutionRequest, default_directory, prepare
-    from gnopt.training.start import command_line
+    from gnopt.compare.prepare import ExecutionRequest, default_comparison_path, prepare
+    from gnopt.provenance import command_line
 
     alone = [
         f"--{name.replace('_', '-')}" for name, value in problem.items() if value not in (None, ())
@@ -157,7 +157,7 @@ def command(
     )
     request = _request(config, **problem) if config else None
     plan, allocation = prepare(
-        out or default_directory(config), resume or part is not None, request, execution
+        out or default_comparison_path(config), resume or part is not None, request, execution
     )
     todo = execute.unfinished(plan, chosen_part)
     if dry_run:

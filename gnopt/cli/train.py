@@ -83,11 +83,12 @@ def command(
 
     from gnopt.cli.display import make_reporter
     from gnopt.config import load
+    from gnopt.provenance import command_line
     from gnopt.training import start
     from gnopt.training.estimate import check_memory
     from gnopt.training.loop import run_to_end
 
-    argv = start.command_line()
+    argv = command_line()
     reporter = make_reporter(quiet, click.get_current_context().find_root().obj.verbosity > 0)
     if resume and out is not None:
         trainer = start.resume(config, sets, flags, out, reporter, argv, check_memory)

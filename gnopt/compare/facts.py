@@ -12,18 +12,13 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import h5py
-import numpy as np
-import scipy
-
-from gnopt import __version__, machine
+from gnopt import machine, provenance
 from gnopt.compare.choice import RULE, VariantResult
 from gnopt.compare.cores import Allocation
 from gnopt.compare.grid import DECAY_SHARE
-from gnopt.compare.loss_curves import read_columns
 from gnopt.compare.plan import ComparisonPlan
 from gnopt.files import write_text
-from gnopt.training.rundir import now
+from gnopt.training.csv_table import read_columns
 
 
 def record(plan: ComparisonPlan, argv: list[str], allocation: Allocation, runs: int) -> None:
@@ -32,7 +27,7 @@ def record(plan: ComparisonPlan, argv: list[str], allocation: Allocation, runs: 
     """
     document = {
         "argv": argv,
-        "time": now(),
+        "time": provenance.now(),
         "engine": allocation.engine,
         "jobs": allocation.jobs,
         "runs": runs,
@@ -40,15 +35,7 @@ def record(plan: ComparisonPlan, argv: list[str], allocation: Allocation, runs: 
         "cores": allocation.cores,
         "share": allocation.text(),
         "busy": round(machine.busy_cores(0), 2),
-        "versions": {
-            "gnopt": __version__,
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "scipy": scipy.__version__,
-            "h5py": h5py.__version__,
-            "platform": platform.platform(),
-            "processor": machine.processor(),
-        },
+        "versions": {**provenance.versions(), "processor": machine.processor()},
     }
     name = re.sub(r"[^\w.-]", "-", f"{document['time']}-{platform.node()}-{os.getpid()}.json")
     (plan.directory / "history").mkdir(exist_ok=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gnopt.errors import DataError
+from gnopt.training.csv_table import read_columns
 
 WINDOW = 10  # updates in the sliding mean, as in the paper
 # At most one in so many of a run's updates: over a short run, ten would hide a fast method.
@@ -32,31 +32,6 @@ class Curve:
 
     def __len__(self) -> int:
         return len(self.updates)
-
-
-def read_columns(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Columns of a run's CSV as float64, NaN where a cell is empty or the column absent.
-
-    The file may be growing: a last line cut short is left out. Without a file, the columns are
-    empty.
-    """
-    try:
-        text = path.read_bytes().decode()
-    except FileNotFoundError:
-        return {name: np.zeros(0) for name in names}
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
-    header, *lines = text[: text.rfind("\n") + 1].splitlines() or [""]
-    columns = header.split(",")
-    places = [columns.index(name) if name in columns else -1 for name in names]
-    cells = [row for row in (line.split(",") for line in lines) if len(row) == len(columns)]
-    try:
-        return {
-            name: np.array([float(row[i]) if i >= 0 and row[i] else np.nan for row in cells])
-            for name, i in zip(names, places, strict=True)
-        }
-    except ValueError as error:
-        raise DataError(f"{path}: {error}") from error
 
 
 def smooth(values: np.ndarray) -> np.ndarray:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import nan
 
-from gnopt.compare.loss_curves import read_columns
 from gnopt.compare.plan import ComparisonPlan, Run
 from gnopt.training import rundir
+from gnopt.training.csv_table import read_columns
 
 FINISHED = ("done", "diverged")  # not to be repeated
 _COLUMNS = ("train_loss", "train_error", "validation_loss", "validation_error")

@@ -13,7 +13,7 @@ from gnopt.compare.cores import Allocation
 from gnopt.compare.plan import FILE, ComparisonPlan, ComparisonRequest, make_plan, merge, read_plan
 from gnopt.errors import ConfigError
 from gnopt.machine import usable_cores
-from gnopt.training.rundir import occupied
+from gnopt.training.rundir import free_path, occupied
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,9 @@ class ExecutionRequest:
     keep: bool  # the last checkpoints of finished runs
 
 
-def default_directory(config: Path | None) -> Path:
-    """``runs/compare-<config>``, with a number where taken."""
-    base = Path("runs") / f"compare-{config.stem if config else ''}"
-    path, number = base, 1
-    while occupied(path):
-        number += 1
-        path = base.with_name(f"{base.name}-{number}")
-    return path
+def default_comparison_path(config: Path | None) -> Path:
+    """Return ``runs/compare-<config>``, with a number if that is taken."""
+    return free_path(f"compare-{config.stem if config else ''}")
 
 
 def prepare(

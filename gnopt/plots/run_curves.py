@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from gnopt.compare.loss_curves import Curve, read_columns, run_curve, thinned
+from gnopt.compare.loss_curves import Curve, run_curve, thinned
 from gnopt.config import load
 from gnopt.data.source import open_data
 from gnopt.engine.losses import get_loss
 from gnopt.errors import DataError, GnoptError
 from gnopt.plots.figure import colour, distinct, legend_below, log_axis, new_figure, save_all, style
+from gnopt.training.csv_table import read_columns
 from gnopt.training.evaluate import chunks
 
 _NAMES = ("step", "seconds", "train_loss", "validation_loss")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gnopt.compare.loss_curves import read_columns
 from gnopt.errors import DataError
 from gnopt.plots.figure import colour, distinct, legend_below, log_axis, new_figure, save_all, style
+from gnopt.training.csv_table import read_columns
 
 # Column of steps.csv → (title, logarithmic).
 PANELS = {

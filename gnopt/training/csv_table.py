@@ -1,4 +1,8 @@
-"""CSV files that grow by a row and survive a kill: plain header, full precision, empty = n/a."""
+"""CSV tables of a run: written a row at a time, and read even while they grow.
+
+The header is plain, numbers have full precision, and an empty cell means "not applicable". A
+process killed while writing leaves at most one incomplete last line, which readers leave out.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from gnopt.errors import DataError
 from gnopt.files import write_text
@@ -39,7 +45,7 @@ EVAL_COLUMNS = (
 
 
 def cell(value: Any) -> str:
-    """One CSV cell: the shortest text that reads back as the same number; empty for None."""
+    """Return the text of a CSV cell: empty for None, and the shortest that keeps a number exact."""
     if value is None:
         return ""
     if isinstance(value, str):
@@ -48,9 +54,7 @@ def cell(value: Any) -> str:
 
 
 class Table:
-    """An open CSV file whose header was fixed by its first row; every row reaches the system at
-    once.
-    """
+    """A CSV file open for appending; every row is flushed, so that a kill loses no earlier row."""
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         self.path, self.columns = path, tuple(columns)
@@ -59,7 +63,7 @@ class Table:
             self._write(self.columns)
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Write one row; keys that are not columns are left out."""
+        """Write one row; values whose name is not a column are left out."""
         self._write([cell(row.get(name)) for name in self.columns])
 
     def _write(self, cells: Sequence[str]) -> None:
@@ -72,31 +76,52 @@ class Table:
 
 
 def columns_for(fixed: Sequence[str], first_row: Mapping[str, Any]) -> tuple[str, ...]:
-    """The fixed columns, then whatever else the first row holds, in its order."""
+    """Return the fixed columns, followed by the other names of the first row in their order."""
     return (*fixed, *(name for name in first_row if name not in fixed))
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file of a run, a last line cut short left out; empty where there is no
-    file.
-    """
-    if not path.is_file():
-        return []
-    try:
-        text = path.read_bytes().decode()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a text file: {error}") from error
-    whole = text[: text.rfind("\n") + 1]
+    """Return the rows of a table as text, {column: cell}; none if there is no file."""
     return [
         row
-        for row in csv.DictReader(io.StringIO(whole))
+        for row in csv.DictReader(io.StringIO(_complete_lines(path)))
         if None not in row and None not in row.values()
     ]
 
 
+def read_columns(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return columns of a table as float64, NaN where a cell is empty or the column absent.
+
+    The columns are empty if there is no file. Raises DataError for a cell that is not a number.
+    """
+    header, *lines = _complete_lines(path).splitlines() or [""]
+    columns = header.split(",")
+    places = [columns.index(name) if name in columns else -1 for name in names]
+    cells = [row for row in (line.split(",") for line in lines) if len(row) == len(columns)]
+    try:
+        return {
+            name: np.array([float(row[i]) if i >= 0 and row[i] else np.nan for row in cells])
+            for name, i in zip(names, places, strict=True)
+        }
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def _complete_lines(path: Path) -> str:
+    """Return the text up to the last line break: a last line without one was cut short."""
+    try:
+        text = path.read_bytes().decode()
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    return text[: text.rfind("\n") + 1]
+
+
 def truncate(path: Path, keep: Callable[[int], bool], once: bool = False) -> None:
-    """Drop the rows of ``path`` whose step is not to be kept, and with ``once`` all but the first
-    row of a step.
+    """Drop the rows of ``path`` for whose step ``keep`` is false, when a run goes back to a step.
+
+    ``once`` also drops all but the first row of each step.
     """
     rows = read_table(path)
     if not rows:

@@ -22,7 +22,7 @@ from gnopt.training import checkpoint
 from gnopt.training.advice import scale_notes
 from gnopt.training.batches import Batches
 from gnopt.training.evaluate import Evaluation, evaluate
-from gnopt.training.rundir import RunDirectory
+from gnopt.training.rundir import RunDirectory, resume_command
 from gnopt.training.setup import Experiment
 from gnopt.training.signals import Signals
 
@@ -164,9 +164,9 @@ class Trainer:
 
     def _after_update(self) -> TrainingOutcome | None:
         last = self.finished()
-        due = last or _due(self.counters.step, self._settings.evaluate_every)
+        due = last or is_due(self.counters.step, self._settings.evaluate_every)
         outcome = self._evaluate() if due else None
-        if last or _due(self.counters.step, self._settings.checkpoint_every):
+        if last or is_due(self.counters.step, self._settings.checkpoint_every):
             self._save(outcome)
         return outcome
 
@@ -275,7 +275,7 @@ class Trainer:
         """Whether a run of any length would evaluate and save after this step."""
         periods = self._settings.evaluate_every, self._settings.checkpoint_every
         return self.counters.step == 0 or all(
-            _due(self.counters.step, period) for period in periods
+            is_due(self.counters.step, period) for period in periods
         )
 
     def _stop(self, number: int) -> None:
@@ -288,13 +288,9 @@ class Trainer:
         )
 
 
-def _due(step: int, period: int) -> bool:
+def is_due(step: int, period: int) -> bool:
+    """Return whether something done every ``period`` steps (never if 0) is due after ``step``."""
     return period > 0 and step % period == 0
-
-
-def resume_command(path: Path) -> str:
-    """The command that takes up the run in ``path``."""
-    return f"gnopt train --resume --out {shlex.quote(str(path))}"
 
 
 def to_host(tree: Any, ops: Backend) -> Any:

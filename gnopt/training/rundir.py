@@ -1,10 +1,10 @@
-"""The run directory: who may write into it, what it holds, and how it is taken up again."""
+"""The run directory: lock it, write its files, and bring them back to a step when a run resumes."""
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +12,7 @@ from typing import Any
 
 from gnopt.errors import ConfigError, DataError, GnoptError
 from gnopt.files import TEMPORARY, write_text
+from gnopt.provenance import now
 from gnopt.training import checkpoint
 from gnopt.training.csv_table import EVAL_COLUMNS, STEP_COLUMNS, Table, columns_for, truncate
 
@@ -24,24 +25,24 @@ except ImportError:  # not a POSIX system: runs there are not locked
 _FILES = ("config.toml", "run.json", "steps.csv", "eval.csv")
 
 
-def now() -> str:
-    """The time, in ISO format with the zone."""
-    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-
-
 def is_run(path: Path) -> bool:
-    """Whether ``path`` is a directory that a run was started in."""
+    """Return whether a run was started in the directory ``path``."""
     return (path / "run.json").is_file()
 
 
 def occupied(path: Path) -> bool:
-    """Whether ``path`` is something that a new run must not write into."""
+    """Return whether ``path`` is a file or a directory with something in it."""
     return path.exists() and (not path.is_dir() or any(path.iterdir()))
 
 
-def default_path(stem: str, method: str, seed: int) -> Path:
-    """``runs/<config>-<method>-<seed>``, with -2, -3, ... where taken."""
-    base = Path("runs") / f"{stem}-{method}-{seed}".replace(":", "-").replace("/", "-")
+def default_run_path(stem: str, method: str, seed: int) -> Path:
+    """Return ``runs/<config>-<method>-<seed>``, with a number if that is taken."""
+    return free_path(f"{stem}-{method}-{seed}")
+
+
+def free_path(name: str) -> Path:
+    """Return ``runs/<name>``, or the first of ``runs/<name>-2``, ``-3``, ... that is free."""
+    base = Path("runs") / name.replace(":", "-").replace("/", "-")
     path, number = base, 1
     while occupied(path):
         number += 1
@@ -50,7 +51,10 @@ def default_path(stem: str, method: str, seed: int) -> Path:
 
 
 def check_free(path: Path, overwrite: bool) -> None:
-    """ConfigError where a new run must not use ``path``; touches nothing."""
+    """Raise ConfigError if a new run must not use ``path``; change nothing.
+
+    ``overwrite`` allows the directory of an earlier run, and no other.
+    """
     if not occupied(path):
         return
     if not path.is_dir():
@@ -66,8 +70,13 @@ def check_free(path: Path, overwrite: bool) -> None:
         )
 
 
+def resume_command(path: Path) -> str:
+    """Return the command that resumes the run in ``path``, to be shown when a run is stopped."""
+    return f"gnopt train --resume --out {shlex.quote(str(path))}"
+
+
 class RunDirectory:
-    """An open run directory, held by one process at a time."""
+    """An open run directory. A lock on log.txt keeps other processes out until ``close``."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -89,15 +98,13 @@ class RunDirectory:
                 f"{self.path}: in use by another process ({_holder(self.path)})"
             ) from None
         except OSError:
-            return  # a file system without locks: nothing to hold on to
+            return  # the file system has no locks: the directory stays unprotected
 
     @classmethod
     def create(
         cls, path: Path, config_text: str, info: Mapping[str, Any], overwrite: bool
     ) -> RunDirectory:
-        """Start a run in ``path``; ConfigError where something is there that may not be
-        replaced.
-        """
+        """Start a run in ``path``; ConfigError if something there may not be replaced."""
         check_free(path, overwrite)
         run = cls(path)
         if is_run(path):
@@ -110,14 +117,16 @@ class RunDirectory:
             "end": None,
             "exit_code": None,
         }
-        run._write_info()  # first: a directory with run.json can be resumed and replaced
+        # run.json comes first: a directory that has one can be resumed, or replaced by --overwrite.
+        run._write_info()
         write_text(path / "config.toml", config_text)
         return run
 
     @classmethod
     def resume(cls, path: Path) -> RunDirectory:
-        """Take up the run in ``path``; ConfigError where there is none, GnoptError where it is
-        going on.
+        """Open the run in ``path`` again.
+
+        Raises ConfigError if no run was started there, GnoptError if another process holds it.
         """
         if not is_run(path):
             raise ConfigError(f"--out {path}: no run to resume there (no run.json)")
@@ -128,12 +137,12 @@ class RunDirectory:
     def rewind(
         self, step: int, keep_eval: bool, over: bool, config_text: str, info: Mapping[str, Any]
     ) -> None:
-        """Bring every file back to where it stood after ``step`` updates, and mark the run as
-        running again.
+        """Bring every file back to its state after ``step`` updates, and mark the run as running.
 
-        ``keep_eval`` tells whether an evaluation at ``step`` itself belongs to an uninterrupted
-        run, ``over`` whether the run has come to its end: a second evaluation there, of its closing
-        weights, belongs to no other.
+        The files end up as an uninterrupted run would have left them. ``keep_eval`` says that such
+        a run would have evaluated at ``step``; otherwise that row of eval.csv is dropped. ``over``
+        says that the run has used up its budget; only then may ``step`` have a second row, the
+        evaluation of the weights published at the end.
         """
         truncate(self.path / "steps.csv", lambda s: s <= step)
         truncate(
@@ -160,24 +169,24 @@ class RunDirectory:
         self._write_info()
 
     def finish(self, status: str, exit_code: int, **more: Any) -> None:
-        """Record how the run ended."""
+        """Record in run.json how the run ended, with the facts ``more``."""
         self.info |= {"status": status, "end": now(), "exit_code": exit_code, **more}
         self._write_info()
 
     def close(self) -> None:
-        """Let go of the directory."""
+        """Close all files and release the lock."""
         for table in self._tables.values():
             table.close()
         self._tables.clear()
         self._log.close()
 
     def log(self, line: str) -> None:
-        """Append one line, with the time, to log.txt."""
+        """Append a line to log.txt, with the time."""
         self._log.write(f"{now()} {line}\n")
         self._log.flush()
 
     def add_step(self, row: Mapping[str, Any]) -> None:
-        """Append a row to steps.csv; the first one fixes the columns."""
+        """Append a row to steps.csv; the first row fixes the columns."""
         self._table("steps.csv", STEP_COLUMNS, row).append(row)
 
     def add_eval(self, row: Mapping[str, Any]) -> None:
@@ -198,7 +207,7 @@ class RunDirectory:
         write_text(self.path / "run.json", json.dumps(self.info, indent=2) + "\n")
 
     def _clear(self) -> None:
-        """Delete what a run writes, and nothing else."""
+        """Delete the files of the earlier run, and nothing else."""
         pointers = [self.checkpoints / name for name in ("latest", "best")]
         for path in [
             *checkpoint.listed(self.checkpoints),
@@ -216,7 +225,7 @@ class RunDirectory:
 
 
 def read_info(path: Path) -> dict[str, Any]:
-    """The content of ``path/run.json``; DataError where it is not one."""
+    """Return the content of ``path/run.json``; DataError if it is missing or damaged."""
     try:
         info = json.loads((path / "run.json").read_text())
     except FileNotFoundError:

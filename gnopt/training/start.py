@@ -1,44 +1,30 @@
-"""How a run begins: afresh in a new directory, or from the newest checkpoint of an old one."""
+"""Start a run in a new directory, or resume one from its newest checkpoint."""
 
 from __future__ import annotations
 
-import platform
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import h5py
-import numpy as np
-import scipy
-
-from gnopt import __version__, machine
+from gnopt import machine, provenance
 from gnopt.config import Config, Flags, load, refuse_changes, to_toml
 from gnopt.data.fingerprint import Fingerprint
 from gnopt.errors import ConfigError, DataError
 from gnopt.training import checkpoint, rundir
-from gnopt.training.loop import Counters, Reporter, Trainer, to_device
+from gnopt.training.loop import Counters, Reporter, Trainer, is_due, to_device
 from gnopt.training.rundir import RunDirectory
 from gnopt.training.setup import Experiment, build, flat
 
 
 def describe_run(experiment: Experiment, argv: list[str]) -> dict[str, Any]:
-    """What run.json records about where a run's numbers come from."""
+    """Return what run.json records, so that a reader can tell where a run's numbers come from."""
     config = experiment.config
     return {
         "argv": argv,
         "working_directory": str(Path.cwd()),
         "config_folder": str(config.path.resolve().parent) if config.path else None,
-        "versions": {
-            "gnopt": __version__,
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "scipy": scipy.__version__,
-            "h5py": h5py.__version__,
-            "platform": platform.platform(),
-            **experiment.ops.versions(),
-        },
+        "versions": {**provenance.versions(), **experiment.ops.versions()},
         "device": config.training.device,
         "seed": config.training.seed,
         "method": config.method,
@@ -59,14 +45,18 @@ def begin(
     argv: list[str],
     check: Callable[[Experiment], None],
 ) -> Trainer:
-    """A trainer at step 0 in a new run directory; nothing is written where something is wrong."""
+    """Create a run directory and return a trainer at step 0.
+
+    ``out`` of None chooses a free directory below ``runs``. ``check`` is called with the experiment
+    before anything is written, and may refuse it. Raises GnoptError with nothing written.
+    """
     if out is not None:
         rundir.check_free(out, overwrite)
     experiment = build(config)
     check(experiment)
     theta = experiment.initial_weights(init_from)
     state = experiment.optimizer.init(theta)
-    path = out or rundir.default_path(
+    path = out or rundir.default_run_path(
         config.path.stem if config.path else "run", config.method, config.training.seed
     )
     info = {
@@ -86,10 +76,11 @@ def resume(
     argv: list[str],
     check: Callable[[Experiment], None],
 ) -> Trainer:
-    """A trainer where the newest checkpoint of ``out`` left off.
+    """Return a trainer that continues the run in ``out`` from its newest checkpoint.
 
-    The configuration is the run's own, or the file given again, with ``sets`` and ``flags`` laid
-    over it. ConfigError where a setting that the numbers depend on has changed.
+    The configuration is ``config_path``, or the run's own without it; ``sets`` and ``flags``
+    override its settings. Raises ConfigError if a setting changed that the numbers depend on, and
+    DataError if the data changed or the checkpoint is damaged.
     """
     run = RunDirectory.resume(out)
     try:
@@ -105,7 +96,8 @@ def resume(
         start = run.info.get("init_from")
         theta, state, counters = _restore(experiment, newest(out), Path(start) if start else None)
         trainer = Trainer(experiment, run, theta, state, counters, reporter)
-        keep_eval = counters.step > 0 and (trainer.finished() or _on_turn(config, counters.step))
+        on_schedule = is_due(counters.step, config.training.evaluate_every)
+        keep_eval = counters.step > 0 and (trainer.finished() or on_schedule)
         run.rewind(
             counters.step,
             keep_eval,
@@ -122,13 +114,8 @@ def resume(
         raise
 
 
-def _on_turn(config: Config, step: int) -> bool:
-    period = config.training.evaluate_every
-    return bool(period) and step % period == 0
-
-
 def _check_data(run: RunDirectory, now: Fingerprint) -> None:
-    """DataError where the run was started with other data."""
+    """Raise DataError if the run was started with other data than is open now."""
     found, saved = now.content(), run.info.get("data") or {}
     expected = {name: value for name, value in saved.items() if name in found}
     if expected and expected != found:
@@ -139,9 +126,7 @@ def _check_data(run: RunDirectory, now: Fingerprint) -> None:
 
 
 def newest(run: Path) -> Path | None:
-    """The checkpoint to go on from: the one that ``latest`` names, else the newest; None without
-    any.
-    """
+    """Return the checkpoint that ``latest`` names, or else the newest; None if there is none."""
     folder = run / "checkpoints"
     return checkpoint.pointed(folder, "latest") or next(reversed(checkpoint.listed(folder)), None)
 
@@ -149,7 +134,7 @@ def newest(run: Path) -> Path | None:
 def _restore(
     experiment: Experiment, path: Path | None, init_from: Path | None
 ) -> tuple[Any, dict[str, Any], Counters]:
-    """θ, optimizer state and counters of a checkpoint; those of step 0 where there is none yet."""
+    """Return θ, optimizer state and counters of a checkpoint, or those of step 0 without one."""
     ops, net = experiment.ops, experiment.net
     if path is None:
         theta = experiment.initial_weights(init_from)
@@ -184,8 +169,3 @@ def _lacking(wanted: dict[str, Any], found: dict[str, Any]) -> str:
             if inner:
                 return f"{name}/{inner}"
     return ""
-
-
-def command_line() -> list[str]:
-    """The command as given, for run.json."""
-    return ["gnopt", *sys.argv[1:]]

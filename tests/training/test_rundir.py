@@ -10,7 +10,7 @@ import pytest
 
 from gnopt.errors import ConfigError, DataError, GnoptError
 from gnopt.training.csv_table import Table, cell, read_table, truncate
-from gnopt.training.rundir import RunDirectory, check_free, default_path, read_info
+from gnopt.training.rundir import RunDirectory, check_free, default_run_path, read_info
 
 
 def test_cells():
@@ -64,12 +64,12 @@ def test_truncate_drops_later_rows_and_a_broken_end(tmp_path):
 
 def test_default_paths(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert str(default_path("c", "kfra", 0)) == "runs/c-kfra-0"
+    assert str(default_run_path("c", "kfra", 0)) == "runs/c-kfra-0"
     (tmp_path / "runs/c-kfra-0").mkdir(parents=True)
-    assert str(default_path("c", "kfra", 0)) == "runs/c-kfra-0"  # empty, so free
+    assert str(default_run_path("c", "kfra", 0)) == "runs/c-kfra-0"  # empty, so free
     (tmp_path / "runs/c-kfra-0/x").touch()
     (tmp_path / "runs/c-kfra-0-2").touch()
-    assert str(default_path("c", "kfra", 0)) == "runs/c-kfra-0-3"
+    assert str(default_run_path("c", "kfra", 0)) == "runs/c-kfra-0-3"
 
 
 def test_life_of_a_run(tmp_path):
