@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,19 +78,26 @@ def check(config: Path, sets: tuple[str, ...], as_json: bool, **given: Any) -> N
 
 @command.command("keys", short_help="Every key with type, default and meaning.")
 @click.option("--method", metavar="NAME", help="Only this method's options in [optimizer].")
+@click.option("--markdown", is_flag=True, help="A page of Markdown: docs/configuration.md.")
 @as_json
 @verbosity
-def keys(method: str | None, as_json: bool) -> None:
+def keys(method: str | None, markdown: bool, as_json: bool) -> None:
     """Every key with type, default and meaning; [optimizer] once for each method."""
     from gnopt import optimizers
+    from gnopt.cli.config_page import page
     from gnopt.settings import DEFAULT_METHOD, sections
 
+    if markdown and as_json:
+        raise click.UsageError("--markdown and --json exclude each other")
     parts = dict(sections(method or DEFAULT_METHOD))
     chosen, *_ = parts.pop("optimizer")
     names = [optimizers.get_method(method).name] if method else list(optimizers.methods())
-    found: dict[str, list[Option]] = {name: list(options) for name, options in parts.items()}
-    found["optimizer"] = [chosen]
-    found |= {f"optimizer ({name})": list(optimizers.options_of(name)) for name in names}
+    of_methods = {name: optimizers.options_of(name) for name in names}
+    found: dict[str, Sequence[Option]] = {**parts, "optimizer": [chosen]}
+    if markdown:
+        click.echo(page(found, of_methods), nl=False)
+        return
+    found |= {f"optimizer ({name})": options for name, options in of_methods.items()}
     if as_json:
         print_json(
             {title: {o.name: _facts(o) for o in options} for title, options in found.items()}
