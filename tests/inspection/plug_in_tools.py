@@ -4,22 +4,19 @@ tested.
 
 from __future__ import annotations
 
-import re
 import types
 from pathlib import Path
 
-PAGE = Path(__file__).parents[2] / "docs" / "plug-ins.md"
+from docs_tools import ROOT, blocks
+
+PAGE = ROOT / "docs" / "plug-ins.md"
 
 
 def code(name: str) -> str:
-    """The block after the words "`name`:"; for a configuration, the block of TOML."""
-    text = PAGE.read_text()
-    if name.endswith(".toml"):
-        found = re.search(r"```toml\n(.*?)```", text, re.DOTALL)
-    else:
-        found = re.search(rf"`{re.escape(name)}`:\n\n```python\n(.*?)```", text, re.DOTALL)
-    assert found, f"docs/plug-ins.md holds no {name}"
-    return found.group(1)
+    """The block that the page marks as this file."""
+    found = {block.marks.get("file"): block.text for block in blocks(PAGE, PAGE.read_text())}
+    assert name in found, f"docs/plug-ins.md holds no {name}"
+    return found[name]
 
 
 def module_of(name: str) -> types.ModuleType:

@@ -1,0 +1,114 @@
+"""The pages keep what they promise: their code runs, their links lead to files, their lists are
+whole.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from docs_tools import ROOT, Session, blocks, problems
+
+from gnopt import __version__
+
+PAGES = sorted(
+    path.relative_to(ROOT)
+    for path in [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "datasets" / "README.md",
+        *(ROOT / "docs").glob("*.md"),
+    ]
+)
+LINK = re.compile(r"\]\(([^)#\s]+)(#[^)\s]*)?\)")
+
+
+def names(page: Path) -> str:
+    return str(page)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names)
+def test_every_block_runs_or_says_why_not(page):
+    found = blocks(page, (ROOT / page).read_text())
+    assert [problem for block in found for problem in problems(block)] == []
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, (ROOT / p).read_text())], ids=names)
+def test_the_blocks_of_a_page_run(page, tmp_path):
+    session = Session.start(tmp_path)
+    for block in blocks(page, (ROOT / page).read_text()):
+        session.run(block)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names)
+def test_links_lead_to_files(page):
+    folder = (ROOT / page).parent
+    targets = [path for path, _ in LINK.findall((ROOT / page).read_text()) if ":" not in path]
+    assert [path for path in targets if not (folder / path).exists()] == []
+
+
+def test_the_index_lists_every_page():
+    listed = {path for path, _ in LINK.findall((ROOT / "docs" / "index.md").read_text())}
+    assert listed >= {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"}
+
+
+def test_the_page_of_options_is_in_step():
+    command = [sys.executable, "-m", "gnopt", "config", "keys", "--markdown"]
+    page = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    hint = f"write it again: {' '.join(['gnopt', *command[3:]])} > docs/configuration.md"
+    assert (ROOT / "docs" / "configuration.md").read_text() == page, hint
+
+
+def test_the_citation_names_this_version():
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+# ---- the tools themselves ------------------------------------------------------------------------
+
+
+def page(language: str, text: str, *comments: str) -> list:
+    lines = [*(f"<!-- {comment} -->" for comment in comments), f"```{language}", text, "```", ""]
+    return blocks(Path("page.md"), "\n".join(["Words.", "", *lines]))
+
+
+@pytest.mark.parametrize(
+    ("language", "comments", "message"),
+    [
+        ("", (), "page.md:3: language ''"),
+        ("bash", (), "language 'bash', expected one of sh, python"),
+        ("sh", ("not run:",), "page.md:4: the mark 'not run' says nothing"),
+        ("sh", ("with:",), "unknown mark 'with'"),
+        ("sh", ("skip: slow",), "unknown mark 'skip', expected not run"),
+    ],
+)
+def test_a_block_out_of_order_is_named(language, comments, message):
+    (block,) = page(language, "true", *comments)
+    (problem,) = problems(block)
+    assert message in problem
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [("sh", "false\ntrue"), ("python", "assert False"), ("toml", "[network]\nwidth = 3")],
+)
+def test_a_block_that_fails_fails_the_test(language, text, tmp_path):
+    session = Session.start(tmp_path)
+    (block,) = page(language, text)
+    with pytest.raises(AssertionError, match=r"page\.md:3: exit code"):
+        session.run(block)
+    (marked,) = page(language, text, "not run: it fails")
+    session.run(marked)
+
+
+def test_marks_write_files_run_commands_and_append_options(tmp_path):
+    session = Session.start(tmp_path)
+    (block,) = page("python", "VALUE = 3", "file: folder/mine.py")
+    session.run(block)
+    assert (tmp_path / "folder" / "mine.py").read_text() == "VALUE = 3\n"
+    (block,) = page("sh", "cat begun >found", "first: echo yes >begun")
+    session.run(block)
+    assert (tmp_path / "found").read_text() == "yes\n"
+    (block,) = page("sh", "gnopt list >plain", "with config keys: --json", "with list: --json")
+    session.run(block)
+    assert (tmp_path / "plain").read_text().startswith("{")
