@@ -7,14 +7,13 @@ alone, and each value remembers where it came from.
 from __future__ import annotations
 
 import json
-import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gnopt import optimizers
+from gnopt import optimizers, registry
 from gnopt.data.options import DataSettings
 from gnopt.engine.losses import get_loss
 from gnopt.errors import ConfigError, SettingProblem, SettingsError, nearest
@@ -134,7 +133,7 @@ class _Draft:
         settings = self._method_settings(method)
         training = self._record(TrainingSettings, "training")
         if network is not None:
-            _import_from(self.path, network)
+            registry.find_plug_ins(self.path, [network.loss, *network.activations])
             self._add(network.contradictions())
             if not self.problems:
                 self._add(_method_problems(method, network))
@@ -262,17 +261,6 @@ def _method_problems(method: str, network: NetworkSettings) -> Iterator[SettingP
         optimizers.check(method, get_loss(network.loss))
     except ConfigError as error:
         yield SettingProblem("optimizer.method", f"optimizer.method: {error}")
-
-
-def _import_from(path: Path, network: NetworkSettings) -> None:
-    """Let plug-ins be found beside the configuration and in the working directory."""
-    if ":" not in f"{network.loss} {network.activation}":
-        return
-    folders = [Path.cwd(), path.resolve().parent]
-    run = path.resolve().parent / "run.json"
-    if run.is_file():  # a run's configuration: its plug-ins lie beside the one it was started with
-        folders.append(Path(json.loads(run.read_text()).get("config_folder", ".")))
-    sys.path[:0] = [str(folder) for folder in folders if str(folder) not in sys.path]
 
 
 def to_toml(values: Mapping[str, Mapping[str, Any]]) -> str:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import json
 import pkgutil
+import sys
+from collections.abc import Iterable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from gnopt.errors import ConfigError, nearest
@@ -37,6 +41,23 @@ def lookup(package: str, attribute: str, name: str, what: str) -> Any:
             f"unknown {what} '{name}'{nearest(name, found)}; known: {', '.join(found)}"
         )
     return found[name]
+
+
+def find_plug_ins(config: Path, names: Iterable[str]) -> None:
+    """Let plug-ins among ``names`` be imported from beside the configuration and from the working
+    directory.
+
+    The configuration of a run stands in the run directory: its plug-ins lie beside the one that the
+    run was started with. Called before `lookup`, and without effect where no name is a plug-in.
+    """
+    if not any(":" in name for name in names):
+        return
+    folder = config.resolve().parent
+    folders = [Path.cwd(), folder]
+    if (folder / "run.json").is_file():
+        facts = json.loads((folder / "run.json").read_text())
+        folders.append(Path(facts.get("config_folder", ".")))
+    sys.path[:0] = [str(place) for place in folders if str(place) not in sys.path]
 
 
 def _plug_in(name: str, what: str) -> Any:

@@ -20,12 +20,10 @@ from gnopt.cli.common import as_json, print_json, run_argument
 @verbosity
 def command(run: Path, out: Path, which: str, as_json: bool) -> None:
     """Write the network of RUN to OUT, whose suffix names the format: .h5, .npz or .onnx."""
-    from gnopt.training.checkpoint import load_network
     from gnopt.training.export import export
-    from gnopt.training.load import find_checkpoint
+    from gnopt.training.load import load_stored
 
-    path = find_checkpoint(run, which)
-    network = load_network(path)
+    path, network = load_stored(run, which)
     export(network, out)
     if as_json:
         print_json(

@@ -13,6 +13,7 @@ from gnopt.engine.arrays import Array, get_backend
 from gnopt.engine.losses import Loss, get_loss
 from gnopt.engine.network import Network
 from gnopt.errors import ConfigError, DataError
+from gnopt.registry import find_plug_ins
 from gnopt.training import checkpoint
 from gnopt.training.checkpoint import StoredNetwork
 from gnopt.training.setup import flat
@@ -74,12 +75,24 @@ def find_checkpoint(run: Path, which: str = "latest") -> Path:
     return path
 
 
+def load_stored(run: Path, which: str = "latest") -> tuple[Path, StoredNetwork]:
+    """Read a checkpoint and say where it is; plug-ins of its run can be looked up afterwards."""
+    path = find_checkpoint(run, which)
+    stored = checkpoint.load_network(path)
+    find_plug_ins(_folder(run, path) / "config.toml", [stored.loss, *stored.activations])
+    return path, stored
+
+
+def _folder(run: Path, path: Path) -> Path:
+    return run if run.is_dir() else path.parent.parent
+
+
 def load_run(run: Path, which: str = "latest", flags: Flags | None = None) -> TrainedNetwork:
     """Read a run directory, or one of its checkpoints; ConfigError and DataError where it is
     damaged.
     """
     path = find_checkpoint(run, which)
-    folder = run if run.is_dir() else path.parent.parent
+    folder = _folder(run, path)
     if not (folder / "config.toml").is_file():
         raise DataError(
             f"{folder / 'config.toml'}: missing; a checkpoint is read with its run directory"

@@ -148,6 +148,53 @@ def test_export(trained, gnopt):
     assert gnopt("export", "run", "absent/w.h5").code == 1
 
 
+PLUG_INS = """
+from gnopt.engine.activations import Activation
+from gnopt.engine.losses.squared_error import SquaredError
+from gnopt.engine.onnx_form import Operator
+
+
+def f(ops, h, out):
+    return ops.xp.multiply(h, 2.0, out=out)
+
+
+def df(ops, h, a, out):
+    out.fill(2.0)
+    return out
+
+
+def d2f(ops, h, a):
+    return ops.xp.zeros_like(h)
+
+
+TWICE = Activation("twice", "2 h", f, df, d2f)
+SHOWN = Activation("shown", "2 h", f, df, d2f, onnx=Operator("Twice"))
+
+
+class Shown(SquaredError):
+    onnx = Operator("Shown")
+"""
+
+
+def test_networks_with_plug_ins_are_exported_from_any_folder(tiny, process, monkeypatch):
+    (tiny / "mine.py").write_text(PLUG_INS)
+    (tiny / "elsewhere").mkdir()
+    for name in ("SHOWN", "TWICE"):
+        sets = ["--set", f"network.activation=mine:{name}", "--set", "network.loss=mine:Shown"]
+        done = process("train", "tiny.toml", "--out", name, "--max-updates", 0, *sets)
+        assert done.code == 0, done.err
+    monkeypatch.chdir(tiny / "elsewhere")
+    done = process("export", "../SHOWN", "w.onnx")
+    assert done.code == 0, done.err
+    model = (tiny / "elsewhere" / "w.onnx").read_bytes()
+    assert b"Twice" in model
+    assert b"Shown" in model
+    assert process("export", "../TWICE", "w.npz").code == 0
+    refused = process("export", "../TWICE", "w.onnx")
+    assert refused.code == 1
+    assert "'mine:TWICE' has no ONNX form" in refused.err
+
+
 def test_list_is_the_registry(gnopt):
     found = json.loads(gnopt("list", "--json").out)
     assert set(found["methods"]) == set(optimizers.methods())
