@@ -15,7 +15,7 @@ from gnopt.curvature import all_curvatures
 from gnopt.engine.activations import all_activations
 from gnopt.engine.arrays.cupy import CudaBackend
 from gnopt.engine.arrays.numpy import NumpyBackend
-from gnopt.engine.losses import all_losses
+from gnopt.engine.losses import all_losses, get_loss
 from gnopt.optimizers import methods
 
 settings.register_profile("gnopt", deadline=None, derandomize=True)
@@ -36,9 +36,11 @@ def backends() -> list[Any]:
     ]
 
 
+NO_LIKELIHOOD = "siblings.losses.log_cosh:LogCosh"  # every loss of the package is a likelihood
+
 NAMES = {
     "activation_name": lambda: list(all_activations()),
-    "loss_name": lambda: list(all_losses()),
+    "loss_name": lambda: [*all_losses(), NO_LIKELIHOOD],
     "curvature_name": lambda: [
         name for name, c in all_curvatures().items() if c.basis != "identity"
     ],
@@ -58,10 +60,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test marked ``on_double`` runs on the double with these values alone: checking every call
-    in Python is slow.
+    """Leave out what cannot be: a method that samples targets, for a loss that is not a likelihood.
+
+    A test marked ``on_double`` runs on the double with these values alone: checking every call in
+    Python is slow.
     """
-    items[:] = filter(_wanted, items)
+    sampling = {name for name, method in methods().items() if method.needs_likelihood}
+    items[:] = (item for item in items if _wanted(item) and _possible(item, sampling))
+
+
+def _possible(item: pytest.Item, sampling: set[str]) -> bool:
+    """Whether the loss of a test, if it is run over losses, serves the methods that it is run
+    over.
+    """
+    values = getattr(item, "callspec", None) and item.callspec.params  # type: ignore[attr-defined]
+    if not values or "loss_name" not in values or get_loss(values["loss_name"]).likelihood:
+        return True
+    return not any(isinstance(value, str) and value in sampling for value in values.values())
 
 
 def _wanted(item: pytest.Item) -> bool:

@@ -7,13 +7,13 @@ import warnings
 
 import numpy as np
 import pytest
+from draws import least_width
 from reference import (
     EXACT,
     Truth,
     close,
     distance,
     host,
-    least_width,
     make_case,
     network,
     over_rows,

@@ -6,18 +6,16 @@ import warnings
 
 import numpy as np
 import pytest
+from draws import accepted, targets, width
 from reference import (
     EXACT,
     LOSSES,
     NUMERICAL,
-    SOFT,
     close,
     host,
     over_rows,
     point_loss,
     same,
-    targets,
-    width,
 )
 
 from gnopt.engine.arrays.numpy import NumpyBackend
@@ -383,12 +381,16 @@ def test_targets_out_of_range_are_refused(loss_name, bad):
 
 
 def test_targets_of_any_shape_become_rows(loss_name):
-    loss = get_loss(loss_name)
-    flat = loss.convert_targets(np.zeros(5))
-    assert len(flat) == 5
-    np.testing.assert_array_equal(flat, loss.convert_targets(np.zeros((5, 1))))
-    if loss_name not in ("binary_mixture", "softmax_cross_entropy"):
-        assert loss.convert_targets(np.zeros((5, 2, 3))).shape == (5, 6)
+    loss, rng = get_loss(loss_name), np.random.default_rng(0)
+    column = accepted(loss, rng, 5, 1)
+    rows = loss.convert_targets(column)
+    assert len(rows) == 5
+    np.testing.assert_array_equal(rows, loss.convert_targets(column[:, 0]))
+    wide = accepted(loss, rng, 5, 6)
+    if wide.shape == (5, 6):
+        np.testing.assert_array_equal(
+            loss.convert_targets(wide), loss.convert_targets(wide.reshape(5, 2, 3))
+        )
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint64, np.float32, np.bool_])
@@ -398,10 +400,11 @@ def test_labels_of_any_type_become_integers(dtype):
     np.testing.assert_array_equal(labels, [0, 1, 1])
 
 
-def test_soft_targets_keep_their_precision(dtype_name):
-    for name, draw in SOFT.items():
-        y = draw(np.random.default_rng(0), 6, 3).astype(dtype_name)
-        assert get_loss(name).convert_targets(y).dtype == dtype_name
+def test_targets_keep_their_precision(loss_name, soft, dtype_name):
+    loss = get_loss(loss_name)
+    y = targets(loss, np.random.default_rng(0), 6, width(loss, 3), soft)
+    if y.dtype.kind != "i":
+        assert loss.convert_targets(y.astype(dtype_name)).dtype == dtype_name
 
 
 # ---- a loss of the user's own --------------------------------------------------------------------

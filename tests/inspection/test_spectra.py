@@ -6,6 +6,8 @@ from inspection_tools import look_at
 from reference import OPS, close, make_case, standard
 
 from gnopt.curvature.exact import full_gauss_newton, pre_activation_matrices
+from gnopt.engine.activations import all_activations
+from gnopt.engine.losses import all_losses
 from gnopt.errors import GnoptError
 from gnopt.inspection import density as density_module
 from gnopt.inspection import rank
@@ -13,7 +15,8 @@ from gnopt.inspection.definite import affordable_rows, signs
 from gnopt.inspection.density import product_with, whole_density
 from gnopt.inspection.lanczos import lanczos, lanczos_density
 
-PIECEWISE = ("relu", "leaky_relu", "identity")
+PIECEWISE = [name for name, f in all_activations().items() if f.piecewise_linear]
+CONVEX = [name for name, loss in all_losses().items() if loss.convex]
 
 
 def tridiagonal(diagonal, off):
@@ -149,8 +152,6 @@ def test_rank_uses_as_many_points_as_are_cheap(monkeypatch):
 
 
 # ---- the theorem ---------------------------------------------------------------------------------
-
-CONVEX = ("squared_error", "binary_cross_entropy", "softmax_cross_entropy", "poisson")
 
 
 @pytest.mark.parametrize("loss_name", CONVEX)

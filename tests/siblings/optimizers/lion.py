@@ -1,0 +1,31 @@
+"""Lion (Chen et al. 2023): δ = −ε sign(β₁ m + (1 − β₁) g)."""
+
+from gnopt.engine.arrays import Array
+from gnopt.optimizers.first_order import FirstOrder, rate_options
+from gnopt.options import Option
+
+
+class Lion(FirstOrder):
+    """Steps of equal size in every coordinate; afterwards m ← β₂ m + (1 − β₂) g."""
+
+    name = "lion"
+    summary = "sign of a momentum (Chen et al. 2023)"
+    options = (
+        *rate_options(0.0003),
+        Option("beta1", 0.9, "float", "share of the momentum in a step", low=0.0, high=1.0),
+        Option("beta2", 0.99, "float", "decay of the momentum", low=0.0, high=1.0),
+    )
+    moments = 1
+
+    def step(self, g: Array, moments: list[Array], rate: float, step: int) -> Array:
+        (m,), xp = moments, self.problem.net.ops.xp
+        beta1, beta2 = self.settings["beta1"], self.settings["beta2"]
+        delta = xp.sign(beta1 * m + (1.0 - beta1) * g)
+        delta *= -rate
+        m *= beta2
+        g *= 1.0 - beta2
+        m += g
+        return delta
+
+
+OPTIMIZER = Lion
