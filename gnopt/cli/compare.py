@@ -248,7 +248,7 @@ def _summarise(plan: ComparisonPlan, failures: dict[str, str], as_json: bool, qu
         print_json(
             {
                 "comparison": str(plan.directory),
-                "summary": rows,
+                "summary": [vars(row) for row in rows],
                 "targets": [vars(r) for r in times],
                 "notes": notes,
                 "warnings": warnings,

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +14,7 @@ from gnopt.compare.child import WorkerExit
 from gnopt.compare.grid import GridPoint
 from gnopt.compare.outcome import RunOutcome
 from gnopt.compare.plan import ComparisonPlan, Run
+from gnopt.compare.result_files import SummaryRow
 from gnopt.compare.result_texts import HEADER, summary_cells, target_rows
 from gnopt.compare.targets import TimeToTarget
 
@@ -89,7 +90,7 @@ class CompareReporter:
 
 def print_tables(
     plan: ComparisonPlan,
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[SummaryRow],
     times: Sequence[TimeToTarget],
     notes: Sequence[str],
     warnings: Sequence[str],
@@ -103,7 +104,7 @@ def print_tables(
     for i, name in enumerate(HEADER):
         table.add_column(name, justify="left" if i < 2 else "right", no_wrap=i != 1)
     for row in rows:
-        if row["role"] != "grid":
+        if row.role != "grid":
             table.add_row(*summary_cells(row))
     console.print(table)
     if times:

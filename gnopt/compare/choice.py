@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any
 
 import numpy as np
 
@@ -147,7 +146,7 @@ def on_edge(one: VariantResult) -> list[str]:
         numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
         if len(numbers) < len(values) or len(numbers) < 2:
             continue
-        value: Any = one.best.point.values[name]
+        value = one.best.point.values[name]
         if value == min(numbers):
             found.append(f"the lowest {name} of the grid ({value:g})")
         elif value == max(numbers) and not (name == DECAY_SHARE and value == 1):

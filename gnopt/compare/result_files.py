@@ -5,35 +5,17 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from math import isnan, nan
 from pathlib import Path
-from typing import Any
 
 from gnopt.compare.choice import PointResult, VariantResult, curve_of
 from gnopt.compare.loss_curves import Curve, thinned
 from gnopt.compare.plan import ComparisonPlan
 from gnopt.compare.targets import TimeToTarget
 from gnopt.files import write_text
-from gnopt.training.csv_table import cell
+from gnopt.training.csv_table import Cell, cell
 
-SUMMARY = (
-    "variant",
-    "method",
-    "role",
-    "point",
-    "runs",
-    "done",
-    "diverged",
-    "failed",
-    "updates",
-    "objective",
-    "objective_low",
-    "objective_high",
-    "error",
-    "validation_objective",
-    "validation_error",
-    "seconds",
-    "seconds_per_update",
-)
 CURVES = (
     "variant",
     "role",
@@ -46,13 +28,40 @@ CURVES = (
     "loss_high",
 )
 TARGETS = ("target", "why", "variant", "updates", "seconds", "runs", "of")
-_MEANS = ("error", "validation_objective", "validation_error")
 
 
-def summary_rows(chosen: Sequence[VariantResult]) -> list[dict[str, Any]]:
-    """One row for each point; ``role`` is best, default or grid, or single where there is no
-    grid.
+@dataclass(frozen=True)
+class SummaryRow:
+    """A row of summary.csv: what the runs of a point came to, or those of the best few points.
+
+    ``role`` is best, default or grid, or single where there is no grid. Numbers are means over the
+    runs that are done; None where none is.
     """
+
+    variant: str
+    method: str
+    role: str
+    point: str
+    runs: int
+    done: int
+    diverged: int
+    failed: int
+    updates: float | None
+    objective: float | None
+    objective_low: float | None
+    objective_high: float | None
+    error: float | None
+    validation_objective: float | None
+    validation_error: float | None
+    seconds: float | None
+    seconds_per_update: float | None
+
+
+SUMMARY = tuple(f.name for f in fields(SummaryRow))
+
+
+def summary_rows(chosen: Sequence[VariantResult]) -> list[SummaryRow]:
+    """Return one row for each point, and one for the best few of each grid."""
     rows = []
     for one in chosen:
         for result in one.ranked():
@@ -63,47 +72,66 @@ def summary_rows(chosen: Sequence[VariantResult]) -> list[dict[str, Any]]:
     return rows
 
 
-def _row(result: PointResult, role: str) -> dict[str, Any]:
+def _row(result: PointResult, role: str) -> SummaryRow:
     done = [outcome for outcome in result.outcomes if outcome.done]
     objectives = [outcome.objective for outcome in done]
-    row: dict[str, Any] = {
-        "variant": result.variant.name,
-        "method": result.variant.method,
-        "role": role,
-        "point": result.point.label,
-        "runs": len(result.runs),
-        "done": len(done),
-        "diverged": result.count("diverged"),
-        "failed": len(result.runs) - len(done) - result.count("diverged"),
-        "updates": result.mean("updates"),
-        "objective": result.mean("objective"),
-        "objective_low": min(objectives, default=None),
-        "objective_high": max(objectives, default=None),
-        **{name: result.mean(name) for name in _MEANS},
-        "seconds": result.mean("seconds"),
-        "seconds_per_update": None,
-    }
-    if done and row["updates"]:
-        row["seconds_per_update"] = row["seconds"] / row["updates"]
-    return {name: None if value != value else value for name, value in row.items()}
+    updates, seconds = result.mean("updates"), result.mean("seconds")
+    return SummaryRow(
+        variant=result.variant.name,
+        method=result.variant.method,
+        role=role,
+        point=result.point.label,
+        runs=len(result.runs),
+        done=len(done),
+        diverged=result.count("diverged"),
+        failed=len(result.runs) - len(done) - result.count("diverged"),
+        updates=_known(updates),
+        objective=_known(result.mean("objective")),
+        objective_low=_known(min(objectives, default=nan)),
+        objective_high=_known(max(objectives, default=nan)),
+        error=_known(result.mean("error")),
+        validation_objective=_known(result.mean("validation_objective")),
+        validation_error=_known(result.mean("validation_error")),
+        seconds=_known(seconds),
+        seconds_per_update=_known(seconds / updates) if done and updates else None,
+    )
 
 
-def _few_row(one: VariantResult) -> dict[str, Any]:
+def _few_row(one: VariantResult) -> SummaryRow:
     """The mean of the best few points, each being the mean over its seeds."""
     rows = [_row(result, "") for result in one.few]
-    row: dict[str, Any] = {
-        "variant": one.variant.name,
-        "method": one.variant.method,
-        "role": f"best {len(rows)}",
-        "point": f"mean of the best {len(rows)} points",
-    }
-    row |= {name: sum(r[name] for r in rows) for name in ("runs", "done", "diverged", "failed")}
-    for name in ("updates", "objective", *_MEANS, "seconds", "seconds_per_update"):
-        values = [r[name] for r in rows if r[name] is not None]
-        row[name] = sum(values) / len(values) if values else None
-    row["objective_low"] = min(r["objective_low"] for r in rows)
-    row["objective_high"] = max(r["objective_high"] for r in rows)
-    return row
+    return SummaryRow(
+        variant=one.variant.name,
+        method=one.variant.method,
+        role=f"best {len(rows)}",
+        point=f"mean of the best {len(rows)} points",
+        runs=sum(row.runs for row in rows),
+        done=sum(row.done for row in rows),
+        diverged=sum(row.diverged for row in rows),
+        failed=sum(row.failed for row in rows),
+        updates=_mean(row.updates for row in rows),
+        objective=_mean(row.objective for row in rows),
+        objective_low=min(_given(row.objective_low for row in rows), default=None),
+        objective_high=max(_given(row.objective_high for row in rows), default=None),
+        error=_mean(row.error for row in rows),
+        validation_objective=_mean(row.validation_objective for row in rows),
+        validation_error=_mean(row.validation_error for row in rows),
+        seconds=_mean(row.seconds for row in rows),
+        seconds_per_update=_mean(row.seconds_per_update for row in rows),
+    )
+
+
+def _known(number: float) -> float | None:
+    return None if isnan(number) else number
+
+
+def _mean(numbers: Iterable[float | None]) -> float | None:
+    known = _given(numbers)
+    return sum(known) / len(known) if known else None
+
+
+def _given(numbers: Iterable[float | None]) -> list[float]:
+    return [number for number in numbers if number is not None]
 
 
 def shown_curves(
@@ -128,7 +156,7 @@ def shown_curves(
     return found
 
 
-def curve_rows(plan: ComparisonPlan, chosen: Sequence[VariantResult]) -> Iterable[dict[str, Any]]:
+def curve_rows(plan: ComparisonPlan, chosen: Sequence[VariantResult]) -> Iterable[dict[str, Cell]]:
     """The shown curves, thinned to at most 150 rows each; ``loss`` is the sliding mean."""
     for one, role, curve, cut in shown_curves(plan, chosen):
         for i in thinned(curve):
@@ -149,16 +177,13 @@ def write_tables(
     plan: ComparisonPlan, chosen: Sequence[VariantResult], times: Sequence[TimeToTarget]
 ) -> None:
     """Write the three files into the comparison's directory, each whole or not at all."""
-    _write(plan.directory / "summary.csv", SUMMARY, summary_rows(chosen))
+    _write(plan.directory / "summary.csv", SUMMARY, map(asdict, summary_rows(chosen)))
     _write(plan.directory / "curves.csv", CURVES, curve_rows(plan, chosen))
-    rows = [
-        {name: None if (value := getattr(r, name)) != value else value for name in TARGETS}
-        for r in times
-    ]
+    rows = [asdict(r) | {"updates": _known(r.updates), "seconds": _known(r.seconds)} for r in times]
     _write(plan.directory / "targets.csv", TARGETS, rows)
 
 
-def _write(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
+def _write(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Cell]]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+from gnopt.compare.result_files import SummaryRow
 from gnopt.compare.targets import TimeToTarget
 
 HEADER = (
@@ -20,29 +20,23 @@ HEADER = (
 )
 
 
-def summary_cells(row: dict[str, Any]) -> list[str]:
+def summary_cells(row: SummaryRow) -> list[str]:
     """A row of the summary as text."""
-    objective = number(row["objective"])
-    if row["runs"] > 1 and row["objective"] is not None:
-        objective += f" ({number(row['objective_low'])} to {number(row['objective_high'])})"
-    name = (
-        row["variant"]
-        if row["role"] in ("single", "default")
-        else f"{row['variant']}, {row['role']}"
-    )
-    point = "" if row["role"] == "single" else row["point"]
-    runs = f"{row['done']}/{row['runs']}" + (
-        f", {row['diverged']} diverged" if row["diverged"] else ""
-    )
+    objective = number(row.objective)
+    if row.runs > 1 and row.objective is not None:
+        objective += f" ({number(row.objective_low)} to {number(row.objective_high)})"
+    name = row.variant if row.role in ("single", "default") else f"{row.variant}, {row.role}"
+    point = "" if row.role == "single" else row.point
+    runs = f"{row.done}/{row.runs}" + (f", {row.diverged} diverged" if row.diverged else "")
     return [
         name,
         point,
         objective,
-        number(row["error"]),
-        number(row["validation_objective"]),
-        number(row["updates"], 7),
-        number(row["seconds"], 4),
-        number(row["seconds_per_update"], 3),
+        number(row.error),
+        number(row.validation_objective),
+        number(row.updates, 7),
+        number(row.seconds, 4),
+        number(row.seconds_per_update, 3),
         runs,
     ]
 

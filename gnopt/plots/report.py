@@ -69,7 +69,7 @@ def write_report(
         "evaluated on "
         "training rows at the end of each run.</p>",
         "<h2>Results</h2>",
-        _table(HEADER, [summary_cells(row) for row in rows if row["role"] != "grid"], "left"),
+        _table(HEADER, [summary_cells(row) for row in rows if row.role != "grid"], "left"),
         "<h2>Updates and seconds to a target</h2>",
         _table(*target_rows(times)) if times else "",
         "<h2>Settings</h2><p>The problem, for all runs:</p>",

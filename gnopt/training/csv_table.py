@@ -11,7 +11,6 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -44,7 +43,10 @@ EVAL_COLUMNS = (
 )
 
 
-def cell(value: Any) -> str:
+Cell = str | float | None  # what one cell of a table is made of
+
+
+def cell(value: Cell) -> str:
     """Return the text of a CSV cell: empty for None, and the shortest that keeps a number exact."""
     if value is None:
         return ""
@@ -62,7 +64,7 @@ class Table:
         if self._file.tell() == 0:
             self._write(self.columns)
 
-    def append(self, row: Mapping[str, Any]) -> None:
+    def append(self, row: Mapping[str, Cell]) -> None:
         """Write one row; values whose name is not a column are left out."""
         self._write([cell(row.get(name)) for name in self.columns])
 
@@ -75,7 +77,7 @@ class Table:
         self._file.close()
 
 
-def columns_for(fixed: Sequence[str], first_row: Mapping[str, Any]) -> tuple[str, ...]:
+def columns_for(fixed: Sequence[str], first_row: Mapping[str, Cell]) -> tuple[str, ...]:
     """Return the fixed columns, followed by the other names of the first row in their order."""
     return (*fixed, *(name for name in first_row if name not in fixed))
 

@@ -14,7 +14,7 @@ from gnopt.errors import ConfigError, DataError, GnoptError
 from gnopt.files import TEMPORARY, write_text
 from gnopt.provenance import now
 from gnopt.training import checkpoint
-from gnopt.training.csv_table import EVAL_COLUMNS, STEP_COLUMNS, Table, columns_for, truncate
+from gnopt.training.csv_table import EVAL_COLUMNS, STEP_COLUMNS, Cell, Table, columns_for, truncate
 
 fcntl: ModuleType | None
 try:
@@ -185,15 +185,15 @@ class RunDirectory:
         self._log.write(f"{now()} {line}\n")
         self._log.flush()
 
-    def add_step(self, row: Mapping[str, Any]) -> None:
+    def add_step(self, row: Mapping[str, Cell]) -> None:
         """Append a row to steps.csv; the first row fixes the columns."""
         self._table("steps.csv", STEP_COLUMNS, row).append(row)
 
-    def add_eval(self, row: Mapping[str, Any]) -> None:
+    def add_eval(self, row: Mapping[str, Cell]) -> None:
         """Append a row to eval.csv."""
         self._table("eval.csv", EVAL_COLUMNS, row).append(row)
 
-    def _table(self, name: str, fixed: tuple[str, ...], row: Mapping[str, Any]) -> Table:
+    def _table(self, name: str, fixed: tuple[str, ...], row: Mapping[str, Cell]) -> Table:
         if name not in self._tables:
             path = self.path / name
             columns = columns_for(fixed, row)

@@ -138,9 +138,9 @@ def test_warnings(plan):
 def test_summary_has_every_point(plan):
     chosen = evaluate_plan(plan)
     rows = summary_rows(chosen)
-    assert [row["role"] for row in rows[:2]] == ["single", "best"]
-    assert sorted({row["role"] for row in rows}) == ["best", "best 5", "default", "grid", "single"]
-    assert sum(row["diverged"] for row in rows if row["role"] != "best 5") == 1
+    assert [row.role for row in rows[:2]] == ["single", "best"]
+    assert sorted({row.role for row in rows}) == ["best", "best 5", "default", "grid", "single"]
+    assert sum(row.diverged for row in rows if row.role != "best 5") == 1
     write_tables(plan, chosen, times_to(plan, chosen, []))
     text = (plan.directory / "summary.csv").read_text().splitlines()
     assert len(text) == 1 + 1 + 7 + 1
