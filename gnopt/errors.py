@@ -91,8 +91,14 @@ class Interrupted(GnoptError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return `` (did you mean 'x'?)`` for the known name closest to ``name``, or an empty
-    string.
+    """Return a hint, to be put at the end of a message, at the known name closest to ``name``.
+
+    The hint is empty where no name is close.
+
+    >>> nearest("kfar", ["kfra", "adam"])
+    " (did you mean 'kfra'?)"
+    >>> nearest("lbfgs", ["kfra", "adam"])
+    ''
     """
     match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" (did you mean '{match[0]}'?)" if match else ""

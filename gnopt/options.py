@@ -196,6 +196,18 @@ def option(
     ``default`` may be `REQUIRED`. ``choices`` that are found by looking, such as the names in a
     registry, are given as a function, which is called each time `Settings.options` is. The other
     arguments are explained at `Option`.
+
+    >>> @dataclass(frozen=True, kw_only=True)
+    ... class Rate(Settings):
+    ...     rate: float = option(0.1, "step size", low=0.0, open_low=True)
+    >>> Rate(rate=0.5).rate
+    0.5
+    >>> (declared,) = Rate.options()
+    >>> declared.expected
+    'a number > 0'
+    >>> value, problem = declared.parse(-1, "optimizer.rate")
+    >>> str(problem)
+    'optimizer.rate = -1: expected a number > 0'
     """
     facts = Option(
         "",

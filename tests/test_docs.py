@@ -2,6 +2,8 @@
 whole.
 """
 
+import doctest
+import importlib
 import re
 import subprocess
 import sys
@@ -62,6 +64,19 @@ def test_the_page_of_options_is_in_step():
 
 def test_the_citation_names_this_version():
     assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+WITH_EXAMPLES = sorted(
+    path.relative_to(ROOT) for path in (ROOT / "gnopt").rglob("*.py") if ">>> " in path.read_text()
+)
+
+
+@pytest.mark.parametrize("module", WITH_EXAMPLES, ids=names)
+def test_examples_in_docstrings_run(module):
+    parts = [part for part in module.with_suffix("").parts if part != "__init__"]
+    done = doctest.testmod(importlib.import_module(".".join(parts)))
+    assert done.attempted
+    assert not done.failed  # doctest has printed what it got and what it expected
 
 
 # ---- the tools themselves ------------------------------------------------------------------------

@@ -23,6 +23,17 @@ from gnopt.engine.arrays import Array, Backend, Workspace
 class Network:
     """Sizes (D, d_1, ..., d_L), one activation a layer (the last is the identity), backend and
     dtype.
+
+    >>> from gnopt.engine.activations import get_activation
+    >>> from gnopt.engine.arrays import get_backend
+    >>> activations = [get_activation("tanh"), get_activation("identity")]
+    >>> net = Network((4, 3, 2), activations, get_backend("cpu"), "float64")
+    >>> net.shapes
+    [(3, 5), (2, 4)]
+    >>> theta = np.zeros(net.size)
+    >>> net.views(theta)[1][:, -1] = 7.0  # the output bias, through a view
+    >>> forward(net, net.views(theta), np.ones((1, 4))).output
+    array([[7., 7.]])
     """
 
     def __init__(

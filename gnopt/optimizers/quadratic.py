@@ -39,11 +39,15 @@ def curvature_products(
 
 
 def minimise(Q: np.ndarray, b: np.ndarray, ridge: float) -> np.ndarray:
-    """x = −Q⁻¹ b with Q scaled to unit diagonal and a small ridge, so that nearly parallel
-    directions do no harm.
+    """Return the minimiser x = −Q⁻¹ b of bᵀx + ½ xᵀ Q x, (k,), for a symmetric Q (k, k).
 
-    A direction without curvature is left out. If the system cannot be solved, the first direction
-    alone is used.
+    Q is scaled to unit diagonal, and ``ridge`` is added to the diagonal, so that nearly parallel
+    directions do no harm. A direction without curvature gets x = 0. If the system cannot be solved,
+    the first direction alone is used.
+
+    >>> Q, b = np.array([[2.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 8.0]]), np.array([-2.0, 1, 4])
+    >>> minimise(Q, b, ridge=0.0)
+    array([ 1. ,  0. , -0.5])
     """
     x = np.zeros(len(b))
     diagonal = np.diag(Q)

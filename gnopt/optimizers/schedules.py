@@ -12,7 +12,11 @@ SCHEDULES = {
 
 
 def learning_rate(initial: float, schedule: str, period: int, step: int) -> float:
-    """The rate of update ``step`` = 1, 2, ...; ``period`` 0 keeps it constant."""
+    """Return the rate of update ``step`` = 1, 2, ...; ``period`` 0 keeps it constant.
+
+    >>> [learning_rate(0.8, "halving", 2, step) for step in range(1, 6)]
+    [0.8, 0.8, 0.4, 0.4, 0.2]
+    """
     if period == 0:
         return initial
     done = step - 1
