@@ -23,7 +23,7 @@ The package reads in the order of its imports: a module imports only from module
 Reading order: ``errors`` → ``machine`` → ``provenance`` → ``rng`` → ``files`` → ``registry`` →
 ``options`` → ``data`` → ``engine`` (network, losses) → ``curvature`` → ``optimizers`` →
 ``settings`` → ``config`` → ``method_options`` → ``training`` → ``inspection`` → ``compare`` →
-``benchmark`` → ``bench`` → ``plots`` → ``cli``.
+``bench`` → ``plots`` → ``cli``.
 """
 
 import os

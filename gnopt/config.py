@@ -17,7 +17,8 @@ from gnopt import optimizers, registry
 from gnopt.data.options import DataSettings
 from gnopt.engine.losses import get_loss
 from gnopt.errors import ConfigError, SettingProblem, SettingsError, nearest
-from gnopt.options import Record, defaults, parse_all
+from gnopt.optimizers.base import OptimizerSettings
+from gnopt.options import Record
 from gnopt.settings import DEFAULT_METHOD, NetworkSettings, TrainingSettings, sections
 
 Flags = Mapping[str, tuple[str, object]]  # key in full → (flag, value), from a command line
@@ -35,7 +36,7 @@ class Config:
     network: NetworkSettings
     training: TrainingSettings
     method: str
-    method_settings: dict[str, Any]  # the method's own options
+    optimizer: OptimizerSettings  # the settings of the method
     sources: dict[str, str]
     path: Path | None = None
 
@@ -44,7 +45,7 @@ class Config:
         return {
             "data": self.data.values(),
             "network": self.network.values(),
-            "optimizer": {"method": self.method, **self.method_settings},
+            "optimizer": {"method": self.method, **self.optimizer.values()},
             "training": self.training.values(),
         }
 
@@ -130,21 +131,21 @@ class _Draft:
         self._refuse_unknown(method)
         data = self._record(DataSettings, "data")
         network = self._record(NetworkSettings, "network")
-        settings = self._method_settings(method)
+        optimizer = self._optimizer(method)
         training = self._record(TrainingSettings, "training")
         if network is not None:
             registry.find_plug_ins(self.path, [network.loss, *network.activations])
             self._add(network.contradictions())
             if not self.problems:
                 self._add(_method_problems(method, network))
-        if self.problems or data is None or network is None or training is None:
+        if self.problems or not (data and network and optimizer and training):
             raise SettingsError(self.problems)
         return Config(
             data.changed(file=self._data_file(data)),
             network.changed(activation=network.activations),
             training,
             method,
-            settings,
+            optimizer,
             self._sources(method),
             self.path,
         )
@@ -169,12 +170,17 @@ class _Draft:
         """The name of the method, which may be a wrong one."""
         return str(self._values("optimizer").get("method", DEFAULT_METHOD))
 
-    def _method_settings(self, method: str) -> dict[str, Any]:
-        options = sections(method)["optimizer"]
-        parsed, problems = parse_all(options, self._values("optimizer"), "optimizer")
+    def _optimizer(self, method: str) -> OptimizerSettings | None:
+        """The settings of the method; None, with a problem noted, where there is no such method."""
+        values = self._values("optimizer")
+        which = sections(method)["optimizer"][0]
+        _, problem = which.parse(values.pop("method", DEFAULT_METHOD), "optimizer.method")
+        if problem:
+            self._add([problem])
+            return None
+        record, problems = optimizers.get_method(method).settings.parse(values, "optimizer")
         self._add(problems)
-        settings = {**defaults(options), **parsed}
-        return {name: value for name, value in settings.items() if name != "method"}
+        return record
 
     def _refuse_unknown(self, method: str) -> None:
         """Note keys that their section does not have, and sections that there are not.

@@ -52,7 +52,7 @@ def options_for(config: Config, method: str, asked: dict[str, Any]) -> dict[str,
     shared = method == config.method or table[method].order == table[config.method].order == 2
     from_file = {
         f"optimizer.{name}": value
-        for name, value in config.method_settings.items()
+        for name, value in config.optimizer.values().items()
         if shared and name in names and config.sources[f"optimizer.{name}"] != "default"
     }
     return from_file | {k: v for k, v in asked.items() if k.partition(".")[2] in names}

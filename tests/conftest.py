@@ -41,10 +41,8 @@ NO_LIKELIHOOD = "siblings.losses.log_cosh:LogCosh"  # every loss of the package 
 NAMES = {
     "activation_name": lambda: list(all_activations()),
     "loss_name": lambda: [*all_losses(), NO_LIKELIHOOD],
-    "curvature_name": lambda: [
-        name for name, c in all_curvatures().items() if c.basis != "identity"
-    ],
-    "scaled_name": lambda: [name for name, c in all_curvatures().items() if c.basis != "factors"],
+    "curvature_name": lambda: [name for name, c in all_curvatures().items() if c.block.factored],
+    "scaled_name": lambda: [name for name, c in all_curvatures().items() if c.estimates_scales],
     "method_name": lambda: list(methods()),
     "dtype_name": lambda: ["float32", "float64"],
     "ops": backends,  # last, so that both use what a case has cost to find out

@@ -29,14 +29,16 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 from draws import targets, width  # noqa: E402
 
+from gnopt.curvature import Curvature, CurvatureSample, get_curvature  # noqa: E402
+from gnopt.curvature.factors import Forms  # noqa: E402
 from gnopt.engine.activations import get_activation  # noqa: E402
-from gnopt.engine.arrays import Array, Backend  # noqa: E402
+from gnopt.engine.arrays import Array, Backend, Workspace  # noqa: E402
 from gnopt.engine.arrays.numpy import NumpyBackend  # noqa: E402
 from gnopt.engine.losses import Loss, get_loss  # noqa: E402
 from gnopt.engine.network import Network, Tape, forward  # noqa: E402
-from gnopt.optimizers import make, options_of  # noqa: E402
-from gnopt.optimizers.base import Optimizer, Problem  # noqa: E402
-from gnopt.options import defaults  # noqa: E402
+from gnopt.optimizers import get_method, make  # noqa: E402
+from gnopt.optimizers.base import Optimizer, OptimizerSettings, Problem  # noqa: E402
+from gnopt.options import Settings as SettingsRecord  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 
@@ -465,17 +467,28 @@ def _standard(activation_name: str, loss_name: str, rows: int, soft: bool) -> tu
     return case, Truth(case)
 
 
-def settings(method_name: str, **changes: Any) -> dict[str, Any]:
-    """The default settings of a method, with changes; a name that the method does not have is left
-    out.
+def settings(method_name: str, **changes: Any) -> Any:
+    """The settings record of a method at its defaults, with changes; a name that the method does
+    not have is left out.
     """
-    values = defaults(options_of(method_name))
-    return values | {k: v for k, v in changes.items() if k in values}
+    return of_record(get_method(method_name).settings, **changes)
+
+
+def curvature(name: str, **changes: Any) -> Curvature:
+    """A curvature with its settings, as `settings`."""
+    kind = get_curvature(name)
+    return kind(of_record(kind.Settings, **changes))
+
+
+def of_record(record: type[SettingsRecord], **changes: Any) -> Any:
+    """A record at its defaults, with those changes whose names it has."""
+    known = {option.name for option in record.options()}
+    return record.make({k: v for k, v in changes.items() if k in known})
 
 
 def optimizer(
-    case: Case, method_name: str, values: dict[str, Any] | None = None, **problem: Any
-) -> Optimizer:
+    case: Case, method_name: str, values: OptimizerSettings | None = None, **problem: Any
+) -> Optimizer[Any]:
     """A method at work on a case."""
     facts = {"seed": 0, "rows": len(case.x)} | problem
     return make(method_name, Problem(case.net, case.loss, **facts), values or settings(method_name))
@@ -483,6 +496,34 @@ def optimizer(
 
 def supported(method_name: str, loss_name: str) -> bool:
     """Whether a method can serve a loss."""
-    from gnopt.optimizers import get_method
-
     return get_loss(loss_name).likelihood or not get_method(method_name).needs_likelihood
+
+
+# ---- curvature -----------------------------------------------------------------------------------
+
+
+def vec(M: Array) -> np.ndarray:
+    """Stack the columns of a matrix, on the host."""
+    return host(M).ravel(order="F")
+
+
+def sample_of(
+    case: Case,
+    seed: int = 0,
+    memory: int = 1 << 30,
+    workspace: Workspace | None = None,
+    rows: Any = slice(None),
+    forms: Forms | None = None,
+) -> CurvatureSample:
+    """Return what a curvature is shown of a case, or of some of its rows."""
+    return CurvatureSample(
+        case.net,
+        case.W,
+        forward(case.net, case.W, case.x[rows], workspace),
+        case.loss,
+        case.y[rows],
+        np.random.default_rng(seed),
+        memory,
+        forms or Forms(),
+        workspace,
+    )

@@ -11,8 +11,7 @@ import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gnopt.benchmark import flops
-from gnopt.curvature import Sample, get_curvature
+from gnopt.curvature import CurvatureSample, get_curvature
 from gnopt.engine.arrays import Workspace
 from gnopt.engine.network import forward
 from gnopt.optimizers.timing import Stopwatch
@@ -43,10 +42,11 @@ def factors(task: Task) -> dict[str, Any]:
     net: Net = replace((QUICK if task.quick else NETS)[task.net], batch=task.rows)
     base = experiment(net, ("training.memory=256MB",))
     try:
-        problem, curvature = base.optimizer.problem, get_curvature(task.method)
+        problem, kind = base.optimizer.problem, get_curvature(task.method)
+        curvature = kind(kind.most_exact(kind.Settings()))
         x, y = batches(base).take(0, task.rows)
         W = base.net.views(base.initial_weights())
-        sample = Sample(
+        sample = CurvatureSample(
             base.net,
             W,
             forward(base.net, W, x),
@@ -54,8 +54,7 @@ def factors(task: Task) -> dict[str, Any]:
             y,
             generator(0, "curvature", 1),
             problem.memory,
-            {"columns": 0},
-            Workspace(base.ops, base.net.dtype),
+            workspace=Workspace(base.ops, base.net.dtype),
         )
         rates = Rates(base.ops, base.net.dtype, task.kind)
         times: list[tuple[float, float]] = []
@@ -67,12 +66,8 @@ def factors(task: Task) -> dict[str, Any]:
             times.append((watch.seconds["factors"], 0.5 * (before + rates.gemm())))
     finally:
         base.data.close()
-    loss, sizes = base.loss, base.net.sizes
     seconds, rate = min(times, key=lambda pair: pair[0] * pair[1])
-    if task.method == "kflr":
-        least = flops.kflr_factors(sizes, task.rows, loss.rank(sizes[-1]), loss.diagonal)
-    else:
-        least = flops.kfra_factors(sizes, task.rows, loss.diagonal)
+    least = curvature.flops(base.net, base.loss, task.rows)
     return {
         "net": task.net,
         "method": task.method,

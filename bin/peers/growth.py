@@ -14,16 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from gnopt.benchmark import floors
 from gnopt.engine.activations import get_activation
 from gnopt.engine.arrays import get_backend
 from gnopt.engine.initializers import initialize
 from gnopt.engine.losses import get_loss
 from gnopt.engine.network import Network
-from gnopt.optimizers import Optimizer, Problem, make, options_of
+from gnopt.optimizers import Optimizer, Problem, get_method, make
 from gnopt.optimizers.timing import Stopwatch
-from gnopt.options import defaults
-from peers.problems import FULL
+from peers.problems import FULL, settings_of
 from peers.rates import CLOCKS, Rates
 from peers.tables import number, show
 
@@ -81,11 +79,11 @@ class _Runner:
         # there is.
         problem = Problem(net, get_loss("binary_cross_entropy"), 0, 10 * point.batch)
         self.optimizer: Optimizer = make(
-            name, problem, {**defaults(options_of(name)), **FULL, **extra}
+            name, problem, settings_of(get_method(name).settings(), {**FULL, **extra})
         )
         self.theta = initialize(net.sizes, "glorot", np.random.default_rng(1), net.dtype)
         self.state = self.optimizer.init(self.theta)
-        self.flops = sum(floors.floor(self.optimizer, point.batch).values())
+        self.flops = self.optimizer.cost(point.batch).flops
         self.step = 0
 
     def update(self, kind: str) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from gnopt.config import load
 from gnopt.errors import ConfigError, GnoptError, nearest
 from gnopt.optimizers import Optimizer, make, methods
+from gnopt.optimizers.base import OptimizerSettings
 from gnopt.training.batches import Batches
 from gnopt.training.setup import Experiment, build
 
@@ -148,8 +149,14 @@ def optimizer(base: Experiment, net: Net, variant: Variant) -> Optimizer:
     """The variant's method on the problem of ``base``, sharing its data, network and loss."""
     config = load(net.path, (*net.sets, f"optimizer.method={variant.method}"))
     return make(
-        variant.method, base.optimizer.problem, {**config.method_settings, **variant.settings}
+        variant.method, base.optimizer.problem, settings_of(config.optimizer, variant.settings)
     )
+
+
+def settings_of(settings: OptimizerSettings, changes: Mapping[str, Any]) -> OptimizerSettings:
+    """The settings of a method with those changes whose options it has."""
+    known = settings.values()
+    return settings.changed(**{k: v for k, v in changes.items() if k in known})
 
 
 def batches(base: Experiment) -> Batches:

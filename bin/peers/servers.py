@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from gnopt.benchmark import floors
 from gnopt.training.setup import Experiment
 from peers.problems import Net, batches
 from peers.rounds import Row
@@ -45,7 +44,7 @@ SERVER = Path(__file__).with_name("peer_server.py")
 class Peer(Subject):
     """One piece of work that a server does when asked."""
 
-    def __init__(self, server: Server, name: str, floor: floors.Floor) -> None:
+    def __init__(self, server: Server, name: str, floor: dict[str, float]) -> None:
         self.server, self.name, self.floor = server, name, floor
         self.every = 5 if "KFLR" in name or "kfac-jax" in name else 2 if "BackPACK" in name else 1
 
@@ -97,7 +96,7 @@ class Server:
 
     def subjects(self, base: Experiment, net: Net) -> list[Peer]:
         """Everything that this server can time."""
-        least = floors.floor(base.optimizer, net.batch)
+        least = base.optimizer.cost(net.batch).phases
         passes = {"update": least["passes"]}
         return [Peer(self, name, passes if name.startswith("torch") else {}) for name in self.names]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from gnopt.bench.timed_method import TimedMethod
-from gnopt.benchmark import floors
 from gnopt.optimizers.base import loss_and_gradient
 from gnopt.optimizers.conjugate_gradient import GaussNewtonCG
 from gnopt.optimizers.timing import Stopwatch
@@ -23,7 +22,7 @@ class Subject:
     note = ""
     cycle = 1
     every = 1  # rounds between measurements
-    floor: floors.Floor = {}
+    floor: dict[str, float] = {}
 
     def measure(self, number: int) -> Seconds | None:
         """Seconds by phase in round ``number``; None if the round does not count."""
@@ -40,7 +39,7 @@ class Passes(Subject):
         self.base, self.rows, self.kind, self.batches = base, net.batch, kind, batches(base)
         self.theta = base.initial_weights()
         self.g = base.ops.xp.empty_like(self.theta)
-        every = floors.floor(base.optimizer, net.batch)
+        every = base.optimizer.cost(net.batch).phases
         self.floor = {"update": every["passes"]}
 
     def measure(self, number: int) -> Seconds | None:
@@ -64,7 +63,7 @@ class Method(Subject):
     def __init__(self, base: Experiment, net: Net, variant: Variant, kind: str) -> None:
         self.name, self.note = variant.name, variant.note
         method = optimizer(base, net, variant)
-        self.floor = floors.floor(method, net.batch)
+        self.floor = method.cost(net.batch).phases
         self.cycle = method.period()
         self.every = 5 if isinstance(method, GaussNewtonCG) else 1
         self._timed = TimedMethod(variant.name, method, base, batches(base), CLOCKS[kind])

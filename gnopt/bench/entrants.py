@@ -13,6 +13,7 @@ from gnopt.config import Config, load, to_toml
 from gnopt.errors import ConfigError, GnoptError, nearest
 from gnopt.method_options import asked_options, of_optimizer, options_for
 from gnopt.optimizers import Optimizer
+from gnopt.optimizers.base import OptimizerSettings
 from gnopt.training.estimate import estimate_cost
 from gnopt.training.setup import Experiment
 
@@ -84,9 +85,9 @@ def build_methods(
 
 def _method_settings(
     config: Config, names: Sequence[str], asked: dict[str, Any]
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, OptimizerSettings]:
     """The checked settings of each method; ConfigError with all problems at once."""
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, OptimizerSettings] = {}
     problems: dict[str, None] = {}
     values = config.values()
     with tempfile.TemporaryDirectory(prefix="gnopt-bench-") as folder:
@@ -95,7 +96,7 @@ def _method_settings(
             path = Path(folder) / f"{name}.toml"
             path.write_text(to_toml(values | {"optimizer": {"method": name, **own}}))
             try:
-                found[name] = load(path).method_settings
+                found[name] = load(path).optimizer
             except ConfigError as error:
                 lines = [text.removeprefix(f"{path}: ") for text in error.problems]
                 problems |= dict.fromkeys(f"--set: {text}" for text in lines)
@@ -111,7 +112,7 @@ def _leave_out_dear(
     the second-order methods whose updates cost up to ``TOO_DEAR`` times as much as the cheapest.
     """
     rows = experiment.config.training.batch_size
-    flops = {name: optimizer.cost(rows)["flops"] for name, optimizer in built.items()}
+    flops = {name: optimizer.cost(rows).flops for name, optimizer in built.items()}
     cheapest = min(flops.values())
     first_order = [name for name in built if optimizers.get_method(name).order == 1]
     spokesman = max(first_order, key=lambda name: flops[name], default="")

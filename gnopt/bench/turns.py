@@ -73,7 +73,7 @@ def take_turns(
 
 def turns_of(methods: Sequence[TimedMethod]) -> dict[str, int]:
     """Rounds between the updates of each method: 1, or more where they are very dear."""
-    flops = {method.name: method.optimizer.cost(method.rows)["flops"] for method in methods}
+    flops = {method.name: method.optimizer.cost(method.rows).flops for method in methods}
     cheapest = min(flops.values())
     return {name: max(1, round(own / (DEAR * cheapest))) for name, own in flops.items()}
 
@@ -98,9 +98,9 @@ def average(method: TimedMethod, readings: Sequence[Reading]) -> UpdateCost:
         method.name,
         over_period(lambda r: r.update.seconds),
         {name: in_phase(name) for name in phases},
-        float(cost["flops"]),
-        float(cost["flops"]) / possible,
-        int(cost["bytes"]),
+        cost.flops,
+        cost.flops / possible,
+        int(cost.state),
         len(used),
         period,
     )

@@ -226,7 +226,7 @@ def _check_runs(plan: ComparisonPlan) -> None:
     try:
         shared = optimizers.Problem(experiment.net, experiment.loss, 0, experiment.data.train.rows)
         for config in configs.values():
-            optimizers.make(config.method, shared, config.method_settings)
+            optimizers.make(config.method, shared, config.optimizer)
     finally:
         experiment.data.close()
 

@@ -1,127 +1,142 @@
 """Curvature approximations, one file each, as siblings of one contract.
 
 Every Kronecker-factored method approximates the Gauss-Newton block of layer l by A_{l-1} ⊗ G_l
-(Botev et al. 2017, section 4). The input factor A_{l-1} = mean(ā ā ᵀ) is the same for all
-(``kron.py``); a sibling says how the output factor G_l = mean(𝒢_l) is obtained from the tape and
-the loss. A new file that defines ``CURVATURE`` is found by itself. Curvatures use the local facts
-of layers and losses and know no activation or loss by name.
+(Botev et al. 2017, section 4). The input factor A_{l-1} = mean(ā āᵀ) is the same for all
+(``factors.py``). A sibling says how the output factor G_l = mean(𝒢_l) is obtained from the tape and
+the loss, and which class of block (``blocks.py``) is made of the two. A new file that defines
+``CURVATURE`` is found by itself. Curvatures use the local facts of layers and losses and know no
+activation or loss by name.
 
-Reading order: ``kron`` → ``exact``; then the siblings.
+Reading order: ``cost`` → ``factors`` → ``damping`` → ``blocks`` → ``exact``; then the siblings.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 
+from gnopt.curvature.blocks import Bases, Block, KroneckerBlock
+from gnopt.curvature.factors import Factor, Forms
 from gnopt.engine.arrays import Array, Workspace
+from gnopt.engine.losses import Loss
 from gnopt.engine.network import Network, Tape
-from gnopt.options import Option
+from gnopt.options import Settings
 from gnopt.registry import discover, lookup
 
 
 @dataclass
-class Sample:
-    """What a curvature looks at: a tape of some data points with the weights, loss and targets it
-    belongs to.
+class CurvatureSample:
+    """The data points from which a curvature is estimated, with the weights they were run under.
+
+    ``tape`` is the forward pass of the data points and ``y`` their targets; ``memory`` bounds
+    temporaries in bytes; ``forms`` says which forms a factor may take.
     """
 
     net: Network
     W: Sequence[Array]
     tape: Tape
-    loss: Any
+    loss: Loss
     y: Array
     rng: np.random.Generator
-    memory: int  # bytes that temporaries may take
-    settings: dict[str, Any] = field(default_factory=dict)
+    memory: int
+    forms: Forms = field(default_factory=Forms)
     workspace: Workspace | None = None
 
-    def take(self, rows: slice) -> Sample:
-        """The same for a range of the data points, as views."""
+    def take(self, rows: slice) -> CurvatureSample:
+        """Return the same for a range of the data points, as views."""
         tape = Tape(
             [a[rows] for a in self.tape.abar],
             [None if h is None else h[rows] for h in self.tape.h],
             self.tape.output[rows],
         )
-        return Sample(
-            self.net,
-            self.W,
-            tape,
-            self.loss,
-            self.y[rows],
-            self.rng,
-            self.memory,
-            self.settings,
-            self.workspace,
-        )
+        return replace(self, tape=tape, y=self.y[rows])
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvatureSettings(Settings):
+    """The options of one sibling alone: none here."""
 
 
 class Curvature:
-    """The contract of a sibling: output factors G_l, and for some the diagonal of the block in a
-    basis of their own.
+    """The contract of a sibling: output factors G_l, or the diagonals S_l of its blocks, or both.
 
-    ``basis`` says what is inverted: "factors" the damped A and G; "eigen" the diagonal that
-    ``scales`` estimates in the eigenbases of A and G; "identity" that diagonal in the parameters'
-    own basis, without any factors.
+    ``block`` is the class of block that is made of them. An instance holds its settings; estimating
+    changes nothing in the instance.
     """
 
-    name: str = ""
-    summary: str = ""
-    options: tuple[Option, ...] = ()  # settings of this sibling alone
-    needs_likelihood: bool = False  # samples targets from the model
-    basis: str = "factors"
-    exact_output: bool = False  # G_L is the mean of 𝒢_L itself, and diagonal where that is
+    name: ClassVar[str] = ""
+    summary: ClassVar[str] = ""
+    Settings: ClassVar[type[CurvatureSettings]] = CurvatureSettings
+    block: ClassVar[type[Block]] = KroneckerBlock
+    needs_likelihood: ClassVar[bool] = False  # samples targets from the model
+    exact_output: ClassVar[bool] = False  # G_L is the mean of 𝒢_L itself, and diagonal where 𝒢_L is
+    estimates_scales: ClassVar[bool] = False  # defines `scales`
+    from_targets: ClassVar[bool] = False  # made of the data's own gradients, not of 𝒢
 
-    def means(self, sample: Sample) -> list[Array]:
-        """Means over the sample's data points that decide G_1..G_L, one a layer: for most methods
-        the G_l themselves.
+    settings: CurvatureSettings
 
-        Means of blocks of a batch, weighted by their shares of its rows, add up to that of the
-        batch.
+    def __init__(self, settings: CurvatureSettings | None = None) -> None:
+        self.settings = self.Settings() if settings is None else settings
+
+    @classmethod
+    def cheapest(cls) -> CurvatureSettings:
+        """Return the settings that conjugate gradients use: about one backward pass."""
+        return cls.Settings()
+
+    @classmethod
+    def most_exact(cls, settings: CurvatureSettings) -> CurvatureSettings:
+        """Return settings without the sketches that training uses, for looking at the curvature."""
+        return settings
+
+    def diagonal_factors(self, net: Network, loss: Loss) -> list[bool]:
+        """Which of G_1..G_L are known to be diagonal, so that they cost nothing to invert."""
+        return [False] * (net.layers - 1) + [self.exact_output and loss.diagonal]
+
+    def means(self, sample: CurvatureSample) -> list[Factor]:
+        """Return the means over the sample's data points that decide G_1..G_L, one a layer.
+
+        For most siblings these are the G_l themselves. Means of parts of a batch, weighted by their
+        shares of its rows, must add up to that of the batch, so that memory need not grow with it.
         """
         raise TypeError(f"curvature {type(self).__name__} does not define means")
 
-    def finish(self, means: list[Array], sample: Sample) -> list[Array]:
-        """G_1..G_L from these means, which may be overwritten; of ``sample`` only net, weights and
-        settings count.
+    def finish(self, means: list[Factor], sample: CurvatureSample) -> list[Factor]:
+        """Return G_1..G_L from the means of a batch, which may be overwritten.
+
+        Called once a batch, after the means of all its parts were added up; of ``sample`` only the
+        network, its weights and the forms count.
         """
         return means
 
-    def output_factors(self, sample: Sample) -> list[Array]:
-        """G_1..G_L over the sample's data points: (d, d) each, or (d,) where G is known to be
-        diagonal.
-        """
+    def output_factors(self, sample: CurvatureSample) -> list[Factor]:
+        """Return G_1..G_L over the sample's data points."""
         return self.finish(self.means(sample), sample)
 
-    def scales(
-        self, sample: Sample, bases: Sequence[tuple[Array | None, Array | None]]
-    ) -> list[Array]:
-        """Mean diagonal of ā āᵀ ⊗ 𝒢_l in bases (Q_G, Q_A) of every layer, (d_l, d_{l-1} + 1) each;
-        None = identity.
+    def scales(self, sample: CurvatureSample, bases: Sequence[Bases]) -> list[Array]:
+        """Return the mean diagonal of ā āᵀ ⊗ 𝒢_l in the bases (Q_G, Q_A) of every layer.
+
+        Each is (d_l, d_{l-1} + 1); a basis of None is the identity.
         """
         raise TypeError(f"curvature {type(self).__name__} does not define scales")
 
-    def temporaries(
-        self, net: Network, loss: Any, rows: int, settings: dict[str, Any], memory: int
-    ) -> int:
-        """Bytes that ``output_factors`` takes for a while beside the tape, within ``memory``, where
-        they count.
-        """
+    def temporaries(self, net: Network, loss: Loss, rows: int, memory: int) -> int:
+        """Bytes that `means` takes for a while beside the tape, within ``memory``."""
         return 0
 
-    def flops(self, net: Network, loss: Any, rows: int, settings: dict[str, Any]) -> float:
-        """Flops of ``output_factors`` for this many rows (products alone)."""
+    def flops(self, net: Network, loss: Loss, rows: float) -> float:
+        """Flops of one estimate from this many rows (products alone, see ``cost.py``)."""
         raise TypeError(f"curvature {type(self).__name__} does not define flops")
 
 
-def all_curvatures() -> dict[str, Curvature]:
-    """Every Kronecker-factored curvature in this folder, by name."""
+def all_curvatures() -> dict[str, type[Curvature]]:
+    """Every curvature in this folder, by name."""
     return discover(__name__, "CURVATURE")
 
 
-def get_curvature(name: str) -> Curvature:
-    """The curvature called ``name``; ConfigError if there is none."""
-    return lookup(__name__, "CURVATURE", name, "curvature")
+def get_curvature(name: str) -> type[Curvature]:
+    """Return the curvature called ``name``; ConfigError if there is none."""
+    curvature: type[Curvature] = lookup(__name__, "CURVATURE", name, "curvature")
+    return curvature

@@ -10,13 +10,23 @@ Sutskever & Swersky 2012).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
-from gnopt.curvature import Curvature, Sample
-from gnopt.curvature.ekfac import squared_products
+from gnopt.curvature import Curvature, CurvatureSample, CurvatureSettings, cost
+from gnopt.curvature.blocks import Bases, DiagonalBlock
+from gnopt.curvature.ekfac import mean_products
+from gnopt.curvature.kflr import sketch_columns
 from gnopt.engine.arrays import Array
+from gnopt.engine.losses import Loss
 from gnopt.engine.network import Network
-from gnopt.options import Option
+from gnopt.options import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiagonalSettings(CurvatureSettings):
+    """How many columns are averaged."""
+
+    columns: int = option(1, "random columns per data point that the estimate averages", low=1)
 
 
 class DiagonalGaussNewton(Curvature):
@@ -24,33 +34,17 @@ class DiagonalGaussNewton(Curvature):
 
     name = "diagonal_gn"
     summary = "diagonal of the Gauss-Newton matrix by curvature propagation (Martens et al. 2012)"
-    options = (
-        Option(
-            "columns", 1, "int", "random columns per data point that the estimate averages", low=1
-        ),
-    )
-    basis = "identity"
+    Settings = DiagonalSettings
+    settings: DiagonalSettings
+    block = DiagonalBlock
+    estimates_scales = True
 
-    def scales(
-        self, sample: Sample, bases: Sequence[tuple[Array | None, Array | None]]
-    ) -> list[Array]:
-        ops, h = sample.net.ops, sample.tape.output
-        count = sample.settings.get("columns", 1)
-        total: list[Array] = []
-        for c in range(count):
-            signs = ops.rademacher(
-                sample.rng,
-                (sample.tape.rows, sample.loss.rank(sample.net.sizes[-1])),
-                sample.net.dtype,
-            )
-            parts = squared_products(
-                sample, sample.loss.gn_root_product(ops, h, sample.y, signs), bases
-            )
-            total = [a + b for a, b in zip(total, parts, strict=True)] if c else parts
-        return [S * (1.0 / count) for S in total] if count > 1 else total
+    def scales(self, sample: CurvatureSample, bases: Sequence[Bases]) -> list[Array]:
+        count = self.settings.columns
+        return mean_products(sample, sketch_columns(sample, count), count, bases)
 
-    def flops(self, net: Network, loss: Any, rows: int, settings: dict[str, Any]) -> float:
-        return settings.get("columns", 1) * 4.0 * rows * net.size
+    def flops(self, net: Network, loss: Loss, rows: float) -> float:
+        return cost.scales(net.sizes, rows, self.settings.columns, rotated=False)
 
 
-CURVATURE = DiagonalGaussNewton()
+CURVATURE = DiagonalGaussNewton

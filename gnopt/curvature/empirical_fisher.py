@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from gnopt.curvature import Curvature, Sample
-from gnopt.curvature.kfac import column_flops, moments_of_columns
-from gnopt.curvature.kron import Factor
+from gnopt.curvature import Curvature, CurvatureSample, cost
+from gnopt.curvature.factors import Factor
+from gnopt.curvature.kfac import moments_of_columns
+from gnopt.engine.losses import Loss
 from gnopt.engine.network import Network
 
 
 class EmpiricalFisher(Curvature):
-    """Cheapest of the family; not an approximation of the Gauss-Newton matrix away from a good
-    fit.
-    """
+    """Cheapest of the family; no approximation of the Gauss-Newton matrix away from a good fit."""
 
     name = "empirical_fisher"
     summary = "Kronecker-factored second moment of the training gradients"
+    from_targets = True
 
-    def means(self, sample: Sample) -> list[Factor]:
+    def means(self, sample: CurvatureSample) -> list[Factor]:
         return moments_of_columns(
             sample, sample.loss.gradient(sample.net.ops, sample.tape.output, sample.y)
         )
 
-    def flops(self, net: Network, loss: Any, rows: int, settings: dict[str, Any]) -> float:
-        return column_flops(net, rows)
+    def flops(self, net: Network, loss: Loss, rows: float) -> float:
+        return cost.column_factors(net.sizes, rows, 1)
 
 
-CURVATURE = EmpiricalFisher()
+CURVATURE = EmpiricalFisher

@@ -13,15 +13,16 @@ cannot fit is refused before it is allocated.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-from gnopt.curvature import Sample
+from gnopt.curvature import Curvature, CurvatureSample, cost
+from gnopt.curvature.factors import Factor, Full
 from gnopt.engine.arrays import Array
+from gnopt.engine.losses import Loss
 from gnopt.engine.network import Network, backpropagate, curve, slope
 from gnopt.errors import GnoptError
 
 
-def pre_activation_matrices(sample: Sample, hessian: bool) -> Iterator[tuple[int, Array]]:
+def pre_activation_matrices(sample: CurvatureSample, hessian: bool) -> Iterator[tuple[int, Array]]:
     """Yield (l, 𝓗_l or 𝒢_l of every data point, (N, d_l, d_l)) for l = L..1: N d_l² numbers at a
     time.
     """
@@ -45,13 +46,13 @@ def pre_activation_matrices(sample: Sample, hessian: bool) -> Iterator[tuple[int
         yield l, M
 
 
-def _chunks(sample: Sample, per_row: int) -> Iterator[Sample]:
+def _chunks(sample: CurvatureSample, per_row: int) -> Iterator[CurvatureSample]:
     rows = max(1, min(sample.tape.rows, int(sample.memory // max(per_row, 1))))
     for start in range(0, sample.tape.rows, rows):
         yield sample.take(slice(start, start + rows))
 
 
-def mean_pre_activation(sample: Sample, hessian: bool) -> list[Array]:
+def mean_pre_activation(sample: CurvatureSample, hessian: bool) -> list[Array]:
     """mean(𝓗_l) or mean(𝒢_l), (d_l, d_l), of every layer: the exact output factors."""
     net = sample.net
     widest = max(net.sizes[1:])
@@ -60,6 +61,23 @@ def mean_pre_activation(sample: Sample, hessian: bool) -> list[Array]:
         for l, M in pre_activation_matrices(part, hessian):
             means[l - 1] += M.sum(axis=0) * (1.0 / sample.tape.rows)
     return means
+
+
+class ExactFactors(Curvature):
+    """The exact mean of 𝒢_l by the recursion per data point: a reference, not a method.
+
+    Costs a congruence for every data point, so no training method is made of this class.
+    """
+
+    name = "exact"
+    summary = "exact output factors by the recursion per data point"
+    exact_output = True
+
+    def means(self, sample: CurvatureSample) -> list[Factor]:
+        return [Full(G) for G in mean_pre_activation(sample, hessian=False)]
+
+    def flops(self, net: Network, loss: Loss, rows: float) -> float:
+        return cost.recursion_by_row(net.sizes, rows)
 
 
 def block_bytes(net: Network, layer: int) -> int:
@@ -89,7 +107,9 @@ def refuse_large_blocks(net: Network, layers: list[int], kinds: int, available: 
         )
 
 
-def mean_blocks(sample: Sample, hessian: bool, layers: list[int] | None = None) -> dict[int, Array]:
+def mean_blocks(
+    sample: CurvatureSample, hessian: bool, layers: list[int] | None = None
+) -> dict[int, Array]:
     """The exact mean blocks, (d_l (d_{l-1}+1))² each, for the chosen layers (default all).
 
     One product per chunk: (ā ⊗ ā)ᵀ vec(𝓗) sums over data points, 2 N (d_l (d_{l-1}+1))² flops.
@@ -116,7 +136,7 @@ def mean_blocks(sample: Sample, hessian: bool, layers: list[int] | None = None) 
     return blocks
 
 
-def full_gauss_newton(sample: Sample) -> Array:
+def full_gauss_newton(sample: CurvatureSample) -> Array:
     """The whole Gauss-Newton matrix with its off-diagonal blocks, (P, P), parameters ordered by
     layer and vec(W_l).
 
@@ -141,18 +161,3 @@ def full_gauss_newton(sample: Sample) -> Array:
             V[:, net.offsets[l - 1] : net.offsets[l]] = pieces.reshape(rank * rows, -1)
         total += net.ops.gram(V, 1.0 / sample.tape.rows)
     return total
-
-
-def vec(W: Array) -> Array:
-    """Columns of [weight, bias] stacked."""
-    return W.T.reshape(-1)
-
-
-def unvec(v: Array, shape: tuple[int, int]) -> Array:
-    """Inverse of ``vec``."""
-    return v.reshape(shape[1], shape[0]).T
-
-
-def kronecker_block(ops: Any, A: Array, G: Array) -> Array:
-    """A ⊗ G as a dense matrix, for comparison with an exact block."""
-    return ops.xp.kron(A, ops.xp.diag(G) if G.ndim == 1 else G)

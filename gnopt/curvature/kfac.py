@@ -1,47 +1,55 @@
-"""KFAC: Monte-Carlo Fisher (Martens & Grosse 2015): G_l = mean(δ̂_l δ̂_lᵀ) for targets drawn from
-the model.
+"""KFAC: Monte-Carlo Fisher (Martens & Grosse 2015).
+
+G_l = mean(δ̂_l δ̂_lᵀ) for targets drawn from the model
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import dataclass
 
-from gnopt.curvature import Curvature, Sample
-from gnopt.curvature.kron import Factor, join, second_moment
+from gnopt.curvature import Curvature, CurvatureSample, CurvatureSettings, cost
+from gnopt.curvature.factors import Factor, mix, second_moment
 from gnopt.engine.arrays import Array
+from gnopt.engine.losses import Loss
 from gnopt.engine.network import Network, backpropagate
-from gnopt.options import Option
+from gnopt.options import option
 
 
-def moments_of_columns(sample: Sample, delta: Array, output: bool = True) -> list[Factor]:
-    """G_l = (1/N) Σ_n δ_{l,n} δ_{l,n}ᵀ for one backpropagated column δ_L, (N, K); without G_L
-    unless ``output``.
+def moments_of_columns(sample: CurvatureSample, delta: Array, output: bool = True) -> list[Factor]:
+    """Return G_l = (1/N) Σ_n δ_{l,n} δ_{l,n}ᵀ for one backpropagated column δ_L, (N, K).
+
+    G_L is left out unless ``output``.
     """
-    factors = []
+    factors: list[Factor] = []
     for l, delta_l in backpropagate(sample.net, sample.W, sample.tape, delta, sample.workspace):
         if output or l < sample.net.layers:
             factors.append(
-                second_moment(sample.net.ops, delta_l, 1.0 / sample.tape.rows, sample.settings)
+                second_moment(sample.net.ops, delta_l, 1.0 / sample.tape.rows, sample.forms)
             )
     return factors[::-1]
 
 
 def mean_moments(
-    sample: Sample, columns: Iterable[Array], count: int, output: bool = True
+    sample: CurvatureSample, columns: Iterable[Array], count: int, output: bool = True
 ) -> list[Factor]:
-    """The average of ``moments_of_columns`` over ``count`` columns."""
-    factors: list[Factor | None] = [None] * (sample.net.layers if output else sample.net.layers - 1)
+    """Return the average of `moments_of_columns` over ``count`` ≥ 1 columns."""
+    factors: list[Factor] = []
     for i, delta in enumerate(columns):
-        for l, G in enumerate(moments_of_columns(sample, delta, output)):
-            factors[l] = join(sample.net.ops, factors[l], G, 1.0 if i else 0.0, 1.0 / count)
+        parts = moments_of_columns(sample, delta, output)
+        held: list[Factor | None] = [*factors] if i else [None] * len(parts)
+        factors = [
+            mix(sample.net.ops, old, G, 1.0 if i else 0.0, 1.0 / count)
+            for old, G in zip(held, parts, strict=True)
+        ]
     return factors
 
 
-def column_flops(net: Network, rows: int) -> float:
-    """Flops of one backpropagated column and its second moments."""
-    backward = sum(2.0 * rows * i * o for i, o in zip(net.sizes[1:-1], net.sizes[2:], strict=True))
-    return backward + sum(rows * float(d) ** 2 for d in net.sizes[1:])
+@dataclass(frozen=True, kw_only=True)
+class KFACSettings(CurvatureSettings):
+    """How many targets are drawn."""
+
+    samples: int = option(1, "targets drawn from the model per data point", low=1)
 
 
 class KFAC(Curvature):
@@ -49,17 +57,17 @@ class KFAC(Curvature):
 
     name = "kfac"
     summary = "Kronecker-factored Monte-Carlo Fisher (Martens & Grosse 2015)"
-    options = (Option("samples", 1, "int", "targets drawn from the model per data point", low=1),)
+    Settings = KFACSettings
+    settings: KFACSettings
     needs_likelihood = True
 
-    def means(self, sample: Sample) -> list[Factor]:
-        ops, h = sample.net.ops, sample.tape.output
-        count = sample.settings.get("samples", 1)
+    def means(self, sample: CurvatureSample) -> list[Factor]:
+        ops, h, count = sample.net.ops, sample.tape.output, self.settings.samples
         draws = (sample.loss.sampled_gradient(ops, h, sample.rng) for _ in range(count))
         return mean_moments(sample, draws, count)
 
-    def flops(self, net: Network, loss: Any, rows: int, settings: dict[str, Any]) -> float:
-        return settings.get("samples", 1) * column_flops(net, rows)
+    def flops(self, net: Network, loss: Loss, rows: float) -> float:
+        return cost.column_factors(net.sizes, rows, self.settings.samples)
 
 
-CURVATURE = KFAC()
+CURVATURE = KFAC

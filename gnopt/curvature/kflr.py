@@ -12,14 +12,25 @@ for k random sign vectors s, E[s sᵀ] = I: unbiased, at the cost of k KFAC samp
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
-from gnopt.curvature import Curvature, Sample
-from gnopt.curvature.kfac import column_flops, mean_moments
-from gnopt.curvature.kron import Factor, mix, second_moment
-from gnopt.engine.arrays import Array
+from gnopt.curvature import Curvature, CurvatureSample, CurvatureSettings, cost
+from gnopt.curvature.factors import Factor, mix, of_array, second_moment
+from gnopt.curvature.kfac import mean_moments
+from gnopt.engine.arrays import Array, Backend
+from gnopt.engine.losses import Loss
 from gnopt.engine.network import Network, slope
-from gnopt.options import Option
+from gnopt.options import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class KFLRSettings(CurvatureSettings):
+    """Exact, or sketched."""
+
+    columns: int = option(
+        0, "random columns of the root to backpropagate; 0 = all of them, exact", low=0
+    )
 
 
 class KFLR(Curvature):
@@ -29,64 +40,55 @@ class KFLR(Curvature):
     summary = (
         "Kronecker-factored low rank: exact output factors, or a sketch of them (Botev et al. 2017)"
     )
+    Settings = KFLRSettings
+    settings: KFLRSettings
     exact_output = True
-    options = (
-        Option(
-            "columns",
-            0,
-            "int",
-            "random columns of the root to backpropagate; 0 = all of them, exact",
-            low=0,
-        ),
-    )
 
-    def means(self, sample: Sample) -> list[Factor]:
-        columns = sample.settings.get("columns", 0)
-        rank = sample.loss.rank(sample.net.sizes[-1])
-        if 0 < columns < rank:
-            return _sketched(sample, columns)
-        return _exact(sample, rank)
+    @classmethod
+    def cheapest(cls) -> KFLRSettings:
+        return KFLRSettings(columns=1)
 
-    def temporaries(
-        self, net: Network, loss: Any, rows: int, settings: dict[str, Any], memory: int
-    ) -> int:
-        rank = loss.rank(net.sizes[-1])
-        if 0 < settings.get("columns", 0) < rank:
+    @classmethod
+    def most_exact(cls, settings: CurvatureSettings) -> CurvatureSettings:
+        return KFLRSettings(columns=0)
+
+    def means(self, sample: CurvatureSample) -> list[Factor]:
+        columns = self._sketched(sample.net, sample.loss)
+        return _sketched(sample, columns) if columns else _exact(sample)
+
+    def temporaries(self, net: Network, loss: Loss, rows: int, memory: int) -> int:
+        if self._sketched(net, loss):
             return 0
+        rank = loss.rank(net.sizes[-1])
         return _row_bytes(net, loss, rank) * _block_rows(net, loss, rank, rows, memory)
 
-    def flops(self, net: Network, loss: Any, rows: int, settings: dict[str, Any]) -> float:
-        rank, columns = loss.rank(net.sizes[-1]), settings.get("columns", 0)
-        if 0 < columns < rank:
-            return columns * column_flops(net, rows)
-        total, k = 0.0, rank
-        for l in range(net.layers - 1, 0, -1):
-            d, above = net.sizes[l], net.sizes[l + 1]
-            total += (
-                2.0 * rows * k * above * d
-                if not (loss.diagonal and l == net.layers - 1)
-                else rows * k * d
-            )
-            total += rows * k * float(d) ** 2
-            k = _columns_after(k, d)
-        return total
+    def flops(self, net: Network, loss: Loss, rows: float) -> float:
+        columns = self._sketched(net, loss)
+        if columns:
+            return cost.column_factors(net.sizes, rows, columns, output=not loss.diagonal)
+        return cost.kflr_factors(net.sizes, rows, loss.rank(net.sizes[-1]), loss.diagonal)
+
+    def _sketched(self, net: Network, loss: Loss) -> int:
+        """Number of random columns; 0 where all columns of the root are fewer."""
+        columns = self.settings.columns
+        return columns if columns < loss.rank(net.sizes[-1]) else 0
 
 
-def _sketched(sample: Sample, columns: int) -> list[Factor]:
-    ops, h = sample.net.ops, sample.tape.output
-    rank = sample.loss.rank(sample.net.sizes[-1])
-    signs = (
-        ops.rademacher(sample.rng, (sample.tape.rows, rank), sample.net.dtype)
-        for _ in range(columns)
-    )
-    sketches = (sample.loss.gn_root_product(ops, h, sample.y, s) for s in signs)
-    if not sample.loss.diagonal:
+def sketch_columns(sample: CurvatureSample, count: int) -> Iterator[Array]:
+    """Yield C_L s, (N, K), for ``count`` random sign vectors s per data point, E[s sᵀ] = I."""
+    ops, loss, rank = sample.net.ops, sample.loss, sample.loss.rank(sample.net.sizes[-1])
+    for _ in range(count):
+        signs = ops.rademacher(sample.rng, (sample.tape.rows, rank), sample.net.dtype)
+        yield loss.gn_root_product(ops, sample.tape.output, sample.y, signs)
+
+
+def _sketched(sample: CurvatureSample, columns: int) -> list[Factor]:
+    sketches, loss = sketch_columns(sample, columns), sample.loss
+    if not loss.diagonal:
         return mean_moments(sample, sketches, columns)
     # The mean of a diagonal 𝒢_L is exact, and cheaper than any sketch of it.
-    return [
-        *mean_moments(sample, sketches, columns, output=False),
-        sample.loss.gn_mean(ops, h, sample.y),
-    ]
+    G_L = loss.gn_mean(sample.net.ops, sample.tape.output, sample.y)
+    return [*mean_moments(sample, sketches, columns, output=False), of_array(G_L)]
 
 
 def _columns_after(k: int, d: int) -> int:
@@ -94,7 +96,7 @@ def _columns_after(k: int, d: int) -> int:
     return d if 2 * d < k else k
 
 
-def _row_bytes(net: Network, loss: Any, rank: int) -> int:
+def _row_bytes(net: Network, loss: Loss, rank: int) -> int:
     """Bytes of all columns of a data point, at two neighbouring layers; a diagonal loss has none at
     the output.
     """
@@ -102,25 +104,24 @@ def _row_bytes(net: Network, loss: Any, rank: int) -> int:
     return (rank + 1) * (2 * max(widths) + min(widths)) * net.dtype.itemsize
 
 
-def _block_rows(net: Network, loss: Any, rank: int, rows: int, memory: int) -> int:
+def _block_rows(net: Network, loss: Loss, rank: int, rows: int, memory: int) -> int:
     return max(1, min(rows, int(memory // max(_row_bytes(net, loss, rank), 1))))
 
 
-def _exact(sample: Sample, rank: int) -> list[Factor]:
-    """Run blocks of data points, so that all columns of a block fit the memory budget, and add
-    up.
-    """
-    net = sample.net
-    rows = _block_rows(net, sample.loss, rank, sample.tape.rows, sample.memory)
+def _exact(sample: CurvatureSample) -> list[Factor]:
+    """Add up over blocks of data points, so that all columns of a block fit the memory budget."""
+    net, loss = sample.net, sample.loss
+    rank = loss.rank(net.sizes[-1])
+    rows = _block_rows(net, loss, rank, sample.tape.rows, sample.memory)
     factors: list[Factor | None] = [None] * net.layers
     for start in range(0, sample.tape.rows, rows):
         _add_block(sample.take(slice(start, start + rows)), factors, 1.0 / sample.tape.rows)
-    if sample.loss.diagonal:
-        factors[-1] = sample.loss.gn_mean(net.ops, sample.tape.output, sample.y)
-    return factors
+    if loss.diagonal:
+        factors[-1] = of_array(loss.gn_mean(net.ops, sample.tape.output, sample.y))
+    return [factor for factor in factors if factor is not None]
 
 
-def _add_block(sample: Sample, factors: list[Factor | None], scale: float) -> None:
+def _add_block(sample: CurvatureSample, factors: list[Factor | None], scale: float) -> None:
     """Add scale · Σ_n C_{l,n} C_{l,n}ᵀ of a block of data points to every layer's factor."""
     net, ops, xp = sample.net, sample.net.ops, sample.net.ops.xp
     loss, h, top = sample.loss, sample.tape.output, net.layers
@@ -146,22 +147,19 @@ def _add_block(sample: Sample, factors: list[Factor | None], scale: float) -> No
 
 
 def _add_gram(
-    sample: Sample, factors: list[Factor | None], index: int, columns: Array, scale: float
+    sample: CurvatureSample, factors: list[Factor | None], index: int, columns: Array, scale: float
 ) -> None:
     flat = columns.reshape(-1, columns.shape[-1])
-    width = {
-        "factor_width": sample.settings.get("factor_width", 0)
-    }  # all columns together are never low rank
-    factors[index] = mix(
-        sample.net.ops, factors[index], second_moment(sample.net.ops, flat, scale, width), 1.0, 1.0
-    )
+    forms = replace(sample.forms, low_rank=False)  # all columns together are never few
+    moment = second_moment(sample.net.ops, flat, scale, forms)
+    factors[index] = mix(sample.net.ops, factors[index], moment, 1.0, 1.0)
 
 
-def _recompress(ops: Any, columns: Array) -> Array:
+def _recompress(ops: Backend, columns: Array) -> Array:
     """(N, k, d) → (N, d, d) with the same C Cᵀ per data point, from its eigendecomposition."""
     xp = ops.xp
     values, vectors = ops.eigh_stack(columns.transpose(0, 2, 1) @ columns)
     return xp.sqrt(xp.maximum(values, 0.0))[:, :, None] * vectors.transpose(0, 2, 1)
 
 
-CURVATURE = KFLR()
+CURVATURE = KFLR

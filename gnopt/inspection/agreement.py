@@ -20,7 +20,7 @@ import numpy as np
 
 from gnopt.curvature.exact import pre_activation_matrices
 from gnopt.engine.network import backpropagate
-from gnopt.inspection.blocks import Block
+from gnopt.inspection.blocks import InspectedBlock
 from gnopt.inspection.factors import recursion_flops
 from gnopt.inspection.subject import Look
 
@@ -60,13 +60,13 @@ def affordable(look: Look) -> bool:
     return 3 * rows * widest**2 * net.dtype.itemsize <= look.subject.memory and flops <= EXACT_FLOPS
 
 
-def products(look: Look, blocks: Sequence[Sequence[Block]]) -> list[Products]:
+def products(look: Look, blocks: Sequence[Sequence[InspectedBlock]]) -> list[Products]:
     """The products of every layer 1..L, for the blocks of several methods (method, layer)."""
     found = _exact(look, blocks) if affordable(look) else _sketched(look, blocks)
     return found[::-1]
 
 
-def _exact(look: Look, blocks: Sequence[Sequence[Block]]) -> list[Products]:
+def _exact(look: Look, blocks: Sequence[Sequence[InspectedBlock]]) -> list[Products]:
     found = []
     for l, M in pre_activation_matrices(look.sample(), hessian=False):
         abar = look.tape.abar[l - 1]
@@ -83,7 +83,7 @@ def _exact(look: Look, blocks: Sequence[Sequence[Block]]) -> list[Products]:
     return found
 
 
-def _sketched(look: Look, blocks: Sequence[Sequence[Block]]) -> list[Products]:
+def _sketched(look: Look, blocks: Sequence[Sequence[InspectedBlock]]) -> list[Products]:
     net, ops, loss, y = look.net, look.net.ops, look.subject.loss, look.subject.y
     rows, itemsize = look.tape.rows, net.dtype.itemsize
     count = int(

@@ -18,14 +18,12 @@ import numpy as np
 
 from gnopt.engine.arrays import Array
 from gnopt.engine.network import times_slope
-from gnopt.inspection.blocks import Block
+from gnopt.inspection.blocks import InspectedBlock
 from gnopt.inspection.dense import loss_gradient
 from gnopt.inspection.density import product_with
 from gnopt.inspection.factors import Factors, Note
 from gnopt.inspection.subject import Look
-from gnopt.optimizers.damping import OPTIONS
 from gnopt.optimizers.solver import conjugate_gradients
-from gnopt.options import defaults
 
 GRADIENT = "gradient"  # the plain gradient, shown beside the methods
 COLUMNS = (
@@ -78,28 +76,20 @@ def natural_damping(look: Look, factors: Factors) -> float:
     rule its share c_A c_G of the mean eigenvalue of the block-diagonal Gauss-Newton matrix, tr(A)
     tr(G) summed over layers / P.
     """
-    settings = look.subject.config.method_settings
-    if settings.get("damping_rule") in ("fixed", "lm"):
-        adapted = look.weights.damping if settings["damping_rule"] == "lm" else None
-        return adapted or settings["damping"]
-    values = defaults(OPTIONS) | settings
-    blocks = _reference(factors)
-    total = sum(block.trace() for block in blocks)
-    return max(values["damping_a"] * values["damping_g"] * total / look.net.size, 1e-12)
-
-
-def _reference(factors: Factors) -> list[Block]:
-    """The best factors at hand, for the scale of λ and for preconditioning."""
-    for name in ("kfra", "kflr", "exact", "kfac", "ekfac", "empirical_fisher", "diagonal_gn"):
-        if name in factors.methods:
-            return factors.methods[name].blocks
-    raise ValueError("alignment needs at least one method")
+    values = look.subject.config.optimizer.values()
+    if values.get("damping_rule") in ("fixed", "lm"):
+        adapted = look.weights.damping if values["damping_rule"] == "lm" else None
+        return float(adapted or values["damping"])
+    reference = factors.reference()
+    settings = reference.settings
+    total = sum(block.trace() for block in reference.blocks)
+    return max(settings.damping_a * settings.damping_g * total / look.net.size, 1e-12)
 
 
 def align(look: Look, factors: Factors, solve: Solve, note: Note) -> list[Alignment]:
     """The cosines of every method at one set of weights, for one λ after the other."""
     loss, g = loss_gradient(look)
-    g += look.weights.theta * look.subject.config.method_settings.get("weight_decay", 0.0)
+    g += look.weights.theta * look.subject.config.optimizer.values().get("weight_decay", 0.0)
     found = []
     for lam in solve.dampings or (natural_damping(look, factors),):
         found += _align(look, factors, g, loss, lam, solve, note)
@@ -144,8 +134,8 @@ def _exact_update(
     look: Look, factors: Factors, g: Array, lam: float, solve: Solve
 ) -> tuple[Array, int, float]:
     net, ops = look.net, look.net.ops
-    product, preconditioner = product_with(look, "gauss_newton"), _reference(factors)
-    inverse = [block.prepare(lam) for block in preconditioner]
+    product, preconditioner = product_with(look, "gauss_newton"), factors.reference()
+    inverse = [block.prepare(lam) for block in preconditioner.blocks]
 
     def damped(v: Array) -> Array:
         out = product(v)
@@ -170,7 +160,7 @@ def _exact_update(
     return found.x, found.iterations, found.residual
 
 
-def _update(look: Look, blocks: Sequence[Block], g: Array, lam: float) -> Array:
+def _update(look: Look, blocks: Sequence[InspectedBlock], g: Array, lam: float) -> Array:
     """−(block + damping)⁻¹ ∇ of every layer, flat."""
     out = look.net.ops.xp.empty_like(g)
     for block, g_l, out_l in zip(blocks, look.net.views(g), look.net.views(out), strict=True):

@@ -14,7 +14,7 @@ import numpy as np
 
 from gnopt.curvature import get_curvature
 from gnopt.curvature.exact import pre_activation_matrices
-from gnopt.curvature.kron import dense, input_factors
+from gnopt.curvature.factors import input_factor
 from gnopt.engine.arrays import Array
 from gnopt.engine.network import r_forward
 from gnopt.inspection.definite import signs
@@ -128,12 +128,13 @@ def _recursion(p: NetworkProbe, hessian: bool) -> float:
 
 
 def _kronecker(p: NetworkProbe, name: str) -> float:
-    G = get_curvature(name).output_factors(p.look.sample(name))
+    outputs = get_curvature(name)().output_factors(p.look.sample(name))
     product = product_with(p.look, "gauss_newton")
     pairs = []
-    for l, (a, g) in enumerate(zip(input_factors(p.net, p.look.tape), G, strict=True), start=1):
+    for l, G in enumerate(outputs, start=1):
+        A = input_factor(p.net, p.look.tape, l).dense(p.ops)
         part, u_l = p.of_layer(p.u, l), p.net.views(p.u)[l - 1]
-        pairs.append((p.dot(u_l, dense(p.ops, g) @ u_l @ a), p.dot(part, product(part))))
+        pairs.append((p.dot(u_l, G.dense(p.ops) @ u_l @ A), p.dot(part, product(part))))
     return _worst(pairs)
 
 

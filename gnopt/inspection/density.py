@@ -14,7 +14,7 @@ from gnopt.engine.network import gn_vector, hessian_vector
 from gnopt.inspection.lanczos import Density, lanczos_density
 from gnopt.inspection.spectrum import spectrum
 from gnopt.inspection.subject import Look
-from gnopt.optimizers.base import blocks
+from gnopt.optimizers.base import row_blocks
 
 SMALL = 1500  # parameters up to which the matrices are formed
 
@@ -24,7 +24,7 @@ def product_with(look: Look, kind: str) -> Callable[[Array], Array]:
     N P flops.
     """
     net, subject, xp = look.net, look.subject, look.net.ops.xp
-    parts = list(blocks(net, look.tape.rows, subject.memory))
+    parts = list(row_blocks(net, look.tape.rows, subject.memory))
 
     def product(v: Array) -> Array:
         total: Array | None = None

@@ -1,38 +1,43 @@
-"""The blocks of every layer by every method that was asked for, on one sample, and what they
-cost.
-"""
+"""The blocks of every layer by every method asked for, on one sample, and what they cost."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-from gnopt.curvature import Curvature, Sample, get_curvature
-from gnopt.curvature.exact import mean_pre_activation
-from gnopt.curvature.kfac import column_flops
-from gnopt.curvature.kron import eigenbasis, input_factors
-from gnopt.engine.arrays import Array
-from gnopt.inspection.blocks import Block, DiagonalBlock, Factor, KroneckerBlock
-from gnopt.inspection.subject import Look, settings_of
+from gnopt.curvature import Curvature, CurvatureSample, cost, get_curvature
+from gnopt.curvature.blocks import Block, LayerPlan
+from gnopt.curvature.exact import ExactFactors
+from gnopt.curvature.factors import Factor, Forms, input_factor
+from gnopt.inspection.blocks import InspectedBlock, InspectedFactor
+from gnopt.inspection.subject import Look, settings_for
+from gnopt.optimizers.second_order import SecondOrderSettings
 
-EXPORT_FLOPS = 2e10  # what an export spends on KFAC's samples where their number is not given
+EXPORT_FLOPS = 2e10  # what an export spends on samples where their number is not given
 MOST_SAMPLES = 1000
 
 Note = Callable[[str], None]
 
 
 @dataclass
-class Method:
-    """One method's blocks, layer by layer (layers 1..L at 0..L-1), and what they took."""
+class InspectedMethod:
+    """One method's blocks, layer by layer (layers 1..L at 0..L-1), and what they took.
 
-    name: str
-    blocks: list[Block]
-    G: list[Array] | None  # output factors; None for a method without factors
-    settings: dict[str, Any]
+    ``G`` are the output factors, None for a method without factors.
+    """
+
+    curvature: Curvature
+    settings: SecondOrderSettings
+    blocks: list[InspectedBlock]
+    G: list[Factor] | None
     seconds: float
-    flops: dict[str, float] = field(default_factory=dict)  # statistics, inverse, solve
+    flops: dict[str, float]  # statistics, inverse, solve
+
+    @property
+    def name(self) -> str:
+        """The method's name."""
+        return self.curvature.name
 
     @property
     def bytes(self) -> int:
@@ -44,95 +49,119 @@ class Method:
 class Factors:
     """A_0..A_{L-1}, and the methods by name."""
 
-    A: list[Factor]
-    methods: dict[str, Method]
+    A: list[InspectedFactor]
+    methods: dict[str, InspectedMethod]
+
+    def reference(self) -> InspectedMethod:
+        """Return the best approximation of the Gauss-Newton matrix at hand.
+
+        It sets the scale of λ and preconditions the exact solve: factors before diagonals, those
+        of 𝒢 before those of the data's gradients, exact output layers first, then the cheapest.
+        """
+
+        def rank(method: InspectedMethod) -> tuple[bool, bool, bool, float]:
+            c = method.curvature
+            return (
+                not c.block.factored,
+                c.from_targets,
+                not c.exact_output,
+                method.flops["statistics"],
+            )
+
+        return min(self.methods.values(), key=rank)
 
 
-def kfac_samples(look: Look, given: int | None, export: bool) -> int:
-    """Samples a data point for KFAC and EKFAC: as given, else as configured, else (for an export)
-    as many as are cheap, at most 1000.
+def samples_for(look: Look, given: int | None, export: bool) -> int:
+    """Return how many targets a data point are drawn by curvatures that sample.
+
+    As given, else as configured, else (for an export) as many as are cheap, at most 1000.
     """
-    configured = settings_of(look.subject.config, "kfac")["samples"]
+    configured = int(look.subject.config.optimizer.values().get("samples", 1))
     if given is not None or not export:
         return given or configured
-    return int(
-        min(MOST_SAMPLES, max(configured, EXPORT_FLOPS // column_flops(look.net, look.tape.rows)))
-    )
+    cheap = EXPORT_FLOPS // cost.column_factors(look.net.sizes, look.tape.rows, 1)
+    return int(min(MOST_SAMPLES, max(configured, cheap)))
 
 
 def compute(look: Look, names: Sequence[str], samples: int, note: Note) -> Factors:
-    """Blocks by the methods ``names``: curvatures of the registry, or ``exact`` for the recursion
-    per data point.
+    """Make blocks by the methods ``names``: curvatures of the registry, or ``exact`` for the
+    recursion per data point.
     """
-    found = Factors([Factor(look.net.ops, a) for a in input_factors(look.net, look.tape)], {})
-    for name in names:
-        found.methods[name] = _method(look, name, samples, found.A)
-        note(f"{name}: {found.methods[name].seconds:.1f} s")
-    return found
-
-
-def _method(look: Look, name: str, samples: int, A: list[Factor]) -> Method:
-    settings = settings_of(look.subject.config, name, samples=samples)
-    if name == "kflr":
-        settings["columns"] = 0  # the exact one, whatever training sketches
-    sample = look.sample(name, settings)
-    start = time.perf_counter()
-    if name == "exact":
-        G: list[Array] | None = mean_pre_activation(sample, hessian=False)
-        flops = {"statistics": recursion_flops(look)}
-    else:
-        curvature = get_curvature(name)
-        G = None if curvature.basis == "identity" else curvature.output_factors(sample)
-        flops = _flops(look, name, settings)
-    if G is None or name != "exact" and curvature.basis == "eigen":
-        blocks = _diagonal_blocks(look, curvature, sample, A, G)
-    else:
-        ops = look.net.ops
-        blocks = [KroneckerBlock(ops, a, Factor(ops, g)) for a, g in zip(A, G, strict=True)]
-    look.net.ops.synchronize()
-    return Method(name, blocks, G, settings, time.perf_counter() - start, flops)
-
-
-def _diagonal_blocks(
-    look: Look, curvature: Curvature, sample: Sample, A: list[Factor], G: list[Array] | None
-) -> list[Block]:
-    """Blocks of a method that estimates a diagonal, in the eigenbases of A and G where it has
-    factors.
-    """
-    ops = look.net.ops
-    bases: list[tuple[Array | None, Array | None]] = [(None, None)] * len(A)
-    kept = [0] * len(A)
-    if G is not None:
-        bases = [
-            (eigenbasis(ops, g, "factor G")[1], eigenbasis(ops, a.array, "factor A")[1])
-            for a, g in zip(A, G, strict=True)
-        ]
-        kept = [2 * (a.array.nbytes + g.nbytes) for a, g in zip(A, G, strict=True)]
-    scales = curvature.scales(sample, bases)
-    return [
-        DiagonalBlock(ops, S, *basis, k) for S, basis, k in zip(scales, bases, kept, strict=True)
+    plans = [
+        LayerPlan(look.net.ops, l, shape, look.net.dtype, Forms(), period=2)
+        for l, shape in enumerate(look.net.shapes, start=1)
     ]
+    A = [InspectedFactor(p, input_factor(look.net, look.tape, p.layer)) for p in plans]
+    factors = Factors(A, {})
+    for name in names:
+        factors.methods[name] = _method(look, name, samples, A)
+        note(f"{name}: {factors.methods[name].seconds:.1f} s")
+    return factors
 
 
-def _flops(look: Look, name: str, settings: dict[str, Any]) -> dict[str, float]:
+def curvature_of(look: Look, name: str, samples: int) -> tuple[Curvature, SecondOrderSettings]:
+    """Return the curvature called ``name`` as exact as it can be, and its method's settings."""
+    kind = ExactFactors if name == ExactFactors.name else get_curvature(name)
+    settings = settings_for(look.subject.config, kind, samples=samples)
+    return kind(kind.most_exact(settings.curvature)), settings
+
+
+def _method(look: Look, name: str, samples: int, A: list[InspectedFactor]) -> InspectedMethod:
+    curvature, settings = curvature_of(look, name, samples)
+    sample = look.sample(name)
+    start = time.perf_counter()
+    G = curvature.output_factors(sample) if curvature.block.factored else None
+    blocks = _blocks(curvature, sample, A, G)
+    look.net.ops.synchronize()
+    seconds = time.perf_counter() - start
+    inspected = [
+        InspectedBlock(a.plan, block, a, InspectedFactor(a.plan, G[l]))
+        if G
+        else InspectedBlock(a.plan, block)
+        for l, (a, block) in enumerate(zip(A, blocks, strict=True))
+    ]
+    return InspectedMethod(
+        curvature, settings, inspected, G, seconds, _flops(look, curvature, settings)
+    )
+
+
+def _blocks(
+    curvature: Curvature, sample: CurvatureSample, A: list[InspectedFactor], G: list[Factor] | None
+) -> list[Block]:
+    """Return the blocks that training makes of these factors, and of scales in their bases."""
+    plans = [a.plan for a in A]
+    blocks = [
+        curvature.block.of_factors(p, a.factor, G[l] if G else None)
+        for l, (p, a) in enumerate(zip(plans, A, strict=True))
+    ]
+    if curvature.estimates_scales:
+        bases = [block.bases() for block in blocks]
+        scales = curvature.scales(sample, [pair for pair in bases if pair is not None])
+        for plan, block, S in zip(plans, blocks, scales, strict=True):
+            block.observe_scales(plan, S, decay=0.0, share=1.0, new=True)
+    return blocks
+
+
+def _flops(look: Look, curvature: Curvature, settings: SecondOrderSettings) -> dict[str, float]:
     """Flops of statistics on this sample, of preparing the inverses and of one solve."""
     net, rows, loss = look.net, look.tape.rows, look.subject.loss
-    curvature = get_curvature(name)
-    statistics = curvature.flops(net, loss, rows, settings)
-    if curvature.basis == "identity":
-        return {"statistics": statistics, "inverse": 0.0, "solve": float(net.size)}
-    statistics += sum(rows * float(i) ** 2 for _, i in net.shapes)
-    dims = [i for _, i in net.shapes] + [o for o, _ in net.shapes[: -1 if loss.diagonal else None]]
-    eigen = curvature.basis == "eigen" or settings["damping_split"] == "exact"
+    statistics = curvature.flops(net, loss, rows)
+    if curvature.block.factored:
+        statistics += cost.input_factors(net.sizes, rows)
+    chosen = curvature.block.chosen(settings.block)
+    each = [
+        chosen.cost(LayerPlan(net.ops, l, shape, net.dtype, Forms(), period=2, diagonal_G=diagonal))
+        for l, (shape, diagonal) in enumerate(
+            zip(net.shapes, curvature.diagonal_factors(net, loss), strict=True), start=1
+        )
+    ]
     return {
         "statistics": statistics,
-        "inverse": sum(float(d) ** 3 for d in dims) * (9.0 if eigen else 1.0),
-        "solve": sum(2.0 * o * i * (o + i) for o, i in net.shapes) * (2.0 if eigen else 1.0),
+        "inverse": sum(c.refresh for c in each),
+        "solve": sum(c.solve for c in each),
     }
 
 
 def recursion_flops(look: Look) -> float:
     """Flops of the recursion per data point over the whole sample."""
-    net = look.net
-    pairs = zip(net.sizes[1:-1], net.sizes[2:], strict=True)
-    return look.tape.rows * sum(2.0 * above * d * (above + d) for d, above in pairs)
+    return cost.recursion_by_row(look.net.sizes, look.tape.rows)

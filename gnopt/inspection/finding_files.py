@@ -13,7 +13,6 @@ import numpy as np
 
 from gnopt.files import write_text
 from gnopt.inspection.alignment import COLUMNS as ALIGNMENT_COLUMNS
-from gnopt.inspection.blocks import KroneckerBlock
 from gnopt.inspection.factors import Factors
 from gnopt.inspection.inspect import Findings
 from gnopt.inspection.subject import Subject
@@ -81,9 +80,9 @@ def spectra_rows(factors: Factors, layers: Sequence[int]) -> list[Row]:
     for l in layers:
         series = [("", "A", factors.A[l - 1].spectrum.values)]
         for name, method in factors.methods.items():
-            block = method.blocks[l - 1]
-            if isinstance(block, KroneckerBlock):
-                series.append((name, "G", block.factor_G.spectrum.values))
+            pair = method.blocks[l - 1].factored
+            if pair is not None:
+                series.append((name, "G", pair[1].spectrum.values))
         for name, factor, values in series:
             found += [
                 {

@@ -12,7 +12,7 @@ from gnopt.inspection.alignment import Alignment, Solve, align
 from gnopt.inspection.choices import Choice, choose_curvatures, choose_layers
 from gnopt.inspection.definite import signs
 from gnopt.inspection.density import whole_density
-from gnopt.inspection.factors import Factors, Note, compute, kfac_samples
+from gnopt.inspection.factors import Factors, Note, compute, samples_for
 from gnopt.inspection.lanczos import Density
 from gnopt.inspection.subject import Look, Subject, look
 from gnopt.inspection.summary import Summary, summarise
@@ -65,7 +65,7 @@ def inspect(subject: Subject, request: InspectionRequest, note: Note) -> Finding
 
 
 def _at(at: Look, request: InspectionRequest, choice: Choice, found: Findings, note: Note) -> None:
-    found.samples = kfac_samples(at, request.kfac_samples, request.export is not None)
+    found.samples = samples_for(at, request.kfac_samples, request.export is not None)
     factors = found.factors = compute(at, choice.methods, found.samples, note)
     if request.summary or request.export:
         blocks = dense.dense_blocks(at, found.layers, choice.kinds)

@@ -21,7 +21,6 @@ from pathlib import Path
 import h5py
 
 from gnopt import __version__
-from gnopt.curvature.kron import dense
 from gnopt.engine.arrays import Array
 from gnopt.files import write_hdf5
 from gnopt.inspection.dense import loss_gradient
@@ -56,7 +55,7 @@ def export_matrices(
             dtype=str(net.dtype),
             seed=subject.seed,
             objective=objective,
-            weight_decay=float(subject.config.method_settings.get("weight_decay", 0.0)),
+            weight_decay=float(subject.config.optimizer.values().get("weight_decay", 0.0)),
         )
         file["x"], file["y"] = ops.to_host(subject.x), ops.to_host(subject.y)
         for l in layers:
@@ -64,14 +63,15 @@ def export_matrices(
             weights = ops.to_host(look.W[l - 1])
             group["weight"], group["bias"] = weights[:, :-1], weights[:, -1]
             group["gradient"] = ops.to_host(gradients[l - 1])
-            group["A"] = ops.to_host(factors.A[l - 1].array)
+            group["A"] = ops.to_host(factors.A[l - 1].factor.dense(ops))
             for name, method in factors.methods.items():
                 if method.G is not None:
                     dataset = group.create_dataset(
-                        f"G/{name}", data=ops.to_host(dense(ops, method.G[l - 1]))
+                        f"G/{name}", data=ops.to_host(method.G[l - 1].dense(ops))
                     )
-                    if "samples" in method.settings:
-                        dataset.attrs["samples"] = method.settings["samples"]
+                    samples = method.curvature.settings.values().get("samples")
+                    if samples is not None:
+                        dataset.attrs["samples"] = samples
             for kind, of_layer in blocks.items():
                 group[kind] = ops.to_host(of_layer[l])
 

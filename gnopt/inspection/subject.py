@@ -16,15 +16,15 @@ import numpy as np
 
 from gnopt import rng
 from gnopt.config import Config, Flags, load
-from gnopt.curvature import Sample
+from gnopt.curvature import Curvature, CurvatureSample
 from gnopt.data.source import Data, open_data
 from gnopt.engine.activations import get_activation
 from gnopt.engine.arrays import Array, Workspace, get_backend
 from gnopt.engine.losses import Loss, get_loss
 from gnopt.engine.network import Network, Tape, forward
 from gnopt.errors import ConfigError, DataError, GnoptError
-from gnopt.optimizers import damping, methods, second_order
-from gnopt.options import defaults
+from gnopt.optimizers import second_order
+from gnopt.optimizers.second_order import SecondOrderSettings
 from gnopt.training import checkpoint
 from gnopt.training.evaluate import targets_for
 from gnopt.training.load import find_checkpoint
@@ -109,14 +109,12 @@ class Look:
         """The network."""
         return self.subject.net
 
-    def sample(
-        self, purpose: str = "", settings: dict[str, Any] | None = None, rows: int | None = None
-    ) -> Sample:
-        """The sample as curvatures take it, or its first ``rows``, with a random stream for this
-        purpose.
+    def sample(self, purpose: str = "", rows: int | None = None) -> CurvatureSample:
+        """Return the sample as curvatures take it, or its first ``rows``, with a random stream for
+        this purpose.
         """
         s = self.subject
-        whole = Sample(
+        whole = CurvatureSample(
             s.net,
             self.W,
             self.tape,
@@ -124,8 +122,7 @@ class Look:
             s.y,
             rng.generator(s.seed, "inspect " + purpose),
             s.memory,
-            settings or {},
-            self.workspace,
+            workspace=self.workspace,
         )
         return whole if rows is None or rows >= self.tape.rows else whole.take(slice(0, rows))
 
@@ -253,16 +250,11 @@ def _adapted_damping(place: Path) -> tuple[float | None, float]:
     return damping, 1.0 if boost is None else boost
 
 
-def settings_of(config: Config, method: str, **given: Any) -> dict[str, Any]:
-    """The options of a curvature: its defaults, those of the configuration that it shares, then
-    ``given``.
-
-    Those of damping are there for every curvature: also one that inverts nothing by them is shown
-    under them.
+def settings_for(config: Config, curvature: type[Curvature], **given: Any) -> SecondOrderSettings:
+    """Return the settings of a curvature's method: its defaults, those of the configuration that it
+    shares, then ``given``; names that the method does not have are left out.
     """
-    table = methods()
-    values = defaults(
-        damping.OPTIONS + second_order.OPTIONS + (table[method].options if method in table else ())
-    )
-    values |= {k: v for k, v in config.method_settings.items() if k in values}
-    return values | {k: v for k, v in given.items() if k in values}
+    record = second_order.settings_of(curvature)
+    known = {option.name for option in record.options()}
+    values = config.optimizer.values() | given
+    return record.make({name: value for name, value in values.items() if name in known})

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gnopt.curvature.damping import Damping, pi
 from gnopt.curvature.exact import block_bytes
-from gnopt.curvature.kron import pi
 from gnopt.inspection.agreement import Products, agreement, exact_norm, together
-from gnopt.inspection.blocks import Block, DiagonalBlock, KroneckerBlock
+from gnopt.inspection.blocks import InspectedBlock
 from gnopt.inspection.definite import Signs
-from gnopt.inspection.factors import Factors, Method
+from gnopt.inspection.factors import Factors, InspectedMethod
 from gnopt.inspection.rank import Ranks
 from gnopt.inspection.spectrum import Spectrum
 from gnopt.inspection.subject import Look
@@ -137,7 +137,9 @@ def _facts(look: Look, l: int, method: str) -> Row:
     return row
 
 
-def _row(look: Look, l: int, method: Method, factors: Factors, found: Products, m: int) -> Row:
+def _row(
+    look: Look, l: int, method: InspectedMethod, factors: Factors, found: Products, m: int
+) -> Row:
     block = method.blocks[l - 1]
     row = _facts(look, l, method.name)
     low, high = block.extremes()
@@ -150,16 +152,17 @@ def _row(look: Look, l: int, method: Method, factors: Factors, found: Products, 
         bytes=block.bytes(),
     )
     row.update(_side("A", factors.A[l - 1].spectrum))
-    if isinstance(block, KroneckerBlock):
-        a, g = block.factor_A.spectrum, block.factor_G.spectrum
+    if block.factored is not None:
+        A, G = block.factored
+        a, g = A.spectrum, G.spectrum
         row.update(
             rank=a.rank * g.rank,
             effective_rank=a.effective_rank * g.effective_rank,
             condition=a.condition * g.condition,
-            pi=float(pi(look.net.ops, block.A, block.G)),
+            pi=float(pi(look.net.ops, A.factor, G.factor)),
             **_side("G", g),
         )
-    elif isinstance(block, DiagonalBlock):
+    else:
         s = block.spectrum
         row.update(rank=s.rank, effective_rank=s.effective_rank, condition=s.condition)
     row.update(_damped(look, block, method))
@@ -185,11 +188,13 @@ def _side(name: str, s: Spectrum) -> Row:
     }
 
 
-def _damped(look: Look, block: Block, method: Method) -> Row:
+def _damped(look: Look, block: InspectedBlock, method: InspectedMethod) -> Row:
     """The damped range under the configured rule, with λ and boost as a run has left them."""
     settings, weights = method.settings, look.weights
-    adapted = weights.damping if settings["damping_rule"] == "lm" else None
-    low, high = block.damped(settings, adapted or settings["damping"], weights.boost)
+    adapted = weights.damping if settings.damping_rule == "lm" else None
+    lam = adapted or settings.damping
+    damping = Damping(settings, settings.weight_decay, lam, weights.boost)
+    low, high = block.damped(damping, settings.block)
     return {"damped_min": low, "damped_max": high, "damped_condition": high / low}
 
 
@@ -210,7 +215,9 @@ def _dense_row(look: Look, l: int, kind: str, s: Spectrum) -> Row:
     return row
 
 
-def _method_row(look: Look, layers: Sequence[int], method: Method, chosen: Products, m: int) -> Row:
+def _method_row(
+    look: Look, layers: Sequence[int], method: InspectedMethod, chosen: Products, m: int
+) -> Row:
     whole = agreement(chosen, m)
     row: Row = dict.fromkeys(METHOD_COLUMNS)
     row.update(

@@ -18,47 +18,47 @@ from functools import partial
 from typing import Any
 
 from gnopt.curvature import all_curvatures
+from gnopt.engine.losses import Loss
 from gnopt.errors import ConfigError, nearest
-from gnopt.optimizers import second_order
-from gnopt.optimizers.base import Optimizer, Problem
-from gnopt.optimizers.second_order import SecondOrder
+from gnopt.optimizers.base import Optimizer, OptimizerSettings, Problem
+from gnopt.optimizers.second_order import SecondOrder, settings_of
 from gnopt.options import Option
 from gnopt.registry import discover
 
 
 @dataclass(frozen=True)
 class Method:
-    """One entry of the table of methods."""
+    """One entry of the table of methods; ``settings`` is the record of its options."""
 
     name: str
     summary: str
-    options: tuple[Option, ...]
+    settings: type[OptimizerSettings]
     order: int  # 1 or 2
     needs_likelihood: bool
-    build: Callable[[Problem, dict[str, Any]], Optimizer]
+    build: Callable[[Problem, Any], Optimizer[Any]]
 
 
 def methods() -> dict[str, Method]:
-    """Every training method by name."""
+    """Return every training method by name."""
     table = {}
     for name, curvature in all_curvatures().items():
         table[name] = Method(
             name,
             curvature.summary,
-            second_order.options_for(curvature),
-            2,
+            settings_of(curvature),
+            SecondOrder.order,
             curvature.needs_likelihood,
             partial(SecondOrder, curvature=curvature),
         )
     for name, optimizer in discover(__name__, "OPTIMIZER").items():
         table[name] = Method(
-            name, optimizer.summary, optimizer.options, optimizer.order, False, optimizer
+            name, optimizer.summary, optimizer.Settings, optimizer.order, False, optimizer
         )
     return dict(sorted(table.items(), key=lambda item: (item[1].order, item[0])))
 
 
 def get_method(name: str) -> Method:
-    """The method called ``name``; ConfigError with the nearest name otherwise."""
+    """Return the method called ``name``; ConfigError with the nearest name otherwise."""
     table = methods()
     if name not in table:
         raise ConfigError(
@@ -68,12 +68,12 @@ def get_method(name: str) -> Method:
 
 
 def options_of(name: str) -> tuple[Option, ...]:
-    """The options of a method."""
-    return get_method(name).options
+    """Return the options of a method."""
+    return get_method(name).settings.options()
 
 
-def check(name: str, loss: Any) -> None:
-    """ConfigError where the method cannot serve the loss."""
+def check(name: str, loss: Loss) -> None:
+    """Raise ConfigError where the method cannot serve the loss."""
     if get_method(name).needs_likelihood and not loss.likelihood:
         raise ConfigError(
             f"method '{name}' samples targets from the model, and loss '{loss.name}' is not a "
@@ -81,7 +81,7 @@ def check(name: str, loss: Any) -> None:
         )
 
 
-def make(name: str, problem: Problem, settings: dict[str, Any]) -> Optimizer:
+def make(name: str, problem: Problem, settings: OptimizerSettings) -> Optimizer[Any]:
     """Build a method; ConfigError where it cannot serve the loss."""
     check(name, problem.loss)
     return get_method(name).build(problem, settings)

@@ -1,8 +1,20 @@
 """Adam (Kingma & Ba 2014), bias-corrected: δ = −ε m̂ / (√v̂ + 10⁻⁸)."""
 
+from dataclasses import dataclass
+
 from gnopt.engine.arrays import Array, Backend
-from gnopt.optimizers.first_order import FirstOrder, rate_options
-from gnopt.options import Option
+from gnopt.optimizers.first_order import FirstOrder, FirstOrderSettings, rate
+from gnopt.options import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamSettings(FirstOrderSettings):
+    """Decays of the two moments."""
+
+    learning_rate: float = rate(0.001)
+    beta1: float = option(0.9, "decay of the first moment", low=0.0, high=1.0, open_high=True)
+    beta2: float = option(0.999, "decay of the second moment", low=0.0, high=1.0, open_high=True)
+    epsilon: float = option(1e-8, "added to the root of the second moment", low=0.0, open_low=True)
 
 
 class Adam(FirstOrder):
@@ -10,27 +22,12 @@ class Adam(FirstOrder):
 
     name = "adam"
     summary = "adaptive moments (Kingma & Ba 2014)"
-    options = (
-        *rate_options(0.001),
-        Option(
-            "beta1", 0.9, "float", "decay of the first moment", low=0.0, high=1.0, open_high=True
-        ),
-        Option(
-            "beta2", 0.999, "float", "decay of the second moment", low=0.0, high=1.0, open_high=True
-        ),
-        Option(
-            "epsilon",
-            1e-8,
-            "float",
-            "added to the root of the second moment",
-            low=0.0,
-            open_low=True,
-        ),
-    )
+    Settings = AdamSettings
+    settings: AdamSettings
     moments = 2
 
     def step(self, g: Array, moments: list[Array], rate: float, step: int) -> Array:
-        beta1, beta2 = self.settings["beta1"], self.settings["beta2"]
+        beta1, beta2 = self.settings.beta1, self.settings.beta2
         m, v = moments
         # √v̂ + ε = (√v + ε √c₂) / √c₂ with the bias corrections c₁ = 1 − β₁ᵏ, c₂ = 1 − β₂ᵏ folded
         # into the rate.
@@ -40,7 +37,7 @@ class Adam(FirstOrder):
             (g, m, v),
             beta1,
             beta2,
-            self.settings["epsilon"] * root_c2,
+            self.settings.epsilon * root_c2,
             -rate * root_c2 / (1.0 - beta1**step),
             workspace=self.workspace,
         )

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar
 
+from gnopt.curvature.cost import Cost
 from gnopt.engine.arrays import Array, Workspace
+from gnopt.engine.losses import Loss
 from gnopt.engine.network import Network, Tape, forward, gradient
 from gnopt.optimizers.timing import NullTimer, PhaseTimer
-from gnopt.options import Option
+from gnopt.options import Settings, option
 
-State = dict[
-    str, Any
-]  # nested dicts and lists of arrays and plain numbers: what a checkpoint stores
-Stats = dict[str, float]  # one row of steps.csv
+Stats = dict[str, float]  # one row of steps.csv: its columns differ by method
 
 
 @dataclass
@@ -24,69 +24,102 @@ class Problem:
     """
 
     net: Network
-    loss: Any
+    loss: Loss
     seed: int
     rows: int
     memory: int = 512 << 20
 
 
-class Optimizer:
-    """The contract of a training method; ``state`` holds everything needed to go on bit for bit.
+@dataclass(kw_only=True)
+class State:
+    """Everything that a method needs to go on bit for bit beside θ: arrays, numbers and records.
 
-    An update runs each of its phases inside ``with self.timer(name):``; see ``timing``.
+    A checkpoint stores a state field by field. ``average`` is the average of the iterates, where
+    one is kept.
+    """
+
+    average: Array | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSettings(Settings):
+    """The options of every method."""
+
+    averaging: float = option(
+        0.0,
+        "decay of Polyak averaging of the weights that are evaluated; 0 = off",
+        low=0.0,
+        high=1.0,
+        open_high=True,
+    )
+
+
+StateT = TypeVar("StateT", bound=State)
+
+
+class Optimizer(ABC, Generic[StateT]):
+    """The contract of a training method.
+
+    The training loop calls ``init`` once, then ``batch_size`` and ``update`` for every update, and
+    ``weights`` where it evaluates; ``closing_weights`` is asked at the end of a run. An update runs
+    each of its phases inside ``with self.timer(name):``; see ``timing``.
     """
 
     name: str = ""
     summary: str = ""
-    options: tuple[Option, ...] = ()
+    order: ClassVar[int] = 1
+    Settings: ClassVar[type[OptimizerSettings]] = OptimizerSettings
+    state_type: ClassVar[type[State]] = State
 
-    def __init__(self, problem: Problem, settings: dict[str, Any]) -> None:
+    settings: OptimizerSettings
+
+    def __init__(self, problem: Problem, settings: OptimizerSettings) -> None:
         self.problem = problem
         self.settings = settings
         self.workspace = Workspace(problem.net.ops, problem.net.dtype)
         self.timer: PhaseTimer = NullTimer()
 
-    def init(self, theta: Array) -> State:
-        """The state before the first update."""
-        raise TypeError(f"optimizer {type(self).__name__} does not define init")
+    @abstractmethod
+    def init(self, theta: Array) -> StateT:
+        """Return the state before the first update."""
 
-    def batch_size(self, state: State, base: int) -> int:
-        """Rows of the next update, given the configured batch size."""
+    def batch_size(self, state: StateT, base: int) -> int:
+        """Return the rows of the next update, given the configured batch size."""
         return min(base, self.problem.rows)
 
     def largest_batch(self, base: int) -> int:
-        """The most rows that an update may take."""
-        return self.batch_size({}, base)
+        """Return the most rows that an update may take."""
+        return min(base, self.problem.rows)
 
-    def update(self, theta: Array, state: State, x: Array, y: Array, step: int) -> Stats:
-        """Change θ and the state by one update on a batch; return the row of the log. Raises
-        Diverged.
+    @abstractmethod
+    def update(self, theta: Array, state: StateT, x: Array, y: Array, step: int) -> Stats:
+        """Change θ and the state by one update on a batch; return the row of the log.
+
+        Raises Diverged where numbers are not finite and nothing helps.
         """
-        raise TypeError(f"optimizer {type(self).__name__} does not define update")
 
-    def weights(self, theta: Array, state: State) -> Array:
-        """The weights to evaluate: θ, or an average of the iterates."""
-        average = state.get("average")
-        return theta if average is None else average
+    def weights(self, theta: Array, state: StateT) -> Array:
+        """Return the weights to evaluate: θ, or an average of the iterates."""
+        return theta if state.average is None else state.average
 
-    def closing_weights(self, theta: Array, state: State, x: Array, y: Array) -> Array | None:
-        """At the end of a run, the weights to hand out instead of ``weights`` where the last step
-        made the loss of the batch that would come next jump; θ and the state stay, so that the run
-        can go on.
+    def closing_weights(self, theta: Array, state: StateT, x: Array, y: Array) -> Array | None:
+        """Return the weights to publish when a run ends, or None to publish ``weights``.
+
+        No batch has judged the last step yet, so a method may judge it by the batch (x, y) that
+        would come next, and publish the weights before the step where the step made that batch's
+        loss jump. θ and the state are left alone, so that the run can be resumed.
         """
         return None
 
-    def cost(self, base: int) -> dict[str, float]:
-        """Flops of one update at this batch size, bytes of the state, and of temporaries where they
-        count.
-        """
-        raise TypeError(f"optimizer {type(self).__name__} does not define cost")
+    @abstractmethod
+    def cost(self, base: int) -> Cost:
+        """Return what an average update at this batch size costs."""
 
     def period(self) -> int:
         """Number of updates after which the work of an update repeats; 1 where all are alike."""
         return 1
 
-    def skip_to(self, state: State, updates: int) -> None:
+    def skip_to(self, state: StateT, updates: int) -> None:
         """Let the state count as that of a run after ``updates`` updates; weights and averages
         stay.
 
@@ -94,35 +127,25 @@ class Optimizer:
         early updates do more work than later ones.
         """
 
-    def average_iterates(self, theta: Array, state: State, step: int) -> None:
-        """Polyak averaging: θ̄ ← d θ̄ + (1 − d) θ with d = min(averaging, 1 − 1/k), where it is
-        on.
-        """
-        decay = self.settings["averaging"]
-        if decay == 0.0:
+    def first_average(self, theta: Array) -> Array | None:
+        """Return where the average of the iterates starts; None where none is kept."""
+        return theta.copy() if self.settings.averaging else None
+
+    def average_iterates(self, theta: Array, state: StateT, step: int) -> None:
+        """θ̄ ← d θ̄ + (1 − d) θ with d = min(averaging, 1 − 1/k) (Polyak), where averaging is on."""
+        if state.average is None:
             return
-        weight = min(decay, 1.0 - 1.0 / step)
-        state["average"] *= weight
-        state["average"] += theta * (1.0 - weight)
-
-
-AVERAGING = Option(
-    "averaging",
-    0.0,
-    "float",
-    "decay of Polyak averaging of the weights that are evaluated; 0 = off",
-    low=0.0,
-    high=1.0,
-    open_high=True,
-)
+        weight = min(self.settings.averaging, 1.0 - 1.0 / step)
+        state.average *= weight
+        state.average += theta * (1.0 - weight)
 
 
 def block_rows(net: Network, memory: int) -> int:
-    """The most rows of one block."""
+    """Return the most rows of one block."""
     return max(64, min(net.ops.tape_bytes, memory // 2) // net.row_bytes())
 
 
-def blocks(net: Network, rows: int, memory: int) -> Iterator[slice]:
+def row_blocks(net: Network, rows: int, memory: int) -> Iterator[slice]:
     """Split rows into equal blocks whose tapes stay small, the last block first, so that the tape
     left over is that of the first data points.
     """
@@ -132,20 +155,33 @@ def blocks(net: Network, rows: int, memory: int) -> Iterator[slice]:
         yield slice(start, stop)
 
 
+@dataclass
+class BatchGradient:
+    """A batch with its mean loss (0-d float64, on the device) and the flat gradient of that.
+
+    ``tape`` is the forward pass of the rows ``held``, the first of the batch.
+    """
+
+    x: Array
+    y: Array
+    loss: Array
+    g: Array
+    tape: Tape
+    held: slice
+
+
 def loss_and_gradient(
     problem: Problem, W: list[Array], x: Array, y: Array, out: Array, workspace: Workspace
-) -> tuple[Array, Tape, slice]:
-    """Mean loss (0-d float64, on the device), its gradient in the flat ``out``, and the tape of the
-    first rows.
+) -> BatchGradient:
+    """Compute the mean loss of a batch and its gradient, written into the flat ``out``.
 
-    The batch is run through in blocks, so that memory does not grow with it; the returned slice
-    says which rows the tape holds.
+    The batch is run through in blocks, so that memory does not grow with it.
     """
     net, xp = problem.net, problem.net.ops.xp
     views = net.views(out)
     total: Any = 0.0
     first = True
-    for rows in blocks(net, len(x), problem.memory):
+    for rows in row_blocks(net, len(x), problem.memory):
         tape = forward(net, W, x[rows], workspace)
         value, delta = problem.loss.value_and_gradient(net.ops, tape.output, y[rows])
         total = total + value.sum(dtype=xp.float64)
@@ -157,20 +193,14 @@ def loss_and_gradient(
             part = workspace.take("gradient part", (net.size,))
             gradient(net, W, tape, delta, net.views(part), workspace)
             out += part
-    return total / len(x), tape, rows
+    return BatchGradient(x, y, total / len(x), out, tape, rows)
 
 
 def mean_loss(problem: Problem, W: list[Array], x: Array, y: Array, workspace: Workspace) -> Array:
-    """Mean loss over a batch (0-d float64, on the device)."""
+    """Return the mean loss over a batch (0-d float64, on the device)."""
     total: Any = 0.0
-    for rows in blocks(problem.net, len(x), problem.memory):
+    for rows in row_blocks(problem.net, len(x), problem.memory):
         tape = forward(problem.net, W, x[rows], workspace)
         value = problem.loss.value(problem.net.ops, tape.output, y[rows])
         total = total + value.sum(dtype=problem.net.ops.xp.float64)
     return total / len(x)
-
-
-def training_flops(net: Network, rows: int) -> float:
-    """Flops of a forward and a backward pass: no gradient for the input is needed."""
-    first = net.shapes[0][0] * net.shapes[0][1]
-    return rows * (6.0 * net.size - 2.0 * first)

@@ -11,72 +11,33 @@ take.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf, isfinite, nan, sqrt
-from typing import Any
 
-from gnopt.curvature import get_curvature
+from gnopt.curvature import Curvature, all_curvatures, cost, get_curvature
+from gnopt.curvature.blocks import KroneckerBlock
+from gnopt.curvature.cost import Cost
+from gnopt.curvature.damping import AdaptiveDampingSettings, adapt
 from gnopt.engine.arrays import Array, Unchecked
 from gnopt.engine.network import Tape, forward, gn_vector
-from gnopt.errors import Diverged
-from gnopt.optimizers import damping, preconditioner
+from gnopt.errors import ConfigError, Diverged
 from gnopt.optimizers.base import (
-    AVERAGING,
     Optimizer,
+    OptimizerSettings,
     Problem,
     State,
     Stats,
-    blocks,
     loss_and_gradient,
     mean_loss,
-    training_flops,
+    row_blocks,
 )
 from gnopt.optimizers.preconditioner import Preconditioner
+from gnopt.optimizers.second_order import settings_of
 from gnopt.optimizers.solver import BETWEEN_LOOKS, ConjugateGradients, Iterate
-from gnopt.options import Option, defaults
+from gnopt.options import option
 
-OPTIONS = (
-    Option("damping", 1.0, "float", "initial λ", low=0.0, open_low=True),
-    Option(
-        "damping_rule",
-        "lm",
-        "str",
-        "lm: λ by Levenberg-Marquardt; fixed: constant",
-        choices=("lm", "fixed"),
-    ),
-    Option("damping_min", 1e-4, "float", "lm rule: lowest λ", low=0.0, open_low=True),
-    Option("damping_max", 1e6, "float", "lm rule: highest λ", low=0.0, open_low=True),
-    Option("damping_period", 1, "int", "lm rule: updates between adaptations", low=1),
-    Option(
-        "damping_decay",
-        2.0 / 3.0,
-        "float",
-        "lm rule: ω = damping_decay^damping_period",
-        low=0.0,
-        high=1.0,
-        open_low=True,
-        open_high=True,
-    ),
-    Option("weight_decay", 1e-5, "float", "η in the penalty ½ η ‖θ‖²", low=0.0),
-    Option(
-        "product_rows",
-        1.0,
-        "float",
-        "share of the batch that GN-vector products use, at least 62 rows",
-        low=0.0,
-        high=1.0,
-        open_low=True,
-    ),
-    Option(
-        "preconditioner",
-        "kfra",
-        "str",
-        "of the conjugate gradients: none, or factors by this curvature",
-        choices=("none", "kfra", "kflr", "kfac"),
-    ),
-    AVERAGING,
-)
 MAX_REJECTIONS = 12
 BACKTRACKS = 6
 FACTS = 5  # numbers of a point of the line search
@@ -96,8 +57,54 @@ class Trial:
     dBd: float = nan
 
 
+def _preconditioners() -> tuple[str, ...]:
+    """Names of the curvatures whose damped factors serve conjugate gradients."""
+    factored = [n for n, c in all_curvatures().items() if issubclass(c.block, KroneckerBlock)]
+    return ("none", *factored)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CGSettings(OptimizerSettings, AdaptiveDampingSettings):
+    """The options that both siblings take."""
+
+    damping: float = option(1.0, "initial λ", low=0.0, open_low=True)
+    damping_period: int = option(1, "lm rule: updates between adaptations", low=1)
+    damping_decay: float = option(
+        2.0 / 3.0,
+        "lm rule: ω = damping_decay^damping_period",
+        low=0.0,
+        high=1.0,
+        open_low=True,
+        open_high=True,
+    )
+    weight_decay: float = option(1e-5, "η in the penalty ½ η ‖θ‖²", low=0.0)
+    product_rows: float = option(
+        1.0,
+        "share of the batch that GN-vector products use, at least 62 rows",
+        low=0.0,
+        high=1.0,
+        open_low=True,
+    )
+    preconditioner: str = option(
+        "kfra",
+        "of the conjugate gradients: none, or factors by this curvature",
+        choices=_preconditioners(),
+    )
+    iterations: int = option(250, "most iterations of conjugate gradients", low=1)
+
+
 @dataclass
-class Proposal:
+class CGState(State):
+    """λ, the last solution, how many iterations it took, and rejections in a row."""
+
+    damping: float
+    solution: Array
+    iterations: int = BETWEEN_LOOKS
+    rejected_in_row: int = 0
+
+
+@dataclass
+class CGProposal:
     """What an update knows before it steps: loss, ‖∇‖², the last iterate and points to choose from,
     likeliest first.
     """
@@ -110,109 +117,113 @@ class Proposal:
     trials: list[Trial]
 
 
-class GaussNewtonCG(Optimizer):
+class GaussNewtonCG(Optimizer[CGState]):
     """Template: a sibling says how conjugate gradients start and stop, and which iterate is
     taken.
     """
 
     order = 2
     keep = 0.0
+    Settings = CGSettings
+    state_type = CGState
+    settings: CGSettings
 
-    def __init__(self, problem: Problem, settings: dict[str, Any]) -> None:
+    def __init__(self, problem: Problem, settings: CGSettings) -> None:
         super().__init__(problem, settings)
         self.factors: Preconditioner | None = None
-        name = settings["preconditioner"]
-        if name != "none":
-            curvature = get_curvature(name)
-            # Made anew at every update, but as inverses, which a period of 1 would not make: many
-            # solves use them, and on a GPU two products are a fraction of the operations of four
-            # triangular solves.
-            own = {
-                **defaults(preconditioner.OPTIONS + curvature.options),
-                "damping_rule": "fixed",
-                "inverse_period": 2,
-                "factor_period": 1,
-                "curvature_decay": 0.0,
-                "input_updates": 0,
-                "factor_rows": 1.0,
-                "weight_decay": settings["weight_decay"],
-            }
-            if name == "kflr":
-                own["columns"] = 1
-            self.factors = Preconditioner(problem, own, curvature, self.workspace)
+        if settings.preconditioner != "none":
+            curvature = get_curvature(settings.preconditioner)
+            self.factors = self._factors(curvature)
 
-    def init(self, theta: Array) -> State:
-        state: State = {
-            "damping": self.settings["damping"],
-            "rejected_in_row": 0,
-            "iterations": BETWEEN_LOOKS,
-            "solution": self.problem.net.ops.xp.zeros_like(theta),
-        }
-        if self.settings["averaging"]:
-            state["average"] = theta.copy()
-        return state
+    def _factors(self, curvature: type[Curvature]) -> Preconditioner:
+        if curvature.needs_likelihood and not self.problem.loss.likelihood:
+            raise ConfigError(
+                f"optimizer.preconditioner = {curvature.name!r} samples targets from the model, "
+                f"and loss '{self.problem.loss.name}' is not a likelihood; use kfra"
+            )
+        # Made anew at every update, but as inverses, which a period of 1 would not make: many
+        # solves use them, and on a GPU two products are a fraction of the operations of four
+        # triangular solves.
+        settings = settings_of(curvature)(curvature=curvature.cheapest()).changed(
+            damping_rule="fixed",
+            inverse_period=2,
+            factor_period=1,
+            curvature_decay=0.0,
+            input_updates=0,
+            factor_rows=1.0,
+            weight_decay=self.settings.weight_decay,
+        )
+        return Preconditioner(self.problem, settings, curvature(settings.curvature), self.workspace)
+
+    def init(self, theta: Array) -> CGState:
+        return CGState(
+            self.settings.damping,
+            self.problem.net.ops.xp.zeros_like(theta),
+            average=self.first_average(theta),
+        )
 
     # ---- what siblings define --------------------------------------------------------------------
 
-    def start(self, state: State) -> Array:
-        """Where conjugate gradients begin."""
-        raise TypeError(f"{type(self).__name__} does not define start")
+    @abstractmethod
+    def start(self, state: CGState) -> Array:
+        """Return where conjugate gradients begin."""
 
+    @abstractmethod
     def stop(self, i: int, residual: Array, models: list[Array]) -> Array:
         """Whether i iterations are enough, 0-d on the device like the relative residual and the
         model's values.
         """
-        raise TypeError(f"{type(self).__name__} does not define stop")
 
     # ---- the update ------------------------------------------------------------------------------
 
-    def update(self, theta: Array, state: State, x: Array, y: Array, step: int) -> Stats:
-        ops, xp, cfg = self.problem.net.ops, self.problem.net.ops.xp, self.settings
+    def update(self, theta: Array, state: CGState, x: Array, y: Array, step: int) -> Stats:
+        ops, xp, settings = self.problem.net.ops, self.problem.net.ops.xp, self.settings
         try:
             with ops.deferred_checks(True):
-                found = self.propose(theta, state, x, y, step)
+                proposal = self.propose(theta, state, x, y, step)
         except Unchecked:
-            found = self.propose(theta, state, x, y, step)
-        if not (isfinite(found.loss) and isfinite(found.gg)):
+            proposal = self.propose(theta, state, x, y, step)
+        if not (isfinite(proposal.loss) and isfinite(proposal.gg)):
             raise Diverged(
-                f"update {step}: loss {found.loss:g}, gradient norm {sqrt(max(found.gg, 0.0)):g}"
+                f"update {step}: loss {proposal.loss:g}, "
+                f"gradient norm {sqrt(max(proposal.gg, 0.0)):g}"
             )
-        state["solution"], state["iterations"] = found.solution, found.iterations
-        chosen, share = self.search(theta, x, y, found)
+        state.solution, state.iterations = proposal.solution, proposal.iterations
+        chosen, share = self.search(theta, x, y, proposal)
         after, dd, gd = chosen.losses[share], share * share * chosen.dd, share * chosen.gd
         predicted = gd + 0.5 * share * share * chosen.dBd
-        change = after - found.loss + cfg["weight_decay"] * (share * chosen.td + 0.5 * dd)
+        change = after - proposal.loss + settings.weight_decay * (share * chosen.td + 0.5 * dd)
         accepted = change <= 0.0
         rho = change / predicted if predicted < 0.0 else nan
         stats: Stats = {
-            "loss": found.loss,
-            "grad_norm": sqrt(found.gg),
+            "loss": proposal.loss,
+            "grad_norm": sqrt(proposal.gg),
             "step_norm": sqrt(dd) if accepted else 0.0,
             "alpha": share,
-            "damping": state["damping"],
+            "damping": state.damping,
             "rho": rho,
             "rejected": 0.0 if accepted else 1.0,
             "batch": len(x),
             "predicted": predicted,
-            "iterations": found.iterations,
-            "residual": found.residual,
+            "iterations": proposal.iterations,
+            "residual": proposal.residual,
         }
-        if cfg["damping_rule"] == "lm" and (step % cfg["damping_period"] == 0 or not accepted):
-            state["damping"] = damping.adapt(cfg, state["damping"], rho if accepted else -1.0)
+        if settings.damping_rule == "lm" and (step % settings.damping_period == 0 or not accepted):
+            state.damping = adapt(settings, state.damping, rho if accepted else -1.0)
         if accepted:
             with self.timer("vector"):
                 ops.axpy(share, chosen.iterate.x, theta)
-            state["rejected_in_row"] = 0
+            state.rejected_in_row = 0
         else:
-            state["rejected_in_row"] += 1
-            state["solution"] = xp.zeros_like(theta)
-            if state["rejected_in_row"] > MAX_REJECTIONS and not isfinite(after):
+            state.rejected_in_row += 1
+            state.solution = xp.zeros_like(theta)
+            if state.rejected_in_row > MAX_REJECTIONS and not isfinite(after):
                 raise Diverged(f"update {step}: {MAX_REJECTIONS} steps in a row were rejected")
         with self.timer("vector"):
             self.average_iterates(theta, state, step)
         return stats
 
-    def propose(self, theta: Array, state: State, x: Array, y: Array, step: int) -> Proposal:
+    def propose(self, theta: Array, state: CGState, x: Array, y: Array, step: int) -> CGProposal:
         """Gradient, conjugate gradients and the first points of the line search, in one fetch from
         the device.
 
@@ -220,22 +231,18 @@ class GaussNewtonCG(Optimizer):
         and all points of the search are tried; a further fetch is needed only where it takes longer
         than that, or a step is shortened.
         """
-        net, ops, xp, cfg = (
-            self.problem.net,
-            self.problem.net.ops,
-            self.problem.net.ops.xp,
-            self.settings,
-        )
-        W, g, limit = net.views(theta), xp.empty_like(theta), cfg["iterations"]
+        net, ops, xp = self.problem.net, self.problem.net.ops, self.problem.net.ops.xp
+        settings = self.settings
+        W, g, limit = net.views(theta), xp.empty_like(theta), settings.iterations
         with self.timer("passes"):
-            loss, _, _ = loss_and_gradient(self.problem, W, x, y, g, self.workspace)
+            loss = loss_and_gradient(self.problem, W, x, y, g, self.workspace).loss
         with self.timer("vector"):
-            ops.axpy(cfg["weight_decay"], theta, g)
+            ops.axpy(settings.weight_decay, theta, g)
         rows = self.product_rows(len(x))
         with self.timer("model"):
-            product = self.product(W, x[:rows], y[:rows], state["damping"] + cfg["weight_decay"])
+            product = self.product(W, x[:rows], y[:rows], state.damping + settings.weight_decay)
         try:
-            precondition = self.preconditioner(W, x[:rows], y[:rows], state["damping"], step)
+            precondition = self.preconditioner(W, x[:rows], y[:rows], state.damping, step)
         except Diverged:
             (value,) = ops.scalars(loss)
             if isfinite(value):
@@ -245,9 +252,7 @@ class GaussNewtonCG(Optimizer):
             solver = ConjugateGradients(
                 product, -g, self.start(state), precondition, ops, self.stop, self.keep
             )
-        until = (
-            min(limit, state["iterations"] + state["iterations"] // 8 + 2) if ops.queued else limit
-        )
+        until = min(limit, state.iterations + state.iterations // 8 + 2) if ops.queued else limit
         while True:
             with self.timer("vector"):
                 solver.run(until)
@@ -265,7 +270,7 @@ class GaussNewtonCG(Optimizer):
         for i, trial in enumerate([last, *earlier][: len(tried)]):
             self._note(trial, facts[FACTS * i : FACTS * (i + 1)])
         trials = [last, *(trial for trial in earlier if trial.iterate.index < count)]
-        return Proposal(loss_value, gg, int(count), residual, solver.x, trials)
+        return CGProposal(loss_value, gg, int(count), residual, solver.x, trials)
 
     def _facts(self, theta: Array, x: Array, y: Array, point: Iterate) -> list[Array]:
         """The loss at θ + Δ and the numbers of a ``Trial``, 0-d on the device."""
@@ -287,7 +292,7 @@ class GaussNewtonCG(Optimizer):
         with self.timer("passes"):
             return mean_loss(self.problem, net.views(theta + point.x * share), x, y, self.workspace)
 
-    def search(self, theta: Array, x: Array, y: Array, found: Proposal) -> tuple[Trial, float]:
+    def search(self, theta: Array, x: Array, y: Array, proposal: CGProposal) -> tuple[Trial, float]:
         """The point to step to and the share of it taken: best iterate, halved until it helps."""
         ops = self.problem.net.ops
 
@@ -296,14 +301,14 @@ class GaussNewtonCG(Optimizer):
                 self._note(trial, ops.scalars(*self._facts(theta, x, y, trial.iterate)))
             return trial.losses[1.0]
 
-        chosen, *earlier = found.trials
+        chosen, *earlier = proposal.trials
         for trial in earlier:  # Martens 2010: back up while it gets better
             if known(trial) >= known(chosen):
                 break
             chosen = trial
         share, after = 1.0, known(chosen)
         for _ in range(BACKTRACKS):
-            if after < found.loss:
+            if after < proposal.loss:
                 break
             share *= 0.5
             (value,) = ops.scalars(self._loss(theta, x, y, chosen.iterate, share))
@@ -312,12 +317,12 @@ class GaussNewtonCG(Optimizer):
 
     def product_rows(self, rows: int) -> int:
         """Rows of the batch that products use."""
-        return min(rows, max(62, round(self.settings["product_rows"] * rows)))
+        return min(rows, max(62, round(self.settings.product_rows * rows)))
 
     def product(self, W: list[Array], x: Array, y: Array, shift: float) -> Callable[[Array], Array]:
         """v → (GN + shift I) v over the rows of x, in blocks."""
         net, xp = self.problem.net, self.problem.net.ops.xp
-        parts = list(blocks(net, len(x), self.problem.memory))
+        parts = list(row_blocks(net, len(x), self.problem.memory))
         whole: Tape | None = forward(net, W, x) if len(parts) == 1 else None
 
         def product(v: Array) -> Array:
@@ -365,32 +370,38 @@ class GaussNewtonCG(Optimizer):
         if self.factors is None:
             return lambda r: r
         factors, net = self.factors, self.problem.net
-        state = factors.init()
-        part = next(iter(blocks(net, len(x), self.problem.memory)))
+        state, damping = factors.init(), factors.damping(lam)
+        part = next(iter(row_blocks(net, len(x), self.problem.memory)))
         rows = slice(0, part.stop - part.start)
         with self.timer("statistics"):
             tape = forward(net, W, x[rows])
             factors.observe(state, W, tape, rows, x[rows], y[rows], step, 1)
         with self.timer("inverses"):
-            factors.prepare(state, 1, lam, 1.0, force=True)
+            factors.prepare(state, 1, damping, force=True)
 
         def precondition(r: Array) -> Array:
             with self.timer("solve"):
                 out = net.ops.xp.empty_like(r)
-                factors.solve(state, r, lam, 1.0, out)
+                factors.solve(state, r, damping, out)
                 return out
 
         return precondition
 
-    def cost(self, base: int) -> dict[str, float]:
-        """Flops if every iteration is used, and bytes of the vectors."""
+    def cost(self, base: int) -> Cost:
+        """Return flops if every iteration is used, and bytes of the vectors."""
         net, rows = self.problem.net, min(base, self.problem.rows)
-        product = 8.0 * net.size * self.settings["product_rows"] * rows
-        solve = sum(2.0 * o * i * (o + i) for o, i in net.shapes) if self.factors else 0.0
-        factors = (
-            2.0 * sum(float(d) ** 2 for o, i in net.shapes for d in (o, i)) if self.factors else 0.0
-        )
-        return {
-            "flops": training_flops(net, rows) + self.settings["iterations"] * (product + solve),
-            "bytes": (8.0 * net.size + factors) * net.dtype.itemsize,
+        products, m = self.settings.iterations + 1, self.product_rows(rows)
+        phases = {
+            # A line search looks at one point at least.
+            "passes": 2.0 * cost.forward(net.sizes, rows) + cost.backward(net.sizes, rows),
+            "model": products * cost.gn_vector(net.sizes, m) + cost.forward(net.sizes, m),
         }
+        kept = 0.0
+        if self.factors is not None:
+            own = self.factors.cost(m)
+            kept = own.state
+            # Factors are made anew at every update, whatever the period of their inverses.
+            phases["statistics"] = cost.forward(net.sizes, m) + own.phases["statistics"]
+            phases["inverses"] = own.phases["inverses"] * self.factors.settings.block.period
+            phases["solve"] = own.phases["solve"] * products
+        return Cost(phases, 8.0 * net.size * net.dtype.itemsize + kept)

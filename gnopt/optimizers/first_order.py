@@ -4,81 +4,79 @@ log row.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from gnopt.curvature import cost
+from gnopt.curvature.cost import Cost
 from gnopt.engine.arrays import Array
 from gnopt.errors import Diverged
-from gnopt.optimizers.base import (
-    AVERAGING,
-    Optimizer,
-    State,
-    Stats,
-    loss_and_gradient,
-    training_flops,
-)
+from gnopt.optimizers.base import Optimizer, OptimizerSettings, State, Stats, loss_and_gradient
 from gnopt.optimizers.schedules import SCHEDULES, learning_rate
-from gnopt.options import Option
+from gnopt.options import option
 
 
-def rate_options(default: float) -> tuple[Option, ...]:
-    """The options every first-order method takes, with its default rate."""
-    return (
-        Option("learning_rate", default, "float", "step size ε", low=0.0, open_low=True),
-        Option(
-            "decay_period",
-            0,
-            "int",
-            "updates after which the learning rate halves; 0 = never",
-            low=0,
-        ),
-        Option(
-            "schedule",
-            "halving",
-            "str",
-            "; ".join(f"{k}: {v}" for k, v in SCHEDULES.items()),
-            choices=tuple(SCHEDULES),
-        ),
-        Option(
-            "weight_decay",
-            0.0,
-            "float",
-            "η in the penalty ½ η ‖θ‖², added to the gradient",
-            low=0.0,
-        ),
-        AVERAGING,
+def rate(default: float) -> Any:
+    """Declare the learning rate with a method's own default."""
+    return option(default, "step size ε", low=0.0, open_low=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstOrderSettings(OptimizerSettings):
+    """The options that every first-order method takes."""
+
+    learning_rate: float = rate(0.01)
+    decay_period: int = option(0, "updates after which the learning rate halves; 0 = never", low=0)
+    schedule: str = option(
+        "halving",
+        "; ".join(f"{k}: {v}" for k, v in SCHEDULES.items()),
+        choices=tuple(SCHEDULES),
     )
+    weight_decay: float = option(0.0, "η in the penalty ½ η ‖θ‖², added to the gradient", low=0.0)
 
 
-class FirstOrder(Optimizer):
-    """Template: a sibling defines ``init_moments`` and ``step``, the direction θ moves along."""
+@dataclass
+class FirstOrderState(State):
+    """Moving averages of gradients, each of θ's size."""
+
+    moments: list[Array]
+
+
+class FirstOrder(Optimizer[FirstOrderState]):
+    """Template: a sibling defines ``step``, the direction θ moves along."""
 
     order = 1
-    moments = 0  # vectors of θ's size in the state
+    moments: ClassVar[int] = 0  # vectors of θ's size in the state
+    Settings = FirstOrderSettings
+    state_type = FirstOrderState
+    settings: FirstOrderSettings
 
-    def init(self, theta: Array) -> State:
+    def init(self, theta: Array) -> FirstOrderState:
         xp = self.problem.net.ops.xp
-        state: State = {"moments": [xp.zeros_like(theta) for _ in range(self.moments)]}
-        if self.settings["averaging"]:
-            state["average"] = theta.copy()
-        return state
+        moments = [xp.zeros_like(theta) for _ in range(self.moments)]
+        return FirstOrderState(moments, average=self.first_average(theta))
 
-    def update(self, theta: Array, state: State, x: Array, y: Array, step: int) -> Stats:
+    def update(self, theta: Array, state: FirstOrderState, x: Array, y: Array, step: int) -> Stats:
         net, ops = self.problem.net, self.problem.net.ops
         g = self.workspace.take("gradient", (net.size,))
         with self.timer("passes"):
-            loss, _, _ = loss_and_gradient(self.problem, net.views(theta), x, y, g, self.workspace)
+            batch = loss_and_gradient(self.problem, net.views(theta), x, y, g, self.workspace)
         rate = learning_rate(
-            self.settings["learning_rate"],
-            self.settings["schedule"],
-            self.settings["decay_period"],
+            self.settings.learning_rate,
+            self.settings.schedule,
+            self.settings.decay_period,
             step,
         )
         with self.timer("vector"):
-            if self.settings["weight_decay"]:
-                g += theta * self.settings["weight_decay"]
+            if self.settings.weight_decay:
+                g += theta * self.settings.weight_decay
             squared_gradient = ops.xp.vdot(g, g)
-            delta = self.step(g, state["moments"], rate, step)
+            delta = self.step(g, state.moments, rate, step)
             theta += delta
             self.average_iterates(theta, state, step)
-            loss_value, gg, dd = ops.scalars(loss, squared_gradient, ops.xp.vdot(delta, delta))
+            loss_value, gg, dd = ops.scalars(
+                batch.loss, squared_gradient, ops.xp.vdot(delta, delta)
+            )
         if not (loss_value < float("inf") and dd < float("inf")):
             raise Diverged(
                 f"update {step}: loss {loss_value:g}, step norm {dd**0.5:g}; "
@@ -96,10 +94,9 @@ class FirstOrder(Optimizer):
         """Return δ for gradient g; moments are updated in place. g may be overwritten."""
         raise TypeError(f"optimizer {type(self).__name__} does not define step")
 
-    def cost(self, base: int) -> dict[str, float]:
+    def cost(self, base: int) -> Cost:
         net = self.problem.net
-        rows = self.batch_size({}, base)
-        return {
-            "flops": training_flops(net, rows) + (4.0 + 6.0 * self.moments) * net.size,
-            "bytes": float(self.moments * net.size * net.dtype.itemsize),
-        }
+        passes = cost.forward(net.sizes, self.largest_batch(base)) + cost.backward(
+            net.sizes, self.largest_batch(base)
+        )
+        return Cost({"passes": passes}, float(self.moments * net.size * net.dtype.itemsize))

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from gnopt.engine.arrays import Array
-from gnopt.optimizers.base import State
-from gnopt.optimizers.conjugate_gradient import OPTIONS, GaussNewtonCG
-from gnopt.options import Option
+from gnopt.optimizers.conjugate_gradient import CGSettings, CGState, GaussNewtonCG
+from gnopt.options import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussNewtonSettings(CGSettings):
+    """When conjugate gradients stop."""
+
+    tolerance: float = option(
+        1e-3, "relative residual at which conjugate gradients stop", low=0.0, open_low=True
+    )
 
 
 class GaussNewton(GaussNewtonCG):
@@ -13,24 +23,14 @@ class GaussNewton(GaussNewtonCG):
 
     name = "gauss_newton"
     summary = "exact Gauss-Newton by conjugate gradients to a tolerance"
-    options = (
-        *OPTIONS,
-        Option(
-            "tolerance",
-            1e-3,
-            "float",
-            "relative residual at which conjugate gradients stop",
-            low=0.0,
-            open_low=True,
-        ),
-        Option("iterations", 250, "int", "most iterations of conjugate gradients", low=1),
-    )
+    Settings = GaussNewtonSettings
+    settings: GaussNewtonSettings
 
-    def start(self, state: State) -> Array:
-        return self.problem.net.ops.xp.zeros_like(state["solution"])
+    def start(self, state: CGState) -> Array:
+        return self.problem.net.ops.xp.zeros_like(state.solution)
 
     def stop(self, i: int, residual: Array, models: list[Array]) -> Array:
-        return residual <= self.settings["tolerance"]
+        return residual <= self.settings.tolerance
 
 
 OPTIMIZER = GaussNewton

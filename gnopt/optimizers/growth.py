@@ -14,50 +14,49 @@ update, up to ``growth_limit`` times the configured size and half of the data.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
-from gnopt.options import Option
+from gnopt.options import Settings, option
 
-OPTIONS = (
-    Option(
-        "growth_limit",
-        4.0,
-        "float",
-        "the batch may grow to this multiple of training.batch_size, and to half of "
-        "the data; 1 = fixed batch",
-        low=1.0,
-    ),
-    Option(
-        "growth_noise",
-        0.05,
-        "float",
-        "share of the expected decrease that the next batch takes back, averaged, "
-        "above which the batch grows",
-        low=0.0,
-    ),
-    Option("growth_rate", 1.05, "float", "factor on the batch per update while it grows", low=1.0),
-)
 MEMORY = 0.9  # of the moving average of the noise
 
 
-def initial() -> dict[str, Any]:
-    """State of the rule: multiple of the batch size, averaged noise, expected decrease of the last
-    step.
-    """
-    return {"multiple": 1.0, "noise": 0.0, "gain": 0.0}
+@dataclass(frozen=True, kw_only=True)
+class GrowthSettings(Settings):
+    """When and how far the batch grows."""
+
+    growth_limit: float = option(
+        4.0,
+        "the batch may grow to this multiple of training.batch_size, and to half of "
+        "the data; 1 = fixed batch",
+        low=1.0,
+    )
+    growth_noise: float = option(
+        0.05,
+        "share of the expected decrease that the next batch takes back, averaged, "
+        "above which the batch grows",
+        low=0.0,
+    )
+    growth_rate: float = option(1.05, "factor on the batch per update while it grows", low=1.0)
 
 
-def rows(state: dict[str, Any], base: int, available: int) -> int:
-    """Rows of the next batch."""
-    return min(round(base * state["multiple"]), max(base, available // 2), available)
+@dataclass
+class GrowthState:
+    """Multiple of the batch size, averaged noise, and the decrease that the last step promised."""
+
+    multiple: float = 1.0
+    noise: float = 0.0
+    gain: float = 0.0
+
+    def observe(self, settings: GrowthSettings, slope: float) -> None:
+        """Take note of the slope along the last step on the new batch; called once an update."""
+        if self.gain > 0.0:
+            share = min(max(slope / self.gain, -1.0), 2.0)
+            self.noise += (1.0 - MEMORY) * (share - self.noise)
+        if self.noise > settings.growth_noise:
+            self.multiple = min(self.multiple * settings.growth_rate, settings.growth_limit)
 
 
-def observe(state: dict[str, Any], settings: dict[str, Any], slope: float) -> None:
-    """Take note of the slope along the last step on the new batch."""
-    if state["gain"] > 0.0:
-        share = min(max(slope / state["gain"], -1.0), 2.0)
-        state["noise"] += (1.0 - MEMORY) * (share - state["noise"])
-    if state["noise"] > settings["growth_noise"]:
-        state["multiple"] = min(
-            state["multiple"] * settings["growth_rate"], settings["growth_limit"]
-        )
+def grown(base: int, multiple: float, available: int) -> int:
+    """Return the rows of a batch of configured size ``base`` that has grown by ``multiple``."""
+    return min(round(base * multiple), max(base, available // 2), available)

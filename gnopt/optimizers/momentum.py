@@ -1,18 +1,19 @@
 """Heavy-ball momentum (Polyak 1964): m ← μ m − ε g, δ = m."""
 
-from gnopt.engine.arrays import Array
-from gnopt.optimizers.first_order import FirstOrder, rate_options
-from gnopt.options import Option
+from dataclasses import dataclass
 
-MOMENTUM = Option(
-    "momentum",
-    0.9,
-    "float",
-    "μ, the share of the previous update that goes on",
-    low=0.0,
-    high=1.0,
-    open_high=True,
-)
+from gnopt.engine.arrays import Array
+from gnopt.optimizers.first_order import FirstOrder, FirstOrderSettings
+from gnopt.options import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class MomentumSettings(FirstOrderSettings):
+    """The share of the previous update that goes on."""
+
+    momentum: float = option(
+        0.9, "μ, the share of the previous update that goes on", low=0.0, high=1.0, open_high=True
+    )
 
 
 class Momentum(FirstOrder):
@@ -20,12 +21,13 @@ class Momentum(FirstOrder):
 
     name = "momentum"
     summary = "gradient descent with heavy-ball momentum (Polyak 1964)"
-    options = (*rate_options(0.01), MOMENTUM)
+    Settings = MomentumSettings
+    settings: MomentumSettings
     moments = 1
 
     def step(self, g: Array, moments: list[Array], rate: float, step: int) -> Array:
         (m,) = moments
-        m *= self.settings["momentum"]
+        m *= self.settings.momentum
         g *= rate
         m -= g
         return m

@@ -5,12 +5,22 @@
 schedule μ_k = min(1 − 2^(−1 − log2(⌊k/250⌋ + 1)), momentum).
 """
 
+from dataclasses import dataclass
 from math import log2
 
 from gnopt.engine.arrays import Array
-from gnopt.optimizers.first_order import FirstOrder, rate_options
-from gnopt.optimizers.momentum import MOMENTUM
-from gnopt.options import Option
+from gnopt.optimizers.first_order import FirstOrder
+from gnopt.optimizers.momentum import MomentumSettings
+from gnopt.options import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class NesterovSettings(MomentumSettings):
+    """Momentum with a schedule."""
+
+    warmup: bool = option(
+        False, "momentum rises to its value by the schedule of Sutskever et al. 2013"
+    )
 
 
 class Nesterov(FirstOrder):
@@ -18,22 +28,14 @@ class Nesterov(FirstOrder):
 
     name = "nesterov"
     summary = "Nesterov's accelerated gradient (Sutskever et al. 2013)"
-    options = (
-        *rate_options(0.01),
-        MOMENTUM,
-        Option(
-            "warmup",
-            False,
-            "bool",
-            "momentum rises to its value by the schedule of Sutskever et al. 2013",
-        ),
-    )
+    Settings = NesterovSettings
+    settings: NesterovSettings
     moments = 1
 
     def step(self, g: Array, moments: list[Array], rate: float, step: int) -> Array:
         (m,) = moments
-        mu = self.settings["momentum"]
-        if self.settings["warmup"]:
+        mu = self.settings.momentum
+        if self.settings.warmup:
             mu = min(1.0 - 2.0 ** (-1.0 - log2((step - 1) // 250 + 1)), mu)
         g *= -rate
         m *= mu

@@ -1,200 +1,139 @@
-"""The Kronecker-factored preconditioner over the updates of a run: statistics, averages, inverses,
-solves.
+"""The preconditioner over the updates of a run: a loop over the blocks of the layers.
 
-Its state is a dictionary of arrays and numbers; nothing is cached outside it.
+It decides when statistics are taken and from which rows; the curvature estimates them, the blocks
+average, damp, invert and apply them. Its state is a record of arrays and numbers; nothing is cached
+outside it.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from gnopt import rng
-from gnopt.curvature import Curvature, Sample
-from gnopt.curvature.kron import (
-    apply_inverses,
-    damped_cholesky,
-    damped_inverse,
-    eigenbasis,
-    input_factor,
-    join,
-    mix,
-    rotate,
-    sketched_inverse,
-)
+from gnopt.curvature import Curvature, CurvatureSample, CurvatureSettings
+from gnopt.curvature.blocks import Block, BlockSettings, LayerPlan, Refresh
+from gnopt.curvature.cost import Cost, input_factors
+from gnopt.curvature.damping import Damping, DampingSettings
+from gnopt.curvature.factors import Factor, Forms, mix
 from gnopt.engine.arrays import Array, Workspace
-from gnopt.engine.network import Tape, forward
-from gnopt.optimizers import damping
-from gnopt.optimizers.base import Problem, State, blocks
-from gnopt.options import Option
+from gnopt.engine.network import Network, Tape, forward
+from gnopt.optimizers.base import Problem, row_blocks
+from gnopt.options import option
 
-OPTIONS = (
-    *damping.OPTIONS,
-    Option(
-        "curvature_decay",
+EARLY = 10  # updates with statistics from all rows: the first steps decide where the run goes
+LEAST_ROWS = 250
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreconditionerSettings(DampingSettings):
+    """Options of statistics and damping, with those of the block class and of the curvature."""
+
+    curvature_decay: float = option(
         0.7,
-        "float",
         "moving average of the factors, bias-corrected: β_k = min(1 − 1/k, β)",
         low=0.0,
         high=1.0,
         open_high=True,
-    ),
-    Option(
-        "factor_period",
-        5,
-        "int",
-        "updates between statistics (every update for the first 10)",
-        low=1,
-    ),
-    Option(
-        "inverse_period",
-        10,
-        "int",
-        "updates between inversions of a factor, staggered over factors (sooner in "
-        "the beginning: every update for the first 3, then after k // 4)",
-        low=1,
-    ),
-    Option(
-        "factor_rows",
+    )
+    factor_period: int = option(
+        5, "updates between statistics (every update for the first 10)", low=1
+    )
+    factor_rows: float = option(
         0.25,
-        "float",
         "share of the batch that statistics use, at least 250 rows; all of it in "
         "the first 10 updates",
         low=0.0,
         high=1.0,
         open_low=True,
-    ),
-    Option(
-        "sketch_g",
-        0.125,
-        "float",
-        "share of the eigenvalues of a wide layer's G that its inverse keeps apart, the "
-        "rest at their mean; used where damping_g >= 1 in the relative rule; 1 = keep all",
-        low=0.0,
-        high=1.0,
-        open_low=True,
-    ),
-    Option(
-        "factor_width",
-        2048,
-        "int",
-        "factors of wider layers are split into diagonal blocks of at most this width; 0 = never",
-        low=0,
-    ),
-    Option(
-        "input_updates",
-        10,
-        "int",
-        "statistics after which the first layer's A, the second moment of the data, "
-        "is taken as known; 0 = never",
-        low=0,
-    ),
-)
-SKETCH_WIDTH = (
-    256  # of the narrowest layer whose G is sketched: below it the full inverse is as fast
-)
-EARLY = 10  # updates with statistics from all rows: the first steps decide where the run goes
-LEAST_ROWS = 250
+    )
+    weight_decay: float = option(
+        1e-5, "η in the penalty ½ η ‖θ‖², in gradient, model and damping", low=0.0
+    )
+    block: BlockSettings = field(default_factory=BlockSettings)
+    curvature: CurvatureSettings = field(default_factory=CurvatureSettings)
 
 
-def options_for(curvature: Curvature) -> tuple[Option, ...]:
-    """The options that a preconditioner of this curvature reads: a diagonal has no factors to split
-    or invert.
-    """
-    unread = {
-        "factors": set(),
-        "eigen": {"damping_split", "sketch_g"},
-        "identity": {
-            "damping_split",
-            "sketch_g",
-            "inverse_period",
-            "factor_width",
-            "input_updates",
-        },
-    }
-    return tuple(option for option in OPTIONS if option.name not in unread[curvature.basis])
+@dataclass
+class PreconditionerState:
+    """How many statistics were taken, and the block of every layer."""
+
+    statistics: int
+    blocks: list[Block]
+
+    def mark(self) -> PreconditionerState:
+        """Return the state as it is now, to go back to: its arrays are replaced, never changed."""
+        return PreconditionerState(self.statistics, [replace(block) for block in self.blocks])
+
+    def restore(self, mark: PreconditionerState) -> None:
+        """Go back to a state that `mark` returned; the mark may be used again."""
+        fresh = mark.mark()
+        self.statistics, self.blocks = fresh.statistics, fresh.blocks
 
 
 class Preconditioner:
-    """(A_l, G_l) of every layer and what is prepared from them."""
+    """Drives one curvature and the blocks that it names."""
 
     def __init__(
-        self, problem: Problem, settings: dict[str, Any], curvature: Curvature, workspace: Workspace
+        self,
+        problem: Problem,
+        settings: PreconditionerSettings,
+        curvature: Curvature,
+        workspace: Workspace,
     ) -> None:
-        self.problem, self.settings, self.curvature, self.workspace = (
-            problem,
-            settings,
-            curvature,
-            workspace,
-        )
-        self.diagonal = problem.loss.diagonal and curvature.exact_output  # the output layer's G
-        self.slots: list[int] = []
-        self.eigen = curvature.basis == "eigen"
-        if curvature.basis != "identity":
-            self.slots = _stagger(problem.net, self.diagonal, settings["inverse_period"])
-        if curvature.basis == "factors":
-            self.eigen = settings["damping_split"] == "exact"
-        self.ranks = self._ranks()
+        self.problem, self.settings, self.workspace = problem, settings, workspace
+        self.curvature = curvature
+        self.block = curvature.block.chosen(settings.block)
+        self.forms = Forms(settings.block.width, low_rank=settings.curvature_decay == 0.0)
+        self.plans = self._plans()
 
-    def init(self) -> State:
-        """No statistics yet."""
-        layers = self.problem.net.layers
-        return {
-            "statistics": 0,
-            "A": [None] * layers,
-            "G": [None] * layers,
-            "prepared_A": [None] * layers,
-            "prepared_G": [None] * layers,
-            "age": [0] * (2 * layers),
-            "basis_G": [self._first_basis(l) for l in range(layers)],
-            "scales": [None] * layers,
-            "scale_terms": [0] * layers,
-        }
-
-    def _ranks(self) -> list[int]:
-        """Rank of the sketch of each layer's G; 0 where G is not sketched."""
+    def _plans(self) -> list[LayerPlan]:
         net, settings = self.problem.net, self.settings
-        if (
-            self.curvature.basis != "factors"
-            or self.eigen
-            or settings["damping_rule"] != "relative"
-            or settings["damping_g"] < 1.0
-            or settings["curvature_decay"] == 0.0
-        ):
-            return [0] * net.layers
-        ranks = []
-        for l, (d, _) in enumerate(net.shapes):
-            rank = max(1, round(settings["sketch_g"] * d))
-            fits = SKETCH_WIDTH <= d <= (settings["factor_width"] or d) and 2 * rank < d
-            ranks.append(0 if not fits or (self.diagonal and l == net.layers - 1) else rank)
-        return ranks
+        diagonal = self.curvature.diagonal_factors(net, self.problem.loss)
+        period = settings.block.period
+        slots = _stagger(net, diagonal, period)
+        plans = []
+        for l, shape in enumerate(net.shapes):
+            # Without an average the sketch of one factor says nothing of the next one.
+            sketched = not diagonal[l] and settings.curvature_decay > 0.0
+            rank = settings.block.sketch_rank(shape[0], settings) if sketched else 0
+            plans.append(
+                LayerPlan(
+                    net.ops,
+                    l + 1,
+                    shape,
+                    net.dtype,
+                    self.forms,
+                    period,
+                    (slots[2 * l], slots[2 * l + 1]),
+                    rank,
+                    diagonal[l],
+                    self.problem.seed,
+                )
+            )
+        return plans
 
-    def _first_basis(self, layer: int) -> Array | None:
-        """Random orthonormal columns from which the sketch of this layer's G starts."""
-        net, rank = self.problem.net, self.ranks[layer]
-        if rank == 0:
-            return None
-        draw = rng.generator(self.problem.seed, "sketch", layer)
-        columns = draw.standard_normal((net.shapes[layer][0], rank), dtype=net.dtype)
-        return net.ops.orthonormal(net.ops.asarray(columns))
+    def init(self) -> PreconditionerState:
+        """Return the state before any statistics."""
+        return PreconditionerState(0, [self.block.start(plan) for plan in self.plans])
 
-    def mark(self, state: State) -> State:
-        """The state as it is now, to go back to: arrays in it are replaced, never written to."""
-        return {
-            name: list(value) if isinstance(value, list) else value for name, value in state.items()
-        }
+    def damping(self, lam: float, boost: float = 1.0) -> Damping:
+        """Return the damping of an update under this λ and boost."""
+        return Damping(self.settings, self.settings.weight_decay, lam, boost)
 
-    def due(self, state: State, k: int) -> bool:
+    def due(self, state: PreconditionerState, k: int) -> bool:
         """Whether update k takes statistics."""
-        return state["statistics"] == 0 or k <= EARLY or k % self.settings["factor_period"] == 0
+        return state.statistics == 0 or k <= EARLY or k % self.settings.factor_period == 0
 
     def rows(self, batch: int, k: int) -> int:
-        """Data points whose statistics update k takes."""
-        share = 1.0 if k <= EARLY else self.settings["factor_rows"]
+        """Return how many data points of a batch update k takes statistics from."""
+        share = 1.0 if k <= EARLY else self.settings.factor_rows
         return min(batch, max(LEAST_ROWS, round(share * batch)))
 
     def observe(
         self,
-        state: State,
+        state: PreconditionerState,
         W: list[Array],
         tape: Tape,
         held: slice,
@@ -203,154 +142,118 @@ class Preconditioner:
         step: int,
         k: int,
     ) -> tuple[Tape, slice]:
-        """Mix the statistics of the batch's first rows into A and G; return the tape and rows that
-        are valid now.
+        """Mix the statistics of the batch's first rows into the blocks.
 
-        ``tape`` holds rows ``held`` of the batch; more rows than these are run through again in
-        blocks.
-        """
-        net, settings = self.problem.net, self.settings
-        count = self.rows(len(x), k)
-        state["statistics"] += 1
-        beta = min(1.0 - 1.0 / state["statistics"], settings["curvature_decay"])
-        generator = rng.generator(self.problem.seed, "curvature", step)
-        pieces = [held] if held.stop >= count else list(blocks(net, count, self.problem.memory))
-        means: list[Any] = [None] * net.layers
-        for i, piece in enumerate(pieces):
-            if piece is not held:
-                tape, held = forward(net, W, x[piece], self.workspace), piece
-            used = min(piece.stop, count) - piece.start
-            share = used / count
-            sample = Sample(
-                net,
-                W,
-                tape.head(used),
-                self.problem.loss,
-                y[piece.start : piece.start + used],
-                generator,
-                self.problem.memory,
-                settings,
-                self.workspace,
-            )
-            if self.curvature.basis != "factors":
-                self._observe_scales(state, sample, share, new=i == 0)
-            if self.curvature.basis == "identity":
-                continue
-            keep = beta if i == 0 else 1.0
-            known = 1 if 0 < settings["input_updates"] < state["statistics"] else 0
-            for l in range(known, net.layers):
-                A = input_factor(net, sample.tape, l + 1, settings)
-                state["A"][l] = join(net.ops, state["A"][l], A, keep, (1.0 - beta) * share)
-            means = [
-                join(net.ops, old, new, 1.0, share)
-                for old, new in zip(means, self.curvature.means(sample), strict=True)
-            ]
-        if self.curvature.basis != "identity":
-            for l, G in enumerate(self.curvature.finish(means, sample)):
-                state["G"][l] = join(net.ops, state["G"][l], G, beta, 1.0 - beta)
-        return tape, held
-
-    def _observe_scales(self, state: State, sample: Sample, share: float, new: bool) -> None:
-        """Mix the diagonals in the current bases; ``new`` begins a batch, a basis that changed
-        begins an average.
-        """
-        net = self.problem.net
-        layers = range(net.layers)
-        if self.curvature.basis == "identity":
-            bases: list[Any] = [(None, None) for _ in layers]
-        elif state["prepared_A"][0] is None:
-            return
-        else:
-            bases = [(state["prepared_G"][l][1], state["prepared_A"][l][1]) for l in layers]
-        for l, scale in enumerate(self.curvature.scales(sample, bases)):
-            if new:
-                state["scale_terms"][l] += 1
-            beta = min(1.0 - 1.0 / state["scale_terms"][l], self.settings["curvature_decay"])
-            state["scales"][l] = mix(
-                net.ops, state["scales"][l], scale, beta if new else 1.0, (1.0 - beta) * share
-            )
-
-    def prepare(self, state: State, k: int, lam: float, boost: float, force: bool) -> None:
-        """Refresh the damped inverses (or eigenbases) that are due at update k."""
-        net, ops, settings = self.problem.net, self.problem.net.ops, self.settings
-        if self.curvature.basis == "identity":
-            return
-        period = settings["inverse_period"]
-        limit = max(1, min(period, k // 4))
-        for l in range(net.layers):
-            for side, factors, prepared in ((0, "A", "prepared_A"), (1, "G", "prepared_G")):
-                index = 2 * l + side
-                state["age"][index] += 1
-                early = k <= 3 or (limit < period and state["age"][index] >= limit)
-                due = early or (limit == period and k % period == self.slots[index])
-                if not (due or force or state[prepared][l] is None):
-                    continue
-                state["age"][index] = 0
-                what = f"factor {factors} of layer {l + 1}"
-                if self.eigen:
-                    state[prepared][l] = list(eigenbasis(ops, state[factors][l], what))
-                    state["scale_terms"][l] = (
-                        0  # a diagonal in the old basis says nothing of the new one
-                    )
-                    continue
-                amounts = damping.factor_damping(
-                    ops, settings, state["A"][l], state["G"][l], lam, boost
-                )
-                if side == 1 and self.ranks[l]:
-                    state[prepared][l], state["basis_G"][l] = sketched_inverse(
-                        ops, state[factors][l], state["basis_G"][l], amounts[side], what
-                    )
-                    continue
-                invert, M, amount = (
-                    damped_cholesky if period == 1 else damped_inverse,
-                    state[factors][l],
-                    amounts[side],
-                )
-                if index == 0 and settings["damping_rule"] == "relative":
-                    M, amount = damping.own_units(
-                        ops, M, amount, boost**0.5 * settings["damping_a"]
-                    )
-                state[prepared][l] = invert(ops, M, amount, what)
-
-    def solve(self, state: State, g: Array, lam: float, boost: float, out: Array) -> None:
-        """Write G⁻¹ g A⁻¹ of every layer into the flat ``out``: 2 o i (o + i) flops each, 2 o i (2
-        r + i) where G is sketched with rank r, 4 o i (o + i) in eigenbases.
+        ``tape`` holds rows ``held`` of the batch; where statistics want more rows, the batch is run
+        through again in parts. Returns the tape and the rows that are valid now.
         """
         net, ops = self.problem.net, self.problem.net.ops
-        for l, (g_l, out_l) in enumerate(zip(net.views(g), net.views(out), strict=True)):
-            A, G = state["prepared_A"][l], state["prepared_G"][l]
-            if self.curvature.basis == "identity":
-                diagonal = state["scales"][l]
-                shift = damping.diagonal_damping(ops, self.settings, diagonal, lam, boost)
-                ops.xp.divide(g_l, diagonal + shift, out=out_l)
-            elif self.eigen:
-                inner = rotate(ops, G[1], g_l, A[1])
-                if state["scale_terms"][l]:
-                    diagonal = state["scales"][l]
-                    shift = damping.diagonal_damping(ops, self.settings, diagonal, lam, boost)
-                else:
-                    diagonal = G[0][:, None] * A[0][None, :]
-                    shift = damping.product_damping(
-                        ops, self.settings, state["A"][l], state["G"][l], lam, boost
-                    )
-                inner /= diagonal + shift
-                out_l[...] = rotate(ops, G[1], inner, A[1], back=True)[: len(g_l), : g_l.shape[1]]
-            else:
-                apply_inverses(
-                    ops, G, g_l, A, out_l, lambda shape: self.workspace.take("half", shape)
-                )
+        count = self.rows(len(x), k)
+        state.statistics += 1
+        beta = min(1.0 - 1.0 / state.statistics, self.settings.curvature_decay)
+        # One generator for the whole batch: its parts draw one after the other.
+        sample = self._sample(W, tape, y, rng.generator(self.problem.seed, "curvature", step))
+        parts = [held] if held.stop >= count else list(row_blocks(net, count, self.problem.memory))
+        means: list[Factor] = []
+        for i, part in enumerate(parts):
+            if part is not held:
+                tape, held = forward(net, W, x[part], self.workspace), part
+            used = min(part.stop, count) - part.start
+            sample = replace(sample, tape=tape.head(used), y=y[part.start : part.start + used])
+            share = used / count
+            self._observe_scales(state, sample, share, new=i == 0)
+            if self.block.factored:
+                self._observe_inputs(state, sample, beta if i == 0 else 1.0, (1.0 - beta) * share)
+                new = self.curvature.means(sample)
+                old: list[Factor | None] = [*means] if i else [None] * len(new)
+                means = [mix(ops, a, b, 1.0, share) for a, b in zip(old, new, strict=True)]
+        if self.block.factored:
+            outputs = self.curvature.finish(means, sample)
+            for plan, block, G in zip(self.plans, state.blocks, outputs, strict=True):
+                block.observe_output(plan, G, beta, 1.0 - beta)
+        return tape, held
+
+    def _sample(
+        self, W: list[Array], tape: Tape, y: Array, generator: np.random.Generator
+    ) -> CurvatureSample:
+        problem = self.problem
+        return CurvatureSample(
+            problem.net,
+            W,
+            tape,
+            problem.loss,
+            y,
+            generator,
+            problem.memory,
+            self.forms,
+            self.workspace,
+        )
+
+    def _observe_inputs(
+        self, state: PreconditionerState, sample: CurvatureSample, keep: float, weight: float
+    ) -> None:
+        known = 0 < self.settings.block.known_after < state.statistics
+        for plan, block in zip(self.plans, state.blocks, strict=True):
+            if not (known and plan.layer == 1):
+                block.observe_input(plan, sample.tape.abar[plan.layer - 1], keep, weight)
+
+    def _observe_scales(
+        self, state: PreconditionerState, sample: CurvatureSample, share: float, new: bool
+    ) -> None:
+        """Mix in the diagonals, where the curvature estimates them and the blocks have bases."""
+        bases = [block.bases() for block in state.blocks]
+        ready = [pair for pair in bases if pair is not None]
+        if not self.curvature.estimates_scales or len(ready) < len(bases):
+            return
+        decay = self.settings.curvature_decay
+        scales = self.curvature.scales(sample, ready)
+        for plan, block, S in zip(self.plans, state.blocks, scales, strict=True):
+            block.observe_scales(plan, S, decay, share, new)
+
+    def prepare(self, state: PreconditionerState, k: int, damping: Damping, force: bool) -> None:
+        """Refresh the damped inverses or bases that are due at update k, or all with ``force``."""
+        for plan, block in zip(self.plans, state.blocks, strict=True):
+            block.prepare(plan, Refresh(k, force), damping)
+
+    def solve(self, state: PreconditionerState, g: Array, damping: Damping, out: Array) -> None:
+        """Write (block + damping)⁻¹ g of every layer into the flat ``out``."""
+        views = self.problem.net.views
+        for plan, block, g_l, out_l in zip(
+            self.plans, state.blocks, views(g), views(out), strict=True
+        ):
+            block.solve(plan, damping, g_l, out_l, self._half)
+
+    def _half(self, shape: tuple[int, ...]) -> Array:
+        return self.workspace.take("half", shape)
+
+    def cost(self, rows: float) -> Cost:
+        """Return what an average update with statistics of ``rows`` data points costs."""
+        net, settings = self.problem.net, self.settings
+        statistics = self.curvature.flops(net, self.problem.loss, rows)
+        if self.block.factored:
+            known = settings.block.known_after > 0
+            statistics += input_factors(net.sizes, rows, known, settings.block.width)
+        each = [self.block.cost(plan) for plan in self.plans]
+        return Cost(
+            {
+                "statistics": statistics / settings.factor_period,
+                "inverses": sum(c.refresh for c in each) / settings.block.period,
+                "solve": sum(c.solve for c in each),
+            },
+            sum(c.bytes for c in each),
+        )
 
 
-def _stagger(net: Any, diagonal: bool, period: int) -> list[int]:
-    """The residue (mod period) at which each factor is refreshed: dearest first, each to the least
-    loaded update.
+def _stagger(net: Network, diagonal: list[bool], period: int) -> list[int]:
+    """Return the residue (mod period) at which each factor is refreshed.
+
+    The dearest factor comes first, and each goes to the update that has least to do so far.
     """
     work = []
     for l, (o, i) in enumerate(net.shapes):
-        free = diagonal and l == net.layers - 1
-        work += [(float(i) ** 3, 2 * l), (0.0 if free else float(o) ** 3, 2 * l + 1)]
+        work += [(float(i) ** 3, 2 * l), (0.0 if diagonal[l] else float(o) ** 3, 2 * l + 1)]
     load, slots = [0.0] * period, [0] * len(work)
-    for cost, index in sorted(work, reverse=True):
+    for flops, index in sorted(work, reverse=True):
         slots[index] = load.index(min(load))
-        load[slots[index]] += cost
+        load[slots[index]] += flops
     return slots

@@ -11,11 +11,11 @@ the host in float64.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from gnopt.engine.arrays import Array, Workspace
+from gnopt.engine.losses import Loss
 from gnopt.engine.network import Network, Tape, r_forward
 
 
@@ -23,7 +23,7 @@ def curvature_products(
     net: Network,
     W: Sequence[Array],
     tape: Tape,
-    loss: Any,
+    loss: Loss,
     y: Array,
     directions: Sequence[Array],
     workspace: Workspace,

@@ -15,99 +15,38 @@ evaluated again for the reduction ratio, at the price of a forward pass.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, make_dataclass
 from math import inf, isfinite, lcm, nan, sqrt
-from typing import Any
+from typing import cast
 
 import numpy as np
 
-from gnopt.curvature import Curvature
-from gnopt.curvature.kron import sketch_flops
+from gnopt.curvature import Curvature, cost
+from gnopt.curvature.cost import Cost
+from gnopt.curvature.damping import adapt
 from gnopt.engine.arrays import Array, Backend, Unchecked, Workspace
-from gnopt.engine.network import Tape
 from gnopt.errors import Diverged
-from gnopt.optimizers import damping, growth, preconditioner
+from gnopt.optimizers import preconditioner
 from gnopt.optimizers.base import (
-    AVERAGING,
+    BatchGradient,
     Optimizer,
+    OptimizerSettings,
     Problem,
     State,
     Stats,
     loss_and_gradient,
     mean_loss,
-    training_flops,
 )
-from gnopt.optimizers.preconditioner import Preconditioner
+from gnopt.optimizers.growth import GrowthSettings, GrowthState, grown
+from gnopt.optimizers.preconditioner import (
+    Preconditioner,
+    PreconditionerSettings,
+    PreconditionerState,
+)
 from gnopt.optimizers.quadratic import curvature_products, minimise
-from gnopt.options import Option
+from gnopt.options import option
 
-OPTIONS = (
-    Option(
-        "weight_decay",
-        1e-5,
-        "float",
-        "η in the penalty ½ η ‖θ‖², in gradient, model and damping",
-        low=0.0,
-    ),
-    Option(
-        "rescale",
-        True,
-        "bool",
-        "step sizes from the quadratic model with the exact Gauss-Newton matrix; "
-        "otherwise learning_rate",
-    ),
-    Option("learning_rate", 1.0, "float", "step size where rescale is off", low=0.0, open_low=True),
-    Option(
-        "model_rows",
-        0.03125,
-        "float",
-        "share of the batch that the quadratic model uses, at least 62 rows",
-        low=0.0,
-        high=1.0,
-        open_low=True,
-    ),
-    Option(
-        "model_damping",
-        1e-4,
-        "float",
-        "κ added to the Gauss-Newton matrix in the quadratic model (relative "
-        "rule; the others use λ)",
-        low=0.0,
-    ),
-    Option(
-        "directions",
-        ["previous", "decayed_sum"],
-        "strs",
-        "directions beside the preconditioned gradient in the quadratic model",
-        choices=("previous", "decayed_sum"),
-    ),
-    Option(
-        "direction_decay",
-        0.9,
-        "float",
-        "decay of the sum of past directions",
-        low=0.0,
-        high=1.0,
-        open_high=True,
-    ),
-    Option(
-        "step_limit",
-        0.15,
-        "float",
-        "longest step as a share of the norm of the weights, biases aside; 0 = none",
-        low=0.0,
-    ),
-    Option(
-        "rejection",
-        0.5,
-        "float",
-        "a rise of the loss by this share of its size is looked into: where the last "
-        "step is to blame it is undone and damping raised; 0 = only where the loss is not finite",
-        low=0.0,
-    ),
-    *growth.OPTIONS,
-    AVERAGING,
-)
 RIDGE = 1e-6  # of the quadratic model with unit diagonal
 LEAST_MODEL_ROWS = 62
 BLAME = 0.1  # a step is undone if it left an unseen batch worse by this share of its loss
@@ -116,13 +55,101 @@ ROUNDING = 1e-6  # a rise of the loss by this share is no rise
 MAX_REJECTIONS = 12  # in a row
 
 
+@dataclass(frozen=True, kw_only=True)
+class SecondOrderSettings(OptimizerSettings, GrowthSettings, PreconditionerSettings):
+    """The options of every method that a curvature makes, with the curvature's own."""
+
+    rescale: bool = option(
+        True,
+        "step sizes from the quadratic model with the exact Gauss-Newton matrix; "
+        "otherwise learning_rate",
+    )
+    learning_rate: float = option(1.0, "step size where rescale is off", low=0.0, open_low=True)
+    model_rows: float = option(
+        0.03125,
+        "share of the batch that the quadratic model uses, at least 62 rows",
+        low=0.0,
+        high=1.0,
+        open_low=True,
+    )
+    model_damping: float = option(
+        1e-4,
+        "κ added to the Gauss-Newton matrix in the quadratic model (relative "
+        "rule; the others use λ)",
+        low=0.0,
+    )
+    directions: list[str] = option(
+        ["previous", "decayed_sum"],
+        "directions beside the preconditioned gradient in the quadratic model",
+        choices=("previous", "decayed_sum"),
+    )
+    direction_decay: float = option(
+        0.9, "decay of the sum of past directions", low=0.0, high=1.0, open_high=True
+    )
+    step_limit: float = option(
+        0.15,
+        "longest step as a share of the norm of the weights, biases aside; 0 = none",
+        low=0.0,
+    )
+    rejection: float = option(
+        0.5,
+        "a rise of the loss by this share of its size is looked into: where the last "
+        "step is to blame it is undone and damping raised; 0 = only where the loss is not finite",
+        low=0.0,
+    )
+
+
+_METHODS: dict[type[Curvature], type[SecondOrderSettings]] = {}
+
+
+def settings_of(curvature: type[Curvature]) -> type[SecondOrderSettings]:
+    """Return the settings record of the method that this curvature makes.
+
+    It holds the records of the block class and of the curvature, so that their options are the
+    method's.
+    """
+    if curvature not in _METHODS:
+        records = {"block": curvature.block.Settings, "curvature": curvature.Settings}
+        made = make_dataclass(
+            f"{curvature.__name__}Method",
+            [(name, kind, field(default_factory=kind)) for name, kind in records.items()],
+            bases=(SecondOrderSettings,),
+            frozen=True,
+            kw_only=True,
+        )
+        _METHODS[curvature] = cast(type[SecondOrderSettings], made)
+    return _METHODS[curvature]
+
+
 @dataclass
-class Proposal:
-    """What an update has found before it chooses its step: the loss, D, and the quadratic model's
-    numbers.
+class SecondOrderState(State):
+    """What an update leaves to the next one.
+
+    ``damping`` is λ and ``boost`` its factor after rejected steps; ``anchor`` is θ before the last
+    step, ``previous`` that step, ``decayed_sum`` the sum of ``terms`` past directions; the factors
+    hold the blocks of the layers.
+    """
+
+    factors: PreconditionerState
+    growth: GrowthState
+    damping: float
+    boost: float = 1.0
+    accepted: int = 0
+    rejected_in_row: int = 0
+    last_loss: float = inf
+    anchor: Array | None = None
+    previous: Array | None = None
+    decayed_sum: Array | None = None
+    terms: int = 0
+
+
+@dataclass
+class StepProposal:
+    """What an update knows before it chooses its step: the loss, D, and the quadratic model.
 
     ``slopes`` b = Vᵀ∇, ``gram`` VᵀV and ``curvature`` Vᵀ GN V belong to the directions V called
-    ``names``; ``gg`` = ‖∇‖², ``ww`` the squared norm of the weights without biases.
+    ``names``; ``gg`` = ‖∇‖², ``ww`` the squared norm of the weights without biases. Without names
+    the loss was not finite and there is no step to choose.
     """
 
     loss: float
@@ -130,91 +157,53 @@ class Proposal:
     names: list[str] = field(default_factory=list)
     gg: float = nan
     ww: float = nan
-    slopes: Any = None
-    gram: Any = None
-    curvature: Any = None
+    slopes: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    gram: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    curvature: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
 
 
-def options_for(curvature: Curvature) -> tuple[Option, ...]:
-    """All options of the method that this curvature makes."""
-    return preconditioner.options_for(curvature) + OPTIONS + curvature.options
-
-
-class SecondOrder(Optimizer):
+class SecondOrder(Optimizer[SecondOrderState]):
     """Drives a ``Curvature``; see the module's text for the update."""
 
-    def __init__(self, problem: Problem, settings: dict[str, Any], curvature: Curvature) -> None:
+    order = 2
+    Settings = SecondOrderSettings
+    state_type = SecondOrderState
+    settings: SecondOrderSettings
+
+    def __init__(
+        self, problem: Problem, settings: SecondOrderSettings, curvature: type[Curvature]
+    ) -> None:
         super().__init__(problem, settings)
-        self.curvature = curvature
-        self.name, self.summary, self.options = (
-            curvature.name,
-            curvature.summary,
-            options_for(curvature),
-        )
-        self.preconditioner = Preconditioner(problem, settings, curvature, self.workspace)
+        self.name, self.summary = curvature.name, curvature.summary
+        self.curvature = curvature(settings.curvature)
+        self.preconditioner = Preconditioner(problem, settings, self.curvature, self.workspace)
         self.biases = problem.net.ops.asarray(problem.net.bias_positions())
 
-    def init(self, theta: Array) -> State:
-        state: State = {
-            "accepted": 0,
-            "rejected_in_row": 0,
-            "last_loss": inf,
-            "damping": self.settings["damping"],
-            "boost": 1.0,
-            "factors": self.preconditioner.init(),
-            "growth": growth.initial(),
-            "anchor": None,
-            "previous": None,
-            "decayed_sum": None,
-            "terms": 0,
-        }
-        if self.settings["averaging"]:
-            state["average"] = theta.copy()
-        return state
+    def init(self, theta: Array) -> SecondOrderState:
+        return SecondOrderState(
+            self.preconditioner.init(),
+            GrowthState(),
+            self.settings.damping,
+            average=self.first_average(theta),
+        )
 
-    def batch_size(self, state: State, base: int) -> int:
-        return growth.rows(state["growth"], base, self.problem.rows)
+    def batch_size(self, state: SecondOrderState, base: int) -> int:
+        return grown(base, state.growth.multiple, self.problem.rows)
 
     def largest_batch(self, base: int) -> int:
-        return growth.rows({"multiple": self.settings["growth_limit"]}, base, self.problem.rows)
+        return grown(base, self.settings.growth_limit, self.problem.rows)
 
-    def update(self, theta: Array, state: State, x: Array, y: Array, step: int) -> Stats:
-        net, cfg, factors, k = (
-            self.problem.net,
-            self.settings,
-            state["factors"],
-            state["accepted"] + 1,
-        )
-        g = self.workspace.take("gradient", (net.size,))
-        rejected, unchecked = 0, True
-        while True:
-            with self.timer("passes"):
-                loss, tape, held = loss_and_gradient(
-                    self.problem, net.views(theta), x, y, g, self.workspace
-                )
-            before = self.preconditioner.mark(factors)
-            try:
-                with net.ops.deferred_checks(unchecked):
-                    found = self.propose(theta, state, g, loss, tape, held, x, y, step)
-            except Unchecked:
-                factors.update(before)
-                unchecked = False
-                continue
-            except Diverged:
-                (value,) = net.ops.scalars(loss)
-                if isfinite(value):
-                    raise
-                found = Proposal(
-                    value, g
-                )  # the factors are spoilt by the same numbers as the loss: to be judged
-            if rejected or not self.judge(theta, state, x, y, found.loss, step):
-                break
-            factors.update(before)
-            rejected, unchecked = 1, True
+    def update(self, theta: Array, state: SecondOrderState, x: Array, y: Array, step: int) -> Stats:
+        settings, k = self.settings, state.accepted + 1
+        proposal, mark = self.attempt(theta, state, x, y, step)
+        rejected = self.judge(theta, state, x, y, proposal.loss, step)
+        if rejected:
+            state.factors.restore(mark)
+            proposal, _ = self.attempt(theta, state, x, y, step)
         with self.timer("vector"):
-            steps, stats = self.choose_step(state, found, len(x))
-            self.advance(theta, state, found.D, steps)
-        if cfg["damping_rule"] == "lm" and k % cfg["damping_period"] == 0:
+            steps, stats = self.choose_step(state, proposal, len(x))
+            self.advance(theta, state, proposal.D, steps)
+        if settings.damping_rule == "lm" and k % settings.damping_period == 0:
             rejected += self.levenberg_marquardt(theta, state, x, y, stats, step)
         stats["rejected"] = rejected
         with self.timer("vector"):
@@ -223,72 +212,87 @@ class SecondOrder(Optimizer):
 
     # ---- the step --------------------------------------------------------------------------------
 
-    def propose(
-        self,
-        theta: Array,
-        state: State,
-        g: Array,
-        loss: Array,
-        tape: Tape,
-        held: slice,
-        x: Array,
-        y: Array,
-        step: int,
-    ) -> Proposal:
-        """Statistics, inverses, direction and quadratic model; ends in the update's one fetch from
-        the device.
+    def attempt(
+        self, theta: Array, state: SecondOrderState, x: Array, y: Array, step: int
+    ) -> tuple[StepProposal, PreconditionerState]:
+        """Return a proposal at θ, and the factors as they were before its statistics.
 
-        The loss is fetched with the rest, so that what a rejected step has left in the factors is
-        to be undone.
+        Where a factorisation failed whose check was postponed, the work is done again with checks
+        at once. Raises Diverged where the loss is finite and a factorisation fails all the same.
         """
-        net, ops, cfg, make = (
-            self.problem.net,
-            self.problem.net.ops,
-            self.settings,
-            self.preconditioner,
-        )
-        W, factors, k = net.views(theta), state["factors"], state["accepted"] + 1
-        if cfg["weight_decay"]:
+        net, ops = self.problem.net, self.problem.net.ops
+        g = self.workspace.take("gradient", (net.size,))
+        for deferred in (True, False):
+            with self.timer("passes"):
+                batch = loss_and_gradient(self.problem, net.views(theta), x, y, g, self.workspace)
+            mark = state.factors.mark()
+            try:
+                with ops.deferred_checks(deferred):
+                    return self.propose(theta, state, batch, step), mark
+            except Unchecked:
+                state.factors.restore(mark)
+            except Diverged:
+                (value,) = ops.scalars(batch.loss)
+                if isfinite(value):
+                    raise
+                # The same numbers have spoilt the factors and the loss: the loss is to be judged.
+                return StepProposal(value, g), mark
+        raise AssertionError("checks at once leave nothing unchecked")
+
+    def propose(
+        self, theta: Array, state: SecondOrderState, batch: BatchGradient, step: int
+    ) -> StepProposal:
+        """Take statistics, refresh inverses, and make the direction and the quadratic model.
+
+        Ends in the one fetch of the update from the device. The loss is fetched with the rest, so
+        the caller undoes what a rejected step has left in the factors.
+        """
+        net, make, factors = self.problem.net, self.preconditioner, state.factors
+        W, g, k = net.views(theta), batch.g, state.accepted + 1
+        if self.settings.weight_decay:
             with self.timer("vector"):
-                ops.axpy(cfg["weight_decay"], theta, g)
+                net.ops.axpy(self.settings.weight_decay, theta, g)
+        tape, held = batch.tape, batch.held
         if make.due(factors, k):
             with self.timer("statistics"):
-                tape, held = make.observe(factors, W, tape, held, x, y, step, k)
+                tape, held = make.observe(factors, W, tape, held, batch.x, batch.y, step, k)
         # No previous update: there was none yet, or it was undone, and the inverses lack the
         # damping raised since.
-        fresh = state["previous"] is None
+        fresh, damping = state.previous is None, make.damping(state.damping, state.boost)
         with self.timer("inverses"):
-            make.prepare(factors, k, state["damping"], state["boost"], force=fresh)
+            make.prepare(factors, k, damping, force=fresh)
         D = self.workspace.take("direction", (net.size,))
         with self.timer("solve"):
-            make.solve(factors, g, state["damping"], state["boost"], D)
+            make.solve(factors, g, damping, D)
             D *= -1.0
         V = self.directions(state, D)
-        n = self.model_rows(tape.rows, len(x))
-        head, y_head = tape.head(n), y[held][:n]
+        n = self.model_rows(tape.rows, len(batch.x))
+        head, y_head = tape.head(n), batch.y[held][:n]
         with self.timer("model"):
             Q = curvature_products(
                 net, W, head, self.problem.loss, y_head, list(V.values()), self.workspace
             )
         with self.timer("vector"):
-            return self.fetch(theta, g, D, loss, V, Q)
+            return self.fetch(theta, g, D, batch.loss, V, Q)
 
-    def directions(self, state: State, D: Array) -> dict[str, Array]:
-        """The directions of the quadratic model by name, D first."""
+    def directions(self, state: SecondOrderState, D: Array) -> dict[str, Array]:
+        """Return the directions of the quadratic model by name, D first."""
         # The decayed sum is a direction of its own once it holds two terms: one alone is parallel
         # to the last step.
-        have = {"previous": state["previous"] is not None, "decayed_sum": state["terms"] >= 2}
-        return {"preconditioned": D} | {
-            name: state[name] for name in self.settings["directions"] if have[name]
+        past = {
+            "previous": state.previous,
+            "decayed_sum": state.decayed_sum if state.terms >= 2 else None,
         }
+        chosen = {name: past[name] for name in self.settings.directions}
+        return {"preconditioned": D} | {n: v for n, v in chosen.items() if v is not None}
 
     def model_rows(self, held: int, rows: int) -> int:
         """Rows that the quadratic model uses."""
-        return min(held, max(LEAST_MODEL_ROWS, round(self.settings["model_rows"] * rows)))
+        return min(held, max(LEAST_MODEL_ROWS, round(self.settings.model_rows * rows)))
 
     def fetch(
         self, theta: Array, g: Array, D: Array, loss: Array, V: dict[str, Array], Q: Array
-    ) -> Proposal:
+    ) -> StepProposal:
         """All numbers that the choice of the step needs, brought to the host together."""
         ops, xp, v, m = self.problem.net.ops, self.problem.net.ops.xp, list(V.values()), len(V)
         # Output biases at the data's mean can be most of ‖θ‖ and say nothing of how far weights may
@@ -306,7 +310,7 @@ class SecondOrder(Optimizer):
         gram = np.zeros((m, m))
         gram[np.tril_indices(m)] = fetched[3 + m : 3 + m + m * (m + 1) // 2]
         GN = np.array(fetched[-m * m :]).reshape(m, m)
-        return Proposal(
+        return StepProposal(
             fetched[0],
             D,
             list(V),
@@ -318,80 +322,83 @@ class SecondOrder(Optimizer):
         )
 
     def choose_step(
-        self, state: State, found: Proposal, rows: int
+        self, state: SecondOrderState, proposal: StepProposal, rows: int
     ) -> tuple[dict[str, float], Stats]:
-        """Step sizes by name of direction, and the log row."""
-        cfg, names, b, gram = self.settings, found.names, found.slopes, found.gram
-        adaptive = cfg["damping_rule"] != "relative"
-        kappa = cfg["weight_decay"] + state["boost"] * (
-            state["damping"] if adaptive else cfg["model_damping"]
+        """Return step sizes by name of direction, and the row of the log."""
+        settings, names = self.settings, proposal.names
+        b, gram = proposal.slopes, proposal.gram
+        adaptive = settings.damping_rule != "relative"
+        kappa = settings.weight_decay + state.boost * (
+            state.damping if adaptive else settings.model_damping
         )
-        model = found.curvature + kappa * gram
-        steps = (
-            minimise(model, b, RIDGE)
-            if cfg["rescale"]
-            else np.eye(len(b))[0] * cfg["learning_rate"]
-        )
+        model = proposal.curvature + kappa * gram
+        if settings.rescale:
+            steps = minimise(model, b, RIDGE)
+        else:
+            steps = np.eye(len(b))[0] * settings.learning_rate
         norm = sqrt(max(float(steps @ gram @ steps), 0.0))
-        longest = (
-            cfg["step_limit"] * sqrt(max(found.ww, 0.0)) / state["boost"]
-        )  # rescaling undoes damping alone
+        # Rescaling undoes damping alone, so the boost shortens the longest step as well.
+        longest = settings.step_limit * sqrt(max(proposal.ww, 0.0)) / state.boost
         if 0.0 < longest < norm:
             steps *= longest / norm
             norm = longest
         if "previous" in names:
-            growth.observe(state["growth"], cfg, float(b[names.index("previous")]))
-        state["growth"]["gain"] = -float(b @ steps)
-        state["last_loss"] = found.loss
+            state.growth.observe(settings, float(b[names.index("previous")]))
+        state.growth.gain = -float(b @ steps)
+        state.last_loss = proposal.loss
         chosen = dict(zip(names, steps.tolist(), strict=True))
         stats = {
-            "loss": found.loss,
-            "grad_norm": sqrt(found.gg),
+            "loss": proposal.loss,
+            "grad_norm": sqrt(proposal.gg),
             "step_norm": norm,
             "alpha": chosen["preconditioned"],
             "mu": chosen.get("previous", nan),
             "nu": chosen.get("decayed_sum", nan),
-            "damping": state["boost"] * state["damping"] if adaptive else state["boost"],
+            "damping": state.boost * state.damping if adaptive else state.boost,
             "rho": nan,
             "predicted": float(b @ steps + 0.5 * steps @ model @ steps),
             "batch": rows,
-            "noise": state["growth"]["noise"],
+            "noise": state.growth.noise,
         }
         return chosen, stats
 
-    def advance(self, theta: Array, state: State, D: Array, steps: dict[str, float]) -> None:
+    def advance(
+        self, theta: Array, state: SecondOrderState, D: Array, steps: Mapping[str, float]
+    ) -> None:
         """θ ← θ + δ, with δ kept as the previous update, D added to the decayed sum, and θ kept as
         the anchor.
         """
         ops, xp = self.problem.net.ops, self.problem.net.ops.xp
-        if state["previous"] is None:
-            state["previous"] = xp.zeros_like(theta)
-        if state["anchor"] is None:
-            state["anchor"] = xp.empty_like(theta)
-        if "decayed_sum" in self.settings["directions"] and state["decayed_sum"] is None:
-            state["decayed_sum"] = xp.zeros_like(theta)
+        if state.previous is None:
+            state.previous = xp.zeros_like(theta)
+        if state.anchor is None:
+            state.anchor = xp.empty_like(theta)
+        if "decayed_sum" in self.settings.directions and state.decayed_sum is None:
+            state.decayed_sum = xp.zeros_like(theta)
         ops.in_place(
             _advance,
-            (theta, state["anchor"], state["previous"], state["decayed_sum"]),
+            (theta, state.anchor, state.previous, state.decayed_sum),
             D,
             steps["preconditioned"],
             steps.get("previous", 0.0),
             steps.get("decayed_sum", 0.0),
-            self.settings["direction_decay"],
+            self.settings.direction_decay,
         )
-        state["terms"] += state["decayed_sum"] is not None
-        state["accepted"] += 1
-        state["boost"] = max(1.0, state["boost"] * RELAX)
+        state.terms += state.decayed_sum is not None
+        state.accepted += 1
+        state.boost = max(1.0, state.boost * RELAX)
 
     # ---- the guard -------------------------------------------------------------------------------
 
-    def judge(self, theta: Array, state: State, x: Array, y: Array, value: float, step: int) -> int:
+    def judge(
+        self, theta: Array, state: SecondOrderState, x: Array, y: Array, value: float, step: int
+    ) -> int:
         """Undo the last step if it is to blame for a jump of the loss: 1 if so. Raises Diverged."""
         ops = self.problem.net.ops
         if not self.jumped(state, value, len(x)):
-            state["rejected_in_row"] = 0
+            state.rejected_in_row = 0
             return 0
-        if state["anchor"] is None:
+        if state.anchor is None:
             if not isfinite(value):
                 raise Diverged(f"update {step}: the loss is {value:g} before the first step")
             return 0
@@ -400,26 +407,26 @@ class SecondOrder(Optimizer):
         )  # the tape of the batch is still wanted if the step stands
         with self.timer("passes"):
             (before,) = ops.scalars(
-                mean_loss(self.problem, self.problem.net.views(state["anchor"]), x, y, apart)
+                mean_loss(self.problem, self.problem.net.views(state.anchor), x, y, apart)
             )
         if not self.to_blame(value, before, len(x)):
-            state["rejected_in_row"] = 0  # the batch is a hard one, the step was not bad
+            state.rejected_in_row = 0  # the batch is a hard one, the step was not bad
             return 0
         if not isfinite(before):
             raise Diverged(
                 f"update {step}: the loss is {before:g} on this batch also before the last step"
             )
-        ops.xp.copyto(theta, state["anchor"])
+        ops.xp.copyto(theta, state.anchor)
         self._reject(state, step, isfinite(value))
         return 1
 
-    def jumped(self, state: State, value: float, rows: int) -> bool:
+    def jumped(self, state: SecondOrderState, value: float, rows: int) -> bool:
         """Whether the loss of a batch is not finite, or so far above that of the last that the step
         is looked into.
         """
         last, tolerance = (
-            state["last_loss"],
-            ROUNDING if self._exact(rows) else self.settings["rejection"],
+            state.last_loss,
+            ROUNDING if self._exact(rows) else self.settings.rejection,
         )
         return not isfinite(value) or (tolerance > 0.0 and value - last > tolerance * abs(last))
 
@@ -434,34 +441,34 @@ class SecondOrder(Optimizer):
         """Whether a batch is all of the data, where steps are judged by it: no noise excuses a
         rise.
         """
-        return self.settings["rejection"] > 0.0 and rows >= self.problem.rows
+        return self.settings.rejection > 0.0 and rows >= self.problem.rows
 
-    def closing_weights(self, theta: Array, state: State, x: Array, y: Array) -> Array | None:
-        if state["anchor"] is None or "average" in state:
+    def closing_weights(
+        self, theta: Array, state: SecondOrderState, x: Array, y: Array
+    ) -> Array | None:
+        if state.anchor is None or state.average is not None:
             return None
         net, ops = self.problem.net, self.problem.net.ops
         (value,) = ops.scalars(mean_loss(self.problem, net.views(theta), x, y, self.workspace))
         if not self.jumped(state, value, len(x)):
             return None
         (before,) = ops.scalars(
-            mean_loss(self.problem, net.views(state["anchor"]), x, y, self.workspace)
+            mean_loss(self.problem, net.views(state.anchor), x, y, self.workspace)
         )
-        return (
-            state["anchor"] if isfinite(before) and self.to_blame(value, before, len(x)) else None
-        )
+        return state.anchor if isfinite(before) and self.to_blame(value, before, len(x)) else None
 
-    def _reject(self, state: State, step: int, finite: bool) -> None:
+    def _reject(self, state: SecondOrderState, step: int, finite: bool) -> None:
         """Raise damping and forget past directions; the weights are those of the anchor again."""
-        state["rejected_in_row"] += 1
-        if state["rejected_in_row"] > MAX_REJECTIONS and not finite:
+        state.rejected_in_row += 1
+        if state.rejected_in_row > MAX_REJECTIONS and not finite:
             raise Diverged(
                 f"update {step}: {MAX_REJECTIONS} steps in a row led to a loss that is not finite"
             )
-        state["boost"] = min(state["boost"] * RAISE, RAISE**MAX_REJECTIONS)
-        state["previous"], state["decayed_sum"], state["terms"] = None, None, 0
+        state.boost = min(state.boost * RAISE, RAISE**MAX_REJECTIONS)
+        state.previous, state.decayed_sum, state.terms = None, None, 0
 
     def levenberg_marquardt(
-        self, theta: Array, state: State, x: Array, y: Array, stats: Stats, step: int
+        self, theta: Array, state: SecondOrderState, x: Array, y: Array, stats: Stats, step: int
     ) -> int:
         """Adapt λ by the reduction ratio on the same batch; undo a step that raised the objective:
         1 if so.
@@ -469,13 +476,13 @@ class SecondOrder(Optimizer):
         net, ops, xp = self.problem.net, self.problem.net.ops, self.problem.net.ops.xp
         with self.timer("passes"):
             after = mean_loss(self.problem, net.views(theta), x, y, self.workspace)
-        old = state["anchor"]
+        old = state.anchor
         with self.timer("vector"):
             after_value, tt, oo = ops.scalars(after, xp.vdot(theta, theta), xp.vdot(old, old))
-        change = after_value - stats["loss"] + 0.5 * self.settings["weight_decay"] * (tt - oo)
+        change = after_value - stats["loss"] + 0.5 * self.settings.weight_decay * (tt - oo)
         rho = change / stats["predicted"] if stats["predicted"] != 0.0 else nan
         stats["rho"] = rho if isfinite(rho) else nan
-        state["damping"] = damping.adapt(self.settings, state["damping"], rho)
+        state.damping = adapt(self.settings, state.damping, rho)
         if isfinite(after_value) and change <= 0.0:
             return 0
         xp.copyto(theta, old)
@@ -488,71 +495,38 @@ class SecondOrder(Optimizer):
         """Statistics are taken every ``factor_period`` updates, inverses every ``inverse_period``;
         together they repeat after the least common multiple of the two.
         """
-        return lcm(self.settings["factor_period"], self.settings.get("inverse_period", 1))
+        return lcm(self.settings.factor_period, self.settings.block.period)
 
-    def skip_to(self, state: State, updates: int) -> None:
+    def skip_to(self, state: SecondOrderState, updates: int) -> None:
         """Count ``updates`` accepted steps, and as many statistics where there were fewer."""
-        factors = state["factors"]
-        state["accepted"] = updates
-        factors["statistics"] = max(factors["statistics"], updates)
+        factors = state.factors
+        state.accepted = updates
+        factors.statistics = max(factors.statistics, updates)
 
     # ---- cost ------------------------------------------------------------------------------------
 
-    def cost(self, base: int) -> dict[str, float]:
-        """Average flops of an update once periods are reached, bytes of factors, inverses and
-        directions, and of the curvature's temporaries.
+    def cost(self, base: int) -> Cost:
+        """Return flops by phase, bytes of blocks and directions, and of the curvature's
+        temporaries.
         """
-        net, cfg = self.problem.net, self.settings
+        net, rows, kinds = self.problem.net, min(base, self.problem.rows), self.settings.directions
         largest = self.preconditioner.rows(self.largest_batch(base), 1)
-        temporary = float(
-            self.curvature.temporaries(net, self.problem.loss, largest, cfg, self.problem.memory)
+        # Levenberg and Marquardt's rule runs the batch forward again after the step.
+        adaptive = self.settings.damping_rule == "lm"
+        judged = 1.0 / self.settings.damping_period if adaptive else 0.0
+        factors = self.preconditioner.cost(self.preconditioner.rows(rows, preconditioner.EARLY + 1))
+        return Cost(
+            {
+                "passes": (1.0 + judged) * cost.forward(net.sizes, rows)
+                + cost.backward(net.sizes, rows),
+                **factors.phases,
+                "model": cost.quadratic_model(
+                    net.sizes, self.model_rows(rows, rows), 1 + len(kinds)
+                ),
+            },
+            factors.state + net.size * (3.0 + len(kinds)) * net.dtype.itemsize,
+            float(self.curvature.temporaries(net, self.problem.loss, largest, self.problem.memory)),
         )
-        rows = min(base, self.problem.rows)
-        n = self.preconditioner.rows(rows, preconditioner.EARLY + 1)
-        first = net.shapes[0][1]
-        own = self.curvature.flops(net, self.problem.loss, n, cfg)
-        model = (
-            max(LEAST_MODEL_ROWS, cfg["model_rows"] * rows)
-            * 4.0
-            * net.size
-            * (1 + len(cfg["directions"]))
-        )
-        vectors = net.size * (3.0 + len(cfg["directions"])) * net.dtype.itemsize
-        if self.curvature.basis == "identity":
-            return {
-                "flops": training_flops(net, rows) + own / cfg["factor_period"] + model,
-                "bytes": vectors + net.size * net.dtype.itemsize,
-                "temporaries": temporary,
-            }
-        width = cfg["factor_width"] or max(net.sizes) + 1
-        known = first * min(first, width) if cfg["input_updates"] else 0
-        A = sum(float(i) * min(i, width) for _, i in net.shapes) - known
-        dims = [i for _, i in net.shapes] + [
-            o for o, _ in net.shapes[: -1 if self.preconditioner.diagonal else None]
-        ]
-        ranks = self.preconditioner.ranks
-        twice = 2.0 if self.preconditioner.eigen else 1.0  # rotations there and back
-        inverse = sum(float(d) * min(d, width) ** 2 for d in dims) * (
-            9.0 if self.preconditioner.eigen else 1.0
-        )
-        inverse += sum(
-            sketch_flops(o, r) - float(o) ** 3
-            for (o, _), r in zip(net.shapes, ranks, strict=True)
-            if r
-        )
-        solve = twice * sum(
-            2.0 * o * i * ((2 * r or min(o, width)) + min(i, width))
-            for (o, i), r in zip(net.shapes, ranks, strict=True)
-        )
-        flops = (
-            training_flops(net, rows)
-            + (n * A + own) / cfg["factor_period"]
-            + inverse / cfg["inverse_period"]
-            + solve
-            + model
-        )
-        factors = 2.0 * sum(float(d) * min(d, width) for d in dims) * net.dtype.itemsize
-        return {"flops": flops, "bytes": factors + vectors, "temporaries": temporary}
 
 
 def _advance(

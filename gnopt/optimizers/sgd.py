@@ -1,7 +1,7 @@
 """Stochastic gradient descent: δ = −ε g."""
 
 from gnopt.engine.arrays import Array
-from gnopt.optimizers.first_order import FirstOrder, rate_options
+from gnopt.optimizers.first_order import FirstOrder
 
 
 class SGD(FirstOrder):
@@ -9,7 +9,6 @@ class SGD(FirstOrder):
 
     name = "sgd"
     summary = "stochastic gradient descent"
-    options = rate_options(0.01)
 
     def step(self, g: Array, moments: list[Array], rate: float, step: int) -> Array:
         g *= -rate

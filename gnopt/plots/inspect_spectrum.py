@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from gnopt.inspection.blocks import KroneckerBlock
 from gnopt.inspection.factors import Factors
 from gnopt.inspection.spectrum import product_values
 from gnopt.plots.figure import colour, legend, log_axis, new_figure, save_all, style
@@ -29,12 +28,12 @@ def draw_spectrum(factors: Factors, layer: int, out: Path) -> list[Path]:
         for number, (name, method) in enumerate(factors.methods.items()):
             block = method.blocks[layer - 1]
             look = (colour(number), DASHES[number % len(DASHES)], name)
-            if isinstance(block, KroneckerBlock):
-                G = block.factor_G.spectrum
+            if block.factored is not None:
+                G = block.factored[1].spectrum
                 _line(axes[1], np.arange(1, len(G.values) + 1), G.values[::-1], *look)
                 places, values = product_values(A.values, G.values)
             else:
-                values = block.spectrum.values[::-1]  # type: ignore[attr-defined]
+                values = block.spectrum.values[::-1]
                 places = np.unique(np.geomspace(1, len(values), 2000).astype(int))
                 values = values[places - 1]
             lines.append(_line(axes[2], places, values, *look))

@@ -45,12 +45,12 @@ def estimate_cost(experiment: Experiment) -> CostEstimate:
     rows = experiment.optimizer.largest_batch(settings.batch_size)
     batch = 2 * rows * (net.sizes[0] + net.sizes[-1]) * net.dtype.itemsize
     tape = min(rows, block_rows(net, experiment.optimizer.problem.memory)) * net.row_bytes()
-    temporary = 2 * weights + batch + 2 * tape + int(cost.get("temporaries", 0))
-    needs = {"weights": weights, "optimizer state": int(cost["bytes"]), "temporaries": temporary}
+    temporary = 2 * weights + batch + 2 * tape + int(cost.temporaries)
+    needs = {"weights": weights, "optimizer state": int(cost.state), "temporaries": temporary}
     held = {"data in memory": _held(experiment)}
     host = {} if net.ops.on_host else held
     return CostEstimate(
-        net.size, float(cost["flops"]), needs if host else needs | held, net.ops.free_memory(), host
+        net.size, cost.flops, needs if host else needs | held, net.ops.free_memory(), host
     )
 
 

@@ -11,13 +11,13 @@ import signal
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from gnopt import machine
-from gnopt.engine.arrays import Array, Backend
+from gnopt.engine.arrays import Array
 from gnopt.errors import Diverged, GnoptError, Interrupted
+from gnopt.optimizers.base import State
 from gnopt.training import checkpoint
 from gnopt.training.advice import scale_notes
 from gnopt.training.batches import Batches
@@ -25,6 +25,7 @@ from gnopt.training.evaluate import Evaluation, evaluate
 from gnopt.training.rundir import RunDirectory, resume_command
 from gnopt.training.setup import Experiment
 from gnopt.training.signals import Signals
+from gnopt.training.state import to_tree
 
 _GUARDED = (
     "loss",
@@ -88,7 +89,7 @@ class Trainer:
         experiment: Experiment,
         run: RunDirectory,
         theta: Array,
-        state: dict[str, Any],
+        state: State,
         counters: Counters,
         reporter: Reporter,
     ) -> None:
@@ -253,7 +254,7 @@ class Trainer:
         ):  # else a run that goes on would not end as if it had not
             self.counters.best, self.counters.best_step = judged, self.counters.step
         self.counters.wall = time.perf_counter() - self._started
-        state = {"counters": asdict(self.counters), "optimizer": to_host(self.state, e.ops)}
+        state = {"counters": asdict(self.counters), "optimizer": to_tree(self.state, e.ops)}
         if theta is not self.theta:
             state["theta"] = e.ops.to_host(self.theta)
         path = folder / checkpoint.checkpoint_name(self.counters.step)
@@ -291,24 +292,6 @@ class Trainer:
 def is_due(step: int, period: int) -> bool:
     """Return whether something done every ``period`` steps (never if 0) is due after ``step``."""
     return period > 0 and step % period == 0
-
-
-def to_host(tree: Any, ops: Backend) -> Any:
-    """The same tree of dicts and lists with every array on the host."""
-    return _map(tree, ops.to_host)
-
-
-def to_device(tree: Any, ops: Backend) -> Any:
-    """The same tree of dicts and lists with every array on the device."""
-    return _map(tree, ops.asarray)
-
-
-def _map(tree: Any, convert: Any) -> Any:
-    if isinstance(tree, dict):
-        return {key: _map(item, convert) for key, item in tree.items()}
-    if isinstance(tree, (list, tuple)):
-        return [_map(item, convert) for item in tree]
-    return convert(tree) if hasattr(tree, "dtype") and hasattr(tree, "shape") else tree
 
 
 def run_to_end(trainer: Trainer) -> TrainingOutcome:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -33,7 +34,7 @@ class Experiment:
     ops: Backend
     net: Network
     loss: Loss
-    optimizer: Optimizer
+    optimizer: Optimizer[Any]
     target_mean: np.ndarray
 
     def initial_weights(self, init_from: Path | None = None) -> Array:
@@ -81,7 +82,7 @@ def build(config: Config, ops: Backend | None = None) -> Experiment:
         net = make_network(config, data.train.inputs, outputs, ops)
         memory = temporaries(training, ops)
         problem = optimizers.Problem(net, loss, training.seed, data.train.rows, memory)
-        optimizer = optimizers.make(config.method, problem, config.method_settings)
+        optimizer = optimizers.make(config.method, problem, config.optimizer)
     except BaseException:
         data.close()
         raise

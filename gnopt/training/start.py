@@ -10,11 +10,14 @@ from typing import Any
 from gnopt import machine, provenance
 from gnopt.config import Config, Flags, load, refuse_changes, to_toml
 from gnopt.data.fingerprint import Fingerprint
+from gnopt.engine.arrays import Array
 from gnopt.errors import ConfigError, DataError
+from gnopt.optimizers.base import State
 from gnopt.training import checkpoint, rundir
-from gnopt.training.loop import Counters, Reporter, Trainer, is_due, to_device
+from gnopt.training.loop import Counters, Reporter, Trainer, is_due
 from gnopt.training.rundir import RunDirectory
 from gnopt.training.setup import Experiment, build, flat
+from gnopt.training.state import Tree, from_tree
 
 
 def describe_run(experiment: Experiment, argv: list[str]) -> dict[str, Any]:
@@ -133,7 +136,7 @@ def newest(run: Path) -> Path | None:
 
 def _restore(
     experiment: Experiment, path: Path | None, init_from: Path | None
-) -> tuple[Any, dict[str, Any], Counters]:
+) -> tuple[Array, State, Counters]:
     """Return θ, optimizer state and counters of a checkpoint, or those of step 0 without one."""
     ops, net = experiment.ops, experiment.net
     if path is None:
@@ -146,26 +149,19 @@ def _restore(
         theta = saved["theta"] if "theta" in saved else flat(stored.weights, net.dtype)
         if theta.shape != (net.size,):
             raise ValueError(f"theta of shape {theta.shape}, expected ({net.size},)")
-        state = to_device(saved["optimizer"], ops)
-        lacking = _lacking(experiment.optimizer.init(ops.asarray(theta)), state)
-        if lacking:
-            raise ValueError(
-                f"no '{lacking}' (written by another version of gnopt?); --init-from starts a "
-                "new run "
-                "from its weights"
-            )
+        state = _optimizer_state(experiment, saved["optimizer"])
         return ops.asarray(theta), state, Counters(**saved["counters"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise DataError(f"{path}:/state: not the state of a run: {error}") from error
 
 
-def _lacking(wanted: dict[str, Any], found: dict[str, Any]) -> str:
-    """The first entry of an optimizer's state that is not there; empty if none."""
-    for name, value in wanted.items():
-        if name not in found:
-            return name
-        if isinstance(value, dict):
-            inner = _lacking(value, found[name])
-            if inner:
-                return f"{name}/{inner}"
-    return ""
+def _optimizer_state(experiment: Experiment, tree: Tree) -> State:
+    kind = experiment.optimizer.state_type
+    try:
+        state: State = from_tree(kind, tree, experiment.ops)
+    except ValueError as error:
+        raise ValueError(
+            f"{error} (written by another version of gnopt?); --init-from starts a new run "
+            "from its weights"
+        ) from error
+    return state

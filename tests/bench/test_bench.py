@@ -9,6 +9,7 @@ from gnopt.bench.entrants import BenchRequest, build_methods, read_config
 from gnopt.bench.made_problem import QUICK, write
 from gnopt.bench.timed_method import TimedUpdate
 from gnopt.bench.turns import UpdateCost, take_turns
+from gnopt.curvature.cost import Cost
 from gnopt.errors import ConfigError, Diverged, GnoptError
 from gnopt.training.setup import build
 
@@ -23,7 +24,7 @@ class Optimizer:
         return 2
 
     def cost(self, rows):
-        return {"flops": self.flops, "bytes": 8.0 * rows}
+        return Cost({"passes": self.flops}, 8.0 * rows)
 
 
 class Method:
@@ -112,7 +113,7 @@ def test_without_names_one_first_order_method_and_what_is_not_too_dear(tmp_path,
     orders = [optimizers.get_method(name).order for name in built]
     assert orders.count(1) == 1
     assert orders.count(2) > 1
-    flops = {name: built[name].cost(200)["flops"] for name in built}
+    flops = {name: built[name].cost(200).flops for name in built}
     assert max(flops.values()) <= 5.0 * min(flops.values())
 
 
@@ -127,8 +128,8 @@ def test_named_methods_are_all_built(tmp_path, experiment):
 def test_options_go_to_the_methods_that_have_them(tmp_path, experiment):
     asked = request(tmp_path, "kflr", "adam", sets=("optimizer.columns=2", "optimizer.beta1=0.5"))
     built, _ = build_methods(asked, experiment)
-    assert built["kflr"].settings["columns"] == 2
-    assert built["adam"].settings["beta1"] == 0.5
+    assert built["kflr"].settings.curvature.columns == 2
+    assert built["adam"].settings.beta1 == 0.5
     with pytest.raises(ConfigError, match="not an option of adam"):
         build_methods(request(tmp_path, "adam", sets=("optimizer.columns=2",)), experiment)
 

@@ -6,19 +6,24 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from reference import Truth, close, distance, host, make_case, over_rows, point_loss, same, standard
+from reference import (
+    Truth,
+    close,
+    curvature,
+    distance,
+    host,
+    make_case,
+    over_rows,
+    point_loss,
+    sample_of,
+    standard,
+)
 
-from gnopt.curvature import Sample, exact, get_curvature
-from gnopt.curvature.kron import input_factors
+from gnopt.curvature import exact, get_curvature
+from gnopt.curvature.factors import input_factor
 from gnopt.engine.activations import all_activations
 from gnopt.engine.losses import all_losses
 from gnopt.errors import GnoptError
-from gnopt.options import defaults
-
-
-def sample_of(case, seed=0, memory=1 << 30, **changes):
-    rng = np.random.default_rng(seed)
-    return Sample(case.net, case.W, case.tape(), case.loss, case.y, rng, memory, changes)
 
 
 def check_blocks(case, truth, memory=1 << 30):
@@ -111,15 +116,6 @@ def test_what_cannot_fit_is_refused_with_the_bytes():
         exact.refuse_large_blocks(case.net, [1], kinds=2, available=3 * need - 1)
 
 
-def test_stacking_columns(ops):
-    W = ops.xp.arange(6.0).reshape(2, 3)
-    same(exact.vec(W), [0, 3, 1, 4, 2, 5])
-    same(exact.unvec(exact.vec(W), (2, 3)), W)
-    G, A = ops.asarray(np.diag([1.0, 2.0])), ops.xp.arange(9.0).reshape(3, 3)
-    close(exact.kronecker_block(ops, A, G) @ exact.vec(W), exact.vec(G @ W @ A.T), 1e-14)
-    same(exact.kronecker_block(ops, A, ops.asarray([1.0, 2.0])), np.kron(host(A), host(G)))
-
-
 # ---- diagonals in a basis ------------------------------------------------------------------------
 
 
@@ -138,16 +134,13 @@ def test_scales_are_unbiased_for_the_diagonal_of_the_block(ops, scaled_name, los
     deviations.
     """
     case, truth = standard("tanh", loss_name, ops=ops)
-    curvature = get_curvature(scaled_name)
+    kind = curvature(scaled_name)
     weight = truth.output_gn
-    if curvature.needs_likelihood:
+    if kind.needs_likelihood:
         weight = over_rows(point_loss(loss_name).fisher, truth.output)
     full = np.einsum("nkp,nkj,njq->pq", truth.J, weight, truth.J) / len(truth.J)
     bases, draws = random_bases(case, identity), 400
-    settings = defaults(curvature.options)
-    drawn = [
-        curvature.scales(sample_of(case, seed=seed, **settings), bases) for seed in range(draws)
-    ]
+    drawn = [kind.scales(sample_of(case, seed=seed), bases) for seed in range(draws)]
     for l, (Q_G, Q_A) in enumerate(bases):  # noqa: E741
         o, i = case.net.shapes[l]
         Q = np.eye(i * o) if identity else np.kron(host(Q_A), host(Q_G))
@@ -169,7 +162,7 @@ def test_scales_by_hand(ops, scaled_name, loss_name):
     else:
         signs = ops.rademacher(rng, (len(case.x), case.loss.rank(output.shape[1])), np.float64)
         delta = case.loss.gn_root_product(ops, output, case.y, signs)
-    found = get_curvature(scaled_name).scales(sample_of(case), bases)
+    found = curvature(scaled_name).scales(sample_of(case), bases)
     for l, (Q_G, Q_A) in enumerate(bases):  # noqa: E741
         back = np.einsum("nk,nki->ni", host(delta), truth.S[l])
         case.check(
@@ -179,11 +172,13 @@ def test_scales_by_hand(ops, scaled_name, loss_name):
 
 def test_averages_of_draws(ops, scaled_name):
     case, _ = standard("tanh", "squared_error", ops=ops)
-    curvature, bases = get_curvature(scaled_name), random_bases(case, False)
-    option = curvature.options[0].name
-    many = curvature.scales(sample_of(case, seed=1, **{option: 3}), bases)
-    one_by_one = sample_of(case, seed=1, **{option: 1})
-    singles = [curvature.scales(one_by_one, bases) for _ in range(3)]
+    bases = random_bases(case, False)
+    (option,) = get_curvature(scaled_name).Settings.options()
+    many = curvature(scaled_name, **{option.name: 3}).scales(sample_of(case, seed=1), bases)
+    one_by_one = sample_of(case, seed=1)
+    singles = [
+        curvature(scaled_name, **{option.name: 1}).scales(one_by_one, bases) for _ in range(3)
+    ]
     for l in range(3):  # noqa: E741
         close(many[l], sum(s[l] for s in singles) / 3)
 
@@ -194,7 +189,8 @@ def test_eigenbases_make_the_best_diagonal(ops):
     """
     case, truth = standard("tanh", "squared_error", ops=ops)
     full = truth.gauss_newton()  # which is the Fisher of squared error
-    A, G = [*map(host, input_factors(case.net, case.tape()))], truth.kflr()
+    tape, G = case.tape(), truth.kflr()
+    A = [host(input_factor(case.net, tape, l).dense(ops)) for l in (1, 2, 3)]  # noqa: E741
     for l in range(3):  # noqa: E741
         block = truth.block(full, l + 1)
         Q = np.kron(np.linalg.eigh(A[l])[1], np.linalg.eigh(G[l])[1])

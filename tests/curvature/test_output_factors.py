@@ -2,7 +2,6 @@
 not.
 """
 
-import inspect
 import warnings
 
 import numpy as np
@@ -12,6 +11,7 @@ from reference import (
     EXACT,
     Truth,
     close,
+    curvature,
     distance,
     host,
     make_case,
@@ -19,16 +19,15 @@ from reference import (
     over_rows,
     point_loss,
     same,
+    sample_of,
     standard,
 )
 
-from gnopt.curvature import Sample, all_curvatures, get_curvature
-from gnopt.curvature.kron import dense, input_factors
+from gnopt.curvature import all_curvatures, get_curvature
+from gnopt.curvature.factors import Diagonal, Forms, Full, LowRank, input_factor
 from gnopt.engine.arrays import Workspace
 from gnopt.engine.losses import get_loss
-from gnopt.engine.network import forward
 from gnopt.errors import ConfigError
-from gnopt.options import defaults
 
 EXACT_FOR_ONE_POINT = ["kflr", "kfra"]
 NOT_CONSTANT = [
@@ -39,23 +38,22 @@ NOT_CONSTANT = [
 ]  # 𝒢_L varies
 
 
-def sample_of(case, seed=0, memory=1 << 30, workspace=None, rows=slice(None), **changes):
-    """What a curvature is shown of a case."""
-    tape = forward(case.net, case.W, case.x[rows], workspace)
-    rng = np.random.default_rng(seed)
-    return Sample(case.net, case.W, tape, case.loss, case.y[rows], rng, memory, changes, workspace)
+SAMPLE = ("seed", "memory", "workspace", "rows", "forms")
 
 
 def factors(case, name, **arguments):
-    """G_1..G_L as full matrices of the host."""
-    settings = defaults(get_curvature(name).options) | {
-        k: v for k, v in arguments.items() if k not in inspect.signature(sample_of).parameters
-    }
-    given = {k: v for k, v in arguments.items() if k in inspect.signature(sample_of).parameters}
-    return [
-        host(dense(case.ops, G))
-        for G in get_curvature(name).output_factors(sample_of(case, **given, **settings))
-    ]
+    """G_1..G_L as full matrices of the host, copied."""
+    given = {k: v for k, v in arguments.items() if k in SAMPLE}
+    options = {k: v for k, v in arguments.items() if k not in SAMPLE}
+    found = curvature(name, **options).output_factors(sample_of(case, **given))
+    return [host(G.dense(case.ops)).copy() for G in found]
+
+
+def inputs(case, rows=slice(None)):
+    """A_0..A_{L-1} as full matrices of the host."""
+    tape = sample_of(case, rows=rows).tape
+    layers = range(1, case.net.layers + 1)
+    return [host(input_factor(case.net, tape, l).dense(case.ops)) for l in layers]
 
 
 def usable(name, loss_name):
@@ -71,9 +69,7 @@ def deterministic(name):
     return all((a == b).all() for a, b in zip(first, second, strict=True))
 
 
-WITH_FACTORS = [
-    name for name, curvature in all_curvatures().items() if curvature.basis != "identity"
-]
+WITH_FACTORS = [name for name, kind in all_curvatures().items() if kind.block.factored]
 DETERMINISTIC = list(filter(deterministic, WITH_FACTORS))
 
 
@@ -114,13 +110,12 @@ def test_factors_are_symmetric_and_positive_semidefinite(
         (5, 4, 1, 6, 3), ("tanh", "relu", "silu"), loss_name, 9, dtype=dtype_name, ops=ops
     )
     eps = np.finfo(dtype_name).eps
-    raw = get_curvature(curvature_name).output_factors(
-        sample_of(case, **defaults(get_curvature(curvature_name).options))
-    )
-    for G, d in zip(raw, case.net.sizes[1:], strict=True):
+    raw = curvature(curvature_name).output_factors(sample_of(case))
+    for factor, d in zip(raw, case.net.sizes[1:], strict=True):
+        assert isinstance(factor, (Full, Diagonal))
+        assert factor.dimension == d
+        G = host(factor.dense(ops))
         assert G.dtype == dtype_name
-        assert G.shape in ((d, d), (d,))
-        G = host(dense(ops, G))
         close(G, G.T, 20 * eps)
         assert np.linalg.eigvalsh(G.astype(float))[0] >= -50 * eps * np.trace(G)
 
@@ -132,21 +127,21 @@ def test_looking_changes_nothing(ops, curvature_name, loss_name):
     usable(curvature_name, loss_name)
     case, _ = standard("softplus", loss_name, ops=ops)
     workspace = Workspace(ops, np.float64)
-    sample = sample_of(case, workspace=workspace, **defaults(get_curvature(curvature_name).options))
+    sample, kind = sample_of(case, workspace=workspace), curvature(curvature_name)
     before = [a.copy() for a in (*sample.tape.abar, sample.tape.output, *sample.W)]
-    first = [G.copy() for G in get_curvature(curvature_name).output_factors(sample)]
+    first = [host(G.dense(ops)).copy() for G in kind.output_factors(sample)]
     for a, b in zip((*sample.tape.abar, sample.tape.output, *sample.W), before, strict=True):
         same(a, b)
     sample.rng = np.random.default_rng(0)
-    second = get_curvature(curvature_name).output_factors(sample)
+    second = kind.output_factors(sample)
     for a, b, c in zip(first, second, factors(case, curvature_name), strict=True):
-        same(a, b)
-        same(dense(ops, a), c)
+        same(b.dense(ops), a)
+        same(a, c)
 
 
 def test_input_factors(ops, activation_name):
     case, truth = standard(activation_name, "squared_error", ops=ops)
-    for layer, A in enumerate(input_factors(case.net, case.tape()), start=1):
+    for layer, A in enumerate(inputs(case), start=1):
         case.check(A, truth.input_factor(layer))
         close(A, A.T, 0.0 if ops.on_host else 1e-15)  # NumPy mirrors a triangle
         close(A[-1, -1], 1.0, 1e-15)
@@ -157,11 +152,12 @@ def test_input_factors(ops, activation_name):
 
 def distances(case, truth, name, rows=slice(None)):
     """Relative distance of A ⊗ G to the dense Gauss-Newton block, by layer."""
-    A = map(host, input_factors(case.net, forward(case.net, case.W, case.x[rows])))
     GN = truth.gauss_newton()
     return [
         distance(np.kron(a, g), truth.block(GN, layer + 1))
-        for layer, (a, g) in enumerate(zip(A, factors(case, name, rows=rows), strict=True))
+        for layer, (a, g) in enumerate(
+            zip(inputs(case, rows), factors(case, name, rows=rows), strict=True)
+        )
     ]
 
 
@@ -302,6 +298,33 @@ def test_as_many_columns_as_the_rank_means_exact(ops, loss_name):
             same(a, b)
 
 
+def test_narrow_forms_keep_the_blocks_of_the_factors(ops, curvature_name, loss_name):
+    """With ``factor_width`` a factor is the diagonal blocks of the whole one. KFRA passes back what
+    it kept, so that only its two upper layers show the blocks of the whole.
+    """
+    usable(curvature_name, loss_name)
+    case = make_case((4, 5, 6, 3), ("tanh", "gelu"), loss_name, 9, ops=ops)
+    whole = factors(case, curvature_name)
+    if case.net.sizes[-1] > 3:  # the loss has widened the output layer
+        pytest.skip("the output factor would be cut as well")
+    narrow = factors(case, curvature_name, forms=Forms(3))
+    for l in (1, 2) if curvature_name == "kfra" else (0, 1, 2):
+        d = len(whole[l])
+        label = np.arange(d) // 3
+        close(narrow[l], whole[l] * (label[:, None] == label[None, :]), 1e-13)
+
+
+def test_few_rows_stay_rows(ops, curvature_name, loss_name):
+    """Fewer rows than half a layer's width are kept as they are where nothing is averaged."""
+    usable(curvature_name, loss_name)
+    case = make_case((4, 9, 8, 3), ("tanh", "gelu"), loss_name, 3, ops=ops)
+    found = curvature(curvature_name).output_factors(sample_of(case, forms=Forms(low_rank=True)))
+    kept = curvature_name in ("kfac", "ekfac", "empirical_fisher")
+    assert [isinstance(G, LowRank) for G in found[:2]] == [kept, kept]
+    for G, whole in zip(found, factors(case, curvature_name), strict=True):
+        close(G.dense(ops), whole, 1e-13)
+
+
 # ---- Monte Carlo ---------------------------------------------------------------------------------
 
 
@@ -379,10 +402,7 @@ def test_far_outputs_stay_finite(ops, curvature_name, loss_name, dtype_name):
 
 def test_flops_grow_with_the_rows(curvature_name, loss_name):
     net, loss = network((30, 20, 10, 40), ("tanh", "tanh")), get_loss(loss_name)
-    curvature = get_curvature(curvature_name)
-    few, many = (
-        curvature.flops(net, loss, rows, defaults(curvature.options)) for rows in (100, 1000)
-    )
+    few, many = (curvature(curvature_name).flops(net, loss, rows) for rows in (100, 1000))
     assert many > few > 0.0
 
 
@@ -394,10 +414,10 @@ def test_sampling_needs_a_likelihood(ops, curvature_name):
             raise ConfigError("not a likelihood")
 
     case, _ = standard("tanh", "squared_error", ops=ops)
-    sample = sample_of(case, **defaults(get_curvature(curvature_name).options))
+    sample = sample_of(case)
     sample.loss = NoModel()
     if get_curvature(curvature_name).needs_likelihood:
         with pytest.raises(ConfigError, match="likelihood"):
-            get_curvature(curvature_name).output_factors(sample)
+            curvature(curvature_name).output_factors(sample)
     else:
-        assert len(get_curvature(curvature_name).output_factors(sample)) == 3
+        assert len(curvature(curvature_name).output_factors(sample)) == 3

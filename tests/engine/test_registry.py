@@ -159,6 +159,6 @@ def test_cost_is_positive_and_grows_with_the_batch(ops, method_name, loss_name):
         pytest.skip("needs a likelihood")
     optimizer = make(method_name, Problem(net, loss, seed=0, rows=100_000), settings(method_name))
     small, large = optimizer.cost(1000), optimizer.cost(4000)
-    assert large["flops"] > small["flops"] > 0.0
-    assert large["bytes"] >= small["bytes"] >= 0.0
-    assert ops.free_memory() > small["bytes"]
+    assert large.flops > small.flops > 0.0
+    assert large.state >= small.state >= 0.0
+    assert ops.free_memory() > small.state

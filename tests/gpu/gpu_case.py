@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from gnopt.curvature import kron
+from gnopt.curvature.factors import rest_over_damping
 from gnopt.engine.activations import all_activations, get_activation
 from gnopt.engine.arrays import Backend
 from gnopt.engine.arrays.functions import Functions
@@ -18,10 +18,9 @@ from gnopt.engine.arrays.kernels import Kernel
 from gnopt.engine.initializers import initialize
 from gnopt.engine.losses import Loss, binary_cross_entropy, get_loss
 from gnopt.engine.network import Network
-from gnopt.optimizers import adam, make, options_of, second_order
+from gnopt.optimizers import adam, get_method, make, second_order
 from gnopt.optimizers.base import Optimizer, Problem
-from gnopt.options import defaults
-from gnopt.training.loop import to_device, to_host
+from gnopt.training.state import from_tree, to_tree
 
 
 @dataclass
@@ -44,9 +43,9 @@ class Case:
 
     def optimizer(self, ops: Backend, method: str, **values: Any) -> Optimizer:
         """A method with its defaults, but for ``values``."""
-        known = defaults(options_of(method))
-        problem = Problem(self.network(ops), self.loss, 7, 4 * len(self.x))
-        return make(method, problem, {**known, **{k: v for k, v in values.items() if k in known}})
+        known = {option.name for option in get_method(method).settings.options()}
+        settings = get_method(method).settings.make({k: v for k, v in values.items() if k in known})
+        return make(method, Problem(self.network(ops), self.loss, 7, 4 * len(self.x)), settings)
 
     def run(
         self,
@@ -61,11 +60,14 @@ class Case:
         """
         optimizer = self.optimizer(ops, method, **values)
         theta = ops.asarray(self.theta.copy() if start is None else start[0].copy())
-        state = optimizer.init(theta) if start is None else to_device(start[1], ops)
+        if start is None:
+            state = optimizer.init(theta)
+        else:
+            state = from_tree(optimizer.state_type, start[1], ops)
         x, y = ops.asarray(self.x), ops.asarray(self.y)
         first = 1 if start is None else start[2] + 1
         rows = [optimizer.update(theta, state, x, y, k) for k in range(first, first + updates)]
-        return rows, ops.to_host(theta), to_host(state, ops)
+        return rows, ops.to_host(theta), to_tree(state, ops)
 
 
 def make_case(
@@ -108,7 +110,7 @@ def traced(dtype_name: str) -> dict[str, Kernel | None]:
         "every function": fuse(every_function, dtype, [True], out=True),
         "sigmoid": fuse(Functions.sigmoid, dtype, [True], out=True),
         "softplus": fuse(Functions.softplus, dtype, [True]),
-        "low rank": fuse(kron._rest, dtype, [True, True, True], out=True),
+        "low rank": fuse(rest_over_damping, dtype, [True, True, True], out=True),
         "cross entropy": fuse(binary_cross_entropy._value_and_gradient, dtype, [True, True]),
         "variance": fuse(binary_cross_entropy._variance, dtype, [True]),
         "adam": fuse_in_place(adam._update, dtype, [True] * 3, all_there, scratch=True),

@@ -8,13 +8,11 @@ import numpy as np
 import pytest
 from gpu_case import make_case
 
-from gnopt.curvature import Sample, get_curvature
-from gnopt.curvature.kron import dense
+from gnopt.curvature import CurvatureSample, get_curvature
+from gnopt.curvature.factors import Forms
 from gnopt.engine.activations import get_activation
 from gnopt.engine.arrays.numpy import NumpyBackend
 from gnopt.engine.network import forward, gn_vector, gradient, hessian_vector
-from gnopt.optimizers.preconditioner import OPTIONS
-from gnopt.options import defaults
 
 
 def test_activations(cuda, counters, activation_name, dtype_name):
@@ -71,28 +69,29 @@ def test_passes(cuda, counters, names, loss_name):
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [{}, {"columns": 2, "samples": 2}, {"factor_width": 2}, {"curvature_decay": 0.0}],
+    "changes, forms",
+    [
+        ({}, Forms()),
+        ({"columns": 2, "samples": 2}, Forms()),
+        ({}, Forms(width=2)),
+        ({}, Forms(low_rank=True)),
+    ],
     ids=str,
 )
-def test_output_factors(cuda, curvature_name, loss_name, changes):
-    case = make_case(
-        loss_name, rows=2 if "curvature_decay" in changes else 24
-    )  # rows enough, or low rank
-    curvature = get_curvature(curvature_name)
-    settings = {**defaults(OPTIONS), **defaults(curvature.options), **changes}
+def test_output_factors(cuda, curvature_name, loss_name, changes, forms):
+    case = make_case(loss_name, rows=2 if forms.low_rank else 24)  # rows enough, or low rank
+    kind = get_curvature(curvature_name)
+    known = {option.name for option in kind.Settings.options()}
+    curvature = kind(kind.Settings.make({k: v for k, v in changes.items() if k in known}))
 
     def factors(ops):
         net = case.network(ops)
         theta, x, y = (ops.asarray(a) for a in (case.theta, case.x, case.y))
         W = net.views(theta)
-        sample = Sample(
-            net, W, forward(net, W, x), case.loss, y, np.random.default_rng(4), 1 << 20, settings
+        sample = CurvatureSample(
+            net, W, forward(net, W, x), case.loss, y, np.random.default_rng(4), 1 << 20, forms
         )
-        return [
-            ops.to_host(dense(ops, G, d))
-            for G, d in zip(curvature.output_factors(sample), net.sizes[1:], strict=True)
-        ]
+        return [ops.to_host(G.dense(ops)) for G in curvature.output_factors(sample)]
 
     for found, expected in zip(factors(cuda), factors(NumpyBackend()), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)

@@ -53,7 +53,7 @@ def test_float32(cuda, method_name):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_variants(cuda, variant, method_name, monkeypatch):
-    monkeypatch.setattr("gnopt.optimizers.preconditioner.SKETCH_WIDTH", 5)
+    monkeypatch.setattr("gnopt.curvature.blocks.SKETCH_WIDTH", 5)
     values = VARIANTS[variant]
     if not set(values) & {option.name for option in options_of(method_name)}:
         pytest.skip("not an option of this method")

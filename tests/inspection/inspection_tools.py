@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from reference import Case
+from reference import Case, settings
 
 from gnopt.config import Config
 from gnopt.data.options import DataSettings
@@ -25,7 +24,7 @@ def subject_of(case: Case, memory: int = 64 << 20, name: str = "case", **optimiz
         NetworkSettings(hidden=[], activation=list(case.names), loss=case.loss_name),
         TrainingSettings(dtype=str(case.net.dtype), memory=memory),
         "kfra",
-        optimizer,
+        settings("kfra", **optimizer),
         {},
     )
     return Subject(
@@ -33,17 +32,12 @@ def subject_of(case: Case, memory: int = 64 << 20, name: str = "case", **optimiz
     )
 
 
-def look_at(case: Case, **settings: Any) -> Look:
+def look_at(case: Case, **options: Any) -> Look:
     """The case with its forward pass."""
-    subject = subject_of(case, **settings)
+    subject = subject_of(case, **options)
     return look(subject, subject.weights(None))
 
 
 def factors_of(at: Look, *names: str, samples: int = 1) -> Factors:
     """Blocks by these methods."""
     return compute(at, names, samples, silent)
-
-
-def block_of(A: np.ndarray, G: np.ndarray) -> np.ndarray:
-    """A ⊗ G, dense."""
-    return np.kron(A, np.diag(G) if G.ndim == 1 else G)

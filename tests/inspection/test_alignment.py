@@ -3,14 +3,12 @@
 import numpy as np
 import pytest
 from inspection_tools import factors_of, look_at, silent, subject_of
-from reference import close, make_case, standard
+from reference import close, make_case, settings, standard
 
 from gnopt.inspection.alignment import Solve, align, natural_damping
 from gnopt.inspection.inspect import InspectionRequest, inspect
 from gnopt.inspection.subject import Weights, look
 from gnopt.inspection.surface import POINTS, Surface, surfaces
-from gnopt.optimizers.damping import OPTIONS
-from gnopt.options import defaults
 
 TIGHT = Solve((0.1,), 1e-12, 2000)
 
@@ -76,7 +74,7 @@ def test_damping_where_none_is_given():
     at = look_at(case)
     factors = factors_of(at, "kflr")
     blocks = factors.methods["kflr"].blocks
-    share = defaults(OPTIONS)["damping_a"] * defaults(OPTIONS)["damping_g"]
+    share = settings("kflr").damping_a * settings("kflr").damping_g
     close(
         natural_damping(at, factors), share * sum(b.trace() for b in blocks) / case.net.size, 1e-12
     )

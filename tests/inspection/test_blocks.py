@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
-from inspection_tools import block_of, factors_of, look_at
-from reference import close, distance, make_case, settings, standard
+from inspection_tools import factors_of, look_at
+from reference import OPS, close, distance, make_case, settings, standard, vec
 
-from gnopt.curvature.exact import unvec, vec
+from gnopt.curvature.damping import Damping
 from gnopt.inspection import agreement
-from gnopt.inspection.blocks import DiagonalBlock, KroneckerBlock
 from gnopt.inspection.spectrum import of_values, product_values, spectrum
 
 NAMES = ("exact", "kflr", "kfra", "kfac", "ekfac", "empirical_fisher", "diagonal_gn")
@@ -15,13 +14,15 @@ NAMES = ("exact", "kflr", "kfra", "kfac", "ekfac", "empirical_fisher", "diagonal
 
 def dense(block):
     """The block as a matrix, vec = columns stacked."""
-    if isinstance(block, KroneckerBlock):
-        return block_of(block.A, block.G)
-    o, i = block.S.shape
-    Q_G = np.eye(o) if block.Q_G is None else block.Q_G
-    Q_A = np.eye(i) if block.Q_A is None else block.Q_A
+    if block.factored:
+        return np.kron(*(f.factor.dense(OPS) for f in block.factored))
+    S = block.block.diagonal()
+    bases = (
+        np.eye(d) if Q is None else Q for Q, d in zip(block.block.bases(), S.shape, strict=True)
+    )
+    Q_G, Q_A = bases
     Q = np.kron(Q_A, Q_G)
-    return Q @ np.diag(vec(block.S)) @ Q.T
+    return Q @ np.diag(vec(S)) @ Q.T
 
 
 @pytest.mark.parametrize("loss_name", ["squared_error", "softmax_cross_entropy"])
@@ -38,23 +39,25 @@ def test_facts_of_a_block(name, loss_name):
         close(block.extremes(), (max(values[0], 0.0), values[-1]), 1e-10)
         g = rng.standard_normal(case.W[l - 1].shape)
         lam = 0.3
-        if isinstance(block, DiagonalBlock):
+        if block.factored is None:
             damped = D + lam * np.eye(len(D))
             spectrum_ = block.spectrum.values
             close(spectrum_, values, 1e-10)
         else:
-            G = np.diag(block.G) if block.G.ndim == 1 else block.G
-            pi = np.sqrt((np.trace(block.A) / len(block.A)) / (np.trace(G) / len(G)))
+            A, G = (factor.factor.dense(OPS) for factor in block.factored)
+            pi = np.sqrt((np.trace(A) / len(A)) / (np.trace(G) / len(G)))
             damped = np.kron(
-                block.A + pi * np.sqrt(lam) * np.eye(len(block.A)),
+                A + pi * np.sqrt(lam) * np.eye(len(A)),
                 G + np.sqrt(lam) / pi * np.eye(len(G)),
             )
             ends = np.linalg.eigvalsh(damped)[[0, -1]]
-            cfg = settings("kfra", damping_rule="fixed", weight_decay=0.0)
-            close(block.damped(cfg, lam, 1.0), ends, 1e-10)
-            cfg["damping_split"] = "exact"
-            close(block.damped(cfg, lam, 1.0), (max(values[0], 0.0) + lam, values[-1] + lam), 1e-10)
-        close(block.prepare(lam)(g), unvec(np.linalg.solve(damped, vec(g)), g.shape), 1e-9)
+            apart = settings("kfra", damping_rule="fixed")
+            rule = Damping(apart, 0.0, lam)
+            close(block.damped(rule, apart.block), ends, 1e-10)
+            together = apart.changed(damping_split="exact").block
+            shifted = max(values[0], 0.0) + lam, values[-1] + lam
+            close(block.damped(rule, together), shifted, 1e-10)
+        close(vec(block.prepare(lam)(g)), np.linalg.solve(damped, vec(g)), 1e-9)
 
 
 @pytest.mark.parametrize("loss_name", ["binary_cross_entropy", "binary_mixture"])

@@ -175,11 +175,11 @@ def test_rejected_step_leaves_the_weights_and_raises_damping(ops, name, monkeypa
     method.update(theta, state, case.x, case.y, 1)
     before = theta.copy()
     monkeypatch.setattr(conjugate_gradient, "mean_loss", lambda *arguments: ops.asarray(np.nan))
-    lam = state["damping"]
+    lam = state.damping
     with pytest.raises(Diverged, match="in a row were rejected"):
         for k in range(2, 40):
             assert method.update(theta, state, case.x, case.y, k)["rejected"] == 1
             same(theta, before)
-            assert state["damping"] > lam
-            lam = state["damping"]
+            assert state.damping > lam
+            lam = state.damping
     assert 5 < k < 30

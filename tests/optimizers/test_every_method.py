@@ -3,6 +3,7 @@ read.
 """
 
 import copy
+import dataclasses
 import warnings
 
 import numpy as np
@@ -10,10 +11,12 @@ import pytest
 from draws import least_width
 from reference import OPS, host, make_case, optimizer, same, settings, supported
 
+from gnopt.curvature.factors import Full, LowRank
 from gnopt.engine.losses import get_loss
 from gnopt.errors import ConfigError, Diverged
 from gnopt.optimizers import make, methods
-from gnopt.optimizers.base import Problem, blocks, loss_and_gradient, mean_loss
+from gnopt.optimizers.base import Problem, loss_and_gradient, mean_loss, row_blocks
+from gnopt.options import Settings
 
 # What their authors promise of methods with their default options; others may do either.
 RANDOM = ("kfac", "ekfac", "diagonal_gn")
@@ -138,11 +141,10 @@ def test_low_rank_factors_change_nothing(ops, method_name, rule):
     case = make_case((30, 20, 4), ("tanh",), "binary_cross_entropy", 6, ops=ops)
     values = settings(method_name, damping_rule=rule, curvature_decay=0.0)
     low = run(case, method_name, 4, values)
-    full = run(
-        case, method_name, 4, values | {"curvature_decay": 1e-300}
-    )  # not zero, and of no weight
-    assert isinstance(low[2]["factors"]["A"][0], dict)
-    assert isinstance(full[2]["factors"]["A"][0], ops.xp.ndarray)
+    # A decay that is not zero, and of no weight.
+    full = run(case, method_name, 4, values.changed(curvature_decay=1e-300))
+    assert isinstance(low[2].factors.blocks[0].A, LowRank)
+    assert isinstance(full[2].factors.blocks[0].A, Full)
     np.testing.assert_allclose(host(low[1]), host(full[1]), rtol=1e-7, atol=1e-9)
 
 
@@ -150,8 +152,8 @@ def arrays(ops, state):
     """All arrays of a nested state."""
     if isinstance(state, ops.xp.ndarray):
         yield state
-    elif isinstance(state, dict):
-        for value in state.values():
+    elif dataclasses.is_dataclass(state):
+        for value in vars(state).values():
             yield from arrays(ops, value)
     elif isinstance(state, (list, tuple)):
         for value in state:
@@ -162,9 +164,8 @@ def test_state_is_arrays_and_plain_values(ops, method_name):
     """What a checkpoint can hold: nothing else."""
 
     def check(value):
-        if isinstance(value, dict):
-            assert all(isinstance(key, str) for key in value)
-            [check(v) for v in value.values()]
+        if dataclasses.is_dataclass(value):
+            [check(v) for v in vars(value).values()]
         elif isinstance(value, list):
             [check(v) for v in value]
         else:
@@ -203,7 +204,7 @@ VARIATIONS = [
 @pytest.mark.parametrize("changes", VARIATIONS, ids=str)
 def test_a_copied_state_goes_on_bit_for_bit(ops, method_name, changes, monkeypatch):
     if "sketch_g" in changes:
-        monkeypatch.setattr("gnopt.optimizers.preconditioner.SKETCH_WIDTH", 3)
+        monkeypatch.setattr("gnopt.curvature.blocks.SKETCH_WIDTH", 3)
     case = make_case(
         (4, 5, 3, 6), ("tanh", "relu"), "binary_cross_entropy", 200, soft=True, ops=ops
     )
@@ -282,7 +283,7 @@ def test_averaged_weights_follow_the_iterates(ops, method_name):
 def test_blocks_cover_the_rows_and_end_with_the_first(ops, rows):
     net = make_case((40, 50, 30), ("gelu",), "squared_error", 1, ops=ops).net
     for memory in (1, 200_000, 1 << 30):
-        pieces = list(blocks(net, rows, memory))
+        pieces = list(row_blocks(net, rows, memory))
         covered = np.concatenate([np.arange(rows)[piece] for piece in pieces])
         same(np.sort(covered), np.arange(rows))
         assert pieces[-1].start == 0
@@ -299,9 +300,8 @@ def test_loss_and_gradient_in_blocks(ops, loss_name, dtype_name):
     for memory in (1 << 30, 1):
         method = optimizer(case, "sgd", memory=memory)
         g = ops.xp.full(case.net.size, np.nan, dtype=dtype_name)
-        loss, tape, held = loss_and_gradient(
-            method.problem, case.W, case.x, case.y, g, method.workspace
-        )
+        batch = loss_and_gradient(method.problem, case.W, case.x, case.y, g, method.workspace)
+        loss, tape, held = batch.loss, batch.tape, batch.held
         assert held.start == 0
         assert tape.rows == held.stop
         np.testing.assert_allclose(
@@ -372,20 +372,22 @@ def test_method_that_cannot_serve_a_loss_says_so(ops, method_name):
 # ---- options -------------------------------------------------------------------------------------
 
 
-class Watched(dict):
-    """Settings that note which of them are read."""
+def watched(record, read):
+    """The same record, which notes in ``read`` the options that are asked of it."""
+    names = {option.name for option in type(record).options()}
 
-    def __init__(self, values):
-        super().__init__(values)
-        self.read = set()
+    class Watched(type(record)):
+        def __getattribute__(self, name):
+            if name in names:
+                read.add(name)
+            return super().__getattribute__(name)
 
-    def __getitem__(self, key):
-        self.read.add(key)
-        return super().__getitem__(key)
-
-    def get(self, key, default=None):
-        self.read.add(key)
-        return super().get(key, default)
+    copy_ = object.__new__(Watched)
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
+        inner = watched(value, read) if isinstance(value, Settings) else value
+        object.__setattr__(copy_, field.name, inner)
+    return copy_
 
 
 def test_every_option_is_read(method_name):
@@ -400,11 +402,10 @@ def test_every_option_is_read(method_name):
         {"step_limit": 0.0},
         {"growth_noise": 0.0},
     ):
-        values = Watched(settings(method_name, **changes))
+        values = watched(settings(method_name, **changes), read)
         run(case, method_name, 8, values, rows=20)
         optimizer(case, method_name, values).cost(20)
-        read |= values.read
-    assert read == set(settings(method_name))
+    assert read == {option.name for option in methods()[method_name].settings.options()}
 
 
 def test_settings_are_not_written_to(ops, method_name):

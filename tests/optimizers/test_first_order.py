@@ -30,16 +30,16 @@ def gradient(theta, x, y):
 
 
 def rate_at(s, k):
-    if s["decay_period"] == 0:
-        return s["learning_rate"]
-    done = (k - 1) / s["decay_period"]
+    if s.decay_period == 0:
+        return s.learning_rate
+    done = (k - 1) / s.decay_period
     return (
-        s["learning_rate"]
+        s.learning_rate
         * {
             "halving": 0.5 ** np.floor(done),
             "exponential": 0.5**done,
             "cosine": 0.5 * (1 + np.cos(np.pi * min(done, 1.0))),
-        }[s["schedule"]]
+        }[s.schedule]
     )
 
 
@@ -47,23 +47,23 @@ def recursion(name, s, theta, batches):
     """The iterates θ_1, θ_2, ..., by the formulas of the papers."""
     m, v = np.zeros_like(theta), np.zeros_like(theta)
     for k, (x, y) in enumerate(batches, start=1):
-        g, rate = gradient(theta, x, y) + s["weight_decay"] * theta, rate_at(s, k)
+        g, rate = gradient(theta, x, y) + s.weight_decay * theta, rate_at(s, k)
         if name == "sgd":
             theta = theta - rate * g
         elif name == "momentum":
-            m = s["momentum"] * m - rate * g
+            m = s.momentum * m - rate * g
             theta = theta + m
         elif name == "nesterov":
-            mu = s["momentum"]
-            if s["warmup"]:
+            mu = s.momentum
+            if s.warmup:
                 mu = min(1.0 - 2.0 ** (-1.0 - np.log2((k - 1) // 250 + 1)), mu)
             m = mu * m - rate * g
             theta = theta + mu * m - rate * g
         elif name == "adam":
-            m = s["beta1"] * m + (1.0 - s["beta1"]) * g
-            v = s["beta2"] * v + (1.0 - s["beta2"]) * g**2
-            m_hat, v_hat = m / (1.0 - s["beta1"] ** k), v / (1.0 - s["beta2"] ** k)
-            theta = theta - rate * m_hat / (np.sqrt(v_hat) + s["epsilon"])
+            m = s.beta1 * m + (1.0 - s.beta1) * g
+            v = s.beta2 * v + (1.0 - s.beta2) * g**2
+            m_hat, v_hat = m / (1.0 - s.beta1**k), v / (1.0 - s.beta2**k)
+            theta = theta - rate * m_hat / (np.sqrt(v_hat) + s.epsilon)
         else:
             pytest.skip("no recursion by this name")
         yield theta.copy()
@@ -91,7 +91,7 @@ VARIATIONS = [
         (name, changes)
         for name in FIRST_ORDER
         for changes in VARIATIONS
-        if set(changes) <= set(settings(name))
+        if set(changes) <= set(settings(name).values())
     ],
     ids=str,
 )
@@ -104,7 +104,7 @@ def test_ten_steps(ops, name, changes, problem):
     for k, (expected, (x, y)) in enumerate(steps, start=1):
         stats = optimizer.update(theta, state, ops.asarray(x), ops.asarray(y), k)
         close(theta, expected, 1e-13)
-        g = gradient(before, x, y) + s["weight_decay"] * before
+        g = gradient(before, x, y) + s.weight_decay * before
         loss = 0.5 * ((np.c_[x, np.ones(7)] @ before.reshape(2, 4).T - y) ** 2).sum() / 7
         assert stats["loss"] == pytest.approx(
             loss, rel=1e-13
@@ -112,8 +112,8 @@ def test_ten_steps(ops, name, changes, problem):
         assert stats["grad_norm"] == pytest.approx(np.linalg.norm(g), rel=1e-12)
         assert stats["step_norm"] == pytest.approx(np.linalg.norm(expected - before), rel=1e-9)
         assert stats["lr"] == pytest.approx(rate_at(s, k), rel=1e-15)
-        if s["averaging"]:
-            share = min(s["averaging"], 1.0 - 1.0 / k)
+        if s.averaging:
+            share = min(s.averaging, 1.0 - 1.0 / k)
             average = expected if average is None else share * average + (1.0 - share) * expected
             close(optimizer.weights(theta, state), average, 1e-13)
         else:
@@ -137,11 +137,11 @@ def test_momentum_rises_every_250_updates(ops, problem):
         optimizer, theta = build(case, "nesterov", s), case.theta.copy()
         state = optimizer.init(theta)
         before = np.linspace(-1.0, 1.0, 8)
-        state["moments"][0][...] = ops.asarray(before)
+        state.moments[0][...] = ops.asarray(before)
         optimizer.update(theta, state, case.x, case.y, step)
         g = gradient(host(case.theta), *batches[0])
         m = mu * before - 0.1 * g
-        close(state["moments"][0], m, 1e-13)
+        close(state.moments[0], m, 1e-13)
         close(theta, host(case.theta) + mu * m - 0.1 * g, 1e-13)
 
 

@@ -3,6 +3,7 @@ growth.
 """
 
 import copy
+import dataclasses
 import math
 
 import numpy as np
@@ -12,12 +13,13 @@ from hypothesis import strategies as st
 from reference import Case, Truth, close, host, make_case, optimizer, same, settings
 
 from gnopt.curvature import all_curvatures
-from gnopt.curvature.kron import dense
+from gnopt.curvature.blocks import KroneckerBlock
+from gnopt.curvature.damping import adapt
 from gnopt.errors import Diverged
-from gnopt.optimizers import damping, growth
+from gnopt.optimizers.growth import GrowthState, grown
 
 DRIVEN = list(all_curvatures())
-KRONECKER = [name for name, curvature in all_curvatures().items() if curvature.basis == "factors"]
+KRONECKER = [name for name, c in all_curvatures().items() if c.block is KroneckerBlock]
 PLAIN = {
     "step_limit": 0.0,
     "rejection": 0.0,
@@ -67,8 +69,8 @@ ETA = 0.03
 def dense_direction(case, truth, name, s):
     """−(damped A ⊗ G)⁻¹ ∇, layer by layer, from the sibling's G and dense matrices, on the host."""
     G = [
-        host(dense(case.ops, g))
-        for g in optimizer(case, name, s).curvature.output_factors(sample(case, s))
+        host(g.dense(case.ops))
+        for g in optimizer(case, name, s).curvature.output_factors(sample(case))
     ]
     g = truth.gradient() + ETA * host(case.theta)
     out = np.zeros_like(g)
@@ -77,15 +79,15 @@ def dense_direction(case, truth, name, s):
     ):  # noqa: E741
         A_l = truth.input_factor(l + 1)
         a, b = np.trace(A_l) / len(A_l), np.trace(G_l) / len(G_l)
-        if s["damping_split"] == "exact":
-            lam = s["damping_a"] * s["damping_g"] * a * b
-            shift = lam if s["damping_rule"] == "relative" else s["damping"] + ETA
+        if s.block.damping_split == "exact":
+            lam = s.damping_a * s.damping_g * a * b
+            shift = lam if s.damping_rule == "relative" else s.damping + ETA
             block = np.kron(A_l, G_l) + shift * np.eye(A_l.shape[0] * G_l.shape[0])
         else:
-            root, pi = math.sqrt(s["damping"] + ETA), math.sqrt(a / b)
+            root, pi = math.sqrt(s.damping + ETA), math.sqrt(a / b)
             add_A, add_G = (
-                (s["damping_a"] * a, s["damping_g"] * b)
-                if s["damping_rule"] == "relative"
+                (s.damping_a * a, s.damping_g * b)
+                if s.damping_rule == "relative"
                 else (pi * root, root / pi)
             )
             block = np.kron(A_l + add_A * np.eye(len(A_l)), G_l + add_G * np.eye(len(G_l)))
@@ -93,12 +95,49 @@ def dense_direction(case, truth, name, s):
     return out
 
 
-def sample(case, s):
+def sample(case):
     from gnopt import rng
-    from gnopt.curvature import Sample
+    from gnopt.curvature import CurvatureSample
 
     stream = rng.generator(0, "curvature", 1)  # that of the first update
-    return Sample(case.net, case.W, case.tape(), case.loss, case.y, stream, 1 << 30, s)
+    return CurvatureSample(case.net, case.W, case.tape(), case.loss, case.y, stream, 1 << 30)
+
+
+def dense_factors(case, state):
+    """A_0..A_{L-1} and G_1..G_L of a state, as matrices."""
+    pairs = [block.pair() for block in state.factors.blocks]
+    return [factor.dense(case.ops) for side in zip(*pairs, strict=True) for factor in side]
+
+
+def inverses(state):
+    """What is prepared of every factor, A first."""
+    blocks = state.factors.blocks
+    return [*(b.inverse_A for b in blocks), *(b.inverse_G for b in blocks)]
+
+
+def ages(state):
+    """Updates since each factor was inverted, A first."""
+    blocks = state.factors.blocks
+    return [*(b.age_A for b in blocks), *(b.age_G for b in blocks)]
+
+
+def tree_of(record):
+    """Every array of a record, in the order of its fields."""
+    tree, arrays = [record], []
+    while tree:
+        value = tree.pop()
+        if dataclasses.is_dataclass(value):
+            tree += [getattr(value, f.name) for f in dataclasses.fields(value)]
+        elif isinstance(value, list):
+            tree += value
+        elif hasattr(value, "dtype"):
+            arrays.append(value)
+    return arrays
+
+
+def ranks_of(method):
+    """Rank of the sketch of each layer's G."""
+    return [plan.rank for plan in method.preconditioner.plans]
 
 
 @pytest.mark.parametrize("split", ["factored", "exact"])
@@ -146,16 +185,16 @@ def test_solving_twice_is_solving_once_and_factors_stay_as_they_are(ops, split):
     method, theta, state = start(case, "kflr", damping_split=split)
     for k in range(1, 4):
         method.update(theta, state, case.x, case.y, k)
-    factors = state["factors"]
-    kept = copy.deepcopy([*factors["A"], *factors["G"]])
+    kept = copy.deepcopy(dense_factors(case, state))
+    damping = method.preconditioner.damping(0.5, 2.0)
     results = []
     for _ in range(2):
-        method.preconditioner.prepare(factors, 4, 0.5, 2.0, force=True)
+        method.preconditioner.prepare(state.factors, 4, damping, force=True)
         out = ops.xp.empty(case.net.size)
-        method.preconditioner.solve(factors, case.theta.copy(), 0.5, 2.0, out)
+        method.preconditioner.solve(state.factors, case.theta.copy(), damping, out)
         results.append(out)
     same(*results)
-    for now, before in zip([*factors["A"], *factors["G"]], kept, strict=True):
+    for now, before in zip(dense_factors(case, state), kept, strict=True):
         same(now, before)
 
 
@@ -170,9 +209,9 @@ def test_factors_are_bias_corrected_averages(ops, name, beta):
     A = G = None
     for k in range(1, 7):
         now = at(case, theta)
-        truth, s = Truth(now), settings(name)
+        truth = Truth(now)
         batch_A = [truth.input_factor(l) for l in (1, 2, 3)]  # noqa: E741
-        batch_G = [host(dense(ops, g)) for g in method.curvature.output_factors(sample(now, s))]
+        batch_G = [host(g.dense(ops)) for g in method.curvature.output_factors(sample(now))]
         b = min(1.0 - 1.0 / k, beta)
         A = (
             batch_A
@@ -185,10 +224,8 @@ def test_factors_are_bias_corrected_averages(ops, name, beta):
             else [b * old + (1 - b) * new for old, new in zip(G, batch_G, strict=True)]
         )
         method.update(theta, state, case.x, case.y, k)
-        for expected, found in zip(
-            [*A, *G], [*state["factors"]["A"], *state["factors"]["G"]], strict=True
-        ):
-            close(dense(ops, found), expected)
+        for expected, found in zip([*A, *G], dense_factors(case, state), strict=True):
+            close(found, expected)
 
 
 def test_first_input_factor_is_known_after_so_many_updates(ops):
@@ -198,7 +235,7 @@ def test_first_input_factor_is_known_after_so_many_updates(ops):
     for k in range(1, 7):
         rows = np.random.default_rng(k).integers(0, 40, 12)
         method.update(theta, state, case.x[rows], case.y[rows], k)
-        seen.append((state["factors"]["A"][0].copy(), state["factors"]["A"][1].copy()))
+        seen.append([A.copy() for A in dense_factors(case, state)[:2]])
     assert (seen[1][0] != seen[2][0]).any()
     same(seen[2][0], seen[5][0])
     assert (seen[4][1] != seen[5][1]).any()
@@ -210,8 +247,8 @@ def test_periods_bound_the_age_of_statistics_and_inverses(ops):
     statistics, prepared = [], []
     for k in range(1, 41):
         method.update(theta, state, case.x, case.y, k)
-        statistics.append(state["factors"]["statistics"])
-        prepared.append([id(p) for p in state["factors"]["prepared_A"]])
+        statistics.append(state.factors.statistics)
+        prepared.append([id(b.inverse_A) for b in state.factors.blocks])
     assert statistics[0] == 1
     gaps = np.diff([0, *np.flatnonzero(np.diff([0, *statistics]))])
     assert gaps.max() <= 3
@@ -222,7 +259,7 @@ def test_periods_bound_the_age_of_statistics_and_inverses(ops):
         )
         assert np.diff(changes).max() <= 2 * 4
         assert len(changes) < 30
-    assert state["factors"]["age"] and max(state["factors"]["age"]) < 4
+    assert max(ages(state)) < 4
 
 
 # ---- the step ------------------------------------------------------------------------------------
@@ -242,7 +279,7 @@ def test_step_minimises_the_quadratic_model(ops, name, rule):
         case, name, **(PLAIN | s | {"directions": ["previous", "decayed_sum"]})
     )
     for k in range(1, 6):
-        before, previous, fewer = host(theta.copy()), copy.deepcopy(state["previous"]), []
+        before, previous, fewer = host(theta.copy()), copy.deepcopy(state.previous), []
         for directions in ([], ["previous"]):
             other, other_theta, other_state = start(
                 case, name, **(PLAIN | s | {"directions": directions})
@@ -323,7 +360,7 @@ def test_previous_update_and_decayed_sum_are_what_they_say(ops):
     for k in range(1, 7):
         stats = method.update(theta, state, case.x, case.y, k)
         weights.append(host(theta.copy()))
-        close(state["previous"], weights[-1] - weights[-2], 1e-9)
+        close(state.previous, weights[-1] - weights[-2], 1e-9)
         delta = weights[-1] - weights[-2]
         if k >= 2:
             delta = delta - stats["mu"] * (weights[-2] - weights[-3])
@@ -331,7 +368,7 @@ def test_previous_update_and_decayed_sum_are_what_they_say(ops):
             delta = delta - stats["nu"] * decayed
         directions.append(delta / stats["alpha"])
         decayed = sum(0.6 ** (k - 1 - i) * D for i, D in enumerate(directions))
-        close(state["decayed_sum"], decayed, 1e-7)
+        close(state.decayed_sum, decayed, 1e-7)
         assert math.isnan(stats["mu"]) == (k == 1)
         assert math.isnan(stats["nu"]) == (k <= 2)
 
@@ -344,20 +381,20 @@ def test_bad_step_is_undone_bit_for_bit_and_damping_raised(ops):
     method, theta, state = start(case, "kfra")
     for k in range(1, 4):
         method.update(theta, state, case.x, case.y, k)
-    good, boost = state["anchor"].copy(), state["boost"]
+    good, boost = state.anchor.copy(), state.boost
     theta *= 50.0  # as if the step had been a wild one
     stats = method.update(theta, state, case.x, case.y, 4)
     assert stats["rejected"] == 1
-    same(state["anchor"], good)  # where the new step starts from
-    assert state["boost"] > boost
+    same(state.anchor, good)  # where the new step starts from
+    assert state.boost > boost
     assert stats["damping"] > boost
     assert math.isnan(stats["mu"])
     assert math.isnan(stats["nu"])
     assert stats["loss"] == pytest.approx(objective(case, good), rel=1e-12)
     stats = method.update(theta, state, case.x, case.y, 5)
     assert stats["rejected"] == 0
-    assert state["rejected_in_row"] == 0
-    assert state["boost"] < 4.0
+    assert state.rejected_in_row == 0
+    assert state.boost < 4.0
 
 
 @pytest.mark.parametrize("rule", ["relative", "fixed"])
@@ -392,14 +429,14 @@ def test_loss_that_is_not_finite_is_undone_until_it_is_hopeless(ops, bad):
     case = small(ops)
     method, theta, state = start(case, "kfra", rejection=0.0)
     method.update(theta, state, case.x, case.y, 1)
-    boosts = [state["boost"]]
+    boosts = [state.boost]
     with np.errstate(all="ignore"), pytest.raises(Diverged, match="in a row"):
         for k in range(2, 100):
             theta[-1] = bad
             stats = method.update(theta, state, case.x, case.y, k)
             assert stats["rejected"] == 1
             assert np.isfinite(theta).all()
-            boosts.append(state["boost"])
+            boosts.append(state.boost)
     assert all(b > a for a, b in zip(boosts, boosts[1:], strict=False))
     assert 5 < len(boosts) < 50
 
@@ -418,11 +455,9 @@ def test_all_of_the_data_excuses_no_rise(ops):
         method, theta, state = start(case, "kfra", rows=rows)
         for k in range(1, 4):
             method.update(theta, state, case.x, case.y, k)
-        state["last_loss"] = (
-            objective(case, theta) * 0.95
-        )  # as if the loss had risen by a twentieth
-        state["anchor"][...] = theta * 0.999
-        gained = objective(case, theta) - objective(case, state["anchor"])
+        state.last_loss = objective(case, theta) * 0.95  # as if the loss had risen by a twentieth
+        state.anchor[...] = theta * 0.999
+        gained = objective(case, theta) - objective(case, state.anchor)
         stats = method.update(theta, state, case.x, case.y, 4)
         assert stats["rejected"] == (rejected if gained > 0.0 else 0)
 
@@ -440,7 +475,7 @@ def test_hard_batch_is_not_held_against_the_step(ops):
             method.update(theta, state, case.x, case.y, k)
         stats = method.update(theta, state, case.x, hard, 4)
         assert stats["rejected"] == 0
-        results.append((theta, state["factors"]["G"][0], state["factors"]["A"][1]))
+        results.append((theta, *dense_factors(case, state)))
     for looked, did_not in zip(*results, strict=True):
         same(looked, did_not)
 
@@ -460,7 +495,7 @@ LM = {
 @given(st.floats(1e-3, 1e3), st.floats(allow_nan=True, allow_infinity=True))
 def test_damping_moves_the_right_way_and_within_bounds(lam, rho):
     s = settings("kfra", **(LM | {"damping_period": 5}))
-    after = damping.adapt(s, lam, rho)
+    after = adapt(s, lam, rho)
     assert 0.05 <= after <= 30.0
     omega = 0.9**5
     if rho > 0.75:
@@ -483,11 +518,9 @@ def test_reduction_ratio_is_actual_over_predicted(ops):
             continue
         change = objective(case, theta, ETA) - objective(case, before, ETA)
         assert stats["rho"] == pytest.approx(change / stats["predicted"], rel=1e-8)
-        assert state["damping"] == pytest.approx(
-            damping.adapt(settings("kfra", **LM), lam, stats["rho"])
-        )
-        moved.add(np.sign(state["damping"] - lam))
-        lam = state["damping"]
+        assert state.damping == pytest.approx(adapt(settings("kfra", **LM), lam, stats["rho"]))
+        moved.add(np.sign(state.damping - lam))
+        lam = state.damping
     assert moved
 
 
@@ -497,10 +530,10 @@ def test_a_model_that_is_exact_lets_damping_fall_to_its_minimum(ops):
     method, theta, state = start(case, "kfra", **(LM | PLAIN), weight_decay=0.0)
     ratios = [method.update(theta, state, case.x, case.y, k)["rho"] for k in range(1, 10)]
     assert min(ratios) > 0.999
-    assert state["damping"] == pytest.approx(max(0.9**9, 0.05))
+    assert state.damping == pytest.approx(max(0.9**9, 0.05))
     for k in range(10, 60):
         method.update(theta, state, case.x, case.y, k)
-    assert state["damping"] >= 0.05
+    assert state.damping >= 0.05
 
 
 def test_period_says_when_damping_adapts(ops):
@@ -518,7 +551,7 @@ def test_step_that_raises_the_objective_is_undone_by_lm(ops, spoiled, monkeypatc
     case = small(ops)
     method, theta, state = start(case, "kfra", **LM)
     method.update(theta, state, case.x, case.y, 1)
-    before, lam, boost = theta.copy(), state["damping"], state["boost"]
+    before, lam, boost = theta.copy(), state.damping, state.boost
     monkeypatch.setattr(
         second_order,
         "mean_loss",
@@ -527,12 +560,12 @@ def test_step_that_raises_the_objective_is_undone_by_lm(ops, spoiled, monkeypatc
     stats = method.update(theta, state, case.x, case.y, 2)
     assert stats["rejected"] == 1
     same(theta, before)
-    assert state["damping"] > lam
-    assert state["boost"] > boost
-    assert state["previous"] is None
+    assert state.damping > lam
+    assert state.boost > boost
+    assert state.previous is None
     assert math.isnan(stats["rho"]) == (spoiled == "nan")
     monkeypatch.undo()
-    raised = state["damping"] * state["boost"]
+    raised = state.damping * state.boost
     assert method.update(theta, state, case.x, case.y, 3)["damping"] == pytest.approx(raised)
 
 
@@ -544,9 +577,7 @@ def test_raised_damping_is_in_the_inverses_at_once(ops, by, monkeypatch):
     case = small(ops)
     method, theta, state = start(case, "kfra", **(LM | {"inverse_period": 1000}))
     k = 0
-    while (
-        k < 22 or max(state["factors"]["age"]) > 0
-    ):  # all inverses are new, and would stay for some updates
+    while k < 22 or max(ages(state)) > 0:  # all inverses are new, and would stay for some updates
         k += 1
         method.update(theta, state, case.x, case.y, k)
     if by == "lm":
@@ -556,12 +587,12 @@ def test_raised_damping_is_in_the_inverses_at_once(ops, by, monkeypatch):
         monkeypatch.undo()
     else:
         theta *= 50.0
-    kept = [*state["factors"]["prepared_A"], *state["factors"]["prepared_G"]]
+    kept = inverses(state)
     method.update(theta, state, case.x, case.y, k + 1)
-    now = [*state["factors"]["prepared_A"], *state["factors"]["prepared_G"]]
+    now = inverses(state)
     assert all(a is not b for a, b in zip(now, kept, strict=True))
     method.update(theta, state, case.x, case.y, k + 2)
-    later = [*state["factors"]["prepared_A"], *state["factors"]["prepared_G"]]
+    later = inverses(state)
     assert all(a is b for a, b in zip(later, now, strict=True))
 
 
@@ -581,28 +612,23 @@ def test_a_rejected_step_leaves_no_trace_in_the_factors(ops, cause):
         assert method.update(theta, state, case.x, case.y, 4)["rejected"] == 1
     # The same update from the anchor, with what a rejection does to damping and memory done by
     # hand.
-    other_theta[...] = other_state["anchor"]
-    other_state |= {
-        "boost": 4.0,
-        "previous": None,
-        "decayed_sum": None,
-        "terms": 0,
-        "last_loss": math.inf,
-    }
+    other_theta[...] = other_state.anchor
+    other_state.boost, other_state.last_loss = 4.0, math.inf
+    other_state.previous, other_state.decayed_sum, other_state.terms = None, None, 0
     other.update(other_theta, other_state, case.x, case.y, 4)
     same(theta, other_theta)
-    for name in ("A", "G", "prepared_A", "prepared_G"):
-        for a, b in zip(state["factors"][name], other_state["factors"][name], strict=True):
-            same(a, b)
-    assert state["factors"]["statistics"] == other_state["factors"]["statistics"] == 4
-    assert state["factors"]["age"] == other_state["factors"]["age"]
+    assert len(tree_of(state.factors)) == len(tree_of(other_state.factors))
+    for a, b in zip(tree_of(state.factors), tree_of(other_state.factors), strict=True):
+        same(a, b)
+    assert state.factors.statistics == other_state.factors.statistics == 4
+    assert ages(state) == ages(other_state)
 
 
 # ---- the sketch of G -----------------------------------------------------------------------------
 
 
 def test_only_wide_hard_damped_full_factors_are_sketched(ops):
-    from gnopt.optimizers.preconditioner import SKETCH_WIDTH
+    from gnopt.curvature.blocks import SKETCH_WIDTH
 
     wide = SKETCH_WIDTH
     case = make_case(
@@ -610,12 +636,12 @@ def test_only_wide_hard_damped_full_factors_are_sketched(ops):
     )
 
     def ranks(name="kfra", **changes):
-        return start(case, name, **changes)[0].preconditioner.ranks
+        return ranks_of(start(case, name, **changes)[0])
 
     assert ranks() == [wide // 8, 0, 0]  # the output's is diagonal
     assert ranks(sketch_g=0.25) == [wide // 4, 0, 0]
     assert ranks("kfac") == [wide // 8, 0, wide // 8]
-    assert start(small(ops, "squared_error"), "kfra")[0].preconditioner.ranks == [0, 0, 0]
+    assert ranks_of(start(small(ops, "squared_error"), "kfra")[0]) == [0, 0, 0]
     for changes in (
         {"sketch_g": 1.0},
         {"damping_g": 0.9},
@@ -638,7 +664,7 @@ def test_sketched_updates_are_those_of_the_exact_inverse_where_G_has_few_eigenva
     seen = []
     for share in (0.05, 1.0):
         method, theta, state = start(case, "kflr", sketch_g=share, curvature_decay=0.5)
-        assert any(method.preconditioner.ranks) == (share < 1.0)
+        assert any(ranks_of(method)) == (share < 1.0)
         for k in range(1, 13):
             method.update(theta, state, case.x[:1], case.y[:1], k)
         seen.append(theta)
@@ -657,11 +683,11 @@ def test_sketched_updates_are_those_of_the_exact_inverse_where_G_has_few_eigenva
 )
 def test_batch_never_shrinks_and_stays_within_its_limits(slopes, base, available, limit, threshold):
     s = settings("kfra", growth_limit=limit, growth_noise=threshold, growth_rate=1.3)
-    state, sizes = growth.initial(), []
+    state, sizes = GrowthState(), []
     for slope in slopes:
-        sizes.append(growth.rows(state, base, available))
-        state["gain"] = 1.0
-        growth.observe(state, s, slope)
+        sizes.append(grown(base, state.multiple, available))
+        state.gain = 1.0
+        state.observe(s, slope)
     assert sizes == sorted(sizes)
     assert sizes[0] == min(base, available)
     assert max(sizes) <= min(available, max(round(base * limit), 1))
@@ -671,13 +697,13 @@ def test_batch_never_shrinks_and_stays_within_its_limits(slopes, base, available
 def test_batch_grows_with_noise_alone():
     s = settings("kfra", growth_limit=4.0, growth_noise=0.2, growth_rate=1.5)
     for slope, grows in ((0.9, True), (0.0, False), (-0.5, False), (0.1, False)):
-        state = growth.initial()
+        state = GrowthState()
         for _ in range(60):
-            state["gain"] = 1.0
-            growth.observe(state, s, slope)
-        assert (growth.rows(state, 100, 10_000) == 400) == grows
-        assert (growth.rows(state, 100, 10_000) == 100) != grows
-        assert growth.rows(state, 100, 500) == (250 if grows else 100)
+            state.gain = 1.0
+            state.observe(s, slope)
+        assert (grown(100, state.multiple, 10_000) == 400) == grows
+        assert (grown(100, state.multiple, 10_000) == 100) != grows
+        assert grown(100, state.multiple, 500) == (250 if grows else 100)
 
 
 def test_growth_takes_the_slope_along_the_last_step(ops):

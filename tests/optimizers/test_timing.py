@@ -136,5 +136,5 @@ def test_work_repeats_after_a_period(ops, method_name):
         taken.append(timer.names.count("statistics"))
     first, second = taken[: method.period()], taken[method.period() :]
     assert first == second
-    if "factor_period" in method.settings:
-        assert sum(first) * method.settings["factor_period"] == method.period()
+    if hasattr(method.settings, "factor_period"):
+        assert sum(first) * method.settings.factor_period == method.period()

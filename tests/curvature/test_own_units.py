@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from reference import host
 
+from gnopt.curvature.blocks import Block, KroneckerBlock, LayerPlan, Refresh
+from gnopt.curvature.damping import Damping, DampingSettings, fixed
+from gnopt.curvature.factors import Blocks, Diagonal, Factor, Forms, Full, LowRank
 from gnopt.engine.arrays import Backend
-from gnopt.optimizers.damping import factor_damping, own_units
 
-SETTINGS = {"damping_rule": "relative", "damping_a": 0.08, "damping_g": 1.5}
+RELATIVE = Damping(DampingSettings(damping_rule="relative", damping_a=0.08), 0.0, 1.0)
 
 
 def moment(x: np.ndarray) -> np.ndarray:
@@ -18,10 +20,11 @@ def moment(x: np.ndarray) -> np.ndarray:
 
 
 def damped(ops: Backend, A: np.ndarray) -> np.ndarray:
-    there = ops.asarray(A)
-    amount, _ = factor_damping(ops, SETTINGS, there, ops.xp.eye(2), 1.0, 1.0)
-    raised, rest = own_units(ops, there, amount, SETTINGS["damping_a"])
-    return host(raised) + host(rest) * np.eye(len(A))
+    factor: Factor = Full(ops.asarray(A))
+    amount, _ = RELATIVE.of_factors(ops, factor, Full(ops.xp.eye(2)))
+    raised, rest = factor.in_own_units(ops, amount, RELATIVE.share_of_inputs)
+    np.testing.assert_array_equal(host(factor.dense(ops)), A)
+    return host(raised.dense(ops)) + host(rest) * np.eye(len(A))
 
 
 @pytest.mark.parametrize("means", [0.0, 10.0])
@@ -60,7 +63,26 @@ def test_dead_inputs_and_float32_stay_positive_definite(ops):
 
 
 def test_factors_that_are_not_full_are_left_alone(ops):
-    blocks, rows = ops.xp.ones((2, 3, 3)), {"rows": ops.xp.ones((2, 3))}
-    for A in (blocks, rows):
-        raised, rest = own_units(ops, A, 2.0, 0.08)
+    ones = ops.xp.ones
+    for A in (Blocks(ones((2, 3, 3)), 6), LowRank(ones((2, 5))), Diagonal(ones(4))):
+        raised, rest = A.in_own_units(ops, 2.0, 0.08)
         assert raised is A and rest == 2.0
+
+
+def prepared(ops: Backend, layer: int, damping: Damping) -> np.ndarray:
+    """The damped inverse of A that a block makes of inputs of wild scales, as a matrix."""
+    x = np.random.default_rng(4).normal(size=(400, 5)) * np.logspace(-3, 3, 5)
+    plan = LayerPlan(ops, layer, (2, 6), np.dtype("float64"), Forms())
+    block: Block = KroneckerBlock.of_factors(
+        plan, Full(ops.asarray(moment(x))), Full(ops.xp.eye(2))
+    )
+    block.prepare(plan, Refresh(1), damping)
+    inverse = block.inverse_A.right(ops, ops.xp.eye(6), ops.xp.empty((6, 6)))
+    return np.linalg.inv(host(inverse)) - moment(x)
+
+
+def test_inputs_alone_have_units_of_their_own(ops):
+    """The first layer's A, under the relative rule; everywhere else one amount is added."""
+    for layer, damping, alike in ((1, RELATIVE, False), (2, RELATIVE, True), (1, fixed(0.3), True)):
+        added = np.diag(prepared(ops, layer, damping))
+        assert (added.max() - added.min() < 1e-3 * added.max()) == alike
