@@ -20,11 +20,11 @@ from gnopt.cli.common import as_json, print_json, run_argument
 @verbosity
 def command(run: Path, out: Path, which: str, as_json: bool) -> None:
     """Write the network of RUN to OUT, whose suffix names the format: .h5, .npz or .onnx."""
-    from gnopt.training.export import export
+    from gnopt.training.export import export_network
     from gnopt.training.load import load_stored
 
     path, network = load_stored(run, which)
-    export(network, out)
+    export_network(network, out)
     if as_json:
         print_json(
             {"out": str(out), "checkpoint": str(path), "step": network.step, "sizes": network.sizes}

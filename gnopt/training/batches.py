@@ -1,6 +1,4 @@
-"""Batches on the device; on a GPU the next one is read and uploaded while an update is under
-way.
-"""
+"""Load batches onto the device; on a GPU, read and upload the next batch during an update."""
 
 from __future__ import annotations
 
@@ -15,7 +13,11 @@ from gnopt.engine.losses import Loss
 
 
 class Batches:
-    """(inputs, converted targets) at a position of the endless stream of training examples."""
+    """The endless stream of training examples, as (inputs, converted targets) on the device.
+
+    On a GPU a thread loads the batch that ``announce`` names. The data are not safe to read from
+    two threads, so whoever reads them elsewhere calls ``settle`` first.
+    """
 
     def __init__(self, split: Split, loss: Loss, ops: Backend) -> None:
         self.split, self.loss, self.ops = split, loss, ops
@@ -23,7 +25,7 @@ class Batches:
         self._next: tuple[tuple[int, int], Future[Any]] | None = None
 
     def take(self, position: int, count: int) -> tuple[Array, Array]:
-        """The batch, uploaded; raises what reading or conversion raises."""
+        """Return ``count`` examples from ``position`` on; raises what reading them raises."""
         self.settle()
         announced, self._next = self._next, None
         if announced is None or announced[0] != (position, count):
@@ -33,9 +35,7 @@ class Batches:
         return batch
 
     def announce(self, position: int, count: int) -> None:
-        """Say which batch is likely to be next, to be read beside the update; ``settle`` before
-        reading elsewhere.
-        """
+        """Start to load the batch that ``take`` will probably want next; do nothing on the CPU."""
         if self._threads is not None:
             future = self._threads.submit(
                 self.ops.upload_beside, lambda: self._load(position, count)
@@ -43,14 +43,13 @@ class Batches:
             self._next = (position, count), future
 
     def settle(self) -> None:
-        """Wait until the announced batch is read: nobody else reads the data meanwhile."""
+        """Wait until the announced batch is loaded, so that the data may be read elsewhere."""
         if self._next is not None:
-            self._next[
-                1
-            ].exception()  # raised again by ``take``, if it is that batch that is wanted
+            _, loading = self._next
+            loading.exception()  # waits; an error is raised by ``take`` if it wants this batch
 
     def close(self) -> None:
-        """End the thread."""
+        """End the loading thread."""
         if self._threads is not None:
             self._threads.shutdown()
 

@@ -1,15 +1,15 @@
-"""Checkpoints: one HDF5 file holding the network and everything needed to go on bit for bit.
+"""Checkpoints: one HDF5 file with the network and all that a resumed run needs, bit for bit.
 
 ::
 
-    /                       attributes: format, schema, step, loss, dtype, gnopt, and train_loss,
-                            validation_loss where it was evaluated
+    /                       attributes: format, schema, step, loss, dtype, gnopt; after an
+                            evaluation also train_loss and validation_loss
     /network/layers/1..L    weight (d_l, d_{l-1}), bias (d_l,), attribute activation
-    /inputs/mean, std       (D,), what the inputs were standardised by; only where they were
+    /inputs/mean, std       (D,), mean and deviation by which the inputs were standardised, if any
     /state                  the tree of optimizer state and counters (see `tree`)
 
-``/network`` holds the weights that evaluation uses; where those are an average of the iterates,
-``/state`` holds the iterate itself as well.
+``/network`` holds the published weights, which evaluation and prediction use. If these are an
+average of iterates, ``/state`` holds the iterate itself too.
 """
 
 from __future__ import annotations
@@ -37,16 +37,14 @@ _NAME = re.compile(r"step-(\d{6,})\.h5")
 
 @dataclass
 class StoredNetwork:
-    """The network of a checkpoint, on the host; ``weights`` are the W_l, (d_l, d_{l-1} + 1), bias
-    last.
-    """
+    """The network of a checkpoint, on the host."""
 
-    weights: list[np.ndarray]
+    weights: list[np.ndarray]  # W_l of layers 1..L, (d_l, d_{l-1} + 1), the bias last
     activations: list[str]  # one per hidden layer
     loss: str
     step: int = 0
     losses: dict[str, float] = field(default_factory=dict)
-    statistics: Statistics | None = None  # what the inputs were standardised by
+    statistics: Statistics | None = None  # of the standardisation of the inputs, if any
 
     @property
     def sizes(self) -> list[int]:
@@ -80,7 +78,7 @@ def write_network(file: h5py.File, network: StoredNetwork) -> None:
 
 
 def save(path: Path, network: StoredNetwork, state: Any) -> None:
-    """Write a checkpoint atomically; ``state`` is a tree of host arrays and plain values."""
+    """Write a checkpoint atomically; ``state`` is a tree that `write_tree` accepts."""
 
     def fill(file: h5py.File) -> None:
         write_network(file, network)
@@ -91,9 +89,7 @@ def save(path: Path, network: StoredNetwork, state: Any) -> None:
 
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[h5py.File]:
-    """Open a checkpoint for reading; every way in which a file may be damaged ends as a
-    DataError.
-    """
+    """Open a checkpoint for reading, and turn every error of a damaged file into DataError."""
     if not path.is_file():
         raise DataError(f"{path}: no such checkpoint")
     try:
@@ -112,7 +108,7 @@ def _open(path: Path) -> Iterator[h5py.File]:
 
 
 def load_network(path: Path) -> StoredNetwork:
-    """Read ``/network``; DataError with file, HDF5 path, found and expected where it is not one."""
+    """Read ``/network``; DataError names file, HDF5 path, what is there and what was expected."""
     with _open(path) as file:
         schema = file.attrs.get("schema")
         if file.attrs.get("format") != FORMAT or schema != SCHEMA:
@@ -182,15 +178,13 @@ def _read_layer(layers: h5py.Group, index: int, dtype: np.dtype, limit: int) -> 
 
 
 def load_state(path: Path) -> Any:
-    """Read ``/state`` back, every type as it was saved."""
+    """Read the tree at ``/state``, every value with the type it was saved with."""
     with _open(path) as file:
         return read_tree(file, "state", path.stat().st_size)
 
 
 def check_fits(stored: StoredNetwork, sizes: list[int], path: Path) -> None:
-    """DataError naming the first layer of ``stored`` that does not fit a network of widths
-    ``sizes``.
-    """
+    """Raise DataError for the first layer of ``stored`` that does not fit the widths ``sizes``."""
     if len(stored.weights) != len(sizes) - 1:
         raise DataError(f"{path}: found {len(stored.weights)} layers, expected {len(sizes) - 1}")
     for index, weights in enumerate(stored.weights, start=1):
@@ -202,31 +196,31 @@ def check_fits(stored: StoredNetwork, sizes: list[int], path: Path) -> None:
 
 
 def checkpoint_name(step: int) -> str:
-    """The file name of the checkpoint of ``step``."""
+    """Return the file name of the checkpoint at ``step``."""
     return f"step-{step:06d}.h5"
 
 
 def step_of(path: Path) -> int | None:
-    """The step in a checkpoint's file name, or None for any other file."""
+    """Return the step in a checkpoint's file name, or None for any other file."""
     match = _NAME.fullmatch(path.name)
     return int(match.group(1)) if match else None
 
 
 def listed(folder: Path) -> list[Path]:
-    """The checkpoints in ``folder``, oldest first; files being written and strangers left out."""
-    found = [
+    """Return the checkpoints in ``folder``, oldest first, without temporary and other files."""
+    numbered = [
         (step, path) for path in folder.glob("step-*.h5") if (step := step_of(path)) is not None
     ]
-    return [path for _, path in sorted(found)]
+    return [path for _, path in sorted(numbered)]
 
 
 def point(folder: Path, pointer: str, target: Path) -> None:
-    """Make the small text file ``pointer`` (``latest`` or ``best``) name ``target``."""
+    """Write the name of ``target`` into the text file ``pointer``, ``latest`` or ``best``."""
     write_text(folder / pointer, target.name + "\n")
 
 
 def pointed(folder: Path, pointer: str) -> Path | None:
-    """The checkpoint that ``pointer`` names, or None where there is none."""
+    """Return the checkpoint that ``pointer`` names, or None if it names none."""
     try:
         path = folder / (folder / pointer).read_text().strip()
     except (OSError, UnicodeDecodeError, ValueError):
@@ -235,17 +229,18 @@ def pointed(folder: Path, pointer: str) -> Path | None:
 
 
 def prune(folder: Path, keep: int, period: int, also: Path) -> None:
-    """Delete all but the newest ``keep`` checkpoints, ``also``, and those that ``best`` and
-    ``latest`` name.
+    """Delete old checkpoints after a new one was written.
 
-    One that was written out of turn, when the run was interrupted, goes once a newer one is there,
-    so that the folder ends up as that of a run never interrupted.
+    The newest ``keep`` on the regular schedule (every ``period`` steps) stay, and so do ``also``
+    and the checkpoints that ``best`` and ``latest`` name. A checkpoint off the schedule, written
+    when a run was interrupted, is deleted as soon as there is a newer one; the folder then ends up
+    as that of a run that was never interrupted.
     """
-    found = listed(folder)
-    in_turn = [
-        path for path in found if path == found[-1] or period and (step_of(path) or 0) % period == 0
+    paths = listed(folder)
+    scheduled = [
+        path for path in paths if path == paths[-1] or period and (step_of(path) or 0) % period == 0
     ]
-    kept = {*in_turn[-keep:], pointed(folder, "best"), pointed(folder, "latest"), also}
-    for path in found:
+    kept = {*scheduled[-keep:], pointed(folder, "best"), pointed(folder, "latest"), also}
+    for path in paths:
         if path not in kept:
             path.unlink()

@@ -1,4 +1,4 @@
-"""What a run will cost, before anything is allocated for it."""
+"""Estimate what a run costs, and refuse a run that memory cannot hold, before it starts."""
 
 from __future__ import annotations
 
@@ -15,25 +15,21 @@ from gnopt.training.setup import Experiment
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """Parameters, flops of one update, bytes by what they are for; ``free`` is what the device has
-    left.
-
-    ``host`` is what lies in the host's memory where that is not the device's.
-    """
+    """Size and cost of a run at its largest batch; its fields are printed by ``--dry-run``."""
 
     parameters: int
-    flops: float
-    bytes: dict[str, int]
-    free: int
-    host: dict[str, int]
+    flops: float  # of one update
+    bytes: dict[str, int]  # purpose → bytes on the device
+    free: int  # bytes still free on the device
+    host: dict[str, int]  # purpose → bytes in the host's memory, if the device has its own
 
     @property
     def total(self) -> int:
-        """Bytes of everything on the device."""
+        """All bytes on the device."""
         return sum(self.bytes.values())
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain values, for JSON."""
+        """Return the fields and the total as plain values, for JSON."""
         return {**asdict(self), "total": self.total}
 
 
@@ -55,7 +51,7 @@ def estimate_cost(experiment: Experiment) -> CostEstimate:
 
 
 def _held(experiment: Experiment) -> int:
-    """Bytes of the rows that are held in memory (they already are, when a plan is made)."""
+    """Return the bytes of the rows that are held in memory; they were read before this estimate."""
     settings, data = experiment.config.data, experiment.data
     names = {settings.inputs, settings.targets}
     facts = [
@@ -67,14 +63,12 @@ def _held(experiment: Experiment) -> int:
     return sum(math.prod(f.shape) * np.dtype(f.dtype).itemsize for f in facts) if held else 0
 
 
-def refuse_too_large(found: CostEstimate, experiment: Experiment) -> None:
-    """GnoptError naming the bytes, and the settings that would make it fit, where memory is too
-    short.
-    """
-    needed = found.total - found.bytes.get("data in memory", 0)  # the rows are in memory already
-    if needed <= found.free:
+def refuse_too_large(cost: CostEstimate, experiment: Experiment) -> None:
+    """Raise GnoptError if memory is too short, naming the bytes and the settings to change."""
+    parts = {name: number for name, number in cost.bytes.items() if name != "data in memory"}
+    needed = sum(parts.values())  # without the rows, which are in memory already
+    if needed <= cost.free:
         return
-    parts = {name: number for name, number in found.bytes.items() if name != "data in memory"}
     largest = max(parts, key=lambda name: parts[name])
     hints = {
         "weights": "network.hidden",
@@ -82,7 +76,7 @@ def refuse_too_large(found: CostEstimate, experiment: Experiment) -> None:
         "temporaries": "training.batch_size or network.hidden",
     }
     raise GnoptError(
-        f"the run needs {needed:,} bytes and {found.free:,} are free on "
+        f"the run needs {needed:,} bytes and {cost.free:,} are free on "
         f"{experiment.config.training.device}; most of it, {parts[largest]:,}, "
         f'is {largest}: a smaller {hints[largest]}, or training.dtype = "float32", '
         "would make it fit"
@@ -90,5 +84,5 @@ def refuse_too_large(found: CostEstimate, experiment: Experiment) -> None:
 
 
 def check_memory(experiment: Experiment) -> None:
-    """Raise GnoptError where the experiment would not fit into memory."""
+    """Estimate the cost of ``experiment`` and raise GnoptError if it does not fit into memory."""
     refuse_too_large(estimate_cost(experiment), experiment)

@@ -1,4 +1,4 @@
-"""The objective and error of a network on a split, in chunks of one fixed size."""
+"""Evaluate a network on a split of the data, a chunk of rows at a time."""
 
 from __future__ import annotations
 
@@ -13,24 +13,23 @@ from gnopt.engine.losses import Loss
 from gnopt.engine.network import Network, forward
 from gnopt.errors import DataError
 
-CHUNK = 1000  # always the same, so that a resumed run adds the same numbers in the same order
+CHUNK = 1000  # rows; fixed, so that a resumed run adds the same numbers in the same order
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Means over ``rows`` data points: objective without weight decay, error, and the objective's
-    floor.
-    """
+    """Means over ``rows`` data points."""
 
-    loss: float
-    error: float
-    floor: float
+    loss: float  # the objective without weight decay
+    error: float  # as the loss defines it
+    floor: float  # the lowest objective that the targets allow
     rows: int
 
 
 def chunks(split: Split, limit: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows of ``split`` in file order, a chunk at a time: all, or about ``limit`` spread over the
-    file.
+    """Yield rows of ``split`` in file order, at most ``CHUNK`` at a time.
+
+    ``limit`` of 0 yields all rows; otherwise about ``limit`` rows are spread over the file.
     """
     starts: Sequence[int] = range(0, split.rows, CHUNK)
     if 0 < limit < split.rows:
@@ -41,7 +40,10 @@ def chunks(split: Split, limit: int = 0) -> Iterator[tuple[np.ndarray, np.ndarra
 
 
 def evaluate(net: Network, loss: Loss, theta: Array, split: Split, limit: int = 0) -> Evaluation:
-    """Evaluate θ on ``split`` (see `chunks` for ``limit``), with float64 sums over data points."""
+    """Evaluate the network with weights θ on ``split``; `chunks` explains ``limit``.
+
+    Sums over data points are in float64. Raises DataError if a label exceeds the output layer.
+    """
     views, ops = net.views(theta), net.ops
     total = np.zeros(3)
     rows = 0
@@ -60,7 +62,10 @@ def evaluate(net: Network, loss: Loss, theta: Array, split: Split, limit: int = 
 
 
 def targets_for(loss: Loss, y: np.ndarray, outputs: int, split: str) -> np.ndarray:
-    """Converted targets; DataError where they need a wider output layer than the network has."""
+    """Convert targets as ``loss`` wants them; DataError if they need more than ``outputs``.
+
+    ``split`` names the rows in the error.
+    """
     targets = loss.convert_targets(y)
     needed = loss.outputs(targets)
     if needed > outputs:

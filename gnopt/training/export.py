@@ -1,4 +1,4 @@
-"""The weights of a network in the form that other programs read, by suffix: .h5, .npz or .onnx."""
+"""Write a network for other programs; the suffix chooses the format: .h5, .npz or .onnx."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ FORMATS: dict[str, Callable[[StoredNetwork, Path], None]] = {
 }
 
 
-def export(network: StoredNetwork, out: Path) -> None:
-    """Write ``network`` to ``out``; ConfigError for a suffix that is not a known format."""
+def export_network(network: StoredNetwork, out: Path) -> None:
+    """Write ``network`` to ``out``; ConfigError if the suffix of ``out`` names no format."""
     if out.suffix.lower() not in FORMATS:
         raise ConfigError(
             f"{out}: the suffix {out.suffix!r} names no format; expected {', '.join(FORMATS)}"

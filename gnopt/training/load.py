@@ -1,4 +1,4 @@
-"""A finished or running run, read back: its configuration, its network, its data."""
+"""Load a run, finished or not, to evaluate, predict, export or plot with its network."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gnopt.training.start import newest
 
 @dataclass
 class TrainedNetwork:
-    """The network of one checkpoint of a run, ready to be applied."""
+    """The network of one checkpoint, on the device, with the configuration of its run."""
 
     config: Config
     path: Path  # of the checkpoint
@@ -32,7 +32,11 @@ class TrainedNetwork:
     theta: Array
 
     def open_data(self, settings: DataSettings | None = None) -> Data:
-        """The data of the run, or of other settings, standardised as the run's inputs were."""
+        """Open the data of the run, or of other settings.
+
+        Inputs are standardised by the mean and deviation that the run used. Raises DataError if
+        the rows do not have the network's number of inputs.
+        """
         settings = settings or self.config.data
         training = self.config.training
         data = open_data(
@@ -51,10 +55,10 @@ class TrainedNetwork:
 
 
 def find_checkpoint(run: Path, which: str = "latest") -> Path:
-    """The checkpoint ``which`` (latest, best or a step) of a run directory; ``run`` itself if it is
-    a file.
+    """Return the checkpoint ``which`` (latest, best or a step) of a run directory.
 
-    Raises DataError where there is none.
+    If ``run`` is a file, it is taken to be the checkpoint. Raises DataError if there is none, and
+    ConfigError if ``which`` is none of the three.
     """
     if run.is_file():
         return run
@@ -88,8 +92,10 @@ def _folder(run: Path, path: Path) -> Path:
 
 
 def load_run(run: Path, which: str = "latest", flags: Flags | None = None) -> TrainedNetwork:
-    """Read a run directory, or one of its checkpoints; ConfigError and DataError where it is
-    damaged.
+    """Load the network of a run directory, or of one of its checkpoint files.
+
+    ``flags`` override settings of the run, such as its device. Raises DataError and ConfigError if
+    files are missing or damaged.
     """
     path = find_checkpoint(run, which)
     folder = _folder(run, path)

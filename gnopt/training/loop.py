@@ -1,6 +1,4 @@
-"""The training loop: batch → update → row → evaluation → checkpoint, until the budget or a signal
-ends it.
-"""
+"""The training loop: take a batch, update, log; evaluate and save when due; stop at the budget."""
 
 from __future__ import annotations
 
@@ -27,26 +25,21 @@ from gnopt.training.setup import Experiment
 from gnopt.training.signals import Signals
 from gnopt.training.state import to_tree
 
-_GUARDED = (
-    "loss",
-    "grad_norm",
-    "step_norm",
-)  # finite, or the run has diverged; elsewhere NaN = n/a
+# A run has diverged if one of these is not finite. In other columns NaN means "not applicable".
+_GUARDED = ("loss", "grad_norm", "step_norm")
 
 
 @dataclass
 class Counters:
-    """Where a run stands; part of every checkpoint. ``seconds`` is training alone, ``wall``
-    everything.
-    """
+    """The position of a run; every checkpoint stores it, and a resumed run continues from it."""
 
-    step: int = 0
+    step: int = 0  # updates made
     examples: int = 0
-    seconds: float = 0.0
-    wall: float = 0.0
-    best: float = (
-        math.inf
-    )  # lowest validation (else training) loss among the checkpoints written in turn
+    seconds: float = 0.0  # of updates alone
+    wall: float = 0.0  # seconds since the start, with evaluation and checkpoints
+    # Lowest validation loss (training loss without validation rows) among the checkpoints on the
+    # regular schedule, and its step.
+    best: float = math.inf
     best_step: int = 0
 
 
@@ -54,27 +47,27 @@ Row = dict[str, float | None]  # a row of steps.csv or eval.csv; None where a nu
 
 
 class Reporter:
-    """Hears what the loop does; the command line shows it, the base class keeps quiet."""
+    """The loop calls these methods as it goes. The base class does nothing; subclasses print."""
 
     def begin(self, experiment: Experiment, run: RunDirectory, counters: Counters) -> None:
-        """The loop is about to start."""
+        """Called before the first update."""
 
     def update(self, counters: Counters, row: Row) -> None:
-        """An update was made; ``row`` is its row of steps.csv."""
+        """Called after each update; ``row`` is its row of steps.csv."""
 
     def evaluated(self, counters: Counters, row: Row, floor: float) -> None:
-        """An evaluation was made; ``row`` is its row of eval.csv."""
+        """Called after each evaluation; ``row`` is its row of eval.csv."""
 
     def note(self, text: str) -> None:
-        """Something worth a line happened."""
+        """Called with a line of text that the user should see."""
 
     def end(self) -> None:
-        """The loop is over, however it ended."""
+        """Called once when the loop is over, even after an error."""
 
 
 @dataclass
 class TrainingOutcome:
-    """What a finished run came to."""
+    """The evaluation of the weights that a finished run published, and its counters."""
 
     counters: Counters
     train: Evaluation
@@ -82,7 +75,11 @@ class TrainingOutcome:
 
 
 class Trainer:
-    """One run from wherever its counters stand to its budget."""
+    """One run: its experiment, directory, weights, optimizer state and counters.
+
+    ``train`` continues from the counters to the end of the budget, so a new run and a resumed run
+    take the same path.
+    """
 
     def __init__(
         self,
@@ -98,7 +95,8 @@ class Trainer:
         self.saved: Path | None = checkpoint.pointed(run.checkpoints, "latest")
         self._settings = experiment.config.training
         self._batches = Batches(experiment.data.train, experiment.loss, experiment.ops)
-        self._closing: Array | None = None  # weights to hand out in place of those of the last step
+        # The weights to publish instead of those after the last step; see `_close`.
+        self._closing: Array | None = None
         self._started = time.perf_counter() - counters.wall
 
     def finished(self) -> bool:
@@ -107,10 +105,10 @@ class Trainer:
         return self.counters.step >= self._settings.updates or 0 < limit <= self.counters.seconds
 
     def train(self) -> TrainingOutcome:
-        """Run to the end of the budget.
+        """Train to the end of the budget and return the final evaluation.
 
-        Raises Diverged (the last good checkpoint is kept and named) and Interrupted (after a
-        checkpoint).
+        Raises Diverged, naming the last good checkpoint, if numbers are not finite, and Interrupted
+        after a signal, once a checkpoint is written.
         """
         outcome: TrainingOutcome | None = None
         try:
@@ -172,8 +170,12 @@ class Trainer:
         return outcome
 
     def _close(self, outcome: TrainingOutcome | None) -> TrainingOutcome:
-        """Judge the last step as every other, by the batch that would come next; what it left is
-        evaluated again where it is not handed out. ``outcome`` is None where no update was made.
+        """Choose the weights to publish at the end of a run, and return their evaluation.
+
+        Every step is judged by the batch after it. The last step has had no such batch yet, so it
+        is judged here by the batch that would come next. If the optimizer rejects the step, other
+        weights are published: they are evaluated, logged and saved. ``outcome`` is the evaluation
+        of the weights after the last step, or None if this call made no update.
         """
         e, counters = self.experiment, self.counters
         count = e.optimizer.batch_size(self.state, self._settings.batch_size)
@@ -236,8 +238,9 @@ class Trainer:
         return TrainingOutcome(counters, train, validation)
 
     def _save(self, outcome: TrainingOutcome | None) -> None:
-        """Write a checkpoint; it becomes ``best`` where it was just evaluated and beats the ones
-        before.
+        """Write a checkpoint, and point ``best`` to it if its evaluation beats those before.
+
+        ``outcome`` is the evaluation of these weights, or None if they were not evaluated.
         """
         e, folder, theta = self.experiment, self.run.checkpoints, self._weights()
         if not math.isfinite(e.ops.scalars(theta.sum(dtype="float64"))[0]):
@@ -249,9 +252,9 @@ class Trainer:
                 losses["validation_loss"] = outcome.validation.loss
         judged = losses.get("validation_loss", losses.get("train_loss", math.nan))
         best = judged <= self.counters.best
-        if (
-            best and self._in_turn() and self._closing is None
-        ):  # else a run that goes on would not end as if it had not
+        # Only checkpoints on the regular schedule count for `best` in the counters; otherwise an
+        # interrupted and resumed run could choose another one than a run never interrupted.
+        if best and self._on_schedule() and self._closing is None:
             self.counters.best, self.counters.best_step = judged, self.counters.step
         self.counters.wall = time.perf_counter() - self._started
         state = {"counters": asdict(self.counters), "optimizer": to_tree(self.state, e.ops)}
@@ -272,8 +275,8 @@ class Trainer:
         self.saved = path
         self.run.log(f"saved {path.name}")
 
-    def _in_turn(self) -> bool:
-        """Whether a run of any length would evaluate and save after this step."""
+    def _on_schedule(self) -> bool:
+        """Return whether a run of any length evaluates and saves after this step."""
         periods = self._settings.evaluate_every, self._settings.checkpoint_every
         return self.counters.step == 0 or all(
             is_due(self.counters.step, period) for period in periods
@@ -295,7 +298,7 @@ def is_due(step: int, period: int) -> bool:
 
 
 def run_to_end(trainer: Trainer) -> TrainingOutcome:
-    """Train, and record in run.json how it ended; raises what the loop raised."""
+    """Run ``trainer`` to its end and record in run.json how it ended; raise the loop's error."""
     run, reporter = trainer.run, trainer.reporter
     try:
         run.log(
@@ -307,12 +310,12 @@ def run_to_end(trainer: Trainer) -> TrainingOutcome:
         for text in scale_notes(trainer.experiment) if trainer.counters.step == 0 else ():
             run.log(text)
             reporter.note(text)
-        with np.errstate(all="ignore"):  # what is not finite is looked for, update by update
+        with np.errstate(all="ignore"):  # the loop checks for numbers that are not finite itself
             outcome = trainer.train()
     except BaseException as error:
         status = {Diverged: "diverged", Interrupted: "interrupted"}.get(type(error), "failed")
         code = error.exit_code if isinstance(error, GnoptError) else 1
-        with contextlib.suppress(OSError):  # a full disk must not hide what happened
+        with contextlib.suppress(OSError):  # a full disk must not hide the error
             run.log(f"{status}: {error}")
             run.finish(status, code, step=trainer.counters.step)
         raise

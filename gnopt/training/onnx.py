@@ -1,5 +1,6 @@
-"""A network as an ONNX file, written by hand: protobuf is a list of (field, value), and few are
-needed.
+"""Encode a network as an ONNX file without the onnx package.
+
+A protobuf message is a list of (field number, value), and a network needs few kinds of them.
 
 Operator set 13, IR version 8. Every hidden layer is Gemm and its activation; the graph gives
 ``logits`` (h_L) and, where the loss says its ONNX form, ``output`` (the prediction). Which

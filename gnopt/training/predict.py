@@ -1,6 +1,4 @@
-"""Outputs, or the activations of any layer, of a network over a data file, to HDF5 a chunk at a
-time.
-"""
+"""Apply a network to the rows of a data file and write its outputs, or a layer's activations."""
 
 from __future__ import annotations
 
@@ -23,10 +21,10 @@ Compute = Callable[[Array], np.ndarray]
 
 
 def choose_layer(net: Network, name: str) -> int:
-    """The layer that ``name`` means: 1..L, ``code`` (the narrowest hidden one), ``output`` or
-    ``logits``.
+    """Return the number of the layer that ``name`` means, as `activations` takes it.
 
-    0 stands for the output as the loss predicts it, L for h_L itself. Raises ConfigError for any
+    ``name`` is a number from 1 to L, ``code`` for the narrowest hidden layer, ``logits`` for h_L
+    (number L) or ``output`` for the prediction of the loss (number 0). Raises ConfigError for any
     other name.
     """
     if name == "output":
@@ -45,7 +43,10 @@ def choose_layer(net: Network, name: str) -> int:
 
 
 def activations(trained: TrainedNetwork, layer: int) -> Compute:
-    """x (N, D) → the activations of ``layer`` (see `choose_layer`), (N, d), on the host."""
+    """Return the function x (N, D) → activations (N, d) of ``layer``, on the host.
+
+    `choose_layer` explains the number ``layer``.
+    """
     net, loss = trained.net, trained.loss
     views = net.views(trained.theta)
 
@@ -59,11 +60,11 @@ def activations(trained: TrainedNetwork, layer: int) -> Compute:
 
 
 def predict(trained: TrainedNetwork, data: Path, out: Path, layer: str) -> dict[str, list[int]]:
-    """Write the activations of every row of ``data`` to ``out``: ``/x``, or ``/<group>/x`` for each
-    group.
+    """Write the activations of every row of ``data`` to the HDF5 file ``out``, a chunk at a time.
 
-    One label ``y`` a row beside the inputs is copied along, so that the result can be trained on.
-    Returns HDF5 path → shape. The file appears when it is complete.
+    They become ``/x``, or ``/<group>/x`` for each group of ``data``. Labels ``y`` beside the inputs
+    are copied, so that the result can be trained on. The file appears once it is complete. Returns
+    {HDF5 path: shape}.
     """
     number = choose_layer(trained.net, layer)
     if out.exists() and data.exists() and out.samefile(data):

@@ -1,4 +1,4 @@
-"""A resolved configuration made real: data, network, loss, initial weights and optimizer."""
+"""Build what a configuration describes: data, network, loss, initial weights and optimizer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from gnopt.training.evaluate import CHUNK
 
 @dataclass
 class Experiment:
-    """Everything a run computes with."""
+    """All the objects that a run computes with, built from one configuration."""
 
     config: Config
     data: Data
@@ -38,10 +38,10 @@ class Experiment:
     target_mean: np.ndarray
 
     def initial_weights(self, init_from: Path | None = None) -> Array:
-        """θ of step 0 on the device: from the seed's stream, the same for every method, or from a
-        checkpoint.
+        """Return θ of step 0, on the device.
 
-        Raises DataError naming the layer whose shape does not fit.
+        The weights are drawn by the seed, the same for every method, or read from the checkpoint
+        ``init_from``. Raises DataError for a layer of the checkpoint that does not fit.
         """
         if init_from is not None:
             stored = checkpoint.load_network(init_from)
@@ -56,7 +56,7 @@ class Experiment:
         return self.ops.asarray(theta)
 
     def stored(self, theta: Array, step: int, **losses: float) -> checkpoint.StoredNetwork:
-        """The host copy of the network at θ that a checkpoint holds."""
+        """Return the network with weights θ as a checkpoint stores it, on the host."""
         weights = self.net.views(self.ops.to_host(theta))
         names = self.config.network.activations
         loss = self.config.network.loss
@@ -64,14 +64,14 @@ class Experiment:
 
 
 def flat(weights: list[np.ndarray], dtype: DTypeLike) -> np.ndarray:
-    """The vector θ of these augmented matrices."""
+    """Return the vector θ of the augmented matrices W_1..W_L."""
     return np.concatenate([w.ravel() for w in weights]).astype(dtype)
 
 
 def build(config: Config, ops: Backend | None = None) -> Experiment:
     """Open the data and make network, loss and optimizer; raises ConfigError and DataError.
 
-    ``ops`` takes the place of the configured device.
+    ``ops`` replaces the backend of the configured device.
     """
     training = config.training
     ops = ops or get_backend(training.device)
@@ -90,25 +90,28 @@ def build(config: Config, ops: Backend | None = None) -> Experiment:
 
 
 def temporaries(settings: TrainingSettings, ops: Backend) -> int:
-    """Bytes that temporaries may take: ``training.memory``, on a GPU at most a quarter of what is
-    free.
+    """Return the bytes that temporaries may take: ``training.memory``.
+
+    On a GPU they get at most a quarter of the free memory. On the CPU the limit must not depend on
+    free memory, because it sizes the blocks of rows and these change the last digits.
     """
     memory = size_in_bytes(settings.memory)
-    if not ops.on_host:  # there blocks may depend on free memory, and so do the last digits
+    if not ops.on_host:
         memory = min(memory, ops.free_memory() // 4)
     return memory
 
 
 def make_network(config: Config, inputs: int, outputs: int, ops: Backend) -> Network:
-    """The network of the configuration between these widths."""
+    """Return the configured network between these numbers of inputs and outputs."""
     settings = config.network
     activations = [get_activation(name) for name in [*settings.activations, "identity"]]
     return Network([inputs, *settings.hidden, outputs], activations, ops, config.training.dtype)
 
 
 def target_facts(loss: Loss, data: Data) -> tuple[int, np.ndarray]:
-    """Width of the output layer and mean target of the training rows, float64, in one pass over
-    them.
+    """Return the width that the output layer needs and the mean target, (outputs,) float64.
+
+    Both come from one pass over the training rows. Raises DataError if a target is not finite.
     """
     outputs, total = 0, np.zeros(0)
     for _, y in data.train.chunks(CHUNK):

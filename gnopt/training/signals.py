@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a flag that the loop reads between updates."""
+"""Turn Ctrl-C and SIGTERM into a flag, so that training stops between two updates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ _WATCHED = (signal.SIGINT, signal.SIGTERM)
 
 
 class Signals:
-    """While entered, the first signal is only noted; a second one ends the process at once."""
+    """Within a ``with`` block, note the first signal in ``received``; a second ends the process.
+
+    The loop checks ``received`` after every update and can still write a checkpoint.
+    """
 
     def __init__(self) -> None:
         self.received: int | None = None

@@ -1,4 +1,4 @@
-"""Nested dicts and lists of arrays and plain values, to HDF5 and back with every type preserved."""
+"""Store nested dicts and lists of arrays and plain values in HDF5, and read them back unchanged."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ DEPTH = 32  # deeper trees do not occur; a file that claims one is damaged or ho
 
 
 def write_tree(group: h5py.Group, name: str, value: Any) -> None:
-    """Write ``value`` under ``group[name]``: dict and list as groups, everything else as datasets.
+    """Write ``value`` to ``group[name]``; a dict or list becomes a group, a leaf a dataset.
 
-    Leaves are arrays, bool, int (64 bits), float, str and None. Raises TypeError for anything else:
-    nothing is ever pickled.
+    Leaves are arrays, bool, int (64 bits), float, str and None. Raises TypeError for anything else,
+    because nothing is ever pickled.
     """
     if isinstance(value, dict):
-        child = group.create_group(
-            name, track_order=True
-        )  # the order of a dict may decide that of a sum
+        # Keep the order of the keys: sums over a dict must add up in the same order when resumed.
+        child = group.create_group(name, track_order=True)
         child.attrs["kind"] = "dict"
         for key, item in value.items():
             if not isinstance(key, str) or not key or "/" in key or key == ".":
@@ -56,10 +55,10 @@ def _encode(value: Any) -> tuple[str, Any]:
 
 
 def read_tree(group: h5py.Group, name: str, limit: int, depth: int = 0) -> Any:
-    """Read back what `write_tree` wrote; ``limit`` is what one array may claim in bytes, the file's
-    size.
+    """Read back a tree that `write_tree` wrote to ``group[name]``.
 
-    Raises DataError naming the HDF5 path where the file does not hold such a tree.
+    ``limit`` is the size of the file: an array that claims more bytes is refused before memory is
+    allocated for it. Raises DataError with the HDF5 path if the file does not hold such a tree.
     """
     where = f"{group.file.filename}:{group.name.rstrip('/')}/{name}"
     if not isinstance(group.get(name, getlink=True), h5py.HardLink) or depth > DEPTH:

@@ -16,7 +16,7 @@ from gnopt.engine.losses import get_loss
 from gnopt.engine.network import Network, forward
 from gnopt.errors import GnoptError
 from gnopt.training.checkpoint import StoredNetwork
-from gnopt.training.export import export
+from gnopt.training.export import export_network
 from gnopt.training.onnx import encode
 
 
@@ -183,7 +183,7 @@ def test_an_activation_without_a_form_is_refused_in_words(plug_ins, tmp_path):
     with pytest.raises(GnoptError, match=r"'mine:formless' has no ONNX form.*plug-ins\.md.*npz"):
         encode(network)
     for name in ("w.h5", "w.npz"):
-        export(network, tmp_path / name)
+        export_network(network, tmp_path / name)
         assert (tmp_path / name).is_file()
 
 
