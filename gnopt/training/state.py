@@ -9,13 +9,21 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
-from gnopt.engine.arrays import Backend
+from gnopt.engine.arrays import Array, Backend
 
 Tree = Any  # nested dicts and lists of host arrays, numbers, strings and None
+
+# What a field that is neither a record, a list nor an array may hold.
+_PLAIN = {
+    float: (float, int),
+    int: (int,),
+    bool: (bool,),
+    str: (str,),
+    types.NoneType: (types.NoneType,),
+}
 
 
 def to_tree(value: Any, ops: Backend) -> Tree:
@@ -32,51 +40,68 @@ def from_tree(kind: Any, tree: Tree, ops: Backend, where: str = "") -> Any:
 
     Raises ValueError naming the entry, such as "factors/blocks/0/A", that does not fit.
     """
-    if isinstance(tree, dict):
-        return _record(kind, tree, ops, where)
-    if isinstance(tree, list):
-        (item,) = typing.get_args(kind) or (Any,)
-        return [from_tree(item, part, ops, f"{where}/{i}") for i, part in enumerate(tree)]
-    if any(is_dataclass(option) for option in _options(kind)) and tree is not None:
-        raise ValueError(f"'{where.lstrip('/')}' is not a record")
-    return ops.asarray(tree) if hasattr(tree, "dtype") else tree
+    for part in _parts(kind):
+        if isinstance(tree, dict) and _records(part):
+            return _record(_records(kind), tree, ops, where)
+        if isinstance(tree, list) and typing.get_origin(part) is list:
+            (item,) = typing.get_args(part)
+            return [from_tree(item, one, ops, f"{where}/{i}") for i, one in enumerate(tree)]
+        if part is Array and hasattr(tree, "dtype"):
+            return ops.asarray(tree)
+        if part in _PLAIN and type(tree) in _PLAIN[part]:
+            return tree
+    expected = " or ".join(map(_words, _parts(kind)))
+    raise ValueError(f"'{where.lstrip('/') or 'state'}' is not {expected}")
 
 
-def _record(kind: Any, tree: dict[str, Tree], ops: Backend, where: str) -> Any:
-    record = _fitting(kind, set(tree), where)
-    hints = typing.get_type_hints(record)
-    return record(
-        **{
-            name: from_tree(hints[name], part, ops, f"{where}/{name}")
-            for name, part in tree.items()
-        }
-    )
+def _record(records: list[Any], tree: dict[str, Tree], ops: Backend, where: str) -> Any:
+    """Return the record, out of these, whose fields the tree holds.
 
-
-def _fitting(kind: Any, names: set[str], where: str) -> Callable[..., Any]:
-    """Return the record whose fields these are; an entry may be missing where it has a default."""
-    records = [option for option in _options(kind) if is_dataclass(option)]
-    for record in records:
-        if {f.name for f in fields(record)} == names:
-            return typing.cast(Callable[..., Any], record)
-    if len(records) != 1:
-        raise ValueError(
-            f"'{where.lstrip('/')}' holds {', '.join(sorted(names))}: not a known form"
-        )
-    known = {
-        f.name: f.default is MISSING and f.default_factory is MISSING for f in fields(records[0])
+    Where there is only one, entries may be missing whose fields have a default; elsewhere the
+    entries say which record it is.
+    """
+    record = min(records, key=lambda record: len(tree.keys() ^ _names(record)))
+    optional = {
+        f.name
+        for f in fields(record)
+        if f.default is not MISSING or f.default_factory is not MISSING
     }
-    lacking = [name for name, required in known.items() if required and name not in names]
-    unknown = sorted(names - set(known))
+    lacking = [name for name in _names(record) if name not in tree]
+    if len(records) == 1:
+        lacking = [name for name in lacking if name not in optional]
+    unknown = [name for name in tree if name not in _names(record)]
     if lacking or unknown:
         entry = f"{where}/{(lacking + unknown)[0]}".lstrip("/")
         raise ValueError(f"no '{entry}'" if lacking else f"unknown '{entry}'")
-    return typing.cast(Callable[..., Any], records[0])
+    hints = typing.get_type_hints(record)
+    return record(**{n: from_tree(hints[n], part, ops, f"{where}/{n}") for n, part in tree.items()})
 
 
-def _options(kind: Any) -> list[Any]:
-    """Return the types that a field of this type may hold: parts of a union, and subclasses."""
-    if isinstance(kind, types.UnionType):
-        return [option for part in typing.get_args(kind) for option in _options(part)]
-    below: list[type] = kind.__subclasses__() if isinstance(kind, type) else []
-    return [kind, *(option for sub in below for option in _options(sub))]
+def _words(part: Any) -> str:
+    """What a field of this type holds, for messages."""
+    if _records(part):
+        return "a record"
+    if typing.get_origin(part) is list:
+        return "a list"
+    names = {Array: "an array", float: "a number", int: "a whole number", types.NoneType: "nothing"}
+    return names.get(part, str(part))
+
+
+def _names(record: Any) -> list[str]:
+    return [f.name for f in fields(record)]
+
+
+def _parts(kind: Any) -> tuple[Any, ...]:
+    """Return the types that a field may hold."""
+    return typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+
+
+def _records(kind: Any) -> list[Any]:
+    """Return the records that a field may hold: those of its types, and of their subclasses."""
+    found = []
+    for part in _parts(kind):
+        found += [part] if is_dataclass(part) else []
+        if isinstance(part, type):
+            siblings: list[type] = part.__subclasses__()
+            found += [record for sibling in siblings for record in _records(sibling)]
+    return found

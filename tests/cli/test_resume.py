@@ -129,10 +129,10 @@ def test_a_state_that_lacks_an_entry(tiny, gnopt):
     gnopt("train", "tiny.toml", "--out", "run", "--max-updates", 5)
     path = tiny / "run/checkpoints/step-000005.h5"
     with h5py.File(path, "a") as file:
-        del file["state/optimizer/factors/basis_G"]
+        del file["state/optimizer/factors/blocks/1/G"]
     result = gnopt("train", "tiny.toml", "--out", "run", "--resume")
     assert result.code == 1 and "Traceback" not in result.err
-    for words in ("step-000005.h5", "factors/basis_G", "--init-from"):
+    for words in ("step-000005.h5", "no 'factors/blocks/1/G'", "--init-from"):
         assert words in result.err
     assert (
         gnopt("train", "tiny.toml", "--out", "new", "--init-from", path, "--max-updates", 5).code
