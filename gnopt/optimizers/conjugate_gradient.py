@@ -88,7 +88,7 @@ class CGSettings(OptimizerSettings, AdaptiveDampingSettings):
     preconditioner: str = option(
         "kfra",
         "of the conjugate gradients: none, or factors by this curvature",
-        choices=_preconditioners(),
+        choices=_preconditioners,
     )
     iterations: int = option(250, "most iterations of conjugate gradients", low=1)
 
