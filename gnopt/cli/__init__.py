@@ -2,7 +2,8 @@
 
 A command parses flags, calls the rooms below, and prints; no logic lives here.
 
-Reading order: ``common`` → ``display`` → ``comparing``; then the commands, in any order.
+Reading order: ``common`` → ``display`` → ``comparing`` → ``config_page``; then the
+commands, in any order.
 """
 
 from __future__ import annotations

@@ -187,7 +187,7 @@ def _request(
     sets: tuple[str, ...],
     **flags: Any,
 ) -> ComparisonRequest:
-    from gnopt.compare.grid import choose, read_grid
+    from gnopt.compare.grid import choose_variants, read_grid
     from gnopt.compare.plan import ComparisonRequest
 
     points, named = read_grid(grid)
@@ -196,7 +196,7 @@ def _request(
         config,
         sets,
         given_flags(**flags),
-        choose(names, points, named),
+        choose_variants(names, points, named),
         seeds or 1,
         budget_updates,
         budget_seconds,

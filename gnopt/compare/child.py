@@ -1,4 +1,4 @@
-"""Starting a worker process, waiting for it and reading how its run ended."""
+"""Start a worker process for a run, wait for it, and report its exit code and last words."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from gnopt.engine.arrays import shared_by
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker needs to know; small enough to send anywhere that sees the same file system."""
+    """All that a worker needs; plain values, so that an engine can send it to another machine."""
 
-    directory: str
-    run: str
+    directory: str  # of the comparison, on a file system that the worker sees too
+    run: str  # id of the run
     threads: int
     folder: str  # where plug-ins lie
-    cores: tuple[int, ...] = ()
+    cores: tuple[int, ...] = ()  # cores to stay on; none leaves the choice to the system
     sharing: int = 1  # runs at a time that divide a GPU's memory
 
 
 @dataclass(frozen=True)
 class WorkerExit:
-    """How a worker ended: its exit code and, where that is not 0, the reason."""
+    """The exit code of a worker and, unless it is 0, the reason that the worker printed."""
 
     run: str
     code: int
@@ -37,7 +37,7 @@ class WorkerExit:
 def perform(
     task: Task, started: Callable[[subprocess.Popen[bytes]], None] | None = None
 ) -> WorkerExit:
-    """Run a worker to its end; ``started`` hears of the process as soon as there is one."""
+    """Run a worker to its end; ``started`` is called with the process as soon as it runs."""
     path = os.pathsep.join(
         filter(None, [os.environ.get("PYTHONPATH"), str(Path(__file__).parents[2]), task.folder])
     )
@@ -59,9 +59,8 @@ def perform(
         machine.pin(process.pid, task.cores)
         if started:
             started(process)
-        assert (
-            process.stderr is not None
-        )  # communicate() would close stdin, whose end tells the worker to stop
+        assert process.stderr is not None
+        # Not communicate(): it would close stdin, and a worker stops when its stdin ends.
         reason = process.stderr.read().decode(errors="replace").strip()
         code = process.wait()
     return WorkerExit(task.run, code, reason if code else "")

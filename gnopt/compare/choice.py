@@ -1,8 +1,8 @@
-"""Which point of a grid is shown as a method's best, and what to warn of.
+"""Choose the point of a grid that is shown as a method's best, and collect warnings.
 
-The rule: the lowest training objective at the end of the budget, averaged over seeds. A point of
-which a run diverged or failed counts only where no point is complete. The settings outside the grid
-are shown as "default", and are not chosen from.
+The best point has the lowest training objective at the end of the budget, averaged over seeds. A
+point with a diverged or failed run is chosen only if no point is complete. The settings outside the
+grid are shown as "default" and are never chosen.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FEW = 5  # points in the mean of the best few
 
 @dataclass(frozen=True)
 class PointResult:
-    """A point of a variant with its runs."""
+    """A grid point of a variant with its runs, one for each seed, and how they ended."""
 
     variant: Variant
     point: GridPoint
@@ -36,43 +36,44 @@ class PointResult:
 
     @property
     def complete(self) -> bool:
-        """Whether all its runs used up their budget."""
+        """Whether all runs used up their budget."""
         return all(outcome.done for outcome in self.outcomes)
 
     def mean(self, name: str) -> float:
-        """Mean of an outcome's number over the runs that are done; NaN where none is."""
+        """Return the mean of a field of `RunOutcome` over the runs that are done, or NaN."""
         return _mean([float(getattr(outcome, name)) for outcome in self.outcomes if outcome.done])
 
     @property
     def rank(self) -> tuple[bool, float]:
-        """What the rule sorts by."""
+        """Sort key of the rule above: complete points first, then by objective."""
         objective = self.mean("objective")
         return (not self.complete, objective if objective == objective else inf)
 
     def count(self, *statuses: str) -> int:
-        """Runs with one of these statuses."""
+        """Return how many runs have one of these statuses."""
         return sum(outcome.status in statuses for outcome in self.outcomes)
 
 
 @dataclass
 class VariantResult:
-    """What is shown of a variant: without a grid, ``best`` is its only point and ``default`` is
-    None.
+    """All results of a variant and the choice of what is shown.
+
+    Without a grid, ``best`` is the variant's only point and ``default`` is None.
     """
 
     variant: Variant
     results: list[PointResult]
     best: PointResult
-    few: list[PointResult] = field(default_factory=list)
-    default: PointResult | None = None
+    few: list[PointResult] = field(default_factory=list)  # the best ``FEW`` points, if complete
+    default: PointResult | None = None  # the settings outside the grid
 
     def ranked(self) -> list[PointResult]:
-        """The points, best first."""
+        """Return the points, best first."""
         return sorted(self.results, key=lambda result: result.rank)
 
 
 def evaluate_plan(plan: ComparisonPlan) -> list[VariantResult]:
-    """The results of every variant, in the plan's order."""
+    """Read how every run ended and return the result of each variant, in the plan's order."""
     outcomes = {run.id: read_outcome(plan, run) for run in plan.runs}
     found = []
     for variant in plan.variants:
@@ -99,9 +100,10 @@ def _choose(variant: Variant, results: list[PointResult]) -> VariantResult:
 
 
 def curve_of(plan: ComparisonPlan, results: Sequence[PointResult]) -> tuple[Curve | None, bool]:
-    """The mean curve over the runs of some points, and whether it ends where they diverged.
+    """Return the mean curve over the runs of some points, and whether it is cut short.
 
-    Runs that did not use up their budget count only where no other is there.
+    Only runs that used up their budget count. If there are none, the curve is that of the others:
+    it ends where they diverged or stopped, and is cut short.
     """
     pairs = [pair for result in results for pair in zip(result.runs, result.outcomes, strict=True)]
     done = [run for run, outcome in pairs if outcome.done]
@@ -110,7 +112,7 @@ def curve_of(plan: ComparisonPlan, results: Sequence[PointResult]) -> tuple[Curv
 
 
 def warnings(chosen: Sequence[VariantResult]) -> list[str]:
-    """What a reader of the results must know, one line each."""
+    """Return what a reader must know before trusting the results, one line for each warning."""
     found = []
     for one in chosen:
         name = one.variant.name
@@ -138,8 +140,9 @@ def warnings(chosen: Sequence[VariantResult]) -> list[str]:
 
 
 def on_edge(one: VariantResult) -> list[str]:
-    """The axes of the grid on whose edge the best point lies. To never halve the rate is no
-    edge.
+    """Return a phrase for each axis of the grid on whose edge the best point lies.
+
+    A decay share of 1 never halves the rate: there is nothing beyond, so this is not an edge.
     """
     found = []
     for name, values in one.variant.grid.items():

@@ -1,4 +1,4 @@
-"""Which processor cores each run of a comparison may use, so that times mean what they say."""
+"""Share the machine's cores out among the runs of a comparison, so that times can be compared."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ from gnopt.machine import usable_cores
 
 @dataclass(frozen=True)
 class Allocation:
-    """What each of ``jobs`` runs at a time gets out of ``cores``, and the ``gpus`` that they
-    use.
-    """
+    """What each run of a comparison gets of the machine."""
 
-    jobs: int
-    threads: int
-    cores: int
+    jobs: int  # runs at a time
+    threads: int  # of each run
+    cores: int  # of the machine, for all runs together
     engine: str = "local"
-    gpus: tuple[str, ...] = ()
+    gpus: tuple[str, ...] = ()  # that the runs use
 
     @property
     def pinned(self) -> bool:
@@ -25,14 +23,14 @@ class Allocation:
         return self.jobs * self.threads <= self.cores
 
     def slots(self) -> list[tuple[int, ...]]:
-        """The cores of each job; empty where they are not its own."""
+        """Return the cores of each job; empty tuples if there are too few for each to have own."""
         if not self.pinned:
             return [()] * self.jobs
         usable = usable_cores()
         return [tuple(usable[i * self.threads : (i + 1) * self.threads]) for i in range(self.jobs)]
 
     def text(self) -> str:
-        """In words, as the summary states it."""
+        """Return the allocation in words, for the summary."""
         return self._of_cores() + self._of_gpus()
 
     def _of_gpus(self) -> str:

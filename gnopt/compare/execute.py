@@ -1,4 +1,4 @@
-"""Making the runs of a plan that are not finished yet."""
+"""Make the runs of a comparison that are not finished yet."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ RunEnded = Callable[[Run, RunOutcome, WorkerExit], None]
 
 @dataclass(frozen=True)
 class Part:
-    """The ``number``-th of ``of`` equal parts of the runs."""
+    """The ``number``-th of ``of`` equal parts of the runs, to share them among machines."""
 
     number: int = 1
     of: int = 1
 
     def take(self, runs: Sequence[Run]) -> list[Run]:
-        """Every ``of``-th run."""
+        """Return every ``of``-th run, starting at the ``number``-th."""
         return list(runs[self.number - 1 :: self.of])
 
 
 def parse_part(text: str | None) -> Part | None:
-    """``I/N`` as a part, 1 <= I <= N; ConfigError otherwise."""
+    """Read ``--part I/N`` with 1 <= I <= N; ConfigError otherwise."""
     if text is None:
         return None
     number, _, of = text.partition("/")
@@ -40,7 +40,7 @@ def parse_part(text: str | None) -> Part | None:
 
 
 def unfinished(plan: ComparisonPlan, part: Part | None = None) -> list[Run]:
-    """The runs, of one part or all, that neither finished nor diverged."""
+    """Return the runs, of one part or of all, that neither finished nor diverged."""
     runs = (part or Part()).take(plan.runs)
     return [run for run in runs if read_outcome(plan, run).status not in FINISHED]
 

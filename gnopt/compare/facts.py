@@ -1,6 +1,4 @@
-"""What a comparison's results depend on beside its settings: machine, versions, sharing of
-cores.
-"""
+"""Record what the results depend on besides the settings: machine, versions, use of cores."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ from gnopt.training.csv_table import read_columns
 
 
 def record(plan: ComparisonPlan, argv: list[str], allocation: Allocation, runs: int) -> None:
-    """Note one call of ``gnopt compare`` that makes ``runs`` runs, in a file of its own below
-    history/.
-    """
+    """Record a call of ``gnopt compare`` that makes ``runs`` runs, in a new file in history/."""
     document = {
         "argv": argv,
         "time": provenance.now(),
@@ -43,14 +39,14 @@ def record(plan: ComparisonPlan, argv: list[str], allocation: Allocation, runs: 
 
 
 def history(plan: ComparisonPlan) -> list[dict[str, Any]]:
-    """The records of all calls, in the order of their times."""
+    """Return the records of all calls, oldest first."""
     return [
         json.loads(path.read_text()) for path in sorted((plan.directory / "history").glob("*.json"))
     ]
 
 
 def notes(plan: ComparisonPlan, chosen: Sequence[VariantResult]) -> list[str]:
-    """How the numbers came about, one line each."""
+    """Return the notes below the results, one line each: how the numbers were obtained."""
     seeds = sorted({run.seed for run in plan.runs})
     budget = (
         " and ".join(f"{value:g} {name}" for name, value in plan.budget.items())
@@ -83,12 +79,11 @@ def notes(plan: ComparisonPlan, chosen: Sequence[VariantResult]) -> list[str]:
 
 
 def _gpus(plan: ComparisonPlan) -> list[str]:
-    """The GPUs that the runs were made on, as they say themselves."""
+    """Return device, name and CuPy version of the GPUs used, as the runs recorded them."""
     found: dict[str, None] = {}
     for run in plan.runs if plan.gpus() else ():
-        with contextlib.suppress(
-            OSError, ValueError, KeyError
-        ):  # a run that has not begun, or was not on a GPU
+        # A run that has not started, or did not use a GPU, is left out.
+        with contextlib.suppress(OSError, ValueError, KeyError):
             info = json.loads((plan.run_path(run) / "run.json").read_text())
             versions = info["versions"]
             found[f"{info['device']}, {versions['gpu']}, CuPy {versions['cupy']}"] = None
@@ -96,8 +91,9 @@ def _gpus(plan: ComparisonPlan) -> list[str]:
 
 
 def _growth(plan: ComparisonPlan, one: VariantResult) -> str:
-    """From how many rows to how many the batches of the first run grew; empty where they did
-    not.
+    """Return from how many rows to how many the batches of the best point's first run grew.
+
+    The text is empty if they did not grow.
     """
     rows = read_columns(plan.run_path(one.best.runs[0]) / "steps.csv", ("batch",))["batch"]
     if not len(rows) or not rows[-1] > rows[0]:

@@ -1,18 +1,18 @@
-"""Which settings a method is compared under: single ones, or every combination of a grid.
+"""Read the variants of a comparison: methods with single settings or a grid of settings.
 
 A grid file is TOML::
 
-    [grid]   # for the first-order methods of --methods that are no variants below
-    learning_rate = [0.001, 0.002]  # an option of the method: a run for each combination
-    decay_share = [1.0, 0.5]            # optimizer.decay_period as a share of training.updates
+    [grid]   # for first-order methods of --methods that are not variants of this file
+    learning_rate = [0.001, 0.002]       # values of an option: one run for each combination
+    decay_share = [1.0, 0.5]             # optimizer.decay_period as a share of training.updates
 
-    [variants."kfra, batch alone"]      # a curve with a name, which --methods may use
+    [variants."kfra without averages"]   # a curve with a name that --methods may use
     method = "kfra"
-    line = "dashed"                     # or "solid"
-    set = { curvature_decay = 0.0, "training.updates" = 500 }  # of the method, or section.key
-    grid = { damping_a = [0.04, 0.08] } # its own grid
+    line = "dashed"                      # or "solid", in figures
+    set = { curvature_decay = 0.0, "training.updates" = 500 }  # options of the method, or keys
+    grid = { damping_a = [0.04, 0.08] }  # a grid for this variant alone
 
-Without ``--methods`` all variants of the file are compared.
+Without ``--methods``, all variants of the file are compared.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from gnopt.errors import ConfigError, nearest
 DECAY_SHARE = "decay_share"
 LINES = ("solid", "dashed")
 
-# Botev et al. 2017 vary the rate "from 2^-6 to 2^-13 at every power of 2" and report 35 runs, which
-# is seven rates times five periods: read as a half-open range, the last rate is 2^-12.
+# Botev et al. 2017 vary the rate "from 2^-6 to 2^-13 at every power of 2" and report 35 runs. Five
+# decay periods leave seven rates, so their range is half-open and its last rate is 2^-12.
 PAPER_GRID: dict[str, list[float]] = {
     "learning_rate": [2.0**-k for k in range(6, 13)],
     DECAY_SHARE: [1.0, 0.5, 0.25, 0.125, 0.0625],
@@ -41,43 +41,42 @@ PAPER_GRID: dict[str, list[float]] = {
 
 @dataclass(frozen=True)
 class Variant:
-    """One curve of a comparison: a method, settings of all its runs (full key → value), and its
-    grid.
-    """
+    """One curve of a comparison: a method with its settings and its grid."""
 
     name: str
     method: str
-    settings: dict[str, Any] = field(default_factory=dict)
-    grid: dict[str, list[Any]] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)  # key → value, for all runs
+    grid: dict[str, list[Any]] = field(default_factory=dict)  # option or key → values
     line: str = "solid"
 
 
 @dataclass(frozen=True)
 class GridPoint:
-    """One combination of a grid; ``values`` is empty for the settings outside of it."""
+    """One combination of a grid."""
 
-    values: dict[str, Any]
+    values: dict[str, Any]  # option or key → value; empty for the settings outside the grid
 
     @property
     def label(self) -> str:
-        """In words."""
+        """The point in words, for tables."""
         return (
             ", ".join(
-                f"{_short(name)} {_number(name, value)}" for name, value in self.values.items()
+                f"{_short_name(name)} {_setting_text(name, value)}"
+                for name, value in self.values.items()
             )
             or "default"
         )
 
     @property
     def slug(self) -> str:
-        """As part of a path."""
+        """The point as part of a path."""
         return (
-            "_".join(slug(f"{name}-{_plain(value)}") for name, value in self.values.items())
+            "_".join(slug(f"{name}-{value_text(value)}") for name, value in self.values.items())
             or "default"
         )
 
     def settings(self, updates: int) -> dict[str, Any]:
-        """Full key → value; a share becomes a period of at least one update."""
+        """Return {key: value}; a decay share becomes a period of ``updates``, at least 1."""
         found = {}
         for name, value in self.values.items():
             if name == DECAY_SHARE:
@@ -88,17 +87,17 @@ class GridPoint:
 
 
 def full_key(name: str) -> str:
-    """``name`` as section.key; without a section it is an option of the method."""
+    """Return the key section.name; a name without a section is an option of the method."""
     return name if "." in name else f"optimizer.{name}"
 
 
 def slug(text: str) -> str:
-    """``text`` as part of a file name."""
+    """Return ``text`` with the characters replaced that a file name should not have."""
     return re.sub(r"[^\w.+=-]+", "-", text).strip("-.") or "-"
 
 
 def points(variant: Variant) -> list[GridPoint]:
-    """The settings outside the grid first, then every combination of the grid."""
+    """Return the settings outside the grid, then every combination of the grid."""
     combinations = itertools.product(*variant.grid.values()) if variant.grid else []
     return [
         GridPoint({}),
@@ -107,8 +106,10 @@ def points(variant: Variant) -> list[GridPoint]:
 
 
 def read_grid(text: str | None) -> tuple[dict[str, list[Any]], dict[str, Variant]]:
-    """The grid of first-order methods and the named variants of ``--grid``: a file, ``paper``, or
-    None.
+    """Read ``--grid``: None, ``paper`` or the name of a grid file.
+
+    Returns the grid of first-order methods and the named variants. Raises ConfigError with all
+    problems of the file.
     """
     if text is None:
         return {}, {}
@@ -201,11 +202,13 @@ def _checked_grid(grid: Any, where: str, problems: list[str]) -> dict[str, list[
     return {name: values for name, values in grid.items() if isinstance(values, list)}
 
 
-def choose(
+def choose_variants(
     methods: Sequence[str], grid: Mapping[str, list[Any]], named: Mapping[str, Variant]
 ) -> list[Variant]:
-    """The variants that ``--methods`` names, each once, or all of the grid file; ConfigError
-    otherwise.
+    """Return the variants that ``--methods`` names, each once, or else all of the grid file.
+
+    ``named`` are the variants of the grid file. A first-order method that is not among them gets
+    ``grid``. Raises ConfigError for an unknown method, or if there is nothing to compare.
     """
     table = optimizers.methods()
     if not methods and not named:
@@ -228,22 +231,23 @@ def choose(
     return found
 
 
-def _plain(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """Return a value of a grid as text, numbers in their shortest form."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _short(name: str) -> str:
+def _short_name(name: str) -> str:
     return {"learning_rate": "rate", DECAY_SHARE: "halved every"}.get(name, name)
 
 
-def _number(name: str, value: Any) -> str:
+def _setting_text(name: str, value: Any) -> str:
     if name == DECAY_SHARE:
         return f"{100 * value:g}%"
-    return power_of_two(value) if name == "learning_rate" else _plain(value)
+    return power_of_two(value) if name == "learning_rate" else value_text(value)
 
 
 def power_of_two(value: float) -> str:
-    """``2^-7`` where that is what the number is."""
+    """Return a rate such as ``2^-7`` if it is such a power of two, else as a number."""
     above, below = float(value).as_integer_ratio()
     if above == 1 and below > 8:
         return f"2^-{below.bit_length() - 1}"

@@ -1,6 +1,4 @@
-"""The objective along a run, smoothed and averaged over seeds, against updates and against
-seconds.
-"""
+"""Loss curves: the batches' loss along a run, smoothed, and averaged over seeds."""
 
 from __future__ import annotations
 
@@ -13,21 +11,20 @@ import numpy as np
 from gnopt.training.csv_table import read_columns
 
 WINDOW = 10  # updates in the sliding mean, as in the paper
-# At most one in so many of a run's updates: over a short run, ten would hide a fast method.
-SHARE = 50
+# The window covers at most this fraction of a run: over a short run, ten updates would hide how
+# fast a method is.
+FRACTION = 1 / 50
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Equally long arrays: updates made, seconds they took, loss (mean, lowest and highest over
-    runs).
-    """
+    """The smoothed loss after each update; all arrays have the same length."""
 
-    updates: np.ndarray
-    seconds: np.ndarray
-    loss: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
+    updates: np.ndarray  # updates made so far
+    seconds: np.ndarray  # seconds of training so far
+    loss: np.ndarray  # mean over the runs
+    low: np.ndarray  # lowest of the runs
+    high: np.ndarray  # highest of the runs
     runs: int = 1
 
     def __len__(self) -> int:
@@ -35,8 +32,8 @@ class Curve:
 
 
 def smooth(values: np.ndarray) -> np.ndarray:
-    """The mean of the last ten values, of fewer at the beginning and in runs of less than 500."""
-    window = max(1, min(WINDOW, len(values) // SHARE))
+    """Return the sliding mean over ``WINDOW`` values, over fewer at the start and in short runs."""
+    window = max(1, min(WINDOW, int(len(values) * FRACTION)))
     sums = np.concatenate([[0.0], np.cumsum(values)])
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(ends - window, 0)
@@ -44,10 +41,10 @@ def smooth(values: np.ndarray) -> np.ndarray:
 
 
 def run_curve(path: Path) -> Curve:
-    """The curve of one run directory up to its last finite loss.
+    """Return the curve of one run directory, up to its last finite loss.
 
-    The loss of a row is that of the weights before the row's update, so it belongs to the updates
-    and the seconds of the row before.
+    A row of steps.csv holds the loss of the weights before its update. That loss belongs to the
+    updates and seconds of the row before it.
     """
     columns = read_columns(path / "steps.csv", ("step", "seconds", "loss"))
     finite = np.isfinite(columns["loss"])
@@ -58,9 +55,7 @@ def run_curve(path: Path) -> Curve:
 
 
 def mean_curve(curves: Sequence[Curve]) -> Curve | None:
-    """Mean, lowest and highest over curves, up to the end of the shortest; None where there is
-    nothing.
-    """
+    """Return mean, lowest and highest over curves, up to the end of the shortest; None if empty."""
     count = min((len(curve) for curve in curves), default=0)
     if not count:
         return None
@@ -77,8 +72,9 @@ def mean_curve(curves: Sequence[Curve]) -> Curve | None:
 
 
 def thinned(curve: Curve, most: int = 150) -> np.ndarray:
-    """Indices of at most ``most`` places of a curve that keep its form on linear and on logarithmic
-    axes.
+    """Return the indices of about ``most`` points that keep a curve's form.
+
+    Half of them are evenly spaced, for linear axes, and half geometrically, for logarithmic ones.
     """
     count = len(curve)
     if count <= most:

@@ -1,4 +1,4 @@
-"""How one run ended, read from its directory."""
+"""Read from its directory how a run ended."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ from gnopt.compare.plan import ComparisonPlan, Run
 from gnopt.training import rundir
 from gnopt.training.csv_table import read_columns
 
-FINISHED = ("done", "diverged")  # not to be repeated
+FINISHED = ("done", "diverged")  # statuses of runs that are not made again
 _COLUMNS = ("train_loss", "train_error", "validation_loss", "validation_error")
 
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """Status (``missing``, or that of run.json) and numbers at the end; NaN: the run did not get
-    there.
-    """
+    """How a run ended. Numbers are those of the last evaluation, NaN unless the run is done."""
 
-    status: str
+    status: str  # the status in run.json, or "missing" without one
     updates: int = 0
     seconds: float = 0.0
     initial: float = nan  # objective before the first update
@@ -35,7 +33,7 @@ class RunOutcome:
 
 
 def read_outcome(plan: ComparisonPlan, run: Run) -> RunOutcome:
-    """How ``run`` stands."""
+    """Return how ``run`` stands, whether it has ended or not."""
     path = plan.run_path(run)
     if not rundir.is_run(path):
         return RunOutcome("missing")

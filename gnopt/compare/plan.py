@@ -1,4 +1,4 @@
-"""The runs of a comparison: decided once, written down, and taken up again from there."""
+"""The plan of a comparison: all its runs, decided and checked once, and kept in compare.json."""
 
 from __future__ import annotations
 
@@ -21,34 +21,32 @@ from gnopt.training import setup
 
 FILE, PROBLEM = "compare.json", "problem.toml"
 SCHEMA = 1
-UNBOUNDED = 10**9  # updates of a run that only its seconds end
+UNBOUNDED = 10**9  # updates of a run whose budget is in seconds
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run: a point of a variant with a seed; ``settings`` are laid over the problem."""
+    """One run of a comparison: a grid point of a variant with a seed."""
 
     id: str  # its folder below runs/
     variant: str
-    point: dict[str, Any]
+    point: dict[str, Any]  # values of the `GridPoint`
     seed: int
-    settings: dict[str, Any]
+    settings: dict[str, Any]  # key → value, overriding the shared configuration
 
     @property
     def sets(self) -> tuple[str, ...]:
-        """The settings as ``--set`` takes them."""
+        """The settings in the form of ``--set``."""
         lines = to_toml({"settings": self.settings}).splitlines()[1:]
         return tuple(line.replace(" = ", "=", 1) for line in lines)
 
 
 @dataclass
 class ComparisonPlan:
-    """A comparison: the problem that all runs share, the variants, the runs, and how they are
-    made.
-    """
+    """A comparison: the configuration that all runs share, the variants and the runs."""
 
     directory: Path
-    problem: str  # TOML
+    problem: str  # the shared configuration, as TOML
     variants: list[Variant]
     runs: list[Run]
     threads: int
@@ -59,30 +57,30 @@ class ComparisonPlan:
 
     @property
     def path(self) -> Path:
-        """The file the plan is kept in."""
+        """The file that holds the plan."""
         return self.directory / FILE
 
     @property
     def problem_path(self) -> Path:
-        """The configuration that all runs share."""
+        """The file with the configuration that all runs share."""
         return self.directory / PROBLEM
 
     def run_path(self, run: Run) -> Path:
-        """The run directory of ``run``."""
+        """Return the run directory of ``run``."""
         return self.directory / "runs" / run.id
 
     def gpus(self) -> list[str]:
-        """The devices of the runs that are not the host itself."""
+        """Return the devices of the runs, without the host."""
         own = tomllib.loads(self.problem)["training"]["device"]
         devices = dict.fromkeys(run.settings.get("training.device", own) for run in self.runs)
         return sorted(device for device in devices if not Device.parse(device).backend.on_host)
 
     def variant(self, name: str) -> Variant:
-        """The variant called ``name``."""
+        """Return the variant called ``name``."""
         return next(v for v in self.variants if v.name == name)
 
     def save(self) -> None:
-        """Write the plan and the problem, each whole or not at all."""
+        """Write compare.json and problem.toml, each atomically, if they changed."""
         self.directory.mkdir(parents=True, exist_ok=True)
         if not self.problem_path.is_file() or self.problem_path.read_text() != self.problem:
             write_text(self.problem_path, self.problem)
@@ -103,7 +101,7 @@ class ComparisonPlan:
 
 
 def read_plan(directory: Path) -> ComparisonPlan:
-    """The plan of a comparison; DataError where there is none."""
+    """Read the plan of the comparison in ``directory``; DataError if it is missing or damaged."""
     try:
         document = json.loads((directory / FILE).read_text())
         problem = (directory / PROBLEM).read_text()
@@ -126,10 +124,10 @@ def read_plan(directory: Path) -> ComparisonPlan:
 
 @dataclass(frozen=True)
 class ComparisonRequest:
-    """What the command line asks for."""
+    """The runs that the command line asks for."""
 
     config: Path
-    sets: tuple[str, ...]
+    sets: tuple[str, ...]  # settings given by --set
     flags: Flags
     variants: Sequence[Variant]
     seeds: int
@@ -138,11 +136,11 @@ class ComparisonRequest:
 
 
 def make_plan(request: ComparisonRequest, directory: Path, threads: int) -> ComparisonPlan:
-    """Decide on the runs and check every one of them; ConfigError with all problems at once."""
+    """Plan the runs and check every one of them; ConfigError lists all problems at once."""
     common = [text for text in request.sets if not of_optimizer(text)]
     config = load(request.config, common, request.flags)
     asked = asked_options(request.sets, [variant.method for variant in request.variants])
-    reference = request.updates or config.training.updates  # what decay_share is a share of
+    reference = request.updates or config.training.updates  # a decay_share is a share of these
     problem = _problem(config, request)
     seed = config.training.seed
     variants = [
@@ -200,8 +198,9 @@ def _problem(config: Config, request: ComparisonRequest) -> dict[str, dict[str, 
 
 
 def _check_runs(plan: ComparisonPlan) -> None:
-    """Check every configuration, then data, network and methods, so that nothing fails hours
-    later.
+    """Check every configuration, then data, network and methods, so that no run fails hours later.
+
+    Raises ConfigError with all problems.
     """
     problems: list[SettingProblem] = []
     configs: dict[str, Config] = {}
@@ -220,8 +219,7 @@ def _check_runs(plan: ComparisonPlan) -> None:
         raise SettingsError(dict.fromkeys(problems))
     for device in dict.fromkeys(config.training.device for config in configs.values()):
         check_device(device)
-    # On the CPU: a context of this process would take a GPU's memory from the runs for as long as
-    # they last.
+    # Build on the CPU: on a GPU, this process would keep memory that the runs need.
     experiment = setup.build(next(iter(configs.values())), get_backend("cpu"))
     try:
         shared = optimizers.Problem(experiment.net, experiment.loss, 0, experiment.data.train.rows)
@@ -232,7 +230,7 @@ def _check_runs(plan: ComparisonPlan) -> None:
 
 
 def merge(old: ComparisonPlan, new: ComparisonPlan) -> ComparisonPlan:
-    """The old plan with the runs that the new one adds; ConfigError where the two disagree."""
+    """Return the old plan with the runs that the new one adds; ConfigError if they disagree."""
     problems = []
     if old.problem != new.problem:
         before, after = set(old.problem.splitlines()), set(new.problem.splitlines())

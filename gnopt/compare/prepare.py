@@ -1,6 +1,4 @@
-"""From what is asked for, and what is already there, to a plan and each run's share of the
-machine.
-"""
+"""Turn the requests of the command line into a plan, new or resumed, and an allocation of cores."""
 
 from __future__ import annotations
 
@@ -18,13 +16,13 @@ from gnopt.training.rundir import free_path, occupied
 
 @dataclass(frozen=True)
 class ExecutionRequest:
-    """How runs are made; None where the command line leaves it open."""
+    """How the runs are to be made. None leaves a number to the plan or to the machine."""
 
-    jobs: int | None
-    threads: int | None
+    jobs: int | None  # runs at a time
+    threads: int | None  # of each run
     engine: str
-    targets: Sequence[float]
-    keep: bool  # the last checkpoints of finished runs
+    targets: Sequence[float]  # objectives to time the methods to
+    keep: bool  # keep the last checkpoint of finished runs
 
 
 def default_comparison_path(config: Path | None) -> Path:
@@ -35,10 +33,11 @@ def default_comparison_path(config: Path | None) -> Path:
 def prepare(
     directory: Path, go_on: bool, request: ComparisonRequest | None, execution: ExecutionRequest
 ) -> tuple[ComparisonPlan, Allocation]:
-    """The plan, new, taken up or extended, and the share of cores; nothing is written.
+    """Return the plan, new, resumed or extended, and the allocation of cores; write nothing.
 
-    Raises ConfigError where ``directory`` holds something else, or a comparison that ``request``
-    contradicts.
+    ``go_on`` allows a comparison that is already in ``directory``; a ``request`` adds runs to it,
+    None leaves it as it is. Raises ConfigError if ``directory`` holds something else, or a
+    comparison that contradicts the request.
     """
     old = _existing(directory, go_on, request is None)
     calls = facts.history(old) if old else []

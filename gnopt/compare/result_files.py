@@ -1,4 +1,4 @@
-"""summary.csv, curves.csv and targets.csv."""
+"""Write the results of a comparison: summary.csv, curves.csv and targets.csv."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _row(result: PointResult, role: str) -> SummaryRow:
 
 
 def _few_row(one: VariantResult) -> SummaryRow:
-    """The mean of the best few points, each being the mean over its seeds."""
+    """Return a row with the mean over the best few points, each a mean over its seeds."""
     rows = [_row(result, "") for result in one.few]
     return SummaryRow(
         variant=one.variant.name,
@@ -137,9 +137,7 @@ def _given(numbers: Iterable[float | None]) -> list[float]:
 def shown_curves(
     plan: ComparisonPlan, chosen: Sequence[VariantResult]
 ) -> list[tuple[VariantResult, str, Curve, bool]]:
-    """(variant, role, curve, whether it ends where its runs diverged) of everything that figures
-    show.
-    """
+    """Return (variant, role, curve, whether it is cut short) of every curve that figures show."""
     found = []
     for one in chosen:
         roles: list[tuple[str, list[PointResult]]] = [
@@ -157,7 +155,7 @@ def shown_curves(
 
 
 def curve_rows(plan: ComparisonPlan, chosen: Sequence[VariantResult]) -> Iterable[dict[str, Cell]]:
-    """The shown curves, thinned to at most 150 rows each; ``loss`` is the sliding mean."""
+    """Yield the rows of curves.csv: the shown curves, thinned to about 150 rows each."""
     for one, role, curve, cut in shown_curves(plan, chosen):
         for i in thinned(curve):
             yield {
@@ -176,7 +174,7 @@ def curve_rows(plan: ComparisonPlan, chosen: Sequence[VariantResult]) -> Iterabl
 def write_tables(
     plan: ComparisonPlan, chosen: Sequence[VariantResult], times: Sequence[TimeToTarget]
 ) -> None:
-    """Write the three files into the comparison's directory, each whole or not at all."""
+    """Write the three files into the comparison's directory, each atomically."""
     _write(plan.directory / "summary.csv", SUMMARY, map(asdict, summary_rows(chosen)))
     _write(plan.directory / "curves.csv", CURVES, curve_rows(plan, chosen))
     rows = [asdict(r) | {"updates": _known(r.updates), "seconds": _known(r.seconds)} for r in times]

@@ -1,4 +1,4 @@
-"""Results as the cells of tables, for the terminal and the report."""
+"""Put results into the cells of tables, for the terminal and the report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HEADER = (
 
 
 def summary_cells(row: SummaryRow) -> list[str]:
-    """A row of the summary as text."""
+    """Return a row of the summary as text, in the order of ``HEADER``."""
     objective = number(row.objective)
     if row.runs > 1 and row.objective is not None:
         objective += f" ({number(row.objective_low)} to {number(row.objective_high)})"
@@ -47,7 +47,7 @@ def number(value: float | None, digits: int = 5) -> str:
 
 
 def target_rows(times: Sequence[TimeToTarget]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the table of times to targets: a row per target, a column per variant."""
+    """Return header and rows of the table of targets: a row a target, a column a variant."""
     names = list(dict.fromkeys(r.variant for r in times))
     rows: dict[tuple[float, str], list[str]] = {}
     for r in times:

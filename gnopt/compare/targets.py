@@ -1,4 +1,4 @@
-"""How many updates and seconds each method needs to bring the objective down to a target."""
+"""Find how many updates and seconds each method needs to reach a target objective."""
 
 from __future__ import annotations
 
@@ -12,31 +12,29 @@ from gnopt.compare.choice import VariantResult, curve_of
 from gnopt.compare.loss_curves import run_curve
 from gnopt.compare.plan import ComparisonPlan
 
-MOST = 4  # targets chosen where none is given
+MOST = 4  # targets chosen if none is given, at most
 
 
 @dataclass(frozen=True)
 class TimeToTarget:
-    """Mean updates and seconds over the runs that reached the target; ``runs`` is how many did, of
-    ``of``.
-    """
+    """What one variant needed to reach one target, on average over the runs that reached it."""
 
     target: float
-    why: str
+    why: str  # where the target comes from
     variant: str
     updates: float
     seconds: float
-    runs: int
-    of: int
+    runs: int  # how many runs reached the target
+    of: int  # of how many
 
 
 def times_to(
     plan: ComparisonPlan, chosen: Sequence[VariantResult], given: Sequence[float]
 ) -> list[TimeToTarget]:
-    """When the sliding mean of the batches' loss first is at or below each target, at the best
-    points.
+    """Return the times that the best point of each variant needed to reach each target.
 
-    Without given targets, they are what the methods reached in the end.
+    A target is reached when the sliding mean of the batches' loss first is at or below it. Without
+    given targets, the final losses of the variants are the targets.
     """
     wanted = [(target, "--target") for target in given] or _reached_in_the_end(plan, chosen)
     found = []
@@ -72,7 +70,7 @@ def _reached_in_the_end(
 
 
 def _rounded_up(number: float) -> float:
-    """At most half a percent above ``number``, in three digits."""
+    """Return ``number`` rounded up to three digits."""
     if number <= 0.0:
         return number
     unit = 10.0 ** (np.floor(np.log10(number)) - 2)

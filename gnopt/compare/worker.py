@@ -1,9 +1,8 @@
-"""One run of a comparison, as a process of its own: ``python -m gnopt.compare.worker DIRECTORY
-RUN``.
+"""Make one run of a comparison: ``python -m gnopt.compare.worker DIRECTORY RUN``.
 
-It trains as ``gnopt train`` does, from the newest checkpoint where there is one. Its standard input
-is held open by whoever started it: at its end, when that process has died, the worker ends as well;
-its checkpoints stay.
+The process trains as ``gnopt train`` does, from the newest checkpoint if there is one. The process
+that starts a worker holds the worker's standard input open. When the input ends, because the other
+process died, the worker ends too; its checkpoints stay.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from gnopt.training import checkpoint, rundir, start
 from gnopt.training.estimate import check_memory
 from gnopt.training.loop import Reporter, Trainer, run_to_end
 
-PATIENCE = 60.0  # seconds to wait for a directory that a dying worker still holds
+PATIENCE = 60.0  # seconds to wait until an earlier, dying worker releases its run directory
 
 
 def train(plan: ComparisonPlan, run: Run) -> None:
-    """Make or finish ``run``; raises what training raises. At most its last checkpoint is kept."""
+    """Make or finish ``run``, and keep at most its last checkpoint; raises what training raises."""
     trainer = _begin(plan, run)
     try:
         run_to_end(trainer)
@@ -42,7 +41,7 @@ def _begin(plan: ComparisonPlan, run: Run) -> Trainer:
     if rundir.is_run(path):
         _wait_for(path)
         return start.resume(plan.problem_path, run.sets, seed, path, Reporter(), argv, check_memory)
-    if path.is_dir():  # a start cut short: a run writes run.json before anything of worth
+    if path.is_dir():  # an interrupted start: run.json is the first file that a run writes
         shutil.rmtree(path)
     return start.begin(
         load(plan.problem_path, run.sets, seed), path, None, False, Reporter(), argv, check_memory
@@ -50,7 +49,7 @@ def _begin(plan: ComparisonPlan, run: Run) -> Trainer:
 
 
 def command(plan: ComparisonPlan, run: Run) -> list[str]:
-    """The ``gnopt train`` command that makes the same run."""
+    """Return the ``gnopt train`` command that makes the same run."""
     sets = [part for text in run.sets for part in ("--set", text)]
     return [
         "gnopt",
@@ -65,7 +64,7 @@ def command(plan: ComparisonPlan, run: Run) -> list[str]:
 
 
 def _wait_for(path: Path) -> None:
-    """Wait until no other process holds the run, for a while."""
+    """Wait until no other process locks the run, but no longer than ``PATIENCE``."""
     try:
         import fcntl
     except ImportError:
@@ -75,7 +74,7 @@ def _wait_for(path: Path) -> None:
         while time.monotonic() < end:
             try:
                 fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return  # let go of on closing
+                return  # closing the file releases the lock
             except BlockingIOError:
                 time.sleep(0.2)
             except OSError:
@@ -99,8 +98,9 @@ def _end_with_parent() -> None:
 
 
 def main() -> int:
-    """Make the run that the arguments name; exit code as of ``gnopt train``, the reason on
-    stderr.
+    """Make the run named by the arguments; return the exit code of ``gnopt train``.
+
+    The reason of a failure is printed to stderr.
     """
     directory, name = Path(sys.argv[1]), sys.argv[2]
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -112,10 +112,8 @@ def main() -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # such as a full disk or a plug-in that fails: the others go on
+    # A full disk, a failing plug-in, anything: the other runs go on.
+    except (Exception, SystemExit) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
     return 0

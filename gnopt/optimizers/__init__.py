@@ -5,7 +5,7 @@ every curvature.
 adds a method of that name; a file in ``curvature`` that defines ``CURVATURE`` adds a method driven
 by ``second_order.py``.
 
-Reading order: ``timing`` → ``base`` → ``schedules`` → ``first_order`` → ``damping`` →
+Reading order: ``timing`` → ``base`` → ``schedules`` → ``first_order`` →
 ``preconditioner`` → ``quadratic`` → ``growth`` → ``second_order`` → ``solver`` →
 ``conjugate_gradient``; then the siblings.
 """

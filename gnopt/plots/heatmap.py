@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gnopt.compare.choice import PointResult, VariantResult
-from gnopt.compare.grid import DECAY_SHARE, power_of_two
+from gnopt.compare.grid import DECAY_SHARE, power_of_two, value_text
 from gnopt.plots.figure import new_figure, save_all, style
 
 
@@ -146,4 +146,4 @@ def _tick(name: str, value: Any) -> str:
     if name == "learning_rate":
         text = power_of_two(value)
         return f"$2^{{{text[2:]}}}$" if text.startswith("2^") else text
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return value_text(value)

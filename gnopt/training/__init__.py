@@ -3,7 +3,7 @@
 Training writes a run directory; later commands read the directory to evaluate, predict and export.
 Nothing here prints: the loop calls the methods of a `Reporter`, and the command line shows them.
 
-Reading order: ``tree`` → ``checkpoint`` → ``csv_table`` → ``rundir`` → ``evaluate`` → ``setup`` →
-``estimate``, ``advice``, ``batches``, ``signals`` → ``loop`` → ``start`` → ``load`` → ``predict`` →
-``onnx`` → ``export``.
+Reading order: ``tree`` → ``state`` → ``checkpoint`` → ``csv_table`` → ``rundir`` → ``evaluate`` →
+``setup`` → ``estimate``, ``advice``, ``batches``, ``signals`` → ``loop`` → ``start`` → ``load`` →
+``predict`` → ``onnx`` → ``export``.
 """

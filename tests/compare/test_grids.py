@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gnopt.compare.grid import PAPER_GRID, GridPoint, Variant, choose, points, read_grid
+from gnopt.compare.grid import PAPER_GRID, GridPoint, Variant, choose_variants, points, read_grid
 from gnopt.errors import ConfigError
 
 
@@ -43,8 +43,8 @@ def test_a_grid_file(tmp_path):
         "dashed",
     )
     assert len(points(named["kfac"])) == 4
-    assert [v.name for v in choose([], grid, named)] == ["batch alone", "kfac"]
-    adam, kfra, kfac = choose(["adam", "kfra", "kfac", "adam"], grid, named)
+    assert [v.name for v in choose_variants([], grid, named)] == ["batch alone", "kfac"]
+    adam, kfra, kfac = choose_variants(["adam", "kfra", "kfac", "adam"], grid, named)
     assert adam.grid == grid and kfra.grid == {} and kfac is named["kfac"]
 
 
@@ -76,9 +76,9 @@ def test_what_is_wrong_with_a_grid_file_is_named(tmp_path, text, words):
 
 def test_unknown_methods_are_all_named():
     with pytest.raises(ConfigError, match="kfar.*\n.*adm"):
-        choose(["kfar", "adam", "adm"], {}, {})
+        choose_variants(["kfar", "adam", "adm"], {}, {})
     with pytest.raises(ConfigError, match="--methods is missing"):
-        choose([], {}, {})
+        choose_variants([], {}, {})
 
 
 def test_labels_of_other_settings():

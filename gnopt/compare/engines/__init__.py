@@ -1,13 +1,13 @@
-"""Where the runs of a comparison are made: a file here that defines ``ENGINE`` adds one.
+"""Engines make the runs of a comparison; a file here that defines ``ENGINE`` adds one.
 
 An engine is an object with ``name``, ``summary`` and
 
     check() -> None
     run(tasks, allocation, ended) -> None
 
-``check`` raises GnoptError where the engine cannot work. ``run`` performs every task (see
-`child.perform`), calls ``ended(task, worker_exit)`` in the calling thread after each, and, where a
-signal arrives, raises Interrupted after the workers have written their checkpoints.
+``check`` raises GnoptError if the engine cannot work here. ``run`` performs every task (see
+`child.perform`) and calls ``ended(task, worker_exit)`` after each, in the calling thread. When a
+signal arrives, ``run`` raises Interrupted once the workers have written their checkpoints.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ TaskEnded = Callable[[Task, WorkerExit], None]
 
 
 class Engine(Protocol):
-    """The contract above."""
+    """The contract of an engine, as described above."""
 
     name: str
     summary: str
 
     def check(self) -> None:
-        """Raise where runs cannot be made."""
+        """Raise GnoptError if runs cannot be made here."""
 
     def run(self, tasks: Sequence[Task], allocation: Allocation, ended: TaskEnded) -> None:
-        """Perform the tasks."""
+        """Perform the tasks and call ``ended`` after each."""
 
 
 def get_engine(name: str) -> Engine:
-    """The engine called ``name``; ConfigError otherwise."""
+    """Return the engine called ``name``; ConfigError if there is none."""
     found = discover(__name__, "ENGINE")
     if name not in found:
         raise ConfigError(f"--engine {name}: expected {' or '.join(found)}{nearest(name, found)}")

@@ -1,4 +1,4 @@
-"""A pool of worker processes on this machine, each on cores of its own."""
+"""Make runs in worker processes on this machine, each on its own cores."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from gnopt.training.signals import Signals
 
 
 class LocalEngine:
-    """Threads that each wait for one process at a time."""
+    """A pool of threads; each starts one worker process at a time and waits for it."""
 
     name = "local"
     summary = "worker processes on this machine"
 
     def check(self) -> None:
-        """Nothing beyond gnopt itself is needed."""
+        """Do nothing: this engine needs only gnopt itself."""
 
     def run(self, tasks: Sequence[Task], allocation: Allocation, ended: TaskEnded) -> None:
         """Perform ``allocation.jobs`` tasks at a time.
@@ -35,8 +35,8 @@ class LocalEngine:
         for slot in allocation.slots():
             slots.put(slot)
         workers = _Workers()
-        # Equal shares also where the runs use several GPUs: which of them meet on one is not
-        # foreseen.
+        # With several GPUs, too, a run gets an equal part of a GPU's memory: which runs will meet
+        # on one GPU is not known beforehand.
         sharing = min(allocation.jobs, len(tasks)) if allocation.gpus else 1
 
         def one(task: Task) -> WorkerExit | None:
@@ -67,7 +67,7 @@ class LocalEngine:
 
 
 class _Workers:
-    """The processes that run now; once stopped, none is let go on."""
+    """The worker processes that run now. After ``stop``, new ones are terminated at once."""
 
     def __init__(self) -> None:
         self.stopped = False
@@ -75,14 +75,14 @@ class _Workers:
         self._running: list[subprocess.Popen[bytes]] = []
 
     def add(self, process: subprocess.Popen[bytes]) -> None:
-        """Note a process that has just started."""
+        """Add a process that has just started."""
         with self._lock:
             self._running = [p for p in self._running if p.poll() is None] + [process]
             if self.stopped:
                 process.terminate()
 
     def stop(self) -> None:
-        """Ask every worker, once, for a checkpoint and its end."""
+        """Ask every worker, once, to write a checkpoint and end."""
         with self._lock:
             if not self.stopped:
                 self.stopped = True

@@ -1,6 +1,6 @@
-"""Workers on the nodes of a cluster, through mpi4py's pool of MPI processes.
+"""Make runs on the nodes of a cluster, through mpi4py's pool of MPI processes.
 
-Start it with one process more than there are runs at a time, as the first only hands out work:
+Start one process more than there are runs at a time; the first process only hands out work:
 
     mpiexec -n 9 python -m mpi4py.futures -m gnopt compare CONFIG --methods ... --engine mpi
 """
@@ -17,17 +17,17 @@ from gnopt.errors import GnoptError
 
 
 class MpiEngine:
-    """`mpi4py.futures.MPIPoolExecutor`; all nodes must see the comparison's directory."""
+    """Uses `mpi4py.futures.MPIPoolExecutor`; all nodes must see the comparison's directory."""
 
     name = "mpi"
     summary = "MPI processes, through mpi4py.futures"
 
     def check(self) -> None:
-        """GnoptError without mpi4py or an MPI library."""
+        """Raise GnoptError without mpi4py or an MPI library."""
         _pool()
 
     def run(self, tasks: Sequence[Task], allocation: Allocation, ended: TaskEnded) -> None:
-        """Perform the tasks, as many at a time as MPI has processes to spare."""
+        """Perform as many tasks at a time as MPI has free processes."""
         from concurrent.futures import as_completed
 
         with _pool()() as pool:
@@ -39,10 +39,7 @@ class MpiEngine:
 def _pool() -> Any:
     try:
         from mpi4py.futures import MPIPoolExecutor
-    except (
-        ImportError,
-        RuntimeError,
-    ) as error:  # RuntimeError: no MPI library where mpi4py looks for it
+    except (ImportError, RuntimeError) as error:  # RuntimeError: mpi4py finds no MPI library
         raise GnoptError(
             f"--engine mpi needs mpi4py and an MPI library: pip install 'gnopt[mpi]' ({error})"
         ) from None
