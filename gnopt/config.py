@@ -270,8 +270,13 @@ def _method_problems(method: str, network: NetworkSettings) -> Iterator[SettingP
 
 
 def to_toml(values: Mapping[str, Mapping[str, Any]]) -> str:
-    """Write sections as TOML that `load` reads back to the same values; keys set to None are left
-    out.
+    """Write sections as TOML that `load` reads back to the same values; None leaves a key out.
+
+    >>> print(to_toml({"network": {"hidden": [20, 5], "loss": "poisson", "init": None}}))
+    [network]
+    hidden = [20, 5]
+    loss = "poisson"
+    <BLANKLINE>
     """
     lines = []
     for section, part in values.items():

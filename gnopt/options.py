@@ -332,7 +332,11 @@ _UNITS = {
 
 
 def size_in_bytes(size: int | str) -> int:
-    """Read a number of bytes, or a size such as "1.5GiB"; ConfigError for anything else."""
+    """Read a number of bytes, or a size such as "1.5GiB"; ConfigError for anything else.
+
+    >>> size_in_bytes("2MB"), size_in_bytes("1.5KiB"), size_in_bytes(64)
+    (2000000, 1536, 64)
+    """
     number: float = 0
     if isinstance(size, str):
         match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?)\s*([a-zA-Z]*)\s*", size)

@@ -26,6 +26,9 @@ PAGES = sorted(
 LINK = re.compile(r"\]\(([^)#\s]+)(#[^)\s]*)?\)")
 
 
+ARCHITECTURE = "docs/architecture.md"
+
+
 def names(page: Path) -> str:
     return str(page)
 
@@ -53,6 +56,21 @@ def test_links_lead_to_files(page):
 def test_the_index_lists_every_page():
     listed = {path for path, _ in LINK.findall((ROOT / "docs" / "index.md").read_text())}
     assert listed >= {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"}
+
+
+def test_the_records_of_the_architecture_stand_where_it_says():
+    rows = re.findall(r"^\| `(\w+)` \| `([\w/]+\.py)` \|", (ROOT / ARCHITECTURE).read_text(), re.M)
+    assert len(rows) > 10
+    missing = [
+        (name, path) for name, path in rows if f"\nclass {name}" not in (ROOT / path).read_text()
+    ]
+    assert missing == []
+
+
+def test_the_architecture_names_every_package():
+    page = (ROOT / ARCHITECTURE).read_text()
+    packages = [path.parent.name for path in (ROOT / "gnopt").glob("*/__init__.py")]
+    assert [name for name in packages if f"**`{name}`" not in page] == []
 
 
 def test_the_page_of_options_is_in_step():

@@ -14,6 +14,15 @@ class         stored as         used where
 
 A factor never changes when it is damped: ``damped_inverse`` returns a new `Operator`. A factor that
 was damped in place would be damped again by the next call.
+
+>>> from gnopt.engine.arrays import get_backend
+>>> ops, xp = get_backend("cpu"), get_backend("cpu").xp
+>>> A = Full(xp.array([[4.0, 1.0], [1.0, 1.0]]))
+>>> xp.round(A.damped_inverse(ops, 1.0, "A").dense(ops) @ (A.matrix + xp.eye(2)), 12)
+array([[1., 0.],
+       [0., 1.]])
+>>> Diagonal(xp.array([1.0, 3.0])).damped_inverse(ops, 1.0, "G").diagonal
+array([0.5 , 0.25])
 """
 
 from __future__ import annotations

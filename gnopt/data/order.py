@@ -40,6 +40,14 @@ class Order:
     An epoch visits the blocks (``block`` rows each, the last may be shorter) in shuffled order,
     ``group`` blocks at a time, and the rows of a group in shuffled order: with one group, a uniform
     permutation of all rows.
+
+    >>> order = Order(seed=0, rows=10, block=2, group=3)
+    >>> first, second = order.at(0), order.at(6)  # three blocks, then the other two
+    >>> first.rows, second.rows, order.at(10).epoch
+    (6, 4, 1)
+    >>> visited = [*order.row_numbers(first), *order.row_numbers(second)]
+    >>> sorted(visited) == list(range(10))
+    True
     """
 
     seed: int
