@@ -75,6 +75,7 @@ class Curvature:
     exact_output: ClassVar[bool] = False  # G_L is the mean of 𝒢_L itself, and diagonal where 𝒢_L is
     estimates_scales: ClassVar[bool] = False  # defines `scales`
     from_targets: ClassVar[bool] = False  # made of the data's own gradients, not of 𝒢
+    exact_at_one_point: ClassVar[bool] = False  # A ⊗ G of one data point is its block of 𝒢
 
     settings: CurvatureSettings
 

@@ -43,6 +43,7 @@ class KFLR(Curvature):
     Settings = KFLRSettings
     settings: KFLRSettings
     exact_output = True
+    exact_at_one_point = True
 
     @classmethod
     def cheapest(cls) -> KFLRSettings:

@@ -33,6 +33,7 @@ class KFRA(Curvature):
     name = "kfra"
     summary = "Kronecker-factored recursive approximation (Botev et al. 2017)"
     exact_output = True
+    exact_at_one_point = True
 
     def means(self, sample: CurvatureSample) -> list[Factor]:
         """Return (1/N) Σ_n f'(h_{l,n}) f'(h_{l,n})ᵀ of the hidden layers, and mean(𝒢_L)."""

@@ -1,18 +1,19 @@
 """Checks of the network with its loss: passes, gradient, curvature products, and curvatures at one
 data point.
 
-Directions have in every layer the norm of that layer's weights. At one data point KFLR's and KFRA's
-A ⊗ G is the exact Gauss-Newton block (Botev et al. 2017), so the whole chain from the loss to the
-factors is tested on the user's network.
+Directions have in every layer the norm of that layer's weights. At one data point A ⊗ G of
+KFLR and KFRA, and of any curvature that says so, is the exact Gauss-Newton block (Botev et al.
+2017), so the whole chain from the loss to the factors is tested on the user's network.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
-from gnopt.curvature import get_curvature
+from gnopt.curvature import Curvature, all_curvatures
 from gnopt.curvature.exact import pre_activation_matrices
 from gnopt.curvature.factors import input_factor
 from gnopt.engine.arrays import Array
@@ -91,9 +92,12 @@ def checks(whole: Look) -> list[Check]:
             TIGHT,
             lambda: _recursion(one, hessian=False),
         ),
-        ("KFLR at one data point = exact block", TIGHT, lambda: _kronecker(one, "kflr")),
-        ("KFRA at one data point = exact block", TIGHT, lambda: _kronecker(one, "kfra")),
         ("theorem: block Hessians positive semi-definite", TIGHT, lambda: _theorem(one)),
+    ]
+    found[-1:-1] = [
+        (f"{name.upper()} at one data point = exact block", TIGHT, partial(_kronecker, one, kind))
+        for name, kind in all_curvatures().items()
+        if kind.exact_at_one_point
     ]
     return found
 
@@ -127,8 +131,8 @@ def _recursion(p: NetworkProbe, hessian: bool) -> float:
     return _worst(pairs)
 
 
-def _kronecker(p: NetworkProbe, name: str) -> float:
-    outputs = get_curvature(name)().output_factors(p.look.sample(name))
+def _kronecker(p: NetworkProbe, kind: type[Curvature]) -> float:
+    outputs = kind().output_factors(p.look.sample(kind.name))
     product = product_with(p.look, "gauss_newton")
     pairs = []
     for l, G in enumerate(outputs, start=1):
