@@ -1,4 +1,4 @@
-"""Initial weights: one flat host vector in the network's layout, biases zero."""
+"""Initial weights: one flat host vector in the network's layout, with all biases zero."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def _lecun(rng: np.random.Generator, d_out: int, d_in: int) -> np.ndarray:
 def _sparse(rng: np.random.Generator, d_out: int, d_in: int) -> np.ndarray:
     links = min(15, d_in)
     weight = np.zeros((d_out, d_in))
-    # The first `links` of a random ordering per row: a choice without replacement for all rows at
-    # once.
+    # The first `links` entries of a random order of each row: drawn without replacement, for all
+    # rows at once.
     columns = np.argsort(rng.random((d_out, d_in)), axis=1)[:, :links]
     np.put_along_axis(weight, columns, rng.standard_normal((d_out, links)), axis=1)
     return weight

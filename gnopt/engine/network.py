@@ -2,27 +2,30 @@
 
 Forward h_l = ā_{l-1} W_lᵀ, a_l = f_l(h_l); backward δ_l = f'(h_l) ⊙ (δ_{l+1} weight_{l+1});
 R-forward R{h_l} = ā_{l-1} V_lᵀ + R{a_{l-1}} weight_lᵀ (Pearlmutter 1994; Schraudolph 2002). Rows
-are data points. All parameters live in one flat vector θ; ``Network.views`` gives the W_l as views
-into it, so that vector operations are one call over memory and the passes see matrices. Flops for N
-rows and P parameters: forward 2 N P, backward 4 N P less the first layer's share, R-forward 4 N P
-less the first layer's share.
+are data points.
+
+All parameters live in one flat vector θ. ``Network.views`` returns the W_l as views into it: the
+passes see matrices, and an operation on all parameters is one call over memory.
+
+Flops for N rows and P parameters: forward 2 N P; backward 4 N P and R-forward 4 N P, each less the
+first layer's share.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from gnopt.engine.activations import Activation
 from gnopt.engine.arrays import Array, Backend, Workspace
+from gnopt.engine.losses import Loss
 
 
 class Network:
-    """Sizes (D, d_1, ..., d_L), one activation a layer (the last is the identity), backend and
-    dtype.
+    """Layer sizes (D, d_1, ..., d_L), an activation for each layer (the identity for the last),
+    backend and dtype. It holds no weights: the passes take them as arguments.
 
     >>> from gnopt.engine.activations import get_activation
     >>> from gnopt.engine.arrays import get_backend
@@ -46,7 +49,7 @@ class Network:
         self.ops = ops
         self.dtype = np.dtype(dtype)
         self.shapes = [(o, i + 1) for i, o in zip(self.sizes[:-1], self.sizes[1:], strict=True)]
-        self.offsets = np.cumsum([0] + [o * i for o, i in self.shapes]).tolist()
+        self.offsets: list[int] = np.cumsum([0] + [o * i for o, i in self.shapes]).tolist()
 
     @property
     def layers(self) -> int:
@@ -59,7 +62,9 @@ class Network:
         return self.offsets[-1]
 
     def views(self, flat: Array) -> list[Array]:
-        """The augmented matrices W_1..W_L, (d_l, d_{l-1} + 1), as views into a flat vector."""
+        """Return the augmented matrices W_1..W_L, (d_l, d_{l-1} + 1), as views into a flat vector
+        of all parameters.
+        """
         return [
             flat[start:stop].reshape(shape)
             for start, stop, shape in zip(
@@ -68,7 +73,7 @@ class Network:
         ]
 
     def bias_positions(self) -> np.ndarray:
-        """Where the biases lie in the flat vector: the last column of every W_l."""
+        """Return the positions of the biases in the flat vector: the last column of every W_l."""
         return np.concatenate(
             [
                 start + i * np.arange(1, o + 1) - 1
@@ -77,22 +82,20 @@ class Network:
         )
 
     def row_bytes(self) -> int:
-        """Bytes that one data point occupies on the tape."""
+        """Return the bytes that one data point occupies on the tape."""
         kept = sum(s + 1 for s in self.sizes[:-1]) + self.sizes[-1]
         kept += sum(
             s for s, f in zip(self.sizes[1:-1], self.activations, strict=False) if not f.from_output
         )
         return kept * self.dtype.itemsize
 
-    def forward_flops(self, rows: int) -> int:
-        """Flops of a forward pass."""
-        return 2 * rows * self.size
-
 
 @dataclass
 class Tape:
-    """What a forward pass keeps: ``abar[l]`` = ā_l for l = 0..L-1, ``h[l-1]`` = h_l where f' needs
-    it, and h_L.
+    """What a forward pass keeps for the other passes.
+
+    ``abar[l]`` is ā_l for l = 0..L-1. ``h[l-1]`` is h_l, or None where f' is computed from a_l; the
+    last one, h_L, is also ``output``.
     """
 
     abar: list[Array]
@@ -105,7 +108,7 @@ class Tape:
         return len(self.output)
 
     def head(self, rows: int) -> Tape:
-        """The same tape for the first ``rows`` data points, as views."""
+        """Return the tape of the first ``rows`` data points, as views of this one."""
         return Tape(
             [a[:rows] for a in self.abar],
             [None if h is None else h[:rows] for h in self.h],
@@ -114,9 +117,10 @@ class Tape:
 
 
 def forward(net: Network, W: Sequence[Array], x: Array, workspace: Workspace | None = None) -> Tape:
-    """Run the network on x (N, D) and keep what the other passes need.
+    """Run the network on x (N, D); return what the other passes need.
 
-    With a workspace the tape lives in its buffers and is valid until the next forward pass with it.
+    With a workspace, the tape lies in its buffers: the next forward pass with that workspace
+    overwrites it.
     """
     xp = net.ops.xp
     ws = workspace or Workspace(net.ops, net.dtype)
@@ -127,7 +131,7 @@ def forward(net: Network, W: Sequence[Array], x: Array, workspace: Workspace | N
     for l, (W_l, f) in enumerate(zip(W[:-1], net.activations, strict=False), start=1):
         a = _augmented(ws, l, rows, net.sizes[l])
         if f.from_output:
-            h = xp.matmul(abar[-1], W_l.T, out=a[:, :-1])  # overwritten by f(h) in the next line
+            h = xp.matmul(abar[-1], W_l.T, out=a[:, :-1])  # f(h) overwrites it below
             kept.append(None)
         else:
             h = xp.matmul(abar[-1], W_l.T, out=ws.take(("h", l), (rows, net.sizes[l])))
@@ -140,14 +144,16 @@ def forward(net: Network, W: Sequence[Array], x: Array, workspace: Workspace | N
 
 
 def _augmented(ws: Workspace, layer: int, rows: int, width: int) -> Array:
-    def ones(flat: Array) -> None:  # of the bias, in the last column: nobody else writes there
+    """Return a buffer (rows, width + 1) whose last column, the unit term, is one."""
+
+    def ones(flat: Array) -> None:  # once, when the memory is new: no pass writes to that column
         flat[width :: width + 1] = 1.0
 
     return ws.take(("abar", layer, width), (rows, width + 1), ones)
 
 
 def slope(net: Network, tape: Tape, layer: int, workspace: Workspace | None = None) -> Array:
-    """f'(h_l) of a hidden layer l = 1..L-1, (N, d_l)."""
+    """Return f'(h_l) of a hidden layer l = 1..L-1, (N, d_l)."""
     a = tape.abar[layer][:, :-1]
     ws = workspace or Workspace(net.ops, net.dtype)
     return net.ops.elementwise(
@@ -168,11 +174,10 @@ def times_slope(
 def backpropagate(
     net: Network, W: Sequence[Array], tape: Tape, delta: Array, workspace: Workspace | None = None
 ) -> Iterator[tuple[int, Array]]:
-    """Yield (l, δ_l) for l = L..1, starting from δ_L = ``delta`` of shape (N, K) or, for k columns
-    at once, (k, N, K).
+    """Yield (l, δ_l) for l = L..1, where δ_l = f'(h_l) ⊙ (δ_{l+1} weight_{l+1}).
 
-    δ_l = f'(h_l) ⊙ (δ_{l+1} weight_{l+1}); the yielded array may be overwritten by the next but one
-    step.
+    δ_L is ``delta``, (N, K), or (k, N, K) for k columns at once. Two buffers take turns: the step
+    after next may overwrite an array that was yielded.
     """
     xp = net.ops.xp
     ws = workspace or Workspace(net.ops, net.dtype)
@@ -194,8 +199,9 @@ def gradient(
     out: Sequence[Array],
     workspace: Workspace | None = None,
 ) -> None:
-    """Write Σ_n δ_l ā_{l-1}ᵀ into out[l-1]; with δ_L = ∂E/∂h / N this is the gradient of the mean
-    loss.
+    """Write Σ_n δ_l ā_{l-1}ᵀ into out[l-1] for every layer.
+
+    With δ_L = ∂E/∂h / N, (N, K), this is the gradient of the mean loss.
     """
     for l, delta_l in backpropagate(net, W, tape, delta, workspace):
         net.ops.xp.matmul(delta_l.T, tape.abar[l - 1], out=out[l - 1])
@@ -208,10 +214,10 @@ def r_forward(
     directions: Sequence[Sequence[Array]],
     workspace: Workspace | None = None,
 ) -> Array:
-    """J v for k directions at once: R{h_L}, (k, N, K), each direction a list of matrices shaped
-    like the W_l.
+    """Return R{h_L} = J v for k directions at once, (k, N, K).
 
-    The part through the previous layer is one product for all directions.
+    A direction is a list of matrices with the shapes of the W_l. The part that comes through the
+    previous layer is one product for all directions.
     """
     xp = net.ops.xp
     ws = workspace or Workspace(net.ops, net.dtype)
@@ -238,16 +244,16 @@ def gn_vector(
     net: Network,
     W: Sequence[Array],
     tape: Tape,
-    loss: Any,
+    loss: Loss,
     y: Array,
     V: Sequence[Array],
     out: Sequence[Array],
     workspace: Workspace | None = None,
 ) -> None:
-    """Write (GN v) of the tape's mean loss into ``out``: R-forward, 𝒢_L, backward; no matrix is
-    formed.
+    """Write GN v, the Gauss-Newton matrix of the tape's mean loss times v, into ``out``.
 
-    Source: Schraudolph (2002). Cost about 8 N P flops for P parameters.
+    R-forward, 𝒢_L, backward (Schraudolph 2002): about 8 N P flops for P parameters, and no matrix
+    is formed.
     """
     Jv = r_forward(net, W, tape, [V], workspace)[0]
     delta = loss.gn_product(net.ops, tape.output, y, Jv)
@@ -259,13 +265,13 @@ def hessian_vector(
     net: Network,
     W: Sequence[Array],
     tape: Tape,
-    loss: Any,
+    loss: Loss,
     y: Array,
     V: Sequence[Array],
     out: Sequence[Array],
 ) -> None:
-    """Write (Hessian v) of the tape's mean loss into ``out`` (Pearlmutter 1994): R-forward and
-    R-backward.
+    """Write H v, the Hessian of the tape's mean loss times v, into ``out``: R-forward, R-backward
+    (Pearlmutter 1994).
 
     R{δ_l} = f'(h_l) ⊙ (R{δ_{l+1}} weight_{l+1} + δ_{l+1} V_{l+1}) + f''(h_l) R{h_l} ⊙ ∂E/∂a_l.
     """
@@ -294,6 +300,6 @@ def hessian_vector(
 
 
 def curve(net: Network, tape: Tape, layer: int) -> Array:
-    """f''(h_l) of a hidden layer, (N, d_l)."""
+    """Return f''(h_l) of a hidden layer l = 1..L-1, (N, d_l)."""
     a = tape.abar[layer][:, :-1]
     return net.ops.elementwise(net.activations[layer - 1].d2f, tape.h[layer - 1], a)

@@ -15,16 +15,18 @@ from gnopt.registry import discover, lookup
 
 @dataclass(frozen=True)
 class Activation:
-    """The facts of one transfer function; ``ops`` is the backend, ``out`` may be the same array as
-    ``h``.
+    """The facts of one transfer function.
 
-    The functions depend on their arguments alone: on a GPU they are run once and what they did is
-    one kernel (`fuse`).
-    f(ops, h, out) → a;   df(ops, h, a, out) → f'(h);   d2f(ops, h, a) → f''(h), all of h's shape.
-    Where ``from_output``, df and d2f read only a = f(h), so that h need not be kept (h is None).
-    ``onnx`` appends f to an ONNX graph, from the name of h to the name of a; networks with an
-    activation without it are exported to the other formats.
-    Piecewise-linear convention: f'(0) is the left slope (relu 0, leaky relu its slope), f'' = 0.
+    f(ops, h, out) → a,   df(ops, h, a, out) → f'(h),   d2f(ops, h, a) → f''(h), all of h's shape.
+    f and df write to ``out``, which may be the same array as ``h``, and return it.
+
+    The functions depend on their arguments alone. On a GPU each is called once, and what it did
+    becomes one kernel (`gnopt.engine.arrays.fuse`).
+
+    With ``from_output``, df and d2f read only a = f(h): h is not kept, and they are given None.
+    ``piecewise_linear`` says that f'' is zero; f'(0) is then the slope on the left (0 for relu).
+    ``onnx`` appends f to an ONNX graph, from the name of h to the name of a; without it, networks
+    with this activation are exported to the other formats only.
     """
 
     name: str
@@ -38,12 +40,13 @@ class Activation:
 
 
 def all_activations() -> dict[str, Activation]:
-    """Every activation in this folder, by name."""
+    """Return every activation in this folder, by name."""
     return discover(__name__, "ACTIVATION")
 
 
 def get_activation(name: str) -> Activation:
-    """The activation called ``name`` or the plug-in ``"module:Name"``; ConfigError if there is
-    none.
+    """Return the activation called ``name``, or the plug-in ``"module:Name"``; ConfigError if there
+    is none.
     """
-    return lookup(__name__, "ACTIVATION", name, "activation")
+    activation: Activation = lookup(__name__, "ACTIVATION", name, "activation")
+    return activation

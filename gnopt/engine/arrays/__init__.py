@@ -8,8 +8,9 @@ Reading order: ``functions`` → ``base`` → ``numpy`` → ``kernels`` → ``fu
 ``device``.
 """
 
-from gnopt.engine.arrays.base import Array, Backend, Unchecked, Workspace
+from gnopt.engine.arrays.base import Backend, Unchecked, Workspace
 from gnopt.engine.arrays.device import Device, check_device, get_backend, shared_by
+from gnopt.engine.arrays.functions import Array
 
 __all__ = [
     "Array",

@@ -138,7 +138,8 @@ class Backend(Functions):
 
     def eigh_stack(self, M: Array) -> tuple[Array, Array]:
         """Return eigenvalues (N, n) and eigenvectors (N, n, n) of many small matrices (N, n, n)."""
-        return self.xp.linalg.eigh(M)
+        values, vectors = self.xp.linalg.eigh(M)
+        return values, vectors
 
     @abstractmethod
     def orthonormal(self, Y: Array) -> Array:

@@ -1,7 +1,6 @@
-"""The CuPy backend: what differs from NumPy on a GPU. The only file that imports CuPy, and only
-when it is asked for.
+"""The CuPy backend. The only file that imports CuPy, and only when a CUDA device is asked for.
 
-Work is queued and runs behind the host's back; the host waits where it reads something: at
+Work is queued and runs behind the host's back. The host waits where it reads something: in
 ``scalars`` and ``to_host``, and once or twice in a factorisation that is checked at once (a flag of
 a few bytes, counted in ``checks``). Uploads go through CuPy's pinned staging buffers and are queued
 like kernels.
@@ -12,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from math import ceil, isfinite
 from typing import Any
 
@@ -25,11 +25,22 @@ from gnopt.errors import ConfigError, Diverged
 
 LEAST_CUPY = 14  # before it float32 arrays and Python scalars mixed by other rules
 _FUSED_TYPES = np.dtype(np.float32), np.dtype(np.float64)  # of all arrays that a kernel takes
-_LIMIT = "CUPY_GPU_MEMORY_LIMIT"  # read by CuPy: what a process's memory pool may take
-_FLAGS = 1024  # most checks that are put off until the next fetch
-_UPPER = 1  # CUBLAS_FILL_MODE_UPPER: of a matrix in Fortran's order, the lower triangle in C's
-# Percent of a device's memory that processes on it divide; each one's context takes of the rest.
+_LIMIT = "CUPY_GPU_MEMORY_LIMIT"  # CuPy reads it: the most that a process's memory pool may take
+_FLAGS = 1024  # most checks that are postponed until the next fetch
+_UPPER = 1  # CUBLAS_FILL_MODE_UPPER: in Fortran's order, where C's order has the lower triangle
+# Percent of a device's memory that processes on it divide; their contexts need the rest.
 _SHARED = 90
+
+
+@dataclass(frozen=True)
+class Libraries:
+    """CuPy, and the parts of it that need CUDA's own libraries."""
+
+    cupy: Any
+    cupyx: Any
+    solve_triangular: Any
+    erf: Any
+    cusolver: Any
 
 
 class CudaBackend(Backend):
@@ -45,15 +56,16 @@ class CudaBackend(Backend):
 
     def __init__(self, index: int = 0) -> None:
         super().__init__(index)
-        self.xp, self._cupyx, self._triangular, self._erf, self._cusolver = find(index)
+        self._libraries = load_libraries(index)
+        self.xp = self._libraries.cupy
         self.checks = 0  # times the host has waited for a flag of a factorisation
         self._device = self.xp.cuda.Device(index)
         self._device.use()
         self._uploads: Any = None  # stream of uploads beside the work
         self._gathers: dict[tuple[str, ...], Any] = {}
         self._kernels_of: dict[Any, Any] = {}  # by function and types; None where it has none
-        self._flags = self.xp.zeros(_FLAGS, dtype=np.int32)  # of checks that are put off
-        self._flagged = 0  # how many of them are in use
+        self._flags = self.xp.zeros(_FLAGS, dtype=np.int32)  # of postponed checks
+        self._flagged = 0  # how many flags are in use
         self._deferring = False
         self._kernels = {
             name: self.xp.ElementwiseKernel(k.inputs, k.outputs, k.body, f"gnopt_{name}")
@@ -62,7 +74,7 @@ class CudaBackend(Backend):
 
     @classmethod
     def check(cls, index: int) -> None:
-        find(index)
+        load_libraries(index)
 
     @classmethod
     def shared_by(cls, processes: int) -> dict[str, str]:
@@ -73,23 +85,24 @@ class CudaBackend(Backend):
     # ---- transfers -------------------------------------------------------------------------------
 
     def to_host(self, array: Array) -> np.ndarray:
-        return self.xp.asnumpy(array)
+        host: np.ndarray = self.xp.asnumpy(array)
+        return host
 
     def scalars(self, *values: Any) -> list[float]:
-        there = [v for v in values if isinstance(v, self.xp.ndarray)]
+        on_device = [v for v in values if isinstance(v, self.xp.ndarray)]
         if self._flagged:
-            there.append(self._flags[: self._flagged].any())
-            *found, failed = self._fetch(there)
+            on_device.append(self._flags[: self._flagged].any())
+            *fetched, failed = self._fetch(on_device)
             self._flagged = 0
             if failed:
                 raise Unchecked
         else:
-            found = self._fetch(there)
-        fetched = iter(found)
-        return [next(fetched) if isinstance(v, self.xp.ndarray) else float(v) for v in values]
+            fetched = self._fetch(on_device)
+        rest = iter(fetched)
+        return [next(rest) if isinstance(v, self.xp.ndarray) else float(v) for v in values]
 
     def _fetch(self, values: list[Array]) -> list[float]:
-        """Gather 0-d arrays on the device, then copy once: that copy is the wait."""
+        """Gather 0-d arrays on the device, then copy once: the host waits for that copy."""
         if not values:
             return []
         gathered = self.xp.empty(len(values), dtype=np.float64)
@@ -98,7 +111,8 @@ class CudaBackend(Backend):
             self._gather(tuple(v.dtype.name for v in part))(
                 *part, gathered[start : start + len(part)]
             )
-        return self.to_host(gathered).tolist()
+        numbers: list[float] = self.to_host(gathered).tolist()
+        return numbers
 
     def _gather(self, dtypes: tuple[str, ...]) -> Any:
         if dtypes not in self._gathers:
@@ -109,9 +123,9 @@ class CudaBackend(Backend):
         return self._gathers[dtypes]
 
     def upload_beside(self, load: Callable[[], Any]) -> tuple[Any, Any]:
-        # A stream of its own; buffers come back to it only after the loop has synchronised the
-        # device.
-        self._device.use()  # the current device is a thread's own
+        # Uploads have a stream of their own. It may use a buffer again only after the loop has
+        # synchronised the device.
+        self._device.use()  # each thread has its own current device
         if self._uploads is None:
             self._uploads = self.xp.cuda.Stream(non_blocking=True)
         with self._uploads:
@@ -153,7 +167,6 @@ class CudaBackend(Backend):
             self._deferring, self._flagged = False, 0
 
     def confirm(self, numbers: Iterable[float]) -> None:
-        # Numbers that are not finite may have gone into a factorisation without its noticing.
         if self._deferring and not all(map(isfinite, numbers)):
             raise Unchecked
 
@@ -173,20 +186,20 @@ class CudaBackend(Backend):
         return self._inverse(self._potrf(M))
 
     def _inverse(self, L: Array) -> Array:
-        # CuPy has no potri. L⁻¹ by one triangular solve, then a product, at which a GPU is fastest:
-        # 10/3 n³ flops.
+        # CuPy has no potri: L⁻¹ by one triangular solve, then L⁻ᵀ L⁻¹ by a product, which a GPU
+        # does fastest. 10/3 n³ flops.
         identity = self.xp.eye(len(L), dtype=L.dtype, order="F")
         root = self._lower(L, identity, transpose=False, overwrite=True)
         return self.xp.matmul(root.T, root)
 
     def _potrf(self, M: Array) -> Array:
-        """Lower L with L Lᵀ = M, its error flag left on the device: CuPy's own routine waits for it
-        or loses it.
+        """Return lower L with L Lᵀ = M and leave the error flag on the device.
+
+        CuPy's own routine waits for the flag, or drops it.
         """
         suffix = "s" if M.dtype == np.float32 else "d"
-        potrf, size = (
-            getattr(self._cusolver, f"{suffix}potrf{part}") for part in ("", "_bufferSize")
-        )
+        cusolver = self._libraries.cusolver
+        potrf, size = (getattr(cusolver, f"{suffix}potrf{part}") for part in ("", "_bufferSize"))
         handle, n = self._device.cusolver_handle, len(M)
         L = self.xp.tril(M)
         work = self.xp.empty(size(handle, _UPPER, n, L.data.ptr, n), dtype=M.dtype)
@@ -195,30 +208,34 @@ class CudaBackend(Backend):
         return L
 
     def _flag(self) -> Any:
-        """The next free flag, (1,) int32; None where checks are made at once."""
+        """Return the next free flag, (1,) int32; None where checks are made at once."""
         if not self._deferring or self._flagged == _FLAGS:
             return None
         return self._flags[self._flagged : self._flagged + 1]
 
     def eigh(self, M: Array, what: str) -> tuple[Array, Array]:
         if self._flag() is None:
-            return self._checked(self.xp.linalg.eigh, M, what, "has no eigendecomposition")
+            problem = "has no eigendecomposition"
+            values, vectors = self._checked(self.xp.linalg.eigh, M, what, problem)
+            return values, vectors
         return self._unwaited(M)
 
     def eigh_stack(self, M: Array) -> tuple[Array, Array]:
         if self._flag() is not None:
             return self._unwaited(M)
         self.checks += 1
-        with self._cupyx.errstate(linalg="raise"):
-            return self.xp.linalg.eigh(M)
+        with self._libraries.cupyx.errstate(linalg="raise"):
+            return super().eigh_stack(M)
 
     def _unwaited(self, M: Array) -> tuple[Array, Array]:
-        """Eigenvalues and vectors, with a flag that says whether ‖M‖² = Σ λ² fails to hold: it does
-        not converge, or is not finite.
+        """Return eigenvalues and eigenvectors of one matrix or a stack, and set a flag on the
+        device unless ‖M‖² = Σ λ².
+
+        The two differ where the iteration has not converged or M holds numbers that are not finite.
         """
         values, vectors = self.xp.linalg.eigh(M)
-        norm, found = self.xp.vdot(M, M), self.xp.vdot(values, values)
-        self._flag()[...] = self.xp.logical_not(self.xp.absolute(norm - found) <= 1e-3 * norm)
+        norm, total = self.xp.vdot(M, M), self.xp.vdot(values, values)
+        self._flag()[...] = self.xp.logical_not(self.xp.absolute(norm - total) <= 1e-3 * norm)
         self._flagged += 1
         return values, vectors
 
@@ -234,29 +251,35 @@ class CudaBackend(Backend):
         B[...] = full.T if right else full
 
     def _lower(self, L: Array, B: Array, transpose: bool, overwrite: bool = False) -> Array:
-        """L⁻¹ B or L⁻ᵀ B; Lᵀ is Fortran-ordered as cuBLAS wants it, so that L is not copied."""
-        return self._triangular(
+        """Return L⁻¹ B or L⁻ᵀ B.
+
+        cuBLAS is given Lᵀ, which is in Fortran's order, so that L is not copied.
+        """
+        return self._libraries.solve_triangular(
             L.T, B, trans=0 if transpose else 1, lower=False, overwrite_b=overwrite
         )
 
     def _checked(self, routine: Callable[[Array], Any], M: Array, what: str, problem: str) -> Any:
-        """``routine`` with its error flag read, in float64 where float32 fails; Diverged names
-        ``what``.
+        """Run ``routine`` and read its error flag; where float32 fails, run it in float64.
+
+        Raises Diverged, which names ``what``.
         """
         size = f"{what} ({M.shape[0]} x {M.shape[0]})"
         self.checks += 1
-        if not bool(self.xp.isfinite(M.diagonal()).all()):  # a Gram matrix shows it on its diagonal
+        # A non-finite entry of a Gram matrix always shows on its diagonal.
+        if not bool(self.xp.isfinite(M.diagonal()).all()):
             raise Diverged(f"{size} holds numbers that are not finite")
         for dtype in (M.dtype, np.dtype(np.float64)):
             self.checks += 1
             try:
-                with self._cupyx.errstate(linalg="raise"):  # without it a failure passes silently
-                    found = routine(M.astype(dtype, copy=False))
+                # Without this context CuPy lets a failure pass silently.
+                with self._libraries.cupyx.errstate(linalg="raise"):
+                    result = routine(M.astype(dtype, copy=False))
             except np.linalg.LinAlgError:
                 continue
-            if isinstance(found, tuple):
-                return tuple(part.astype(M.dtype, copy=False) for part in found)
-            return found.astype(M.dtype, copy=False)
+            if isinstance(result, tuple):
+                return tuple(part.astype(M.dtype, copy=False) for part in result)
+            return result.astype(M.dtype, copy=False)
         raise Diverged(f"{size} {problem}, also in float64")
 
     # ---- element-wise functions ------------------------------------------------------------------
@@ -324,8 +347,8 @@ class CudaBackend(Backend):
         except TypeError:  # a function without a hash
             return None
         kernel = None
-        found = {t for t in types if isinstance(t, np.dtype)}
-        if len(found) == 1 and (dtype := found.pop()) in _FUSED_TYPES:
+        dtypes = {t for t in types if isinstance(t, np.dtype)}
+        if len(dtypes) == 1 and (dtype := dtypes.pop()) in _FUSED_TYPES:
             k = trace(dtype, [x is not None for x in arrays])
             kernel = k and self.xp.ElementwiseKernel(k.inputs, k.outputs, k.body, "gnopt_fused")
         self._kernels_of[key, types] = kernel
@@ -338,7 +361,7 @@ class CudaBackend(Backend):
         return self.elementwise(Functions.softplus, h)
 
     def erf(self, h: Array) -> Array:
-        return self._erf(h)
+        return self._libraries.erf(h)
 
     # ---- random numbers: NumPy's Philox, followed on the device ----------------------------------
 
@@ -364,8 +387,8 @@ class CudaBackend(Backend):
         dtype: np.dtype,
         words: float,
     ) -> Array:
-        """Numbers of ``words`` words each from position ``at`` of the stream, and the generator
-        moved past them.
+        """Return numbers from position ``at`` of the stream, each made of ``words`` words of 32
+        bits, and move the generator past them.
         """
         out = self.xp.empty(shape, dtype=dtype)
         key = rng.bit_generator.state["state"]["key"]
@@ -376,8 +399,11 @@ class CudaBackend(Backend):
 
 
 def _position(rng: np.random.Generator) -> int | None:
-    """Words of 32 bits that a Philox generator has gone past, counting the block of counter 0; None
-    for others, and where a half that was left over is not that of the last number.
+    """Return how many words of 32 bits a Philox generator has gone past, counting the block of
+    counter 0.
+
+    None for other generators, and where the generator holds half of a 64-bit number that is not the
+    last one of its stream.
     """
     state = rng.bit_generator.state
     if state["bit_generator"] != "Philox" or any(state["state"]["counter"][1:]):
@@ -387,15 +413,16 @@ def _position(rng: np.random.Generator) -> int | None:
         and state["uinteger"] != int(state["buffer"][state["buffer_pos"] - 1]) >> 32
     ):
         return None
-    return 2 * (4 * int(state["state"]["counter"][0]) + state["buffer_pos"]) - state["has_uint32"]
+    number = 4 * int(state["state"]["counter"][0]) + int(state["buffer_pos"])
+    return 2 * number - int(state["has_uint32"])
 
 
 def _move(rng: np.random.Generator, position: int) -> None:
-    """Put a Philox generator where it would be after drawing that many words."""
+    """Put a Philox generator where it would stand after that many words of 32 bits."""
     bits = rng.bit_generator
     state = bits.state
     half = position % 2
-    number = (position + half) // 2 - half  # of 64 bits: the one that is read next, or half read
+    number = (position + half) // 2 - half  # the 64-bit number that is half read, or next
     state["state"]["counter"][0] = number // 4 - 1
     bits.state = {**state, "buffer_pos": 4, "has_uint32": 0}
     if number % 4:
@@ -407,9 +434,9 @@ def _move(rng: np.random.Generator, position: int) -> None:
 BACKEND = CudaBackend
 
 
-def find(index: int) -> tuple[Any, Any, Any, Any, Any]:
-    """CuPy, cupyx, its triangular solve and erf, cuSOLVER, with the device there; else a
-    ConfigError that says what to do.
+def load_libraries(index: int) -> Libraries:
+    """Import CuPy and what it needs; ConfigError, which says what to do, where a library or the
+    device is missing. Nothing is allocated on the device.
     """
     device = f"device 'cuda:{index}'"
     try:
@@ -444,11 +471,11 @@ def find(index: int) -> tuple[Any, Any, Any, Any, Any]:
             f"{device}: CUDA's libraries are missing ({error}); install a CUDA toolkit, or "
             f"cupy-{extra}x[ctk] beside gnopt[{extra}]"
         ) from error
-    return cupy, cupyx, solve_triangular, erf, cusolver
+    return Libraries(cupy, cupyx, solve_triangular, erf, cusolver)
 
 
 def _driver(runtime: Any) -> str:
-    """Why no device is available, in a sentence."""
+    """Return in a sentence why no device is available."""
     built = runtime.runtimeGetVersion()
     driver = runtime.driverGetVersion()
     if driver == 0:

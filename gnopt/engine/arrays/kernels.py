@@ -1,9 +1,7 @@
-"""Element-wise CUDA kernels as text, one pass over memory each; `fuse` makes those of a single
-function.
+"""Element-wise CUDA kernels as text, one pass over memory each: those that `fuse` cannot make.
 
-A body is a sequence of assignments that C++ and, but for declarations, Python read alike: the tests
-run it on the host. ``T`` stands for the arrays' type; every literal is written T(...), because a
-bare 1.0 would turn float32 arithmetic into float64 on the device.
+``T`` stands for the arrays' type. Every literal is written T(...), because a bare 1.0 would turn
+float32 arithmetic into float64 on the device. The tests compile the bodies for the host.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ GATHERED = 32  # most scalars that one kernel gathers
 
 @dataclass(frozen=True)
 class Kernel:
-    """Parameters as ``cupy.ElementwiseKernel`` takes them, and the body."""
+    """Parameters and body as ``cupy.ElementwiseKernel`` takes them."""
 
     inputs: str
     outputs: str
@@ -30,8 +28,8 @@ KERNELS: dict[str, Kernel] = {
 
 
 def gather(dtypes: Sequence[str]) -> Kernel:
-    """The kernel that puts 0-d arrays of these types side by side, as float64: one copy fetches
-    them all.
+    """Return the kernel that puts 0-d arrays of these types side by side, as float64: one copy then
+    fetches them all.
     """
     inputs = ", ".join(f"raw {dtype} a{i}" for i, dtype in enumerate(dtypes))
     body = " ".join(f"if (i == {i}) out = a{i}[0];" for i in range(len(dtypes)))
@@ -50,8 +48,8 @@ _BUMPS = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B  # of the key, per round
 
 
 def _philox(word: str) -> str:
-    """Statements that leave 64 bits in ``x``: number ``word`` of the stream, four to a block of the
-    counter.
+    """Return statements that put number ``word`` of the stream, 64 bits, into ``x``; each value of
+    the counter gives four.
     """
     start = f"auto a0 = ({word}) >> 2; auto b0 = a0 ^ a0; auto c0 = b0; auto d0 = b0; "
     rounds = "".join(

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from gnopt.engine.arrays.base import Array, Backend
+from gnopt.engine.arrays.base import Backend
+from gnopt.engine.arrays.functions import Array
 from gnopt.errors import Diverged
 from gnopt.machine import free_memory
 
@@ -57,10 +58,11 @@ class NumpyBackend(Backend):
 
         _refuse_non_finite(M, what)
         try:
-            return eigh(M, driver="evd", check_finite=False)
+            values, vectors = eigh(M, driver="evd", check_finite=False)
         except np.linalg.LinAlgError:
             values, vectors = eigh(M.astype(np.float64), driver="evr", check_finite=False)
             return values.astype(M.dtype), vectors.astype(M.dtype)
+        return values, vectors
 
     def orthonormal(self, Y: Array) -> Array:
         from scipy.linalg import qr
@@ -130,7 +132,7 @@ def _potri(M: np.ndarray) -> np.ndarray | None:
     inverse, info = potri(upper, lower=False, overwrite_c=True)
     if info != 0:
         return None
-    lower = inverse.T  # C-ordered again, lower triangle valid
+    lower: np.ndarray = inverse.T  # C-ordered again, lower triangle valid
     mirror_lower(lower)
     return lower
 

@@ -1,10 +1,10 @@
 """Losses of the output h = h_L, one file each: value, gradient, Gauss-Newton matrix 𝒢_L and its
-root, sampling.
+root, sampling. Nothing here knows a method.
 
 E(h, y) is the loss of one data point, summed over outputs; the objective is its mean over data
-points. A new file that defines ``LOSS`` is found by itself; a plug-in class ``"module:Class"``
-needs ``value``, ``gradient`` and either ``gn_diagonal`` (with ``diagonal = True``) or
-``gn_matrix``; everything else has a default. Nothing here knows a method.
+points. A new file that defines ``LOSS`` is found by itself. A loss, also a plug-in class
+``"module:Class"``, defines ``value``, ``gradient`` and either ``gn_diagonal`` (with ``diagonal =
+True``) or ``gn_matrix``; everything else has a default.
 """
 
 from __future__ import annotations
@@ -18,83 +18,86 @@ from gnopt.registry import discover, lookup
 
 
 class Loss:
-    """One loss; every method takes the backend ``ops``, outputs h (N, K) and targets y as converted
-    below.
+    """One loss. Methods take the backend ``ops``, outputs h (N, K) and targets y, in the form that
+    ``convert_targets`` gives them.
 
-    𝒢_L is ∂²E/∂h² where that is positive semi-definite, and the part of it that keeps the curvature
-    of a convex ℓ in E(h) = ℓ(m(h)) where it is not (method: 𝒢_L = J_mᵀ ℓ'' J_m). C_L is a root: 𝒢_L
-    = C_L C_Lᵀ.
+    𝒢_L is ∂²E/∂h² where the loss is convex in h. Where it is not, E(h) = ℓ(m(h)) with a convex ℓ,
+    and 𝒢_L = J_mᵀ ℓ'' J_m keeps the curvature of ℓ alone, so that it is positive semi-definite. C_L
+    is a root of it: 𝒢_L = C_L C_Lᵀ.
     """
 
     name: str = ""
     summary: str = ""
-    diagonal: bool = (
-        False  # 𝒢_L of a data point is diagonal: the methods below follow from gn_diagonal
-    )
-    likelihood: bool = True  # E = −log p(y | h) + const, so that y can be sampled from the model
-    convex: bool = True  # ∂²E/∂h² is 𝒢_L
+    # 𝒢_L of a data point is diagonal: gn_diagonal defines it, and the other methods follow.
+    diagonal: bool = False
+    likelihood: bool = True  # E = −log p(y | h) + const: y can be sampled from the model
+    convex: bool = True  # E is convex in h: 𝒢_L is ∂²E/∂h²
     error_name: str = "squared error"
     onnx: OnnxForm | None = None  # appends `prediction` to an ONNX graph; None leaves it out
 
     # ---- targets (host arrays) -------------------------------------------------------------------
 
     def convert_targets(self, y: np.ndarray) -> np.ndarray:
-        """Check targets and bring them to the form the other methods take; DataError names the bad
-        entry.
+        """Check targets and return them in the form that the other methods take.
+
+        Raises DataError, which names the first bad entry.
         """
         return y.reshape(len(y), -1)
 
     def outputs(self, y: np.ndarray) -> int:
-        """Width of the output layer that these (converted) targets need."""
-        return y.shape[1]
+        """Return the width of the output layer that these (converted) targets need."""
+        return int(y.shape[1])
 
     def target_sum(self, y: np.ndarray, outputs: int) -> np.ndarray:
-        """Sum of the targets over data points, (K,) float64; the mean of it feeds
-        ``initial_bias``.
+        """Return the sum of the targets over data points, (K,) float64: ``initial_bias`` is given
+        the mean.
         """
-        return y.sum(axis=0, dtype=np.float64)
+        total: np.ndarray = y.sum(axis=0, dtype=np.float64)
+        return total
 
     def initial_bias(self, mean: np.ndarray) -> np.ndarray:
-        """Inverse link of the mean target: the output bias at which the network predicts it."""
+        """Return the output bias with which the network predicts the mean target (inverse link)."""
         return mean
 
     def floor(self, y: np.ndarray) -> np.ndarray:
-        """A lower bound of E at these targets, (N,) float64: the entropy of soft targets, zero for
-        hard ones.
+        """Return a lower bound of E at these targets, (N,) float64: the entropy of soft targets,
+        zero for hard ones.
         """
         return np.zeros(len(y))
 
     # ---- value, gradient, prediction -------------------------------------------------------------
 
     def value(self, ops: Backend, h: Array, y: Array) -> Array:
-        """E of each data point, (N,)."""
+        """Return E of each data point, (N,)."""
         raise ConfigError(f"loss {type(self).__name__} does not define value(ops, h, y)")
 
     def gradient(self, ops: Backend, h: Array, y: Array) -> Array:
-        """∂E/∂h, (N, K), a new array."""
+        """Return ∂E/∂h, (N, K), as a new array."""
         raise ConfigError(f"loss {type(self).__name__} does not define gradient(ops, h, y)")
 
     def value_and_gradient(self, ops: Backend, h: Array, y: Array) -> tuple[Array, Array]:
-        """Both at once, where they share work."""
+        """Return value and gradient; a loss overrides this where they share work."""
         return self.value(ops, h, y), self.gradient(ops, h, y)
 
     def prediction(self, ops: Backend, h: Array) -> Array:
-        """The mean of y under the model, (N, K)."""
+        """Return the mean of y under the model, (N, K)."""
         return h
 
     def error(self, ops: Backend, h: Array, y: Array) -> Array:
-        """Error of each data point as logged: ‖prediction − y‖², or 0/1 for classifiers, (N,)."""
+        """Return the error of each data point for the log, (N,): ‖prediction − y‖², or 0 and 1 for
+        classifiers.
+        """
         difference = self.prediction(ops, h) - y
         return ops.xp.einsum("nk,nk->n", difference, difference)
 
     # ---- Gauss-Newton matrix of the output -------------------------------------------------------
 
     def gn_diagonal(self, ops: Backend, h: Array, y: Array) -> Array:
-        """Diagonal of 𝒢_L, (N, K), for losses with ``diagonal``."""
+        """Return the diagonal of 𝒢_L, (N, K): all of it for losses with ``diagonal``."""
         return ops.xp.einsum("nkk->nk", self.gn_matrix(ops, h, y))
 
     def gn_matrix(self, ops: Backend, h: Array, y: Array) -> Array:
-        """𝒢_L of each data point, (N, K, K)."""
+        """Return 𝒢_L of each data point, (N, K, K)."""
         if not self.diagonal:
             raise ConfigError(
                 f"loss {type(self).__name__} defines neither gn_diagonal nor gn_matrix"
@@ -102,13 +105,13 @@ class Loss:
         return _as_matrices(ops, self.gn_diagonal(ops, h, y))
 
     def gn_mean(self, ops: Backend, h: Array, y: Array) -> Array:
-        """Mean of 𝒢_L over data points: (K,) for a diagonal loss, else (K, K)."""
+        """Return the mean of 𝒢_L over data points: (K,) for a diagonal loss, else (K, K)."""
         if self.diagonal:
             return self.gn_diagonal(ops, h, y).mean(axis=0)
         return self.gn_matrix(ops, h, y).mean(axis=0)
 
     def gn_product(self, ops: Backend, h: Array, y: Array, v: Array) -> Array:
-        """𝒢_L v for v (N, K) or a stack of them (..., N, K)."""
+        """Return 𝒢_L v for v (N, K) or for a stack of them (..., N, K)."""
         if self.diagonal:
             return self.gn_diagonal(ops, h, y) * v
         return ops.xp.einsum("nij,...nj->...ni", self.gn_matrix(ops, h, y), v)
@@ -118,9 +121,10 @@ class Loss:
         return outputs
 
     def gn_root(self, ops: Backend, h: Array, y: Array) -> Array:
-        """C_L as rows of columns, (R, N, K): entry [r, n] is column r of the root at data point n.
+        """Return C_L column by column, (R, N, K): entry [r, n] is column r at data point n.
 
-        For diagonal losses prefer ``gn_diagonal``: its square root holds the same in (N, K).
+        For diagonal losses the square root of ``gn_diagonal``, (N, K), says the same in
+        less memory.
         """
         xp = ops.xp
         if self.diagonal:
@@ -129,7 +133,7 @@ class Loss:
         return (vectors * xp.sqrt(xp.maximum(values, 0.0))[:, None, :]).transpose(2, 0, 1)
 
     def gn_root_product(self, ops: Backend, h: Array, y: Array, s: Array) -> Array:
-        """C_L s for s (N, R), (N, K): one random s with E[s sᵀ] = I sketches the root."""
+        """Return C_L s, (N, K), for s (N, R): a random s with E[s sᵀ] = I sketches the root."""
         if self.diagonal:
             root = ops.xp.sqrt(self.gn_diagonal(ops, h, y))
             root *= s
@@ -139,7 +143,7 @@ class Loss:
     # ---- true Hessian of the output --------------------------------------------------------------
 
     def hessian_matrix(self, ops: Backend, h: Array, y: Array) -> Array:
-        """∂²E/∂h² of each data point, (N, K, K); 𝒢_L where the loss is convex in h."""
+        """Return ∂²E/∂h² of each data point, (N, K, K); 𝒢_L where the loss is convex in h."""
         if not self.convex:
             raise ConfigError(
                 f"loss {type(self).__name__} is not convex and does not define hessian_matrix"
@@ -147,7 +151,7 @@ class Loss:
         return self.gn_matrix(ops, h, y)
 
     def hessian_product(self, ops: Backend, h: Array, y: Array, v: Array) -> Array:
-        """∂²E/∂h² v for v (N, K)."""
+        """Return ∂²E/∂h² v for v (N, K)."""
         if self.convex:
             return self.gn_product(ops, h, y, v)
         return ops.xp.einsum("nij,...nj->...ni", self.hessian_matrix(ops, h, y), v)
@@ -155,7 +159,7 @@ class Loss:
     # ---- sampling --------------------------------------------------------------------------------
 
     def sample(self, ops: Backend, h: Array, rng: np.random.Generator) -> Array:
-        """Targets drawn from the model's predictive distribution, in the form of converted
+        """Return targets drawn from the model's predictive distribution, in the form of converted
         targets.
         """
         raise ConfigError(
@@ -163,14 +167,14 @@ class Loss:
         )
 
     def sampled_gradient(self, ops: Backend, h: Array, rng: np.random.Generator) -> Array:
-        """∂E/∂h at a target drawn from the model, (N, K); its second moment is the Fisher
+        """Return ∂E/∂h at targets drawn from the model, (N, K): its second moment is the Fisher
         matrix.
         """
         return self.gradient(ops, h, self.sample(ops, h, rng))
 
 
 def _as_matrices(ops: Backend, diagonal: Array) -> Array:
-    """(N, K) → (N, K, K) with the rows on the diagonals."""
+    """Return matrices (N, K, K) with the rows of ``diagonal``, (N, K), on their diagonals."""
     rows, width = diagonal.shape
     matrices = ops.xp.zeros((rows, width * width), dtype=diagonal.dtype)
     matrices[:, :: width + 1] = diagonal
@@ -190,16 +194,16 @@ def check_range(y: np.ndarray, low: float, high: float, loss: str) -> None:
 
 
 def all_losses() -> dict[str, Loss]:
-    """Every loss in this folder, by name."""
+    """Return every loss in this folder, by name."""
     return discover(__name__, "LOSS")
 
 
 def get_loss(name: str) -> Loss:
-    """The loss called ``name`` or an instance of the plug-in class ``"module:Class"``; ConfigError
-    if there is none.
+    """Return the loss called ``name``, or an instance of the plug-in class ``"module:Class"``;
+    ConfigError if there is none.
     """
     found = lookup(__name__, "LOSS", name, "loss")
-    loss = found() if isinstance(found, type) else found
+    loss: Loss = found() if isinstance(found, type) else found
     if not getattr(loss, "name", ""):
         loss.name = name
     return loss

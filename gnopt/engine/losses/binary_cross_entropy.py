@@ -24,13 +24,15 @@ class BinaryCrossEntropy(Loss):
 
     def initial_bias(self, mean: np.ndarray) -> np.ndarray:
         p = np.clip(mean, 1e-3, 1.0 - 1e-3)
-        return np.log(p / (1.0 - p))
+        bias: np.ndarray = np.log(p / (1.0 - p))
+        return bias
 
     def floor(self, y: np.ndarray) -> np.ndarray:
         from scipy.special import entr
 
         y = np.asarray(y, dtype=np.float64)
-        return (entr(y) + entr(1.0 - y)).sum(axis=1)
+        entropy: np.ndarray = (entr(y) + entr(1.0 - y)).sum(axis=1)
+        return entropy
 
     def value(self, ops: Backend, h: Array, y: Array) -> Array:
         value = ops.softplus(h)

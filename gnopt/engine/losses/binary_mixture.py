@@ -46,9 +46,6 @@ class BinaryMixture(Loss):
     def outputs(self, y: np.ndarray) -> int:
         return 3
 
-    def target_sum(self, y: np.ndarray, outputs: int) -> np.ndarray:
-        return y.sum(axis=0, dtype=np.float64)
-
     def initial_bias(self, mean: np.ndarray) -> np.ndarray:
         p = float(np.clip(mean[0], 1e-3, 1.0 - 1e-3))
         logit = np.log(p / (1.0 - p))

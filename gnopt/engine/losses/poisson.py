@@ -26,13 +26,15 @@ class Poisson(Loss):
         return y
 
     def initial_bias(self, mean: np.ndarray) -> np.ndarray:
-        return np.log(np.maximum(mean, 1e-3))
+        bias: np.ndarray = np.log(np.maximum(mean, 1e-3))
+        return bias
 
     def floor(self, y: np.ndarray) -> np.ndarray:
         from scipy.special import xlogy
 
         y = np.asarray(y, dtype=np.float64)
-        return (y - xlogy(y, y)).sum(axis=1)
+        least: np.ndarray = (y - xlogy(y, y)).sum(axis=1)
+        return least
 
     def _rate(self, ops: Backend, h: Array) -> tuple[Array, float]:
         limit = 300.0 if h.dtype == ops.xp.float64 else 40.0

@@ -46,10 +46,11 @@ class SoftmaxCrossEntropy(Loss):
     def target_sum(self, y: np.ndarray, outputs: int) -> np.ndarray:
         if y.ndim == 1:
             return np.bincount(y, minlength=outputs).astype(np.float64)
-        return y.sum(axis=0, dtype=np.float64)
+        return super().target_sum(y, outputs)
 
     def initial_bias(self, mean: np.ndarray) -> np.ndarray:
-        return np.log(np.clip(mean, 1e-3, 1.0))
+        bias: np.ndarray = np.log(np.clip(mean, 1e-3, 1.0))
+        return bias
 
     def floor(self, y: np.ndarray) -> np.ndarray:
         from scipy.special import entr
