@@ -165,7 +165,7 @@ def as_csv(results: Sequence[BenchResult]) -> str:
             whole = [cost.seconds, cost.flops, cost.share, cost.state_bytes, cost.updates]
             writer.writerow([result.threads, cost.method, "update", *whole])
             for phase, seconds in cost.phases.items():
-                rest = [seconds, "", "", "", cost.updates]
+                rest = [seconds, cost.work.get(phase, ""), "", "", cost.updates]
                 writer.writerow([result.threads, cost.method, phase, *rest])
     return file.getvalue()
 

@@ -25,13 +25,15 @@ class Reading:
 class UpdateCost:
     """What an update of a method costs once its periods are reached.
 
-    ``flops`` and ``state_bytes`` are those of the account of cost; ``share`` is flops per second
-    over the rate of matrix products; ``updates`` says how many updates were timed.
+    ``phases`` is name of a phase → seconds and ``work`` → flops; these, ``flops`` of the whole and
+    ``state_bytes`` are those of the account of cost. ``share`` is flops per second over the rate of
+    matrix products; ``updates`` says how many updates were timed.
     """
 
     method: str
     seconds: float
     phases: dict[str, float]
+    work: dict[str, float]
     flops: float
     share: float
     state_bytes: int
@@ -98,6 +100,7 @@ def average(method: TimedMethod, readings: Sequence[Reading]) -> UpdateCost:
         method.name,
         over_period(lambda r: r.update.seconds),
         {name: in_phase(name) for name in phases},
+        cost.phases,
         cost.flops,
         cost.flops / possible,
         int(cost.state),

@@ -90,7 +90,7 @@ class Damping:
     @property
     def share_of_inputs(self) -> float:
         """The relative rule's c_A under the boost."""
-        return self.boost**0.5 * self.settings.damping_a
+        return float(self.boost**0.5 * self.settings.damping_a)
 
     def of_factors(self, ops: Backend, A: Factor, G: Factor) -> tuple[Any, Any]:
         """Return what is added to the diagonals of A and of G (0-d, on the device)."""

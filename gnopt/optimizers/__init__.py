@@ -25,6 +25,8 @@ from gnopt.optimizers.second_order import SecondOrder, settings_of
 from gnopt.options import Option
 from gnopt.registry import discover
 
+__all__ = ["Method", "Optimizer", "Problem", "check", "get_method", "make", "methods", "options_of"]
+
 
 @dataclass(frozen=True)
 class Method:

@@ -21,7 +21,7 @@ def learning_rate(initial: float, schedule: str, period: int, step: int) -> floa
         return initial
     done = step - 1
     if schedule == "halving":
-        return initial * 0.5 ** (done // period)
+        return float(initial * 0.5 ** (done // period))
     if schedule == "exponential":
-        return initial * 0.5 ** (done / period)
+        return float(initial * 0.5 ** (done / period))
     return initial * 0.5 * (1.0 + cos(pi * min(done / period, 1.0)))

@@ -147,7 +147,7 @@ def result(threads, **seconds):
     """A result in which each method takes these seconds, cheapest first."""
     facts = ProblemFacts([100] * 40, "squared_error", 10, "float64", "cpu", "Zen", "kfra")
     costs = [
-        UpdateCost(name, value, {"passes": value}, 1e9, 0.5, 8_000_000, 20, 10)
+        UpdateCost(name, value, {"passes": value}, {"passes": 1e9}, 1e9, 0.5, 8_000_000, 20, 10)
         for name, value in sorted(seconds.items(), key=lambda item: item[1])
     ]
     return BenchResult(facts, threads, costs, {"sgd": "no", "momentum": "no"})
