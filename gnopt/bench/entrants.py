@@ -12,8 +12,7 @@ from gnopt import optimizers
 from gnopt.config import Config, load, to_toml
 from gnopt.errors import ConfigError, GnoptError, nearest
 from gnopt.method_options import asked_options, of_optimizer, options_for
-from gnopt.optimizers import Optimizer
-from gnopt.optimizers.base import OptimizerSettings
+from gnopt.optimizers.base import Optimizer, OptimizerSettings
 from gnopt.training.estimate import estimate_cost
 from gnopt.training.setup import Experiment
 
@@ -55,7 +54,7 @@ def read_config(request: BenchRequest) -> Config:
 
 def build_methods(
     request: BenchRequest, experiment: Experiment
-) -> tuple[dict[str, Optimizer], dict[str, str]]:
+) -> tuple[dict[str, Optimizer[Any]], dict[str, str]]:
     """The methods to time by name, and for each method that is left out the reason.
 
     Raises ConfigError where an option of ``--set`` is wrong, GnoptError where the methods do not
@@ -106,7 +105,7 @@ def _method_settings(
 
 
 def _leave_out_dear(
-    built: dict[str, Optimizer], left_out: dict[str, str], experiment: Experiment
+    built: dict[str, Optimizer[Any]], left_out: dict[str, str], experiment: Experiment
 ) -> None:
     """Keep the configured method, the first-order method that does most beside its gradient, and
     the second-order methods whose updates cost up to ``TOO_DEAR`` times as much as the cheapest.
@@ -128,7 +127,7 @@ def _leave_out_dear(
             del built[name]
 
 
-def _check_memory(built: Mapping[str, Optimizer], experiment: Experiment) -> None:
+def _check_memory(built: Mapping[str, Optimizer[Any]], experiment: Experiment) -> None:
     """Raise GnoptError where the methods would not fit into memory together."""
     estimates = [
         estimate_cost(replace(experiment, optimizer=optimizer)) for optimizer in built.values()

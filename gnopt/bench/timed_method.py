@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from gnopt.optimizers.base import Optimizer
 from gnopt.optimizers.timing import Stopwatch
@@ -35,7 +36,7 @@ class TimedMethod:
     def __init__(
         self,
         name: str,
-        optimizer: Optimizer,
+        optimizer: Optimizer[Any],
         experiment: Experiment,
         batches: Batches,
         read: Callable[[], float] = time.perf_counter,

@@ -91,7 +91,7 @@ def _shapes(p: LossProbe) -> float:
 
 def _gradient(p: LossProbe) -> float:
     expected = (p.call("gradient", p.h, p.y) * p.v).sum(axis=1)
-    return elementwise_mismatch(lambda t: p.at("value", t), expected).max()
+    return float(elementwise_mismatch(lambda t: p.at("value", t), expected).max())
 
 
 def _both(p: LossProbe) -> float:
@@ -104,7 +104,7 @@ def _both(p: LossProbe) -> float:
 
 def _hessian(p: LossProbe) -> float:
     expected = np.einsum("nij,nj->ni", p.call("hessian_matrix", p.h, p.y), p.v)
-    return elementwise_mismatch(lambda t: p.at("gradient", t), expected).max()
+    return float(elementwise_mismatch(lambda t: p.at("gradient", t), expected).max())
 
 
 def _hessian_product(p: LossProbe) -> float:
@@ -121,9 +121,8 @@ def _definite(p: LossProbe) -> float:
 
 def _gauss_newton(p: LossProbe) -> float:
     if p.loss.convex:
-        return elementwise_mismatch(
-            lambda t: p.at("gradient", t), np.einsum("nij,nj->ni", p.gn, p.v)
-        ).max()
+        expected = np.einsum("nij,nj->ni", p.gn, p.v)
+        return float(elementwise_mismatch(lambda t: p.at("gradient", t), expected).max())
     return _at_least(p)
 
 

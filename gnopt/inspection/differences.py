@@ -27,7 +27,8 @@ class Skip(Exception):
 def derivative(f: Function, step: float) -> np.ndarray:
     """f'(0) of an array-valued function of one number."""
     terms = [w * (f(j * step) - f(-j * step)) for j, w in enumerate(WEIGHTS, start=1)]
-    return np.sum(terms, axis=0) / step
+    total: np.ndarray = np.sum(terms, axis=0)
+    return total / step
 
 
 def mismatch(f: Function, expected: np.ndarray) -> float:
@@ -46,7 +47,8 @@ def elementwise_mismatch(f: Function, expected: np.ndarray) -> np.ndarray:
     for step in STEPS:
         d = derivative(f, step)
         found.append(np.abs(d - expected) / (1.0 + np.abs(d)))
-    return np.fmin.reduce(found)
+    least: np.ndarray = np.fmin.reduce(found)
+    return least
 
 
 def relative(actual: np.ndarray, expected: np.ndarray) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gnopt.engine.arrays import Array
 from gnopt.inspection import agreement, dense, matrix_file, rank
 from gnopt.inspection.alignment import Alignment, Solve, align
 from gnopt.inspection.choices import Choice, choose_curvatures, choose_layers
@@ -90,7 +91,7 @@ def _summary(
     at: Look,
     request: InspectionRequest,
     factors: Factors,
-    blocks: dict,
+    blocks: dict[str, dict[int, Array]],
     layers: list[int],
     note: Note,
 ) -> Summary:

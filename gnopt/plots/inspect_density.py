@@ -52,4 +52,5 @@ def _spread(share: np.ndarray) -> np.ndarray:
     """
     bins = np.arange(len(share))
     kernel = np.exp(-0.5 * ((bins[:, None] - bins[None, :]) / WIDTH) ** 2)
-    return (kernel / kernel.sum(axis=0)) @ share
+    spread: np.ndarray = (kernel / kernel.sum(axis=0)) @ share
+    return spread

@@ -11,6 +11,8 @@ from gnopt.data.split import Split
 from gnopt.engine.arrays import Array, Backend
 from gnopt.engine.losses import Loss
 
+Batch = tuple[Array, Array]  # inputs and converted targets, on the device
+
 
 class Batches:
     """The endless stream of training examples, as (inputs, converted targets) on the device.
@@ -22,9 +24,9 @@ class Batches:
     def __init__(self, split: Split, loss: Loss, ops: Backend) -> None:
         self.split, self.loss, self.ops = split, loss, ops
         self._threads = ThreadPoolExecutor(1, "batches") if ops.queued else None
-        self._next: tuple[tuple[int, int], Future[Any]] | None = None
+        self._next: tuple[tuple[int, int], Future[tuple[Batch, Any]]] | None = None
 
-    def take(self, position: int, count: int) -> tuple[Array, Array]:
+    def take(self, position: int, count: int) -> Batch:
         """Return ``count`` examples from ``position`` on; raises what reading them raises."""
         self.settle()
         announced, self._next = self._next, None
@@ -53,7 +55,7 @@ class Batches:
         if self._threads is not None:
             self._threads.shutdown()
 
-    def _load(self, position: int, count: int) -> tuple[Array, Array]:
+    def _load(self, position: int, count: int) -> Batch:
         x, y = self.split.batch(position, count)
         targets = self.loss.convert_targets(y)
         device_x = self.ops.asarray(x)
