@@ -10,6 +10,7 @@ import click
 
 from gnopt.cli import verbosity
 from gnopt.cli.common import Command, as_json, print_json, quiet, size
+from gnopt.data.formats import listing
 
 _path = click.Path(path_type=Path)
 _overwrite = click.option("--overwrite", is_flag=True, help="Replace an existing file.")
@@ -139,7 +140,19 @@ def _parse_scale(ctx: click.Context, param: click.Parameter, value: str | None) 
     return scale
 
 
-@dataset.command("import", short_help="Convert IDX, NPY, NPZ, CSV, MAT or pictures to HDF5.")
+IMPORT_HELP = f"""Convert SOURCE to an HDF5 file that gnopt can train on.
+
+The format is told by content: {listing()}, or a folder of pictures with one subfolder for each
+class. MNIST, for example:
+
+\b
+gnopt dataset import train-images-idx3-ubyte.gz --labels train-labels-idx1-ubyte.gz \\
+    --validation 10000 --test-images t10k-images-idx3-ubyte.gz \\
+    --test-labels t10k-labels-idx1-ubyte.gz --out datasets/mnist.h5
+"""
+
+
+@dataset.command("import", help=IMPORT_HELP, short_help=f"Convert {listing()} or pictures to HDF5.")
 @click.argument("source", type=_path)
 @click.option("--out", type=_path, required=True, metavar="FILE", help="HDF5 file to write.")
 @click.option(
@@ -206,17 +219,8 @@ def import_(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Convert SOURCE to an HDF5 file that gnopt can train on.
-
-    The format is told by content: IDX (MNIST), NPY, NPZ, CSV, MAT, or a folder of pictures with one
-    subfolder for each class. MNIST, for example:
-
-    \b
-    gnopt dataset import train-images-idx3-ubyte.gz --labels train-labels-idx1-ubyte.gz \\
-        --validation 10000 --test-images t10k-images-idx3-ubyte.gz \\
-        --test-labels t10k-labels-idx1-ubyte.gz --out datasets/mnist.h5
-    """
-    from gnopt.data.importing import ImportSettings, import_data
+    from gnopt.data.formats import ImportSettings
+    from gnopt.data.importing import import_data
 
     with _bar(quiet) as bar:
         settings = ImportSettings(inputs, targets, transpose, size, color)

@@ -1,4 +1,4 @@
-"""Arrays by name: NPY, NPZ and MAT files. Nothing is ever unpickled."""
+"""Read arrays from NPY, NPZ and MAT files. Nothing is ever unpickled."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import IO
 import h5py
 import numpy as np
 
+from gnopt.data.formats import ImportSettings, Reader
 from gnopt.data.rows import Rows, from_array, picture_scale
 from gnopt.errors import DataError, nearest
 
@@ -37,24 +38,24 @@ def load_array(path: Path, name: str | None = None) -> np.ndarray:
 
 
 def refuse_pickle(path: Path, head: bytes) -> None:
-    """Raise DataError for a pickle: loading one can run any program that it holds."""
+    """Raise DataError for a pickle, because loading a pickle can run any program inside."""
     if path.suffix.lower() in _PICKLES or (
         head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05"
     ):
         raise DataError(
-            f"{path}: is a pickle, which gnopt never loads, as that can run code; expected "
-            "MAT (such as "
-            "olivettifaces.mat), NPY, NPZ, HDF5 or a folder of pictures"
+            f"{path}: is a pickle, which gnopt never loads, as that can run code; expected MAT "
+            "(such as olivettifaces.mat), NPY, NPZ, HDF5 or a folder of pictures"
         )
 
 
 def open_arrays(
     path: Path, inputs: str | None, targets: str | None, transpose: bool, squeeze: bool = True
 ) -> tuple[Rows, Rows | None]:
-    """Open the arrays called ``inputs`` and ``targets`` of a file; the names may be left out where
-    they are clear.
+    """Open the arrays called ``inputs`` and ``targets`` of an NPY, NPZ or MAT file.
 
-    ``transpose``: data points are along the last axis. Without names: the only array, or x and y.
+    Without names these are the arrays x and y, or the only array. ``transpose``: data points are
+    along the last axis. ``squeeze``: targets in one column or row become a vector, and whole
+    numbers integers. Raises DataError if the file or an array cannot be used.
     """
     with open_source(path) as source:
         head = source.read(8)
@@ -62,9 +63,8 @@ def open_arrays(
     if head[:6] == b"\x93NUMPY":
         if inputs or targets:
             raise DataError(
-                f"{path}: an NPY file holds one array without a name; expected neither "
-                "--inputs nor "
-                "--targets, or an NPZ file"
+                f"{path}: an NPY file holds one array without a name; expected neither --inputs "
+                "nor --targets, or an NPZ file"
             )
         return _turned(from_array(_npy(path), str(path)), transpose), None
     names, load = _npz(path) if head[:2] == b"PK" else _mat(path, head)
@@ -90,7 +90,7 @@ def open_arrays(
 
 
 def open_source(path: Path) -> IO[bytes]:
-    """Open a file for reading bytes; DataError where it cannot be."""
+    """Open a file to read bytes; DataError names the file with the nearest name if it fails."""
     try:
         return open(path, "rb")
     except OSError as error:
@@ -182,3 +182,15 @@ def _matlab73(path: Path, dataset: h5py.Dataset) -> Rows:
             yield block
 
     return Rows(where, shape, np.dtype(dataset.dtype), blocks).checked()
+
+
+def _recognises(path: Path, head: bytes) -> bool:
+    magic = head[:6] in (b"\x93NUMPY", b"MATLAB") or head[:2] == b"PK"
+    return magic or path.suffix.lower() == ".mat"
+
+
+def _open_rows(path: Path, settings: ImportSettings) -> tuple[Rows, Rows | None]:
+    return open_arrays(path, settings.inputs, settings.targets, settings.transpose)
+
+
+READER = Reader("a file of arrays", (), _recognises, _open_rows)

@@ -1,4 +1,4 @@
-"""What a data file was when it was used: enough to notice that it changed."""
+"""Fingerprint a data file, so that a resumed run notices if the data changed."""
 
 from __future__ import annotations
 
@@ -25,26 +25,21 @@ class DatasetFacts:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Name, size, datasets and content of a data file, as run.json keeps them.
-
-    ``sha256`` is of the whole content, or, where ``sampled``, of 64 even pieces of a large file.
-    """
+    """Name, size, datasets and hash of a data file, as run.json records them."""
 
     file: str
     bytes: int
     datasets: dict[str, DatasetFacts]
-    sha256: str
-    sampled: bool
+    sha256: str  # of the content
+    sampled: bool  # whether the hash is of 64 evenly spaced pieces of a large file
 
     def content(self) -> dict[str, object]:
-        """Return all but the file's name, as plain values: what must not change between a run and
-        its continuation.
-        """
+        """Return as plain values all that must stay the same when a run resumes."""
         return {name: value for name, value in asdict(self).items() if name != "file"}
 
 
 def fingerprint(handle: h5py.File) -> Fingerprint:
-    """Return the fingerprint of an open file; its content is read once for the hash."""
+    """Return the fingerprint of an open file; the whole file is read for the hash."""
     path = Path(handle.filename)
     found = {name: DatasetFacts(list(d.shape or ()), _dtype(d)) for name, d in datasets(handle)}
     size, digest = _content(path)

@@ -1,4 +1,4 @@
-"""Arrays in HDF5 files: finding them, checking them, and refusing the unusable in one sentence."""
+"""Find and check datasets in HDF5 files, and say in one sentence why one cannot be used."""
 
 from __future__ import annotations
 
@@ -11,20 +11,16 @@ from typing import Any
 import h5py
 import numpy as np
 
+from gnopt.data.formats import listing
 from gnopt.errors import DataError, nearest
 
 _SHOWN = 12  # names listed in an error, at most
-_FAILURES = (
-    OSError,
-    RuntimeError,
-    KeyError,
-    ValueError,
-    TypeError,
-)  # what h5py raises on damaged files
+# h5py raises these for damaged files.
+_FAILURES = (OSError, RuntimeError, KeyError, ValueError, TypeError)
 
 
 def open_file(path: Path) -> h5py.File:
-    """Open ``path`` for reading; DataError says what it is where it is not a readable HDF5 file."""
+    """Open an HDF5 file for reading; DataError says what ``path`` is if it is not such a file."""
     try:
         if not path.exists():
             raise DataError(f"{path}: no such file{_neighbour(path)}")
@@ -39,8 +35,8 @@ def open_file(path: Path) -> h5py.File:
         raise DataError(f"{path}: the file is empty; expected an HDF5 file")
     if not h5py.is_hdf5(path):
         raise DataError(
-            f"{path}: not an HDF5 file; `gnopt dataset import` converts IDX, NPY, NPZ, CSV, MAT "
-            "and folders of images"
+            f"{path}: not an HDF5 file; `gnopt dataset import` converts {listing()} and folders of "
+            "images"
         )
     try:
         return h5py.File(path, "r")
@@ -61,7 +57,7 @@ def _reason(error: BaseException) -> str:
 
 
 def is_group(handle: h5py.File, name: str) -> bool:
-    """Whether ``name`` is a group of the file (a broken link is not)."""
+    """Return whether ``name`` is a group of the file; a broken link is not."""
     try:
         return isinstance(handle.get(name), h5py.Group)
     except _FAILURES:
@@ -69,7 +65,7 @@ def is_group(handle: h5py.File, name: str) -> bool:
 
 
 def holds(handle: h5py.File, name: str) -> bool:
-    """Whether something called ``name`` is linked in the file, be the link broken or not."""
+    """Return whether the file has a link called ``name``, broken or not."""
     try:
         return handle.get(name, getlink=True) is not None
     except _FAILURES:
@@ -93,7 +89,7 @@ def datasets(handle: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
 
 
 def find(handle: h5py.File, path: str) -> h5py.Dataset:
-    """Return the dataset at ``path``; DataError lists what the file holds, and the nearest name."""
+    """Return the dataset at ``path``; DataError lists what the file holds and the nearest name."""
     try:
         node = handle[path]
     except _FAILURES as error:
@@ -147,18 +143,14 @@ def _missing_source(handle: h5py.File, dataset: h5py.Dataset) -> str | None:
 
 @dataclass(frozen=True)
 class Column:
-    """Rows ``first .. first + rows`` of a dataset, flattened to (rows, width).
-
-    A number means value · ``scale``; ``limit`` is the largest magnitude that the float type in use
-    can hold.
-    """
+    """Rows ``first .. first + rows`` of a dataset, each flattened to ``width`` numbers."""
 
     file: str
     dataset: h5py.Dataset
-    scale: float
+    scale: float  # a stored number times ``scale`` is the number that is meant
     first: int
     rows: int
-    limit: float
+    limit: float  # largest magnitude that the float type in use can hold
 
     @property
     def path(self) -> str:
@@ -183,21 +175,20 @@ class Column:
         return self.width * self.dtype.itemsize
 
     def part(self, first: int, rows: int) -> Column:
-        """Return the column of ``rows`` rows from ``first`` on."""
+        """Return the ``rows`` rows from ``first`` on."""
         return Column(self.file, self.dataset, self.scale, self.first + first, rows, self.limit)
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Return rows ``start .. stop`` as stored; DataError on damage, NaN, infinity or
-        overflow.
+        """Return rows ``start .. stop`` as stored.
+
+        Raises DataError if the file is damaged, or for NaN, infinity or a number too large.
         """
         buffer = self.empty(stop - start)
         self.read_into(buffer, 0, start, stop)
         return buffer
 
     def empty(self, rows: int) -> np.ndarray:
-        """Return an uninitialised buffer of ``rows`` rows; DataError where memory does not hold
-        it.
-        """
+        """Return an uninitialised buffer of ``rows`` rows; DataError if it does not fit."""
         try:
             return np.empty((rows, self.width), self.dtype)
         except (MemoryError, ValueError) as error:
@@ -207,7 +198,7 @@ class Column:
             ) from error
 
     def read_into(self, buffer: np.ndarray, at: int, start: int, stop: int) -> None:
-        """Read rows ``start .. stop`` into ``buffer[at:]``, and check them."""
+        """Read rows ``start .. stop`` into ``buffer[at:]``, and check them as `read` does."""
         if stop <= start:
             return
         view = buffer.reshape(len(buffer), *self.shape)
@@ -243,7 +234,10 @@ class Column:
 
 
 def column(handle: h5py.File, path: str, limit: float) -> Column:
-    """Return all rows of the dataset at ``path`` after checking rank, type, size and scale."""
+    """Return all rows of the dataset at ``path``.
+
+    Raises DataError if there is no such dataset, or for a bad rank, type, size or scale.
+    """
     file, dataset = str(handle.filename), find(handle, path)
     name = f"{file}: {dataset.name}"
     if dataset.shape is None:
@@ -274,9 +268,7 @@ def _kind(dtype: np.dtype[Any]) -> str:
 
 
 def scale_of(dataset: h5py.Dataset, name: str) -> float:
-    """Return the attribute ``scale``, 1 where there is none; DataError unless one finite number,
-    not 0.
-    """
+    """Return the attribute ``scale``, or 1 without one; DataError unless it is finite and not 0."""
     try:
         if "scale" not in dataset.attrs:
             return 1.0

@@ -1,5 +1,7 @@
-"""IDX files, the format of MNIST: two zero bytes, a type, the number of dimensions, the dimensions,
-the numbers.
+"""IDX files, the format of MNIST, compressed by gzip or not.
+
+The file holds two zero bytes, a byte for the type, a byte for the number of dimensions, the
+dimensions, and the numbers.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from gnopt.data.formats import ImportSettings, Reader
 from gnopt.data.rows import Rows, picture_scale
 from gnopt.errors import DataError
 
@@ -22,14 +25,12 @@ _TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
 
 def is_idx(head: bytes) -> bool:
-    """Whether the first four bytes are those of an IDX file."""
+    """Return whether a file that starts with ``head``, after decompression, is an IDX file."""
     return len(head) >= 4 and head[:2] == b"\0\0" and head[2] in _TYPES and 1 <= head[3] <= 8
 
 
 def open_idx(path: Path) -> Rows:
-    """Read the header of an IDX file, compressed by gzip or not; its rows are read when asked
-    for.
-    """
+    """Read the header of an IDX file; its rows are read when the blocks are asked for."""
     with _reading(path) as file:
         head = file.read(4)
         if not is_idx(head):
@@ -58,8 +59,7 @@ def _blocks(
             content = file.read(count * row_bytes)
             if len(content) < count * row_bytes:
                 raise DataError(
-                    f"{path}: ends in row {start + len(content) // row_bytes}; its header "
-                    "promises "
+                    f"{path}: ends in row {start + len(content) // row_bytes}; its header promises "
                     f"{shape[0]:,} rows of {row_bytes:,} bytes"
                 )
             block = np.frombuffer(content, dtype).reshape(count, *shape[1:])
@@ -79,3 +79,22 @@ def _reading(path: Path) -> Iterator[IO[bytes]]:
         raise DataError(
             f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"
         ) from error
+
+
+def _recognises(path: Path, head: bytes) -> bool:
+    return is_idx(_unpacked(path) if head[:2] == b"\x1f\x8b" else head)
+
+
+def _unpacked(path: Path) -> bytes:
+    try:
+        with gzip.open(path) as file:
+            return file.read(4)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: damaged gzip file: {error}") from error
+
+
+def _open_rows(path: Path, settings: ImportSettings) -> tuple[Rows, None]:
+    return open_idx(path), None
+
+
+READER = Reader("an IDX file", ("inputs", "targets", "transpose"), _recognises, _open_rows)

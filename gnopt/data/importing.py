@@ -1,35 +1,21 @@
-"""From the files that people have to the HDF5 files that gnopt reads, a block of rows at a time."""
+"""Convert other files to the HDF5 files that gnopt trains on, a block of rows at a time."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
 
-from gnopt.data.array_files import open_arrays, open_source, refuse_pickle
-from gnopt.data.idx import is_idx, open_idx
-from gnopt.data.pictures import open_folder
+from gnopt.data.array_files import open_source, refuse_pickle
+from gnopt.data.formats import ImportSettings, find_reader
+from gnopt.data.pictures import READER as PICTURES
 from gnopt.data.rows import Rows
-from gnopt.data.text import open_csv
 from gnopt.data.writing import Progress, new_file, new_table, refuse_existing
 from gnopt.errors import ConfigError, DataError
 
 _BLOCK_BYTES = 2**23
 GROUPS = ("train", "validation", "test")
-
-
-@dataclass(frozen=True)
-class ImportSettings:
-    """How to read a source: array or column names, data points along the last axis, pictures
-    resized or in color.
-    """
-
-    inputs: str | None = None
-    targets: str | None = None
-    transpose: bool = False
-    size: tuple[int, int] | None = None
-    color: bool = False
 
 
 def import_data(
@@ -48,15 +34,20 @@ def import_data(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, int]:
-    """Convert ``source``, and ``test`` where the test rows are apart, into the HDF5 file ``out``;
-    return its rows.
+    """Convert ``source`` to the HDF5 file ``out`` and return {group: rows}.
 
-    Formats are told by content: IDX (also .gz), NPY, NPZ, CSV (also .gz), MAT (to 7.3), folders of
-    pictures. ``split`` is "train:validation:test" in rows or fractions, in file order;
-    ``validation`` is how many rows, or what fraction, of the end of ``source`` to set apart. With
-    neither, and no test rows, x (and y) are written at the top of the file. ``test_inputs`` and
-    ``test_targets`` name arrays in ``test``, or in ``source`` itself. Raises DataError for anything
-    unusable, and leaves no file behind.
+    The content of a file tells its format (see `formats`); a folder holds pictures.
+
+    labels: a file with the targets of ``source``, if they are in a file of their own.
+    test, test_labels: the same for the test rows.
+    test_inputs, test_targets: names of arrays in ``test``, or in ``source`` without ``test``.
+    split: "train:validation:test" in rows or fractions, in file order.
+    validation: rows, or the fraction of rows, to set apart at the end of ``source``.
+    scale: the factor that readers of ``out`` apply, in place of the one that the format suggests.
+
+    Without a split, validation and test rows, x (and y) stand at the top of the file. Raises
+    DataError for unusable data, ConfigError for settings that contradict each other; no file is
+    left behind.
     """
     settings = settings or ImportSettings()
     refuse_existing(out, overwrite)
@@ -97,20 +88,15 @@ def import_data(
 def open_rows(
     source: Path, settings: ImportSettings, labels: Path | None = None
 ) -> tuple[Rows, Rows | None]:
-    """Open inputs and targets of ``source``, whatever its format; ``labels`` is a file of its own
-    for targets.
+    """Open inputs and targets of ``source``, a file of any format or a folder of pictures.
+
+    ``labels`` is a file with the targets. Raises DataError if inputs and targets do not match.
     """
-    if source.is_dir():
-        _unused(
-            source,
-            "a folder of pictures",
-            inputs=settings.inputs,
-            targets=settings.targets,
-            transpose=settings.transpose,
-        )
-        x, y = open_folder(source, settings.size, settings.color)
+    if PICTURES.recognises(source, b""):
+        _refuse_unknown(source, PICTURES.kind, PICTURES.unknown, settings)
+        x, y = PICTURES.open_rows(source, settings)
     else:
-        _unused(source, "a file", size=settings.size, color=settings.color)
+        _refuse_unknown(source, "a file", ("size", "color"), settings)
         x, y = _open_file(source, settings)
     if labels is not None:
         if y is not None:
@@ -124,41 +110,21 @@ def open_rows(
 def _open_file(path: Path, settings: ImportSettings) -> tuple[Rows, Rows | None]:
     with open_source(path) as file:
         head = file.read(128)
-        unpacked = _unpacked(path) if head[:2] == b"\x1f\x8b" else head
-    if is_idx(unpacked):
-        _unused(
-            path,
-            "an IDX file",
-            inputs=settings.inputs,
-            targets=settings.targets,
-            transpose=settings.transpose,
-        )
-        return open_idx(path), None
     refuse_pickle(path, head)
     if head[:8] == b"\x89HDF\r\n\x1a\n" and path.suffix.lower() != ".mat":
         raise DataError(
             f"{path}: is an HDF5 file already; `gnopt dataset info` shows what can be trained on"
         )
-    if head[:6] in (b"\x93NUMPY", b"MATLAB") or head[:2] == b"PK" or path.suffix.lower() == ".mat":
-        return open_arrays(path, settings.inputs, settings.targets, settings.transpose)
-    _unused(path, "a CSV file", transpose=settings.transpose)
-    return open_csv(path, settings.inputs, settings.targets)
+    reader = find_reader(path, head)
+    _refuse_unknown(path, reader.kind, reader.unknown, settings)
+    return reader.open_rows(path, settings)
 
 
-def _unpacked(path: Path) -> bytes:
-    import gzip
-    import zlib
-
-    try:
-        with gzip.open(path) as file:
-            return file.read(4)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: damaged gzip file: {error}") from error
-
-
-def _unused(path: Path, kind: str, **options: object) -> None:
-    for name, value in options.items():
-        if value:
+def _refuse_unknown(
+    path: Path, kind: str, unknown: tuple[str, ...], settings: ImportSettings
+) -> None:
+    for name in unknown:
+        if getattr(settings, name):
             raise ConfigError(f"--{name} means nothing for {path}, which is {kind}")
 
 
@@ -184,7 +150,7 @@ def _check_alike(x: Rows, y: Rows | None, test_x: Rows, test_y: Rows | None) -> 
 
 
 def _share(rows: int, split: str | None, validation: str | None) -> dict[str, int]:
-    """Return how many rows, in order, go to each group; nothing where no split is asked for."""
+    """Return {group: rows} in file order; empty if the rows are not to be split."""
     if split is not None and validation is not None:
         raise ConfigError("--split and --validation both share out the rows; expected one of them")
     if validation is not None:
@@ -246,7 +212,7 @@ def _write(
     scale: float | None,
     progress: Progress | None,
 ) -> None:
-    """Spread the rows, in order, over the dataset ``name`` of each group."""
+    """Write the rows, in order, to the datasets called ``name`` of the groups in ``shares``."""
     tables = [
         new_table(
             file, f"{group}/{name}" if group else name, count, rows.shape[1:], rows.dtype, scale

@@ -1,4 +1,4 @@
-"""What a data file holds, and how training would see it."""
+"""Describe what a data file holds and how training would use it, for ``gnopt dataset info``."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ _PIECE, _PIECES = 2**22, 16  # bytes of one piece, and how many are looked at in
 
 
 def describe_file(path: Path) -> dict[str, Any]:
-    """Return file, size, source, datasets (with range and mean), splits and problems, ready for
-    JSON.
+    """Return file, size, source, datasets, splits and problems as plain values, for JSON.
 
-    ``splits`` is what `gnopt train` would use with default settings and, where there is a y, with y
-    as targets. Ranges of datasets above 64 MiB are of evenly spaced pieces ("sampled"). Raises
-    DataError where the file cannot be opened; datasets that cannot be trained on are listed with
-    what is wrong with them.
+    ``splits`` is what `gnopt train` would use with default settings, with y as targets if there is
+    a y. Range and mean of a dataset above 64 MiB are of evenly spaced pieces ("sampled"). A dataset
+    that cannot be trained on is listed with its problem. Raises DataError if the file cannot be
+    opened.
     """
     with open_file(path) as handle:
         source = handle.attrs.get("source")
@@ -76,7 +75,7 @@ def _dataset(handle: h5py.File, name: str, dataset: h5py.Dataset) -> dict[str, A
 
 
 def _pieces(rows: Column) -> tuple[list[tuple[int, int]], bool]:
-    """Return (start, stop) of the pieces to look at, and whether they leave anything out."""
+    """Return (start, stop) of the pieces to read, and whether they leave rows out."""
     step = max(1, _PIECE // rows.row_bytes)
     starts = list(range(0, rows.rows, step))
     sampled = len(starts) > _PIECES

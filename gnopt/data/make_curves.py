@@ -1,6 +1,4 @@
-"""The CURVES set: each image is one smooth pen stroke through three random points of a 28 by 28
-plane.
-"""
+"""Make the CURVES set: each image is a smooth pen stroke through three random points, 28 by 28."""
 
 from __future__ import annotations
 
@@ -29,18 +27,16 @@ def make_curves(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, int]:
-    """Write groups train, validation and test of (rows, 28, 28) bytes with scale 1/255; return
-    their rows.
+    """Write groups train, validation and test of images, and return {group: images}.
 
-    As in Hinton and Salakhutdinov (2006), three points drawn uniformly from the plane define each
-    curve. The validation group is a further draw, so that training keeps all of its ``count``
-    images. Raises DataError where the file cannot be written.
+    Images are (rows, 28, 28) bytes with scale 1/255. As in Hinton and Salakhutdinov (2006), three
+    points drawn uniformly from the plane define each curve. Validation images are drawn in addition
+    to the ``count`` training images. Raises DataError if the file cannot be written.
     """
     sizes = {"train": count, "validation": validation, "test": test}
     if count < 1 or min(sizes.values()) < 0:
         raise ConfigError(
-            f"found {count} training, {validation} validation and {test} test images; "
-            "expected at "
+            f"found {count} training, {validation} validation and {test} test images; expected at "
             "least 1, 0 and 0"
         )
     refuse_existing(path, overwrite)
@@ -59,7 +55,7 @@ def make_curves(
 
 
 def draw_curves(seed: int, name: str, block: int) -> np.ndarray:
-    """Return block number ``block`` of the images of group ``name``: (1000, 28, 28) bytes."""
+    """Return block ``block`` of the images of group ``name``: (1000, 28, 28) bytes."""
     rng = generator(seed, f"curves {name}", block)
     return render(rng.uniform(_MARGIN, SIZE - _MARGIN, (_BLOCK, 3, 2)).astype(np.float32))
 
@@ -67,10 +63,10 @@ def draw_curves(seed: int, name: str, block: int) -> np.ndarray:
 def render(points: np.ndarray) -> np.ndarray:
     """Draw the parabola through each triple of ``points`` (n, 3, 2), in pixels: (n, 28, 28) bytes.
 
-    The curve is p(t) = Σ_k ℓ_k(t) p_k with the Lagrange polynomials of t = 0, ½, 1. The ink is the
-    line integral of a Gaussian pen along it, ∫ exp(-|z - p(t)|² / 2w²) |p'(t)| dt, cut at 1: as the
-    Gaussian factors into rows and columns, an image is one (28, T)·(T, 28) product. Cost: 2·28²·T
-    flops an image, T = 96.
+    The curve is p(t) = Σ_k ℓ_k(t) p_k with the Lagrange polynomials ℓ_k of t = 0, ½, 1. The ink at
+    z is the line integral of a Gaussian pen, ∫ exp(-|z - p(t)|² / 2w²) |p'(t)| dt, cut at 1. The
+    Gaussian factors into rows and columns, so an image is one (28, T)·(T, 28) product with T = 96.
+    Cost: 2·28²·T flops an image.
     """
     t = (np.arange(_SAMPLES, dtype=np.float32) + 0.5) / _SAMPLES
     basis = np.stack([(1 - t) * (1 - 2 * t), 4 * t * (1 - t), t * (2 * t - 1)])
@@ -82,9 +78,8 @@ def render(points: np.ndarray) -> np.ndarray:
         np.exp(-((centers[:, None] - place[:, d, None, :]) ** 2) / np.float32(2 * _WIDTH**2))
         for d in (1, 0)
     )
-    per_drop = _INK / (
-        _SAMPLES * _WIDTH * np.sqrt(2 * np.pi)
-    )  # a long straight stroke has _INK inside
+    # Scaled so that the middle of a long straight stroke has the intensity _INK.
+    per_drop = _INK / (_SAMPLES * _WIDTH * np.sqrt(2 * np.pi))
     ink = (rows * (speed * np.float32(per_drop))[:, None, :]) @ columns.transpose(0, 2, 1)
     pictures: np.ndarray = np.rint(np.minimum(ink, 1) * 255).astype(np.uint8)
     return pictures

@@ -1,4 +1,4 @@
-"""The FACES set: many random rotations and enlargements of each of a few face pictures."""
+"""Make the FACES set: many random rotations and enlargements of a few face pictures."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from gnopt.rng import generator
 ROTATION = (-90.0, 90.0)  # degrees
 ENLARGEMENT = (1.4, 1.8)  # from √2 on, the rotated picture covers the window whatever the angle
 SIZE = 25  # pixels of the result
-_SHARES = (25 / 40, 5 / 40)  # of the people: training, validation; the rest is for testing
+_SHARES = (25 / 40, 5 / 40)  # of the people for training and validation; the rest is for testing
 
 
 @dataclass(frozen=True)
 class PictureStack:
-    """``values`` (P, H, W) in 0 .. 1, and the person on each, or None where that is unknown."""
+    """Grey pictures of one size."""
 
-    values: np.ndarray
-    people: np.ndarray | None
+    values: np.ndarray  # (P, H, W) in 0 .. 1
+    people: np.ndarray | None  # number of the person on each picture, if known
 
 
 def make_faces(
@@ -36,14 +36,13 @@ def make_faces(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, int]:
-    """Write groups train, validation and test of (rows, 25, 25) bytes with scale 1/255; return
-    their rows.
+    """Write groups train, validation and test of images, and return {group: images}.
 
-    Each picture of ``source`` gives ``pairs`` rows, one for each random rotation and enlargement.
-    The first 25 in 40 people are for training, the next 5 for validation and the last 10 for
-    testing; where it is not known who is on a picture, pictures are split in that proportion. Rows
-    stay in the order of the pictures. Raises DataError for a source that is not a stack of
-    pictures.
+    Images are (rows, 25, 25) bytes with scale 1/255. Each picture of ``source`` gives ``pairs``
+    rows, one for each random pair of rotation and enlargement. Of 40 people, the first 25 are for
+    training, the next 5 for validation and the last 10 for testing; if the people are not known,
+    the pictures are split in that proportion. Rows stay in the order of the pictures. Raises
+    DataError if the source is not a stack of pictures.
     """
     if pairs < 1:
         raise ConfigError(f"--pairs {pairs}: expected at least 1")
@@ -51,9 +50,8 @@ def make_faces(
     pictures = load_pictures(source)
     groups = split_people(pictures)
     words = (
-        f"gnopt dataset make faces: {pairs} rotations and scales of each of {len(pictures.values)} "
-        "pictures "
-        f"of {source.name}, seed {seed}"
+        f"gnopt dataset make faces: {pairs} rotations and scales of each of "
+        f"{len(pictures.values)} pictures of {source.name}, seed {seed}"
     )
     with new_file(path, overwrite, words) as file:
         for name, chosen in groups.items():
@@ -74,13 +72,12 @@ def make_faces(
 def view(
     picture: np.ndarray, degrees: np.ndarray, enlargement: np.ndarray, size: int
 ) -> np.ndarray:
-    """Rotate ``picture`` (H, W) counter-clockwise about its centre, enlarge it, and subsample a
-    square window.
+    """Rotate ``picture`` (H, W) counter-clockwise about its centre, enlarge it, and sample it.
 
-    Without rotation and enlargement the window is the largest centred square. Returns (n, size,
-    size) float32 for n = len(degrees). Each pixel is the mean of k by k bilinear samples, k the
-    nearest whole number to the pixels of the picture that fall on it; outside the picture its
-    border goes on. Cost: about 20·n·(k·size)² flops.
+    Returns n = len(degrees) square windows, (n, size, size) float32. Without rotation and
+    enlargement, the window is the largest centred square. A pixel of the window is the mean of k by
+    k bilinear samples, with k near the number of picture pixels that a side of it covers. Beyond
+    the picture, the pixels at its border are repeated. Cost: about 20·n·(k·size)² flops.
     """
     height, width = picture.shape
     side = min(height, width)
@@ -98,7 +95,7 @@ def view(
 
 
 def bilinear(picture: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """Sample ``picture`` at fractional positions within it."""
+    """Return ``picture`` (H, W) at fractional positions inside it, by bilinear interpolation."""
     height, width = picture.shape
     top = np.minimum(row.astype(np.int32), max(height - 2, 0))
     left = np.minimum(column.astype(np.int32), max(width - 2, 0))
@@ -113,9 +110,7 @@ def bilinear(picture: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.nda
 
 
 def split_people(pictures: PictureStack) -> dict[str, np.ndarray]:
-    """Share the pictures out among train, validation and test, all of one person to the same
-    group.
-    """
+    """Return {group: indices of pictures}; all pictures of a person go to the same group."""
     owner = np.arange(len(pictures.values)) if pictures.people is None else pictures.people
     people = np.unique(owner)
     first, second = (int(len(people) * share + 0.5) for share in (_SHARES[0], sum(_SHARES)))
@@ -126,8 +121,10 @@ def split_people(pictures: PictureStack) -> dict[str, np.ndarray]:
 
 
 def load_pictures(source: Path) -> PictureStack:
-    """Read a stack of pictures: a folder, olivettifaces.mat, NPY, NPZ, or HDF5 with x (and who it
-    is in y).
+    """Read pictures from a folder, olivettifaces.mat, an NPY or NPZ file, or HDF5.
+
+    An HDF5 file has the pictures in x and may have the numbers of the people in y. Raises DataError
+    if the source holds no pictures.
     """
     if source.is_dir():
         folder = list_folder(source)
@@ -146,11 +143,10 @@ def load_pictures(source: Path) -> PictureStack:
         return _from_hdf5(source)
     array = load_array(source, "faces" if source.suffix.lower() == ".mat" else None)
     if array.ndim == 2 and source.suffix.lower() == ".mat" and array.shape[0] == 4096:
-        array = array.T.reshape(-1, 64, 64).transpose(
-            0, 2, 1
-        )  # one column a picture, column by column
+        # Each column is a picture, stored column by column.
+        array = array.T.reshape(-1, 64, 64).transpose(0, 2, 1)
     values = _unit(_square(array, source), source)
-    # 400 pictures are the Olivetti faces in their usual order: ten of each of forty people
+    # 400 pictures are taken for the Olivetti faces in their usual order: ten of each of 40 people.
     return PictureStack(values, np.arange(400) // 10 if len(values) == 400 else None)
 
 

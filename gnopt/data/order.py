@@ -1,6 +1,4 @@
-"""The order of training examples: shuffled blocks of rows, and shuffled rows inside groups of
-blocks.
-"""
+"""The order of training examples: blocks of rows are shuffled, and rows within groups of blocks."""
 
 from __future__ import annotations
 
@@ -11,35 +9,32 @@ import numpy as np
 
 from gnopt.rng import generator
 
-GROUP_BYTES = 64 * 2**20  # rows shuffled together; a set up to this size is fully shuffled
-BLOCK_BYTES = 2**20  # rows read in one piece from a set larger than that
+GROUP_BYTES = 64 * 2**20  # of rows shuffled together; a smaller data set is shuffled as a whole
+BLOCK_BYTES = 2**20  # of rows that are read in one piece from a larger data set
 
 
 @dataclass(frozen=True)
 class Group:
-    """Rows visited together: stream positions ``first .. first + rows``, from these blocks
-    (sorted).
-    """
+    """Rows visited together, at the stream positions ``first .. first + rows``."""
 
     epoch: int
-    index: int
+    index: int  # of the group in its epoch
     first: int
     rows: int
-    blocks: np.ndarray
+    blocks: np.ndarray  # numbers of the blocks that hold the rows, sorted
 
     def covers(self, position: int) -> bool:
-        """Whether the stream position lies in this group."""
+        """Return whether a position of the stream lies in this group."""
         return self.first <= position < self.first + self.rows
 
 
 @dataclass(frozen=True)
 class Order:
-    """A pure function from positions of the endless stream to rows; epoch e is e·rows ..
-    (e+1)·rows.
+    """A pure function from positions of the endless stream to rows.
 
-    An epoch visits the blocks (``block`` rows each, the last may be shorter) in shuffled order,
-    ``group`` blocks at a time, and the rows of a group in shuffled order: with one group, a uniform
-    permutation of all rows.
+    Epoch e covers the positions e·rows .. (e+1)·rows. It visits the blocks in shuffled order, some
+    blocks (a group) at a time, and the rows of a group in shuffled order. If one group holds all
+    rows, the order is a uniform permutation.
 
     >>> order = Order(seed=0, rows=10, block=2, group=3)
     >>> first, second = order.at(0), order.at(6)  # three blocks, then the other two
@@ -52,19 +47,19 @@ class Order:
 
     seed: int
     rows: int
-    block: int
-    group: int
+    block: int  # rows of a block; the last block may be shorter
+    group: int  # blocks of a group
 
     @property
     def blocks(self) -> int:
         return -(-self.rows // self.block)
 
     def bounds(self, block: int) -> tuple[int, int]:
-        """The rows of a block."""
+        """Return the first row of a block, and the row after its last."""
         return block * self.block, min((block + 1) * self.block, self.rows)
 
     def at(self, position: int) -> Group:
-        """Return the group that holds stream position ``position``."""
+        """Return the group that holds ``position`` of the stream."""
         epoch, offset = divmod(position, self.rows)
         blocks, starts = _epoch(self, epoch)
         index = int(np.searchsorted(starts, offset, side="right")) - 1
@@ -75,13 +70,11 @@ class Order:
         )
 
     def shuffle(self, group: Group) -> np.ndarray:
-        """Return the order in which the rows of the group, concatenated in file order, are
-        visited.
-        """
+        """Return the order in which to visit the rows of a group, numbered in file order."""
         return generator(self.seed, "rows", group.epoch, group.index).permutation(group.rows)
 
     def row_numbers(self, group: Group) -> np.ndarray:
-        """Return the rows of the group in the order in which they are visited."""
+        """Return the row numbers of a group in the order of the visit."""
         order = self.shuffle(group)
         if group.rows == self.rows:
             return order
@@ -91,7 +84,7 @@ class Order:
 
 @lru_cache(maxsize=4)
 def _epoch(order: Order, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-    """The shuffled blocks of an epoch, and the offset at which each group of them starts."""
+    """Return the shuffled blocks of an epoch, and the offset at which each group starts."""
     blocks = generator(order.seed, "blocks", epoch).permutation(order.blocks)
     sizes = np.where(
         blocks == order.blocks - 1, order.rows - (order.blocks - 1) * order.block, order.block
@@ -103,10 +96,10 @@ def _epoch(order: Order, epoch: int) -> tuple[np.ndarray, np.ndarray]:
 def choose_order(
     seed: int, rows: int, row_bytes: int, chunk: int, group_bytes: int = GROUP_BYTES
 ) -> Order:
-    """Choose block and group for ``rows`` rows stored in HDF5 chunks of ``chunk`` rows.
+    """Choose the sizes of blocks and groups for rows stored in HDF5 chunks of ``chunk`` rows.
 
-    Blocks are whole chunks, near ``BLOCK_BYTES`` or a sixteenth of a group. The choice depends on
-    the file and ``group_bytes`` alone, never on how much memory is free, so that every machine sees
+    A block is a number of whole chunks, of about ``BLOCK_BYTES`` or a sixteenth of a group. The
+    choice depends on the file and ``group_bytes``, never on free memory, so that every machine sees
     the same batches.
     """
     group_rows = max(1, group_bytes // row_bytes)

@@ -1,4 +1,4 @@
-"""Folders of pictures, read through Pillow (the extra called image)."""
+"""Read folders of pictures with Pillow, which the extra ``image`` installs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gnopt.data.formats import ImportSettings, Reader
 from gnopt.data.rows import Rows, from_array
 from gnopt.errors import DataError
 from gnopt.rng import generator
@@ -31,19 +32,18 @@ _SUFFIXES = {
 
 @dataclass(frozen=True)
 class PictureFolder:
-    """Picture files, and the number of the subfolder that each lies in (None where there are no
-    subfolders).
-    """
+    """The picture files of a folder; its subfolders, if any, are the classes."""
 
     path: Path
     files: list[Path]
-    classes: list[str]
-    labels: np.ndarray | None
+    classes: list[str]  # names of the subfolders
+    labels: np.ndarray | None  # number of the subfolder of each file, None without subfolders
 
 
 def list_folder(path: Path) -> PictureFolder:
-    """List the pictures of a folder, in natural order; its subfolders, where it has any, are the
-    classes.
+    """List the pictures of a folder or of its subfolders, in natural order.
+
+    Raises DataError if there are none, or some beside subfolders with others.
     """
     try:
         subfolders = _sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
@@ -55,8 +55,7 @@ def list_folder(path: Path) -> PictureFolder:
     if found and loose:
         raise DataError(
             f"{path}: has pictures such as {loose[0].name} beside subfolders such as "
-            f"{next(iter(found))}; "
-            "expected all pictures in subfolders, one for each class, or none"
+            f"{next(iter(found))}; expected all pictures in subfolders, one for each class, or none"
         )
     if not found and not loose:
         raise DataError(
@@ -83,7 +82,7 @@ def _sorted(paths: Iterable[Path]) -> list[Path]:
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Sort key that puts s2 before s10."""
+    """Return a sort key that puts s2 before s10."""
     return [
         (1, int(part), "") if part.isdecimal() else (0, 0, part)
         for part in re.split(r"([0-9]+)", name)
@@ -93,8 +92,10 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
 def read_picture(
     path: Path, size: tuple[int, int] | None = None, color: bool = False
 ) -> np.ndarray:
-    """Return a picture as bytes, (height, width) grey or (height, width, 3), resized to ``size``
-    (width, height).
+    """Read a picture as bytes, (height, width) grey or (height, width, 3) in color.
+
+    It is resized to ``size``, (width, height), if that is given. Raises DataError without Pillow,
+    or if Pillow cannot read the file.
     """
     try:
         from PIL import Image
@@ -123,9 +124,7 @@ def read_picture(
 def same_shape(
     picture: np.ndarray, shape: tuple[int, ...], path: Path, first: Path, remedy: str
 ) -> np.ndarray:
-    """Return ``picture`` if it has this shape; DataError naming both files and the remedy
-    otherwise.
-    """
+    """Return ``picture`` if it has this shape; else DataError names both files and a remedy."""
     if picture.shape != shape:
         raise DataError(
             f"{path}: is {picture.shape[1]}x{picture.shape[0]} pixels; expected "
@@ -135,10 +134,9 @@ def same_shape(
 
 
 def open_folder(path: Path, size: tuple[int, int] | None, color: bool) -> tuple[Rows, Rows | None]:
-    """Return the pictures of a folder as bytes, and the numbers of their subfolders as labels.
+    """Open the pictures of a folder as bytes, and the numbers of their subfolders as labels.
 
-    They come in an order that is random but always the same: rows held out at the end are then of
-    every class.
+    The order is random but always the same, so that rows held out at the end are of every class.
     """
     folder = list_folder(path)
     order = generator(0, "pictures").permutation(len(folder.files))
@@ -165,3 +163,15 @@ def open_folder(path: Path, size: tuple[int, int] | None, color: bool) -> tuple[
         return x, None
     labels = folder.labels[order]
     return x, replace(from_array(labels, str(path)), classes=tuple(folder.classes))
+
+
+def _open_rows(path: Path, settings: ImportSettings) -> tuple[Rows, Rows | None]:
+    return open_folder(path, settings.size, settings.color)
+
+
+READER = Reader(
+    "a folder of pictures",
+    ("inputs", "targets", "transpose"),
+    lambda path, head: path.is_dir(),
+    _open_rows,
+)

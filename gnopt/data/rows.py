@@ -1,4 +1,4 @@
-"""What every importer yields: an array with data points as rows, read once from front to back."""
+"""What every reader of a format returns: an array with data points as rows, read block by block."""
 
 from __future__ import annotations
 
@@ -14,28 +14,21 @@ from gnopt.errors import DataError
 
 @dataclass(frozen=True)
 class Rows:
-    """An array of ``shape`` (rows, ...). ``blocks(n)`` yields it n rows at a time; ``where`` names
-    it in errors.
+    """An array with data points as rows that need not be in memory."""
 
-    ``classes`` are the names of the labels 0, 1, ..., where the source has names; ``scale`` is the
-    factor that the kind of source suggests (1/255 for pictures), if any.
-    """
-
-    where: str
-    shape: tuple[int, ...]
+    where: str  # name in errors
+    shape: tuple[int, ...]  # (rows, ...)
     dtype: np.dtype[Any]
-    blocks: Callable[[int], Iterator[np.ndarray]]
-    classes: tuple[str, ...] = ()
-    scale: float | None = None
+    blocks: Callable[[int], Iterator[np.ndarray]]  # blocks(n) yields all rows, n at a time
+    classes: tuple[str, ...] = ()  # names of the labels 0, 1, ..., if the source has names
+    scale: float | None = None  # factor that the source suggests, such as 1/255 for pictures
 
     @property
     def rows(self) -> int:
         return self.shape[0]
 
     def checked(self) -> Rows:
-        """Return the same rows; DataError unless they are numbers, at least one row of at least
-        one.
-        """
+        """Return these rows; DataError unless there is at least one row of at least one number."""
         if self.dtype.kind not in "biuf":
             found = {"c": "complex numbers", "O": "objects"}.get(
                 self.dtype.kind, f"values of type {self.dtype}"
@@ -53,9 +46,7 @@ class Rows:
         return next(iter(self.blocks(self.rows)))
 
     def finite_blocks(self, rows: int) -> Iterator[np.ndarray]:
-        """Yield blocks of rows; DataError with row and column of the first number that is not
-        finite.
-        """
+        """Yield blocks of rows; DataError with the place of the first number that is not finite."""
         start = 0
         for block in self.blocks(rows):
             if block.dtype.kind == "f" and not np.isfinite(block).all():
@@ -69,7 +60,7 @@ class Rows:
             start += len(block)
 
     def as_labels(self) -> Rows:
-        """Return one-column targets as (rows,), and whole numbers stored as floats as integers."""
+        """Return targets as (rows,) if they have one column, and whole floats as integers."""
         array = self.all()
         if array.ndim > 1 and math.prod(array.shape[1:]) == 1:
             array = array.reshape(len(array))
@@ -79,7 +70,7 @@ class Rows:
 
 
 def from_array(array: np.ndarray, where: str, scale: float | None = None) -> Rows:
-    """Wrap an array in memory, or mapped into it."""
+    """Return the rows of an array in memory, or mapped into memory."""
 
     def blocks(rows: int) -> Iterator[np.ndarray]:
         for start in range(0, len(array), rows):
@@ -89,14 +80,12 @@ def from_array(array: np.ndarray, where: str, scale: float | None = None) -> Row
 
 
 def picture_scale(shape: tuple[int, ...], dtype: np.dtype[Any]) -> float | None:
-    """Bytes in two or more dimensions a row are taken for pictures."""
+    """Return 1/255 for rows of bytes with two or more dimensions, which are taken for pictures."""
     return 1 / 255 if dtype == np.uint8 and len(shape) >= 3 else None
 
 
 def smallest(low: float, high: float) -> np.dtype[Any]:
-    """Return the smallest of uint8, int16, int32 and int64 that holds whole numbers from low to
-    high.
-    """
+    """Return the smallest of uint8, int16, int32 and int64 that holds ``low`` to ``high``."""
     for name in ("uint8", "int16", "int32", "int64"):
         limits = np.iinfo(name)
         if limits.min <= low and high <= limits.max:

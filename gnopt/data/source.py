@@ -1,4 +1,4 @@
-"""From the settings of ``[data]`` to training, validation and test rows."""
+"""Open the data file that ``[data]`` describes, as training, validation and test rows."""
 
 from __future__ import annotations
 
@@ -22,25 +22,18 @@ _Pair = tuple[Column, "Column | None"]
 
 @dataclass
 class Data:
-    """The rows of one file. ``target_kind`` is "inputs" (autoencoder) or "rows"; ``target_shape``
-    is that of one target; ``statistics`` is what standardised the inputs, or None.
-    """
+    """The rows of one data file, open until ``close``."""
 
     train: Split
     validation: Split | None
     test: Split | None
-    target_kind: str
-    target_shape: tuple[int, ...]
+    target_shape: tuple[int, ...]  # of one target
     fingerprint: Fingerprint
-    statistics: Statistics | None = None
+    statistics: Statistics | None = None  # by which the inputs are standardised, if they are
     _handle: h5py.File | None = field(default=None, repr=False)
 
-    def target_mean(self) -> np.ndarray:
-        """Return the mean target over the training rows, float64, of shape ``target_shape``."""
-        return self.train.target_mean()
-
     def close(self) -> None:
-        """Let go of the rows and the file; closing twice is fine."""
+        """Close the file and free the rows; closing twice is allowed."""
         for split in (self.train, self.validation, self.test):
             if split is not None:
                 split.close()
@@ -65,12 +58,13 @@ def open_data(
     """Open the data file of the resolved section ``[data]``.
 
     The file holds either ``inputs`` (and ``targets``) at its top, or groups ``train``,
-    ``validation`` and ``test`` with these datasets in each. ``validation`` names a group, or is the
-    fraction of the training rows held out at their end. A group called validation stands in for the
-    fraction where that is the default; any other fraction is held out of the training rows and the
-    group is left alone. A ``test`` group without targets is ignored when targets are wanted.
+    ``validation`` and ``test`` with these datasets in each. The setting ``validation`` names a
+    group, or is the fraction of the training rows held out at their end. With the default fraction,
+    a group called "validation" is used instead, if there is one; with any other fraction this group
+    is ignored. A group "test" without targets is ignored if targets are needed.
 
-    ``statistics`` replaces those of this file's own training rows (for prediction on new data).
+    ``statistics`` standardise the inputs in place of those of the training rows, so that a trained
+    network sees new data on the scale of its training data.
     Raises DataError for anything wrong with the file.
     """
     budget = settings.memory_bytes()
@@ -96,9 +90,8 @@ def open_data(
             splits[name].parity = settings.target_transform == "parity"
             if splits[name].parity and (y is None or not is_label(y)):
                 raise DataError(
-                    f"{x.file}: data.target_transform = 'parity': expected whole-number "
-                    "labels, found "
-                    f"{'inputs' if y is None else y.path} as targets"
+                    f"{x.file}: data.target_transform = 'parity': expected whole-number labels, "
+                    f"found {'inputs' if y is None else y.path} as targets"
                 )
         if settings.standardize:
             statistics = statistics or splits["train"].moments()
@@ -112,7 +105,6 @@ def open_data(
             splits["train"],
             splits.get("validation"),
             splits.get("test"),
-            "inputs" if y is None else "rows",
             target_shape(x, y),
             fingerprint(handle),
             statistics,
@@ -144,10 +136,10 @@ def _group_bytes(train: _Pair, settings: DataSettings) -> int:
 
 
 def find_splits(handle: h5py.File, settings: DataSettings, limit: float) -> dict[str, _Pair]:
-    """Find inputs and targets of train, validation and test, as far as there are any; nothing is
-    read yet.
+    """Find inputs and targets of the training, validation and test rows; read none of them yet.
 
-    ``limit`` is the largest number of the float type in use.
+    Returns {"train": (inputs, targets), ...} with the groups that the file has. ``limit`` is the
+    largest number of the float type in use.
     """
     inputs, targets = settings.inputs.strip("/"), settings.targets.strip("/")
     validation = settings.validation

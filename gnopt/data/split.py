@@ -1,4 +1,4 @@
-"""One set of rows, in memory or on disk, as batches of floats."""
+"""One split of the data: rows in memory or on disk, given out as batches of floats."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 from gnopt.data.hdf5 import Column
 from gnopt.data.order import Group, Order
 
-_PASS_BYTES = (
-    8 * 2**20
-)  # float64 bytes of one piece of a pass over all rows; fixed: sums must not vary
-_Raw = tuple[np.ndarray, "np.ndarray | None"]  # rows as stored
-_Loaded = tuple[Group, np.ndarray, _Raw]  # a group, the order of its rows, what that indexes
+# float64 bytes of one piece of a pass over all rows; fixed, so that sums are always the same.
+_PASS_BYTES = 8 * 2**20
+_Raw = tuple[np.ndarray, "np.ndarray | None"]  # inputs and targets as stored
+_Loaded = tuple[Group, np.ndarray, _Raw]  # a group, the order of its rows, and the rows
 
 
 class Statistics(NamedTuple):
-    """Mean and deviation of each input over the training rows, (D,) float64; a constant input has
-    1.
+    """Mean and deviation of each input over the training rows, (D,) float64.
+
+    The deviation of a constant input is set to 1.
     """
 
     mean: np.ndarray
@@ -28,13 +28,12 @@ class Statistics(NamedTuple):
 
 
 class Split:
-    """Rows of inputs and targets: ``batch`` in shuffled order, ``rows_at`` and ``chunks`` in file
-    order.
+    """Rows of inputs and targets: ``batch`` in shuffled order, ``rows_at`` and ``chunks`` not.
 
-    Rows are held as stored (bytes stay bytes) when ``in_memory``, else read when asked for; either
-    way the numbers and their order are the same. Inputs are (n, D) in ``dtype``. Targets are the
-    inputs themselves, the same object, when ``y`` is None; (n,) int64 for labels; else (n, K) or
-    (n,) in ``dtype``.
+    If ``in_memory``, rows are held in memory as they are stored (bytes stay bytes); otherwise they
+    are read when asked for. Numbers and order are the same either way. Inputs are (n, D) in
+    ``dtype``. Targets are (n,) int64 for labels, else (n, K) or (n,) in ``dtype``; if ``y`` is
+    None, they are the inputs, the same array.
     """
 
     def __init__(
@@ -51,8 +50,9 @@ class Split:
         self._pool: ThreadPoolExecutor | None = None
 
     def batch(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return examples ``start .. start + count`` of the endless stream (epoch = position //
-        rows).
+        """Return ``count`` examples from position ``start`` of the endless stream on.
+
+        Position p belongs to epoch p // rows.
         """
         parts: list[_Raw] = []
         while count > 0:
@@ -73,12 +73,13 @@ class Split:
             yield self.rows_at(start, start + rows_per_chunk)
 
     def moments(self) -> Statistics:
-        """Return mean and deviation of each input as read, in one pass (pairwise update of Chan et
-        al.).
+        """Return mean and deviation of each input, from one pass over the rows.
+
+        Pieces are combined by the pairwise update of Chan, Golub & LeVeque (1983).
         """
         rows, mean, square = 0, np.zeros(self.inputs), np.zeros(self.inputs)
         low, high = np.full(self.inputs, np.inf), np.full(self.inputs, -np.inf)
-        for block in self._pass(of_targets=False):
+        for block in self._all_inputs():
             center = block.mean(axis=0)
             delta, total = center - mean, rows + len(block)
             mean += delta * (len(block) / total)
@@ -90,16 +91,8 @@ class Split:
         std = np.sqrt(square / rows)
         return Statistics(np.where(constant, low, mean), np.where(constant | (std == 0), 1.0, std))
 
-    def target_mean(self) -> np.ndarray:
-        """Return the mean target, float64, of the shape of one target."""
-        sums = sum(block.sum(axis=0) for block in self._pass(of_targets=self._y is not None))
-        mean = np.asarray(sums, dtype=np.float64) / self.rows
-        if self._y is None and self.statistics is not None:
-            mean = (mean - self.statistics.mean) / self.statistics.std
-        return mean if self._y is None or self._y.shape else mean.reshape(())
-
     def close(self) -> None:
-        """Wait for a read in progress and let the rows go."""
+        """Wait for a read in progress, and free the rows."""
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
         self._current = self._next = self._held = None
@@ -111,7 +104,7 @@ class Split:
         y = None if self._y is None else self._y.read(0, self.rows)
         for array in (x, y):
             if array is not None:
-                array.flags.writeable = False  # rows_at may hand out views
+                array.flags.writeable = False  # rows_at may return views
         return x, y
 
     def _raw(self, start: int, stop: int) -> _Raw:
@@ -120,29 +113,20 @@ class Split:
             return x[start:stop], None if y is None else y[start:stop]
         return self._x.read(start, stop), None if self._y is None else self._y.read(start, stop)
 
-    def _pass(self, of_targets: bool) -> Iterator[np.ndarray]:
-        """Yield all inputs or targets as scaled float64, in pieces that depend on the width
-        alone.
-        """
-        column = self._y if of_targets and self._y is not None else self._x
-        step = max(1, _PASS_BYTES // (8 * column.width))
+    def _all_inputs(self) -> Iterator[np.ndarray]:
+        """Yield all inputs as scaled float64, in pieces whose size depends on the width alone."""
+        step = max(1, _PASS_BYTES // (8 * self._x.width))
         for start in range(0, self.rows, step):
             stop = min(start + step, self.rows)
-            if self._held is not None:
-                x, y = self._held
-                block = (y if of_targets and y is not None else x)[start:stop]
-            else:
-                block = column.read(start, stop)
-            yield np.multiply(block, column.scale, dtype=np.float64)
+            block = self._x.read(start, stop) if self._held is None else self._held[0][start:stop]
+            yield np.multiply(block, self._x.scale, dtype=np.float64)
 
     # ---- groups of the stream
 
     def _take(self, start: int, count: int) -> _Raw:
-        """Copy up to ``count`` rows from position ``start`` on, as many as the group there
-        holds.
-        """
+        """Copy up to ``count`` rows from position ``start`` on, no further than their group."""
         if self._current is None or not self._current[0].covers(start):
-            self._current = None  # its memory is needed for the one that follows
+            self._current = None  # free its memory before the next group is loaded
             self._current = self._load(start)
             if self._held is None:
                 self._prefetch(self._current[0].first + self._current[0].rows)
@@ -196,7 +180,7 @@ class Split:
 
 
 def is_label(column: Column) -> bool:
-    """Whether targets are class labels: one unscaled whole number (or boolean) a row."""
+    """Return whether targets are labels: one unscaled whole number (or boolean) a row."""
     return column.shape == () and column.dtype.kind in "biu" and column.scale == 1
 
 

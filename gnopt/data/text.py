@@ -1,4 +1,4 @@
-"""Tables of numbers as text: CSV, with or without a header, read twice and never whole."""
+"""Read CSV tables, with or without a header and gzip, in two passes and never as a whole."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import IO
 
 import numpy as np
 
+from gnopt.data.formats import ImportSettings, Reader, listing
 from gnopt.data.pictures import natural_key
 from gnopt.data.rows import Rows, from_array, smallest
 from gnopt.errors import DataError, nearest
@@ -30,12 +31,11 @@ class _Layout:
 
 
 def open_csv(path: Path, inputs: str | None, targets: str | None) -> tuple[Rows, Rows | None]:
-    """Read a table; ``inputs`` and ``targets`` are columns by name or number from 0, separated by
-    commas.
+    """Open a table; ``inputs`` and ``targets`` are columns, by name or number, joined by commas.
 
-    Without ``inputs`` they are all columns that are no targets. Whole numbers become integers; a
-    target column of words becomes labels 0, 1, ... in the order of the words. Raises DataError with
-    line and column.
+    Columns count from 0, and -1 is the last. Without ``inputs``, these are all columns that are not
+    targets. Whole numbers become integers. A target column of words becomes labels 0, 1, ... in the
+    order of the words. Raises DataError with line and column.
     """
     layout = _layout(path)
     y_columns = _columns(layout, targets, "--targets") if targets is not None else []
@@ -86,7 +86,7 @@ def open_csv(path: Path, inputs: str | None, targets: str | None) -> tuple[Rows,
 
 
 def _labels(cells: list[str], where: str) -> Rows:
-    """A column of words as labels 0, 1, ... in the order of the words."""
+    """Return a column of words as labels 0, 1, ... in the order of the words."""
     classes = sorted(set(cells), key=natural_key)
     if "" in classes:
         raise DataError(f"{where}: row {cells.index('')} (counted from 0) is empty")
@@ -105,7 +105,7 @@ def _layout(path: Path) -> _Layout:
             raise DataError(f"{path}: not a text file: {error}") from error
         if "\0" in first:
             raise DataError(
-                f"{path}: not a text file; expected IDX, NPY, NPZ, CSV, MAT or a folder of pictures"
+                f"{path}: not a text file; expected {listing()} or a folder of pictures"
             )
         delimiter = max(",;\t", key=first.count)
         cells = [c.strip() for c in next(csv.reader([first], delimiter=delimiter), [])]
@@ -127,9 +127,7 @@ def _opened(path: Path) -> IO[str]:
 
 
 def _read(layout: _Layout) -> Iterator[_Numbered]:
-    """Yield blocks of the rows with their line numbers; every row has as many cells as the
-    first.
-    """
+    """Yield blocks of rows with line numbers; DataError if a row is not as wide as the first."""
     with _opened(layout.path) as file:
         reader = csv.reader(file, delimiter=layout.delimiter)
         try:
@@ -168,9 +166,8 @@ def _numbers(layout: _Layout, block: _Numbered, columns: list[int]) -> np.ndarra
                 name = f" ({layout.header[c]})" if layout.header else ""
                 found = f"'{cells[c]}'" if cells[c].strip() else "empty"
                 raise DataError(
-                    f"{layout.path}: line {line}, column {c}{name} is {found}; expected a "
-                    "finite number "
-                    "(--inputs and --targets choose columns)"
+                    f"{layout.path}: line {line}, column {c}{name} is {found}; expected a finite "
+                    "number (--inputs and --targets choose columns)"
                 )
     raise AssertionError("a block that NumPy cannot read has a cell that is no number")
 
@@ -194,7 +191,13 @@ def _columns(layout: _Layout, wanted: str, option: str) -> list[int]:
             known = f", or one of {', '.join(layout.header[:12])}" if layout.header else ""
             raise DataError(
                 f"{layout.path}: {option} {name}: no such column; expected 0 to "
-                f"{layout.width - 1}"
-                f"{known}{nearest(name, layout.header)}"
+                f"{layout.width - 1}{known}{nearest(name, layout.header)}"
             )
     return found
+
+
+def _open_rows(path: Path, settings: ImportSettings) -> tuple[Rows, Rows | None]:
+    return open_csv(path, settings.inputs, settings.targets)
+
+
+READER = Reader("a CSV file", ("transpose",), lambda path, head: True, _open_rows)

@@ -1,4 +1,4 @@
-"""New HDF5 files: whole or absent, in row chunks, never over an existing file by accident."""
+"""Write new HDF5 data files: atomically, in chunks of rows, and never over a file by accident."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ Progress = Callable[[int], object]  # takes the number of rows just finished
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Raise DataError where ``path`` may not be written: a folder, or an existing file without
-    ``overwrite``.
-    """
+    """Raise DataError if ``path`` is a folder, or a file and ``overwrite`` is not set."""
     if path.is_dir():
         raise DataError(f"{path}: is a directory; expected the name of a new file")
     if path.exists() and not overwrite:
@@ -30,10 +28,10 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
 
 @contextlib.contextmanager
 def new_file(path: Path, overwrite: bool, source: str) -> Iterator[h5py.File]:
-    """Open a file that takes its place at ``path`` when the block ends well, and vanishes when it
-    does not.
+    """Give the ``with`` block a new file; it appears at ``path`` unless the block raises.
 
-    ``source`` says in words where the data come from, and is kept as an attribute of the file.
+    ``source`` says in words where the data come from; it becomes an attribute of the file. Raises
+    DataError if the file cannot be written.
     """
     refuse_existing(path, overwrite)
     try:
@@ -54,7 +52,10 @@ def new_table(
     dtype: DTypeLike,
     scale: float | None = None,
 ) -> h5py.Dataset:
-    """Create a compressed dataset of ``rows`` rows in chunks of whole rows, about 256 KiB each."""
+    """Create a compressed dataset in chunks of whole rows, about 256 KiB each.
+
+    ``shape`` is that of one row. ``scale`` becomes an attribute: the factor for readers to apply.
+    """
     row_bytes = max(1, math.prod(shape) * np.dtype(dtype).itemsize)
     if row_bytes >= 2**32:
         raise DataError(

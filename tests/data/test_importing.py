@@ -12,8 +12,9 @@ import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gnopt.data.formats import ImportSettings
 from gnopt.data.hdf5 import datasets
-from gnopt.data.importing import ImportSettings, import_data
+from gnopt.data.importing import import_data
 from gnopt.data.info import describe_file
 from gnopt.data.options import DataSettings
 from gnopt.data.source import open_data

@@ -123,7 +123,6 @@ def test_the_numbers_do_not_depend_on_where_the_rows_are_held(flat, monkeypatch)
             held.validation.rows_at(3, 80), read.validation.rows_at(3, 80), strict=True
         ):
             np.testing.assert_array_equal(one, other)
-        np.testing.assert_array_equal(held.target_mean(), read.target_mean())
         assert held.train.moments()[0].tobytes() == read.train.moments()[0].tobytes()
 
 
@@ -195,7 +194,6 @@ def test_targets_labels_soft_and_booleans(tmp_path):
         with opened(path, targets=name, validation=0) as data:
             y = data.train.rows_at(0, 6)[1]
             assert (y.dtype, data.target_shape, y.shape) == (dtype, target_shape, shape)
-            assert data.target_kind == "rows" and data.target_mean().shape == target_shape
 
 
 @pytest.mark.parametrize(
@@ -240,7 +238,7 @@ def test_groups(tmp_path):
     with opened(path, targets="y") as data:
         assert data.test is None  # it has no targets
     with opened(path, inputs="train/x", targets="/train/y") as data:
-        assert data.validation.rows == 4 and data.target_kind == "rows"
+        assert data.validation.rows == 4
 
 
 def test_standardized_inputs(tmp_path):
@@ -253,7 +251,6 @@ def test_standardized_inputs(tmp_path):
         np.testing.assert_allclose(z[:, [0, 2]].mean(axis=0), 0, atol=1e-6)
         np.testing.assert_allclose(z[:, [0, 2]].std(axis=0), 1, rtol=1e-5)
         assert np.all(z[:, 1] == 0) and data.statistics.std[1] == 1
-        np.testing.assert_allclose(data.target_mean(), 0, atol=1e-12)
         np.testing.assert_allclose(
             data.validation.rows_at(0, 100)[0][:, 0],
             (x[400:, 0] - x[:400, 0].mean()) / x[:400, 0].std(),
@@ -278,12 +275,6 @@ def test_statistics_in_pieces_are_those_of_the_whole(flat, monkeypatch):
         mean, std = data.train.moments()
         np.testing.assert_allclose(mean, x.mean(axis=0), rtol=1e-12)
         np.testing.assert_allclose(std, x.std(axis=0), rtol=1e-12)
-        np.testing.assert_allclose(data.target_mean(), x.mean(axis=0), rtol=1e-12)
-
-
-def test_target_means(flat):
-    with opened(flat, targets="soft", validation=0.1) as data, h5py.File(flat) as file:
-        np.testing.assert_allclose(data.target_mean(), file["soft"][:900].mean(axis=0), rtol=1e-12)
 
 
 def test_fingerprint_follows_the_content(tmp_path):
