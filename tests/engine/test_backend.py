@@ -1,9 +1,12 @@
 """Products, factorisations, safe functions and random numbers of both backends.
 
-What knows of LAPACK's routines or of NumPy's memory is of the host's alone.
+Tests that name LAPACK's routines, or look at NumPy's memory, run on the host alone.
 """
 
+import pkgutil
 import re
+import sys
+import types
 import warnings
 from pathlib import Path
 
@@ -13,7 +16,16 @@ import scipy.special
 from reference import close, host, same
 
 import gnopt
-from gnopt.engine.arrays import Workspace, get_backend
+from gnopt import registry
+from gnopt.engine import arrays
+from gnopt.engine.arrays import (
+    Backend,
+    Device,
+    Workspace,
+    check_device,
+    get_backend,
+    shared_by,
+)
 from gnopt.engine.arrays import numpy as backend
 from gnopt.engine.arrays.numpy import NumpyBackend, mirror_lower
 from gnopt.engine.losses import get_loss
@@ -79,9 +91,7 @@ def test_what_is_not_positive_definite_is_named(ops, routine, dtype_name):
 
 @pytest.mark.parametrize(("routine", "inner"), [("cholesky", "_potrf"), ("spd_inverse", "_potri")])
 def test_single_precision_is_retried_in_double(routine, inner, monkeypatch):
-    """M is positive definite by less than float32 can see: c > a² and fl(a²) = c. (Names LAPACK's
-    routines: host.)
-    """
+    """M is positive definite by less than float32 can see: c > a² and fl(a²) = c."""
     ops = NumpyBackend()
     a = next(
         a
@@ -224,11 +234,64 @@ def test_workspace_hands_out_the_same_memory(ops):
     assert workspace.take("a", (50,)).shape == (50,)
 
 
+class Toy(NumpyBackend):
+    """Another backend, of which a machine has two devices."""
+
+    name = "toy"
+    numbered = True
+
+    @classmethod
+    def check(cls, index):
+        if index > 1:
+            raise ConfigError(f"this machine has no toy:{index}")
+
+    @classmethod
+    def shared_by(cls, processes):
+        return {"TOY_SHARE": str(1.0 / processes)}
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    """A backend that is found like the others: by its name, in a module of the folder."""
+    module = types.ModuleType("gnopt.engine.arrays.toy")
+    module.BACKEND = Toy
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    found = [*pkgutil.iter_modules(arrays.__path__)]
+    extra = pkgutil.ModuleInfo(found[0].module_finder, "toy", ispkg=False)
+    monkeypatch.setattr(pkgutil, "iter_modules", lambda path: [*found, extra])
+    registry.discover.cache_clear()
+    yield
+    registry.discover.cache_clear()
+
+
 def test_devices_by_name():
     assert get_backend("cpu").device == "cpu"
-    for name in ("gpu", "cuda:x", "cuda:-1", ""):
-        with pytest.raises(ConfigError, match="device"):
+    assert Device.parse("cuda") == Device.parse("cuda:0") != Device.parse("cuda:1")
+    for name in ("gpu", "cpu:0", "CPU", " cpu", ""):
+        with pytest.raises(ConfigError, match=f"^unknown device '{name}': expected cpu, cuda or "):
             get_backend(name)
+    for name in ("cuda:x", "cuda:-1", "cuda:", "cuda:1:2", "cuda:²"):
+        with pytest.raises(ConfigError, match=f"^device '{name}': .* with a whole number N$"):
+            Device.parse(name)
+
+
+def test_a_new_backend_is_one_file(toy):
+    assert Device.expected() == "cpu, cuda, cuda:N, toy or toy:N"
+    ops = get_backend("toy:1")
+    assert isinstance(ops, Toy)
+    assert ops.device == "toy:1"
+    check_device("toy")
+    with pytest.raises(ConfigError, match="no toy:7"):
+        check_device("toy:7")
+    assert shared_by(4)["TOY_SHARE"] == "0.25"
+
+
+def test_a_backend_defines_all_that_the_contract_leaves_open():
+    class Unfinished(Backend):
+        name = "unfinished"
+
+    with pytest.raises(TypeError, match="abstract"):
+        Unfinished()
 
 
 def test_factorisations_go_through_the_backend_alone():
