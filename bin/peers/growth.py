@@ -78,7 +78,7 @@ class _Runner:
         # More rows exist than a batch holds, so that no step is judged as if the batch were all
         # there is.
         problem = Problem(net, get_loss("binary_cross_entropy"), 0, 10 * point.batch)
-        self.optimizer: Optimizer = make(
+        self.optimizer: Optimizer[Any] = make(
             name, problem, settings_of(get_method(name).settings(), {**FULL, **extra})
         )
         self.theta = initialize(net.sizes, "glorot", np.random.default_rng(1), net.dtype)

@@ -86,7 +86,7 @@ class KfacJax:
         import jax.numpy as jnp
         import kfac_jax
 
-        self.jax = jax
+        self.jax: Any = jax
         names, classes = task["activations"], task["loss"] == "softmax_cross_entropy"
         shapes = {"identity": lambda a: a, "tanh": jnp.tanh, "relu": jax.nn.relu}
 

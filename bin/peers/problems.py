@@ -145,7 +145,7 @@ def experiment(
     return build(load(net.path, (*net.sets, *sets), flags))
 
 
-def optimizer(base: Experiment, net: Net, variant: Variant) -> Optimizer:
+def optimizer(base: Experiment, net: Net, variant: Variant) -> Optimizer[Any]:
     """The variant's method on the problem of ``base``, sharing its data, network and loss."""
     config = load(net.path, (*net.sets, f"optimizer.method={variant.method}"))
     return make(

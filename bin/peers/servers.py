@@ -109,7 +109,8 @@ class Server:
             self.process.stdin.flush()
         except OSError:
             return None
-        return self._read()
+        seconds: float | None = self._read()
+        return seconds
 
     def _read(self) -> Any:
         line = self.process.stdout.readline() if self.process and self.process.stdout else ""

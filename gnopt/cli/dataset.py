@@ -317,7 +317,8 @@ class _bar:
         )
 
     def __enter__(self) -> Callable[[int], object]:
-        return self._bar.update
+        update: Callable[[int], object] = self._bar.update
+        return update
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()
