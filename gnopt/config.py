@@ -19,7 +19,7 @@ from gnopt.engine.losses import get_loss
 from gnopt.errors import ConfigError, SettingProblem, SettingsError, nearest
 from gnopt.optimizers.base import OptimizerSettings
 from gnopt.options import Record
-from gnopt.settings import DEFAULT_METHOD, NetworkSettings, TrainingSettings, sections
+from gnopt.settings import DEFAULT_METHOD, MethodChoice, NetworkSettings, TrainingSettings, sections
 
 Flags = Mapping[str, tuple[str, object]]  # key in full → (flag, value), from a command line
 
@@ -172,15 +172,10 @@ class _Draft:
 
     def _optimizer(self, method: str) -> OptimizerSettings | None:
         """The settings of the method; None, with a problem noted, where there is no such method."""
-        values = self._values("optimizer")
-        which = sections(method)["optimizer"][0]
-        _, problem = which.parse(values.pop("method", DEFAULT_METHOD), "optimizer.method")
-        if problem:
-            self._add([problem])
+        self._record(MethodChoice, "optimizer")
+        if method not in optimizers.methods():
             return None
-        record, problems = optimizers.get_method(method).settings.parse(values, "optimizer")
-        self._add(problems)
-        return record
+        return self._record(optimizers.get_method(method).settings, "optimizer")
 
     def _refuse_unknown(self, method: str) -> None:
         """Note keys that their section does not have, and sections that there are not.

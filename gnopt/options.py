@@ -1,4 +1,14 @@
-"""One record per setting: its name, type, default, limits and meaning, checked in one place."""
+"""One record per setting: its name, type, default, limits and meaning, checked in one place.
+
+A section of a configuration is a class of `Settings`, whose fields are declared by `option`::
+
+    @dataclass(frozen=True, kw_only=True)
+    class AdamSettings(Settings):
+        beta1: float = option(0.9, "decay of the mean gradient", low=0.0, high=1.0, open_high=True)
+
+``AdamSettings.options()`` describes the fields, ``AdamSettings.parse`` makes a record of the values
+of a file, with a `SettingProblem` for each that is wrong, and code reads ``settings.beta1``.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +17,69 @@ import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Self, TypeVar
+from dataclasses import dataclass, field, fields
+from typing import Any, Self, TypeGuard, TypeVar
 
 from gnopt.errors import ConfigError, SettingProblem, nearest
 
+Value = bool | int | float | str | list[str] | list[int]
 REQUIRED = object()  # the default of a setting that has none
+
+
+# ---- kinds of values ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A type of value: in words, and the function that makes it of what a file holds.
+
+    ``convert`` returns None for a value of another type.
+    """
+
+    words: str
+    convert: Callable[[object], Value | None]
+
+
+def _flag(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _number(value: object) -> float | None:
+    return float(value) if _is_number(value) else None
+
+
+def _whole(value: object) -> int | None:
+    return int(value) if _is_number(value) and float(value).is_integer() else None
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return math.isfinite(value)
+
+
+def _name(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _names(value: object) -> list[str] | None:
+    found = [_name(item) for item in value] if isinstance(value, list) else [None]
+    return [name for name in found if name is not None] if None not in found else None
+
+
+def _wholes(value: object) -> list[int] | None:
+    found = [_whole(item) for item in value] if isinstance(value, list) else [None]
+    return [number for number in found if number is not None] if None not in found else None
+
+
+KINDS = {
+    bool: Kind("true or false", _flag),
+    int: Kind("a whole number", _whole),
+    float: Kind("a number", _number),
+    str: Kind("a name", _name),
+    list[str]: Kind("a list of names", _names),
+    list[int]: Kind("a list of whole numbers", _wholes),
+}
 
 
 @dataclass(frozen=True)
@@ -34,18 +101,21 @@ class Form:
         return True
 
 
-@dataclass(frozen=True)
-class Option:
-    """A setting: ``kind`` is one of bool, int, float, str, strs (a list of names), ints, or any of
-    them joined by ``|``; ``low``/``high`` are inclusive unless ``open_low``/``open_high``.
+# ---- options ------------------------------------------------------------------------------------
 
-    ``plug_ins`` allows "module:Name" beside the choices. ``free_on_resume`` says that a run may be
-    continued under another value, as the numbers do not depend on it.
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One setting: a value of one of ``kinds``, and what limits it.
+
+    ``low`` and ``high`` are inclusive unless ``open_low`` or ``open_high``. ``plug_ins`` allows
+    "module:Name" beside the choices. ``free_on_resume`` says that a run may be continued under
+    another value, as the numbers do not depend on it.
     """
 
     name: str
-    default: Any
-    kind: str
+    default: object  # a Value, or REQUIRED
+    kinds: tuple[Kind, ...]
     doc: str
     choices: tuple[str, ...] = ()
     low: float | None = None
@@ -61,15 +131,7 @@ class Option:
         """The valid values, in words."""
         if self.form is not None:
             return self.form.expected()
-        words = {
-            "bool": "true or false",
-            "int": "a whole number",
-            "float": "a number",
-            "str": "a name",
-            "strs": "a list of names",
-            "ints": "a list of whole numbers",
-        }
-        text = " or ".join(words[k] for k in self.kind.split("|"))
+        text = " or ".join(kind.words for kind in self.kinds)
         if self.choices:
             text += f" out of {', '.join(self.choices)}"
         limits = []
@@ -79,19 +141,18 @@ class Option:
             limits.append(f"{'<' if self.open_high else '<='} {self.high:g}")
         return " ".join([text, " and ".join(limits)]) if limits else text
 
-    def parse(self, value: object, key: str) -> tuple[Any, SettingProblem | None]:
-        """Return ``(value as its type, None)``, or ``(None, problem)`` with ``key``, which is the
-        option's name with its section.
-        """
+    def parse(self, value: object, section: str) -> tuple[Value | None, SettingProblem | None]:
+        """Return the value as one of its kinds, or None and what is wrong with it."""
+        key = f"{section}.{self.name}"
         if _too_long(value):  # such numbers fit into no array, and Python may refuse to print them
             return None, SettingProblem(key, f"{key}: a whole number out of range")
-        for kind in self.kind.split("|"):
-            ok, parsed = _convert(kind, value)
-            if ok and self._allows(parsed):
+        for kind in self.kinds:
+            parsed = kind.convert(value)
+            if parsed is not None and self._allows(parsed):
                 return parsed, None
         return None, SettingProblem(key, f"{key} = {value!r}", self.expected, self._near(value))
 
-    def _allows(self, value: Any) -> bool:
+    def _allows(self, value: Value) -> bool:
         if isinstance(value, list):
             return all(self._allows(v) for v in value)
         if self.form is not None:
@@ -117,69 +178,8 @@ def _too_long(value: object) -> bool:
     return isinstance(value, int) and abs(value) >= 2**63
 
 
-def _convert(kind: str, value: Any) -> tuple[bool, Any]:
-    number = (
-        isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    )
-    if kind == "bool":
-        return isinstance(value, bool), value
-    if kind == "int":
-        return (number and float(value).is_integer()), int(value) if number else None
-    if kind == "float":
-        return number, float(value) if number else None
-    if kind == "str":
-        return isinstance(value, str), value
-    if kind == "strs":
-        return isinstance(value, list) and all(isinstance(v, str) for v in value), value
-    if kind == "ints":
-        ok = isinstance(value, list) and all(_convert("int", v)[0] for v in value)
-        return ok, [int(v) for v in value] if ok else None
-    raise AssertionError(f"unknown kind {kind}")
-
-
-def defaults(options: Iterable[Option]) -> dict[str, Any]:
-    """The default of every option that has one."""
-    return {o.name: o.default for o in options if o.default is not REQUIRED}
-
-
-def parse_all(
-    options: Iterable[Option], values: Mapping[str, object], section: str
-) -> tuple[dict[str, Any], list[SettingProblem]]:
-    """Check ``values`` by name of option: return those that are right, as their types, and all
-    problems.
-
-    Names without an option are for the caller to refuse.
-    """
-    by_name = {o.name: o for o in options}
-    parsed: dict[str, Any] = {}
-    problems = []
-    for name in [name for name in values if name in by_name]:
-        value, problem = by_name[name].parse(values[name], f"{section}.{name}")
-        if problem:
-            problems.append(problem)
-        else:
-            parsed[name] = value
-    for o in by_name.values():
-        if o.default is REQUIRED and o.name not in values:
-            key = f"{section}.{o.name}"
-            problems.append(SettingProblem(key, f"missing key {key}", hint=f": {o.doc}"))
-    return parsed, problems
-
-
-# ---- records of settings ------------------------------------------------------------------------
-
-_KINDS = {
-    bool: "bool",
-    int: "int",
-    float: "float",
-    str: "str",
-    list[str]: "strs",
-    list[int]: "ints",
-}
-
-
 def option(
-    default: Any,
+    default: object,
     doc: str,
     *,
     choices: Iterable[str] | Callable[[], Iterable[str]] = (),
@@ -205,30 +205,36 @@ def option(
     >>> (declared,) = Rate.options()
     >>> declared.expected
     'a number > 0'
-    >>> value, problem = declared.parse(-1, "optimizer.rate")
+    >>> value, problem = declared.parse(-1, "optimizer")
     >>> str(problem)
     'optimizer.rate = -1: expected a number > 0'
     """
-    facts = Option(
-        "",
-        default,
-        "",
-        doc,
-        (),
-        low,
-        high,
-        open_low,
-        open_high,
-        plug_ins,
-        form,
-        free_on_resume,
-    )
-    metadata = {"option": facts, "choices": choices if callable(choices) else lambda: choices}
+
+    def describe(name: str, kinds: tuple[Kind, ...]) -> Option:
+        return Option(
+            name=name,
+            default=default,
+            kinds=kinds,
+            doc=doc,
+            choices=tuple(choices() if callable(choices) else choices),
+            low=low,
+            high=high,
+            open_low=open_low,
+            open_high=open_high,
+            plug_ins=plug_ins,
+            form=form,
+            free_on_resume=free_on_resume,
+        )
+
+    metadata = {"describe": describe}
     if default is REQUIRED:
         return field(metadata=metadata)
     if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata=metadata)
+        return field(default_factory=default.copy, metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+# ---- records of settings ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,14 +254,12 @@ class Settings:
             if _is_record(hints[f.name]):
                 found += hints[f.name].options()
                 continue
-            facts: Option = f.metadata["option"]
-            kind = "|".join(_KINDS[part] for part in _parts(hints[f.name]))
-            choices = tuple(f.metadata["choices"]())
-            found.append(replace(facts, name=f.name, kind=kind, choices=choices))
+            describe: Callable[[str, tuple[Kind, ...]], Option] = f.metadata["describe"]
+            found.append(describe(f.name, tuple(KINDS[part] for part in _parts(hints[f.name]))))
         return tuple(found)
 
     @classmethod
-    def make(cls, values: Mapping[str, Any] | None = None) -> Self:
+    def make(cls, values: Mapping[str, object] | None = None) -> Self:
         """Build the record from checked values by name of option; the others keep their defaults.
 
         Names that the record does not have raise TypeError.
@@ -273,10 +277,24 @@ class Settings:
         """Check ``values`` by name of option: return the record and all problems.
 
         Wrong values stand at their defaults in the record, so that other checks can go on; there is
-        no record where a required value is missing or wrong.
+        no record where a required value is missing or wrong. Names that the record does not have
+        are for the caller to refuse.
         """
-        parsed, problems = parse_all(cls.options(), values, section)
-        complete = all(o.name in parsed or o.default is not REQUIRED for o in cls.options())
+        options = {o.name: o for o in cls.options()}
+        parsed: dict[str, Value] = {}
+        problems = []
+        for name in [name for name in values if name in options]:
+            value, problem = options[name].parse(values[name], section)
+            if problem:
+                problems.append(problem)
+            elif value is not None:
+                parsed[name] = value
+        required = [o for o in options.values() if o.default is REQUIRED]
+        for o in required:
+            if o.name not in values:
+                key = f"{section}.{o.name}"
+                problems.append(SettingProblem(key, f"missing key {key}", hint=f": {o.doc}"))
+        complete = all(o.name in parsed for o in required)
         return (cls.make(parsed) if complete else None), problems
 
     def values(self) -> dict[str, Any]:
@@ -287,7 +305,7 @@ class Settings:
             flat.update(value.values() if isinstance(value, Settings) else {f.name: value})
         return flat
 
-    def changed(self, **values: Any) -> Self:
+    def changed(self, **values: object) -> Self:
         """Return a copy with these options at other values, wherever in the record they stand."""
         return self.make(self.values() | values)
 
@@ -295,7 +313,7 @@ class Settings:
 Record = TypeVar("Record", bound=Settings)
 
 
-def _is_record(kind: Any) -> bool:
+def _is_record(kind: object) -> bool:
     return isinstance(kind, type) and issubclass(kind, Settings)
 
 
@@ -303,7 +321,7 @@ def _parts(hint: Any) -> tuple[Any, ...]:
     return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
 
 
-def _build(cls: type[Record], values: dict[str, Any]) -> Record:
+def _build(cls: type[Record], values: dict[str, object]) -> Record:
     hints = typing.get_type_hints(cls)
     arguments: dict[str, Any] = {}
     for f in fields(cls):

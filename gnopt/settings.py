@@ -108,14 +108,19 @@ class TrainingSettings(Settings):
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class MethodChoice(Settings):
+    """The one key of the section ``[optimizer]`` that is not an option of the method."""
+
+    method: str = option(DEFAULT_METHOD, "how weights are updated", choices=optimizers.methods)
+
+
 def sections(method: str) -> dict[str, tuple[Option, ...]]:
     """Section → its options, those of [optimizer] being the method's."""
-    known = tuple(optimizers.methods())
-    chosen = Option("method", DEFAULT_METHOD, "str", "how weights are updated", choices=known)
-    of_method = optimizers.options_of(method) if method in known else ()
+    of_method = optimizers.options_of(method) if method in optimizers.methods() else ()
     return {
         "data": DataSettings.options(),
         "network": NetworkSettings.options(),
-        "optimizer": (chosen, *of_method),
+        "optimizer": (*MethodChoice.options(), *of_method),
         "training": TrainingSettings.options(),
     }

@@ -264,7 +264,7 @@ def test_every_option_has_a_meaning_and_a_valid_default():
             for option in options:
                 assert len(option.doc) > 5, (section, option.name)
                 if isinstance(option.default, (bool, int, float, str, list)):
-                    assert option.parse(option.default, "k") == (option.default, None), (
+                    assert option.parse(option.default, "s") == (option.default, None), (
                         section,
                         option.name,
                     )

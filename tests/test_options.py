@@ -29,11 +29,15 @@ def test_options_are_flat_and_in_the_order_of_declaration():
 
 
 def test_kinds_and_limits_follow_from_the_declaration():
-    kinds = {o.name: o.kind for o in Outer.options()}
-    assert kinds == {"rows": "int", "names": "strs", "size": "int|str", "decay": "float"}
+    assert {o.name: o.expected for o in Outer.options()} == {
+        "rows": "a whole number >= 1",
+        "names": "a list of names out of a, b",
+        "size": "a whole number or a name",
+        "decay": "a number >= 0 and < 1",
+    }
     decay = Outer.options()[-1]
-    assert decay.parse(1.0, "x.decay")[1] is not None
-    assert decay.parse(0, "x.decay") == (0.0, None)
+    assert decay.parse(1.0, "x")[1] is not None
+    assert decay.parse(0, "x") == (0.0, None)
 
 
 def test_values_reach_the_record_that_declares_them():
