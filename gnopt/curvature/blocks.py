@@ -68,6 +68,11 @@ class BlockSettings(Settings):
         """Statistics after which the first layer's A is taken as known; 0 = never."""
         return 0
 
+    @property
+    def damped_as_product(self) -> bool:
+        """Whether a product of two factors is damped as a whole, in its eigenbasis."""
+        return False
+
     def sketch_rank(self, d: int, damping: DampingSettings) -> int:
         """Rank of the sketch that stands for a G of dimension d; 0 where G is inverted whole."""
         return 0
@@ -127,8 +132,12 @@ class KroneckerSettings(FactoredSettings):
         open_low=True,
     )
 
+    @property
+    def damped_as_product(self) -> bool:
+        return self.damping_split == "exact"
+
     def sketch_rank(self, d: int, damping: DampingSettings) -> int:
-        if self.damping_split == "exact":
+        if self.damped_as_product:
             return 0
         if damping.damping_rule != "relative" or damping.damping_g < 1.0:
             return 0  # eigenvalues below the mean would count
@@ -283,23 +292,45 @@ class Block(ABC):
 
 
 @dataclass
-class KroneckerBlock(Block):
-    """A ⊗ G, damped factor by factor: Δ = Ĝ⁻¹ g Â⁻¹."""
+class FactoredBlock(Block):
+    """What blocks with factors share: their averages, and how old what is prepared of each is."""
 
     A: Factor | None = None
     G: Factor | None = None
-    inverse_A: Operator | None = None
-    inverse_G: Operator | None = None
     age_A: int = 0
     age_G: int = 0
+
+    def observe_input(self, plan: LayerPlan, abar: Array, keep: float, weight: float) -> None:
+        new = second_moment(plan.ops, abar, 1.0 / len(abar), plan.forms)
+        self.A = mix(plan.ops, self.A, new, keep, weight)
+
+    def observe_output(self, plan: LayerPlan, G: Factor, keep: float, weight: float) -> None:
+        self.G = mix(plan.ops, self.G, G, keep, weight)
+
+    def pair(self) -> tuple[Factor, Factor]:
+        """Return A and G, which statistics must have made."""
+        assert self.A is not None and self.G is not None
+        return self.A, self.G
+
+    @property
+    def nbytes(self) -> int:
+        A, G = self.pair()
+        return A.nbytes + G.nbytes
+
+
+@dataclass
+class KroneckerBlock(FactoredBlock):
+    """A ⊗ G, damped factor by factor: Δ = Ĝ⁻¹ g Â⁻¹."""
+
+    inverse_A: Operator | None = None
+    inverse_G: Operator | None = None
     sketch: Array | None = None  # (o, r), the basis of G's sketch
 
     Settings: ClassVar[type[BlockSettings]] = KroneckerSettings
 
     @classmethod
     def chosen(cls, settings: BlockSettings) -> type[Block]:
-        exact = isinstance(settings, KroneckerSettings) and settings.damping_split == "exact"
-        return EigenBlock if exact else cls
+        return EigenBlock if settings.damped_as_product else cls
 
     @classmethod
     def start(cls, plan: LayerPlan) -> Self:
@@ -313,13 +344,6 @@ class KroneckerBlock(Block):
     @classmethod
     def of_factors(cls, plan: LayerPlan, A: Factor, G: Factor | None) -> Self:
         return cls(A, G)
-
-    def observe_input(self, plan: LayerPlan, abar: Array, keep: float, weight: float) -> None:
-        new = second_moment(plan.ops, abar, 1.0 / len(abar), plan.forms)
-        self.A = mix(plan.ops, self.A, new, keep, weight)
-
-    def observe_output(self, plan: LayerPlan, G: Factor, keep: float, weight: float) -> None:
-        self.G = mix(plan.ops, self.G, G, keep, weight)
 
     def prepare(self, plan: LayerPlan, refresh: Refresh, damping: Damping) -> None:
         A, G = self.pair()
@@ -338,11 +362,6 @@ class KroneckerBlock(Block):
                 self.inverse_G, self.sketch = G.sketched_inverse(
                     plan.ops, self.sketch, amount, plan.name("G")
                 )
-
-    def pair(self) -> tuple[Factor, Factor]:
-        """Return A and G, which statistics must have made."""
-        assert self.A is not None and self.G is not None
-        return self.A, self.G
 
     def _invert(self, plan: LayerPlan, M: Factor, amount: Any, side: str) -> Operator:
         if plan.period == 1:  # a single solve uses it
@@ -403,26 +422,17 @@ class KroneckerBlock(Block):
         A, G = self.pair()
         return plan.ops.xp.kron(A.dense(plan.ops), G.dense(plan.ops))
 
-    @property
-    def nbytes(self) -> int:
-        A, G = self.pair()
-        return A.nbytes + G.nbytes
-
 
 @dataclass
-class EigenBlock(Block):
+class EigenBlock(FactoredBlock):
     """A diagonal in the eigenbases of A and G: Δ = Q_G [(Q_Gᵀ g Q_A) / (S + λ)] Q_Aᵀ.
 
     Without re-estimated scales S is the product of the eigenvalues, and the damping is that of the
     Kronecker product.
     """
 
-    A: Factor | None = None
-    G: Factor | None = None
     basis_A: Eigenbasis | None = None
     basis_G: Eigenbasis | None = None
-    age_A: int = 0
-    age_G: int = 0
     scales: Array | None = None
     scale_terms: int = 0  # statistics in ``scales`` since a basis changed
 
@@ -437,13 +447,6 @@ class EigenBlock(Block):
         block = cls(A, G)
         block.prepare(plan, Refresh(k=1), fixed(0.0))
         return block
-
-    def observe_input(self, plan: LayerPlan, abar: Array, keep: float, weight: float) -> None:
-        new = second_moment(plan.ops, abar, 1.0 / len(abar), plan.forms)
-        self.A = mix(plan.ops, self.A, new, keep, weight)
-
-    def observe_output(self, plan: LayerPlan, G: Factor, keep: float, weight: float) -> None:
-        self.G = mix(plan.ops, self.G, G, keep, weight)
 
     def bases(self) -> Bases | None:
         if self.basis_A is None or self.basis_G is None:
@@ -468,11 +471,6 @@ class EigenBlock(Block):
         if self.basis_G is None or refresh.due(plan, 1, self.age_G):
             self.age_G, self.scale_terms = 0, 0
             self.basis_G = G.eigenbasis(plan.ops, plan.name("G"))
-
-    def pair(self) -> tuple[Factor, Factor]:
-        """Return A and G, which statistics must have made."""
-        assert self.A is not None and self.G is not None
-        return self.A, self.G
 
     def diagonal(self) -> Array:
         """Return S: the re-estimated scales, else the products of the eigenvalues."""
@@ -533,8 +531,7 @@ class EigenBlock(Block):
 
     @property
     def nbytes(self) -> int:
-        A, G = self.pair()
-        return A.nbytes + G.nbytes + int(self.diagonal().nbytes)
+        return super().nbytes + int(self.diagonal().nbytes)
 
 
 @dataclass

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from gnopt.curvature.blocks import Block, BlockSettings, KroneckerBlock, LayerPlan, Refresh
+from gnopt.curvature.blocks import Block, BlockSettings, LayerPlan, Refresh
 from gnopt.curvature.damping import Damping, fixed
 from gnopt.curvature.factors import Diagonal, Factor
 from gnopt.engine.arrays import Array
@@ -95,7 +95,7 @@ class InspectedBlock:
             (shift,) = ops.scalars(damping.of_diagonal(ops, self.block.diagonal()))
             return low + shift, high + shift
         A, G = self.factored
-        if KroneckerBlock.chosen(settings) is not KroneckerBlock:  # damped as a product
+        if settings.damped_as_product:
             (shift,) = ops.scalars(damping.of_product(ops, A.factor, G.factor))
             return low + shift, high + shift
         to_A, to_G = ops.scalars(*damping.of_factors(ops, A.factor, G.factor))

@@ -77,9 +77,12 @@ def options_of(name: str) -> tuple[Option, ...]:
 def check(name: str, loss: Loss) -> None:
     """Raise ConfigError where the method cannot serve the loss."""
     if get_method(name).needs_likelihood and not loss.likelihood:
+        others = [
+            n for n, c in all_curvatures().items() if c.exact_output and not c.needs_likelihood
+        ]
         raise ConfigError(
             f"method '{name}' samples targets from the model, and loss '{loss.name}' is not a "
-            "likelihood; use kfra or kflr"
+            f"likelihood; use {' or '.join(others)}"
         )
 
 

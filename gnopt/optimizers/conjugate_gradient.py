@@ -139,7 +139,8 @@ class GaussNewtonCG(Optimizer[CGState]):
         if curvature.needs_likelihood and not self.problem.loss.likelihood:
             raise ConfigError(
                 f"optimizer.preconditioner = {curvature.name!r} samples targets from the model, "
-                f"and loss '{self.problem.loss.name}' is not a likelihood; use kfra"
+                f"and loss '{self.problem.loss.name}' is not a likelihood; use "
+                f"{type(self.settings)().preconditioner}"
             )
         # Made anew at every update, but as inverses, which a period of 1 would not make: many
         # solves use them, and on a GPU two products are a fraction of the operations of four
