@@ -1,15 +1,16 @@
-"""A strict stand-in for CuPy on the host: what it accepts, and what it refuses, follows the real
-wheel's interface.
+"""A strict stand-in for CuPy on the host: it accepts and refuses what the real wheel does.
 
 * every name, method and keyword is looked up in ``cupy_api.json`` before anything is computed;
-* arrays live apart from NumPy's: conversion and mixing with host arrays raise CuPy's errors;
-* float32 linear algebra runs in float32; silent failures unless ``cupyx.errstate(linalg="raise")``;
-* results of arithmetic are C-ordered and reductions 0-d, of solves and eigenvectors F-ordered;
-* copies between host and device and waits of the host are counted;
-* the bodies of element-wise kernels are compiled by g++: without it, tests that use the double are
-  skipped (``COMPILER`` is None).
+* device arrays do not mix with NumPy's: conversions and operations with both raise CuPy's errors;
+* float32 linear algebra runs in float32, and fails silently unless ``errstate(linalg="raise")``;
+* results have CuPy's layouts: C order from arithmetic, Fortran's from solves and eigenvectors;
+  reductions give 0-d arrays;
+* copies between host and device, and waits of the host, are counted;
+* g++ compiles the bodies of element-wise kernels; without it (``COMPILER`` is None) tests that run
+  kernels are skipped.
 
-It knows nothing of streams, races, memory limits or speed.
+It knows nothing of streams, races, memory limits or speed. tests/gpu/README.md says how tests use
+it and how to extend it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ HERE = Path(__file__).parent
 
 
 def python_path() -> str:
-    """PYTHONPATH of a child process that shall find the double as CuPy, and gnopt as it is here."""
+    """Return the PYTHONPATH with which a child process finds the double as CuPy, and this gnopt."""
     return os.pathsep.join(map(str, (HERE / "site", HERE.parent, HERE.parents[1])))
 
 

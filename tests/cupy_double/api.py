@@ -36,13 +36,13 @@ def signature(owner: str, name: str) -> inspect.Signature | None:
 
 
 def require(owner: str, name: str) -> None:
-    """AttributeError where CuPy has no such name."""
+    """Raise AttributeError where CuPy has no such name."""
     if name not in members(owner):
         raise AttributeError(f"{owner}.{name} is not in CuPy {api()['version']}")
 
 
 def check_call(owner: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """TypeError where CuPy's function does not take these arguments."""
+    """Raise TypeError where CuPy's function does not take these arguments."""
     _check(owner, name, len(args), tuple(kwargs))
 
 

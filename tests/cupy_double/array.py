@@ -41,7 +41,7 @@ class Pointer:
 
 
 class ndarray:
-    """A block of memory that the host cannot see; ``_host`` is what holds it here."""
+    """An array in device memory; ``_host`` holds its numbers, which the package must not see."""
 
     __hash__ = None  # type: ignore[assignment]
 

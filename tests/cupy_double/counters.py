@@ -1,4 +1,4 @@
-"""What crosses the bus and how often the host waits."""
+"""Counts of copies between host and device, of waits and of queued operations."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ class Counters:
     calls: int = 0
 
     def up(self, nbytes: int) -> None:
-        """Host → device; queued, no wait."""
+        """Count a copy from host to device: it is queued, and nobody waits."""
         self.h2d += 1
         self.h2d_bytes += nbytes
 
     def down(self, nbytes: int) -> None:
-        """Device → host: a wait."""
+        """Count a copy from device to host, for which the host waits."""
         self.d2h += 1
         self.d2h_bytes += nbytes
         self.wait()
 
     def flag(self) -> None:
-        """A truth value read by the host: a wait for a byte."""
+        """Count a truth value that the host reads: it waits for a byte."""
         self.flags += 1
         self.wait()
 
     def wait(self) -> None:
-        """The host waits; DeviceSynchronized where it has been forbidden to."""
+        """Count a wait of the host; DeviceSynchronized where waiting is forbidden."""
         if not _ALLOWED[-1]:
             raise DeviceSynchronized
         self.syncs += 1

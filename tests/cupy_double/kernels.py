@@ -50,7 +50,7 @@ class Parameter:
 
     @property
     def open(self) -> bool:
-        """Whether the type is for the arguments to say."""
+        """Whether the arguments decide the type."""
         return len(self.kind) == 1
 
 
@@ -123,8 +123,9 @@ class ElementwiseKernel:
         return self.runs[key]
 
     def _types(self, args: list[Any]) -> dict[str, np.dtype]:
-        """Type by parameter; TypeError where two arrays of one place-holder differ. Numbers have no
-        say.
+        """Return the type of each parameter; TypeError where two arrays of one place-holder differ.
+
+        Numbers do not decide a type.
         """
         bound: dict[str, np.dtype] = {}
         for p, a in zip((*self.inputs, *self.outputs), args, strict=False):

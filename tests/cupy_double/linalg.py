@@ -55,7 +55,7 @@ def _floating(*arrays: np.ndarray) -> None:
 
 
 def cholesky(a: ndarray) -> ndarray:
-    """Lower triangle; after a failure the rest is left as it was and nothing says so."""
+    """Return the lower triangle; a failure leaves the rest unfinished, and no one is told."""
     check_call("cupy.linalg", "cholesky", (a,), {})
     host = strict(a)
     _floating(host)
@@ -66,8 +66,8 @@ def cholesky(a: ndarray) -> ndarray:
 
 
 def cusolver() -> dict[str, Callable[..., Any]]:
-    """The raw Cholesky routines of cuSOLVER: addresses in, an error flag left in memory, nobody
-    told.
+    """Return cuSOLVER's raw Cholesky routines: they take addresses and leave an error flag in
+    memory.
     """
     return {
         f"{kind}potrf{part}": partial(routine, f"{kind}potrf{part}", dtype)

@@ -29,7 +29,7 @@ TYPES = ("float32", "float64", "int8", "int32", "int64", "bool_", "newaxis", "pi
 
 
 class Module(types.ModuleType):
-    """A module whose names are those of the wheel; what the double does not act out says so."""
+    """A module with the names of the wheel's; a name that the double lacks raises an error."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -165,7 +165,7 @@ class Stream:
 
 
 class _Pool:
-    """The pool's books; a limit is noted, and not enforced."""
+    """What the memory pool reports; a limit is recorded, but not enforced."""
 
     def free_bytes(self) -> int:
         return 0

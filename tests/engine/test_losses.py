@@ -322,9 +322,7 @@ def test_single_precision_follows_double(ops, loss_name, soft):
 
 
 def test_saturated_values_are_exact(ops):
-    """Where the exponential is gone the loss is linear; a wrong, sure answer costs what it
-    should.
-    """
+    """Far out, the loss is linear to rounding, and a confident wrong answer has its full cost."""
 
     def value(loss_name, h, y, dtype="float32"):
         return host(

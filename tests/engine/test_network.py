@@ -1,6 +1,4 @@
-"""The passes of the network against automatic differentiation, and what holds its parts
-together.
-"""
+"""The passes of the network against automatic differentiation, and identities between them."""
 
 import numpy as np
 import pytest
@@ -211,7 +209,7 @@ def test_several_directions_go_forward_as_one_by_one(ops, activation_name):
 
 
 def test_workspace_changes_nothing(ops, activation_name):
-    """Buffers that earlier passes with more and with fewer rows have left behind do not show."""
+    """Buffers left by passes with more rows, or fewer, do not change a result."""
     case, _ = standard(activation_name, "softmax_cross_entropy", ops=ops)
     net, W, workspace = case.net, case.W, Workspace(ops, np.float64)
     v = ops.asarray(np.random.default_rng(0).standard_normal(net.size))

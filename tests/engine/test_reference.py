@@ -1,6 +1,4 @@
-"""The truth itself: its chain rule against jax on the whole objective, its differences against
-jax.
-"""
+"""The reference itself: its chain rule and its differences against jax."""
 
 import jax
 import jax.numpy as jnp

@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def counters() -> Iterator[Counters]:
-    """The double in CuPy's place; what it counted so far."""
+    """The double in CuPy's place, and its counters."""
     with installed() as found:
         yield found
 

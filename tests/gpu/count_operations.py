@@ -1,10 +1,11 @@
-"""Operations that one update queues on a GPU, by phase: counted on the double, on any machine.
+"""Count the operations that one update queues on a GPU, by phase; the double counts them, on any
+machine.
 
     PYTHONPATH=tests python tests/gpu/count_operations.py [method ...]
 
-The 784-1000-500-250-30-250-500-1000-784 autoencoder in float32 with 1000 rows, at default periods:
-the mean of updates 41 to 50, after ten at the start. An operation of CuPy may launch more than one
-kernel. About a minute a method.
+The network is the 784-1000-500-250-30-250-500-1000-784 autoencoder in float32, with 1000 rows and
+default periods. Counts are means of updates 41 to 50, after ten updates at the start. An operation
+of CuPy may launch more than one kernel. About a minute a method.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ FIRST, LAST = 41, 50
 
 
 def count(ops: CudaBackend, method: str) -> dict[str, float]:
-    """Mean operations an update by phase."""
+    """Return the mean number of operations in an update, by phase."""
     case = problem(AUTOENCODER, ACTIVATIONS, "float32", 1000)
     optimizer = case.optimizer(ops, method, columns=1, iterations=10)
     optimizer.timer = watch = Stopwatch(lambda: None, lambda: float(COUNTERS.calls))

@@ -42,7 +42,7 @@ class Case:
         )
 
     def optimizer(self, ops: Backend, method: str, **values: Any) -> Optimizer:
-        """A method with its defaults, but for ``values``."""
+        """A method with its default settings, except for ``values``."""
         known = {option.name for option in get_method(method).settings.options()}
         settings = get_method(method).settings.make({k: v for k, v in values.items() if k in known})
         return make(method, Problem(self.network(ops), self.loss, 7, 4 * len(self.x)), settings)
@@ -55,8 +55,9 @@ class Case:
         start: tuple[Any, Any, int] | None = None,
         **values: Any,
     ) -> tuple[list[dict[str, float]], np.ndarray, Any]:
-        """Log rows, weights and state, on the host, after updates from the beginning or from
-        (weights, state, done).
+        """Make updates and return log rows, weights and state, on the host.
+
+        ``start`` is (weights, state, updates made before); without it the run begins afresh.
         """
         optimizer = self.optimizer(ops, method, **values)
         theta = ops.asarray(self.theta.copy() if start is None else start[0].copy())
@@ -90,7 +91,7 @@ def make_case(
 
 
 def every_function(ops: Any, h: Any, out: Any) -> Any:
-    """One after the other, each from a number between 0 and 1."""
+    """Apply all functions that `fuse` knows in turn, each to numbers between 0 and 1."""
     out[...] = h
     for name in FUNCTIONS:
         if name != "erf":
@@ -101,8 +102,10 @@ def every_function(ops: Any, h: Any, out: Any) -> Any:
 
 
 def traced(dtype_name: str) -> dict[str, Kernel | None]:
-    """The kernels for arrays of one type: of activations, of products with their slopes, of what
-    losses and optimizers compute element by element, and of all functions that can be traced.
+    """Return the kernels that `fuse` makes for arrays of one type.
+
+    They are those of activations, of products with their slopes, of what losses and optimizers
+    compute element by element, and one with every function.
     """
     dtype = np.dtype(dtype_name)
     step, all_there = second_order._advance, [True] * 4
@@ -131,7 +134,7 @@ def traced(dtype_name: str) -> dict[str, Kernel | None]:
 
 
 def same_files(one: Path, other: Path, rtol: float) -> list[str]:
-    """Assert that two HDF5 files hold the same arrays; the names compared."""
+    """Assert that two HDF5 files hold the same arrays; return the names of the arrays."""
     compared: list[str] = []
     with h5py.File(one) as a, h5py.File(other) as b:
 

@@ -1,9 +1,10 @@
-"""NumPy against CuPy on this machine: the same updates of every method on both, then what they
-cost.
+"""Compare CuPy with NumPy on this machine: the weights after the same updates of every method, then
+the time of an update.
 
     python tests/gpu/gpu_check.py [--device cuda:N] [--quick]
 
-Ends with 1 where a method does not agree. ``bin/gpu-check`` runs the tests marked ``gpu`` first.
+The exit code is 1 where a method does not agree. ``bin/gpu-check`` runs the tests marked ``gpu``
+first.
 """
 
 from __future__ import annotations

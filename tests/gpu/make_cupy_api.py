@@ -1,11 +1,10 @@
 """Write down the names and signatures of an installed CuPy wheel: ``python
 tests/gpu/make_cupy_api.py``.
 
-The result, ``cupy_api.json``, is what the double of these tests and the static check are bound to.
-Neither a GPU, a driver nor the CUDA libraries are needed: modules that cannot be imported without
-them are read by ``ast``. A signature comes from ``inspect``, else from the first line of the
-docstring (as CuPy's compiled functions have it), else from the source; where there is none it is
-empty, which stands for "unknown".
+The double and the static check are bound to the result, ``cupy_api.json``. Neither a GPU, a driver
+nor the CUDA libraries are needed: modules that cannot be imported without them are read by ``ast``.
+A signature comes from ``inspect``, or else from the first line of the docstring (CuPy's compiled
+functions have it there), or else from the source. An empty signature stands for "unknown".
 """
 
 from __future__ import annotations
@@ -125,8 +124,8 @@ def _signature(found: Any, name: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """The signature by names and defaults alone: no annotations, defaults that are no literals
-    shown as ``...``.
+    """Return a signature with names and defaults alone: annotations go, and defaults that are not
+    literals become ``...``.
     """
     text = re.sub(r"\s*->.*$", "", re.sub(r"<[^<>]*>", "...", text))
     try:
@@ -162,8 +161,8 @@ def _plain(text: str) -> str:
 
 
 def _from_source(name: str) -> dict[str, str]:
-    """What the package's ``__init__`` imports, with signatures out of the files it imports them
-    from.
+    """Return what the package's ``__init__`` imports, with signatures from the files that define
+    it.
     """
     package, _, _ = name.partition(".")
     spec = importlib.util.find_spec(package)

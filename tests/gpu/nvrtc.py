@@ -1,7 +1,7 @@
 """Compile element-wise kernels as CuPy would, by NVRTC, without a GPU or driver.
 
-Uses CuPy's own code generator, which is private: the extra ``cuda-check`` is what these functions
-are tried with.
+CuPy's own code generator does this; it is private, so these functions fit the release that the
+extra ``cuda-check`` installs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HEADER = "".join(
 
 
 def kernels() -> dict[str, tuple[Kernel, str]]:
-    """Every kernel with the type it is compiled for; the gathers that an update uses among them."""
+    """Return every kernel with the type to compile it for; gathers as updates use them."""
     found = {
         f"{name}-{dtype}": (kernel, dtype)
         for dtype in ("float32", "float64")
@@ -38,7 +38,7 @@ def kernels() -> dict[str, tuple[Kernel, str]]:
 
 
 def source(kernel: Kernel, dtype: str, ndim: int, contiguous: bool) -> str:
-    """The CUDA source that CuPy makes of a kernel for arrays of this type and number of axes."""
+    """Return the CUDA source that CuPy makes of a kernel, for arrays of this type and axes."""
     import cupy
     from cupy._core._carray import Indexer
     from cupy._core._kernel import _ArgInfo, _get_elementwise_kernel_code
@@ -60,8 +60,9 @@ def source(kernel: Kernel, dtype: str, ndim: int, contiguous: bool) -> str:
 
 
 def compile_for(text: str, architecture: int, method: str) -> bytes:
-    """Object code (``cubin``) or ``ptx`` of a source; cupy.cuda.compiler.CompileException where it
-    is wrong.
+    """Return the object code (``cubin``) or the ``ptx`` of a source.
+
+    Raises cupy.cuda.compiler.CompileException where the source is wrong.
     """
     import cupy
     from cupy._core.core import _get_cccl_include_options
@@ -79,9 +80,7 @@ def compile_for(text: str, architecture: int, method: str) -> bytes:
 
 
 def _cuda_headers() -> list[Path]:
-    """Folders of the headers that the CUDA runtime's wheel brings along, and those beside a
-    toolkit.
-    """
+    """Return the folders of CUDA's headers: of the runtime's wheel, and of a toolkit's."""
     import nvidia
 
     return [folder for root in nvidia.__path__ for folder in sorted(Path(root).glob("*/include"))]

@@ -1,5 +1,5 @@
-"""What ``bin/gpu-check`` runs, tried on the double: the comparison that it prints, and the tests
-marked ``gpu``.
+"""``bin/gpu-check`` tried on the double: the tests marked ``gpu``, and the comparison that it
+prints.
 """
 
 import os

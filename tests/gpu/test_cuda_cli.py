@@ -1,8 +1,7 @@
-"""The commands as a user runs them, ``--device cuda`` in processes of their own that find the
-double as CuPy.
+"""The commands as a user runs them, with ``--device cuda``, in processes of their own.
 
 ``cupy_double/site`` on PYTHONPATH puts the double in CuPy's place; the workers of ``compare``
-inherit it. What a process asked of the device is in its log, so that none of these tests passes on
+inherit it. Every process logs what it asked of the device, so that none of these tests passes on
 the CPU by accident.
 """
 
@@ -63,7 +62,7 @@ class Place:
     folder: Path
 
     def start(self, *argv: object, devices: str = "1", **environment: str) -> subprocess.Popen[str]:
-        """Start a command where ``devices`` GPUs are, or none with CuPy missing."""
+        """Start a command where there are ``devices`` GPUs; "none" is a machine without CuPy."""
         return subprocess.Popen(
             [sys.executable, "-m", "gnopt", *map(str, argv)],
             cwd=self.folder,
@@ -80,15 +79,15 @@ class Place:
         )
 
     def fails(self, *argv: object, devices: str = "1") -> tuple[int, str]:
-        """Exit code and what stderr says, of a command that must write nothing to stdout."""
+        """Run a command that must write nothing to stdout; return its exit code and its stderr."""
         child = self.start(*argv, devices=devices)
         out, err = finish(child)
         assert not out
         return child.returncode, err.strip()
 
     def __call__(self, *argv: object, devices: str = "1", **environment: str) -> str:
-        """The stdout of a command that succeeds; a warning of NumPy's about a device array would be
-        on stderr.
+        """Run a command that must succeed, without a warning of NumPy's about device arrays; return
+        its stdout.
         """
         child = self.start(*argv, devices=devices, **environment)
         out, err = finish(child)
@@ -102,7 +101,7 @@ class Place:
         return self.folder / "device.jsonl"
 
     def used(self) -> list[dict[str, Any]]:
-        """Since the last time: a line for each process that asked for CuPy."""
+        """Return a line for each process that has asked for CuPy since the last call."""
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         self.log.unlink(missing_ok=True)
         return [json.loads(line) for line in lines]
@@ -296,7 +295,9 @@ def test_evaluate_and_predict(runs):
 
 
 def test_a_run_from_a_gpu_is_of_use_without_one(runs):
-    """Elsewhere: no CuPy at all. Export and figures need no device; what does says how to go on."""
+    """On a machine without CuPy, export and figures work; commands that need a device say how to
+    go on.
+    """
     runs("export", "cuda", "net.npz", devices="none")
     runs("export", "cuda", "net.onnx", devices="none")
     pytest.importorskip("matplotlib")

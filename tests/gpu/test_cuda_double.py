@@ -1,4 +1,4 @@
-"""The double refuses what CuPy refuses: the rules were found by experiment with the real wheel."""
+"""The double refuses what CuPy refuses. The rules come from experiments with the real wheel."""
 
 import sys
 

@@ -1,7 +1,7 @@
-"""Activations, losses and passes on a device: no copy and no wait in between; factors in every form
-as on the host.
+"""Activations, losses and passes on a device copy nothing and wait for nothing; factors take the
+same form as on the host.
 
-That their numbers are right is for the engine's own tests, which run on the double too.
+The engine's own tests, which run on the double too, check the numbers.
 """
 
 import numpy as np

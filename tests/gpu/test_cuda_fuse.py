@@ -1,5 +1,5 @@
-"""Element-wise functions made into kernels: the numbers of NumPy in one launch; what cannot be one
-runs as it is.
+"""Element-wise functions become one kernel with NumPy's numbers; functions that cannot be traced
+run as they are.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ VALUES = np.array(
 
 
 def numpy(function, *arguments, out=None):
-    """On the host, where numbers that are not finite warn."""
+    """Call a function on host arrays, without warnings of numbers that are not finite."""
     with np.errstate(all="ignore"):
         return CPU.elementwise(function, *arguments, out=out)
 
@@ -229,7 +229,7 @@ def exchange(ops, a, b, c, x, factor, scratch):
 
 
 def sums(ops, a, b, c, x, factor, scratch):
-    """No kernel of one element: it needs a sum."""
+    """This function cannot be a kernel of one element: it needs a sum."""
     ops.xp.multiply(b, factor, out=scratch)
     a += scratch.sum()
     if c is not None:
@@ -294,7 +294,7 @@ def test_steps_of_optimizers_are_one_kernel(cuda, counters, name, dtype_name):
 
 @dataclass
 class Stretched:
-    """Without a hash: it may change."""
+    """A function without a hash, because its number may change."""
 
     by: float
 

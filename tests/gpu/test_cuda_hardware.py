@@ -1,4 +1,4 @@
-"""On a machine with a GPU that CuPy can use these run by themselves: the same bodies as on the
+"""Tests for real hardware: they run where CuPy finds a GPU. ``test_cuda_check.py`` runs them on the
 double.
 """
 
@@ -79,9 +79,7 @@ def test_factorisations(dtype):
 
 @pytest.fixture
 def waits(monkeypatch):
-    """The fetches of a backend, each counted; any other wait for the device is an error while they
-    are.
-    """
+    """Count a backend's fetches; any other wait for the device raises an error meanwhile."""
     import cupyx
 
     @contextmanager

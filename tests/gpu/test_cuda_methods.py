@@ -1,4 +1,4 @@
-"""Every method on the double: the numbers of the CPU, what crosses the bus, and runs that change
+"""Every method on the double: numbers equal the CPU's, counts of copies and waits, runs that change
 devices.
 """
 
@@ -73,7 +73,7 @@ def test_variants(cuda, variant, method_name, monkeypatch):
 
 
 def traffic(cuda, counters, method, loss="binary_cross_entropy", **values):
-    """Counters of each of twelve updates, with the checks of factorisations beside them."""
+    """Return the counters of each of twelve updates, and the factorisations checked in each."""
     case = make_case(loss)
     optimizer = case.optimizer(cuda, method, **{**SMALL, **values})
     theta, x, y = cuda.asarray(case.theta), cuda.asarray(case.x), cuda.asarray(case.y)
@@ -97,7 +97,9 @@ def traffic(cuda, counters, method, loss="binary_cross_entropy", **values):
 
 
 def test_transfers_of_an_update(cuda, counters, method_name):
-    """One fetch of scalars, nothing the other way, and no wait for the flag of a factorisation."""
+    """An update fetches scalars once, uploads nothing, and waits for no flag of a
+    factorisation.
+    """
     for d2h, h2d, flags, checks, syncs, stats in traffic(cuda, counters, method_name):
         assert (flags, checks, h2d) == (0, 0, 0) and syncs == d2h
         if "iterations" in stats:  # of conjugate gradients
@@ -122,8 +124,8 @@ def test_transfers_of_variants(cuda, counters, method_name, variant):
 
 
 def test_solver_goes_on_where_it_was_stopped_too_early(cuda, counters):
-    """Iterations are foreseen from the last update, 10 at first; where they are too few there are
-    more fetches.
+    """As many iterations are queued as the last update took, 10 at first; where they are too few,
+    there are more fetches.
     """
     updates = traffic(
         cuda,
@@ -154,8 +156,9 @@ def test_sampled_counts_are_drawn_on_the_host(cuda, counters):
 
 
 def spoil(monkeypatch, cuda, times):
-    """Let the error flag of the first Cholesky factorisations say that they failed, as they would
-    for a matrix that is not positive definite; the numbers they leave are what was there before.
+    """Make the first Cholesky factorisations report failure in their error flags.
+
+    As with a matrix that is not positive definite, they leave the numbers that were there before.
     """
     routine, left = cuda._potrf, [times]
 

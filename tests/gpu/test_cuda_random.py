@@ -1,5 +1,5 @@
-"""Random numbers on the device are those of NumPy's Philox on the host, wherever in its stream it
-stands.
+"""Random numbers on the device equal those of NumPy's Philox on the host, from any position of its
+stream.
 """
 
 import numpy as np

@@ -1,5 +1,5 @@
-"""Without running anything: every name and keyword that the engine asks of the array module is in
-CuPy's interface.
+"""A static check: CuPy's interface has every name and keyword that the package asks of the array
+module.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def files() -> list[Path]:
 
 
 def dotted(node: ast.expr) -> str | None:
-    """``xp.linalg.eigh`` for ``ops.xp.linalg.eigh`` and its like; None for anything else."""
+    """Return ``cupy.linalg.eigh`` for ``ops.xp.linalg.eigh``; None for other expressions."""
     parts: list[str] = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)
@@ -42,13 +42,13 @@ def dotted(node: ast.expr) -> str | None:
 
 
 def split(path: str) -> tuple[str, str]:
-    """Module and name; the module is the longest that the interface has."""
+    """Return the module and the name of a dotted path."""
     owner, _, name = path.rpartition(".")
     return owner, name
 
 
 def uses(file: Path) -> Iterator[tuple[int, str, ast.Call | None]]:
-    """(line, dotted name, the call or None) for every use of the array module in a file."""
+    """Yield (line, dotted name, the call or None) for every use of the array module in a file."""
     tree = ast.parse(file.read_text())
     calls = {id(node.func): node for node in ast.walk(tree) if isinstance(node, ast.Call)}
     inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
@@ -60,7 +60,7 @@ def uses(file: Path) -> Iterator[tuple[int, str, ast.Call | None]]:
 
 
 def problem(path: str, call: ast.Call | None) -> str | None:
-    """What CuPy would say to this use; None where it would work."""
+    """Return what CuPy would say to this use; None where it would work."""
     owner, name = split(path)
     known = api()["modules"]
     if owner not in known:
@@ -116,7 +116,7 @@ def test_names_and_keywords_of_the_array_module(capsys):
 
 
 def method_calls(file: Path) -> Iterator[tuple[int, ast.Call]]:
-    """Calls of methods whose name a NumPy array has, outside the functions that see host arrays
+    """Yield calls of methods that NumPy's arrays have, except in functions that see host arrays
     only.
     """
 

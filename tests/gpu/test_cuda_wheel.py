@@ -1,5 +1,5 @@
-"""Against the real wheel, where the extra ``cuda-check`` is installed; neither GPU nor driver is
-needed.
+"""Checks against the real wheel, where the extra ``cuda-check`` is installed; they need neither GPU
+nor driver.
 """
 
 from __future__ import annotations
