@@ -9,7 +9,6 @@ commands, in any order.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 import sys
 import types
@@ -20,8 +19,8 @@ import click
 from gnopt import __version__
 from gnopt.errors import ConfigError, GnoptError, nearest
 
-# Command → (module, one line). A module is imported when its command runs: `gnopt --help` stays
-# instant.
+# Command → (module, help in one line). The module is imported only when its command runs, so that
+# `gnopt --help` needs no NumPy.
 COMMANDS = {
     "train": ("train", "Train a network and write a run directory."),
     "compare": ("compare", "Run the same problem under several methods and grids."),
@@ -41,34 +40,30 @@ COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are run."""
+    """The group of all commands; it imports a command's module when the command runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [
-            name
-            for name, (file, _) in COMMANDS.items()
-            if importlib.util.find_spec(f"{__name__}.{file}")
-        ]
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self.list_commands(ctx):
+        if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"{__name__}.{COMMANDS[cmd_name][0]}")
         command: click.Command = module.command
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
-            ctx.fail(f"no such command '{args[0]}'{nearest(args[0], self.list_commands(ctx))}")
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            ctx.fail(f"no such command '{args[0]}'{nearest(args[0], COMMANDS)}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
 def count_verbosity(ctx: click.Context, param: click.Parameter, value: int) -> int:
-    """Note ``-v`` for `main`, which has no other way to know it when an error reaches it."""
+    """Store ``-v`` in the context, where `main` finds it when it reports an error."""
     if value and ctx.obj is not None:
         ctx.obj.verbosity += value
     return value
@@ -96,15 +91,13 @@ def cli() -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the command line and leave with the exit code of the contract."""
+    """Run the command line and exit with the exit code of the command or of its error."""
     settings = types.SimpleNamespace(verbosity=0)
     code = 1
     try:
         code = _run(argv, settings)
         sys.stdout.flush()
-    except (
-        BrokenPipeError
-    ):  # the reader of stdout went away: nothing to say, and nobody to say it to
+    except BrokenPipeError:  # whoever read stdout is gone, so there is no one to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except BaseException as error:
         code = _explain(error)
@@ -135,7 +128,7 @@ def _run(argv: list[str] | None, settings: types.SimpleNamespace) -> int:
 
 
 def _explain(error: BaseException) -> int:
-    """Say what went wrong in a few lines on stderr; return the exit code."""
+    """Print the error in a few lines on stderr; return the exit code."""
     if isinstance(error, ConfigError) and len(error.problems) > 1:
         _say(f"{len(error.problems)} problems:", *(f"  - {problem}" for problem in error.problems))
         return error.exit_code

@@ -14,7 +14,7 @@ from gnopt.errors import ConfigError
 ROUNDS, QUICK_ROUNDS = 20, 10
 
 
-@click.command("bench", short_help="What an update of each method costs, phase by phase.")
+@click.command("bench")
 @click.argument("config", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--methods",
@@ -88,7 +88,7 @@ def command(
 
 
 def _counts(text: str | None) -> list[int]:
-    """The numbers of threads that ``--threads`` names; none without it."""
+    """Return the numbers of threads that ``--threads`` lists; none without it."""
     if text is None:
         return []
     try:
@@ -130,7 +130,7 @@ def _arguments(
 
 
 class _Progress:
-    """Lines on stderr at growing intervals, with the seconds since the start."""
+    """Prints lines on stderr at growing intervals, with the seconds since the start."""
 
     def __init__(self, quiet: bool) -> None:
         self._quiet, self._start, self._next = quiet, time.monotonic(), 0.0

@@ -1,4 +1,4 @@
-"""Flags that several commands share, and how they reach the configuration."""
+"""Flags and output that several commands share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gnopt.cli import verbosity
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
-# Flag → the key it sets.
+# Name of a flag → key of the setting that it overrides.
 KEYS = {
     "data": "data.file",
     "seed": "training.seed",
@@ -38,12 +38,12 @@ run_argument = click.argument("run", type=click.Path(path_type=Path))
 
 
 def problem_flags(command: Command) -> Command:
-    """The flags of every command that reads a configuration."""
+    """Add the flags of every command that reads a configuration."""
     return _decorated(command, [*_PROBLEM, *_OUTPUT])
 
 
 def config_flags(command: Command) -> Command:
-    """The flags that train, compare and inspect-curvature share."""
+    """Add the flags that train, compare, config and inspect-curvature share."""
     out = click.option(
         "--out", type=click.Path(path_type=Path), metavar="DIR", help="Output directory."
     )
@@ -67,7 +67,7 @@ def _decorated(command: Command, decorators: Sequence[Callable[[Command], Comman
 
 
 def given_flags(**values: object) -> dict[str, tuple[str, object]]:
-    """Key → (flag, value) for the flags that were given, as `gnopt.config.load` takes them."""
+    """Return {key: (flag, value)} of the flags that the user gave, for `gnopt.config.load`."""
     return {
         KEYS[name]: (f"--{name.replace('_', '-')}", value)
         for name, value in values.items()
@@ -76,9 +76,7 @@ def given_flags(**values: object) -> dict[str, tuple[str, object]]:
 
 
 def print_json(result: Mapping[str, object]) -> None:
-    """Write one JSON object to stdout; numbers that are not finite, which JSON lacks, become
-    null.
-    """
+    """Print one JSON object; NaN and infinities become null, because JSON has no such numbers."""
     click.echo(json.dumps(_finite(result)))
 
 
@@ -93,15 +91,6 @@ def _finite(value: object) -> object:
 
 
 def table(rows: list[tuple[str, str]]) -> str:
-    """Two aligned columns."""
+    """Return rows of two cells as two aligned columns."""
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
-
-
-def size(number: float) -> str:
-    """Bytes in words."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.3g} {unit}"
-        number /= 1000
-    return f"{number:.3g} TB"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gnopt.compare.targets import TimeToTarget
 
 
-@click.command("compare", short_help="Run the same problem under several methods and grids.")
+@click.command("compare")
 @click.argument("config", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--methods", metavar="A,B,...", help="Methods, or variants of the grid file, to compare."
@@ -281,7 +281,7 @@ def _draw(
     warnings: list[str],
     quiet: bool,
 ) -> list[Path]:
-    """Figures and report; without matplotlib the numbers stand alone, with a word on stderr."""
+    """Draw figures and report; without matplotlib, say so on stderr and return no files."""
     from gnopt.plots import report
 
     try:

@@ -1,8 +1,7 @@
-"""What a comparison shows: progress on stderr, tables on stdout."""
+"""Show a comparison: progress on stderr while runs are made, tables on stdout at the end."""
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from types import TracebackType
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gnopt.cli.display import can_redraw, progress_bar
 from gnopt.compare.child import WorkerExit
 from gnopt.compare.grid import GridPoint
 from gnopt.compare.outcome import RunOutcome
@@ -24,31 +24,15 @@ if TYPE_CHECKING:
 
 
 class CompareReporter:
-    """A line for each run that ends; on a terminal, a bar over all runs below them."""
+    """Prints a line for each run that ends; on a terminal, with a progress bar below."""
 
     def __init__(self, plan: ComparisonPlan, total: int, quiet: bool) -> None:
         self.total, self.quiet, self.count = total, quiet, 0
         self._progress: Progress | None = None
-        if not quiet and total and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        if not quiet and total and can_redraw():
             from rich.console import Console
-            from rich.progress import (
-                BarColumn,
-                MofNCompleteColumn,
-                Progress,
-                TextColumn,
-                TimeElapsedColumn,
-            )
-            from rich.progress import TimeRemainingColumn as Left
 
-            self._progress = Progress(
-                TextColumn("runs"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                Left(),
-                console=Console(stderr=True, highlight=False),
-            )
+            self._progress = progress_bar(Console(stderr=True, highlight=False), title="runs")
             self._task = self._progress.add_task("", total=total)
 
     def __enter__(self) -> CompareReporter:
@@ -66,7 +50,7 @@ class CompareReporter:
             self._progress.stop()
 
     def ended(self, run: Run, outcome: RunOutcome, worker_exit: WorkerExit) -> None:
-        """A run has ended, well or not."""
+        """Print how a run ended; called after every run."""
         self.count += 1
         if self._progress:
             self._progress.advance(self._task)
@@ -81,7 +65,7 @@ class CompareReporter:
         )
 
     def note(self, text: str) -> None:
-        """One line."""
+        """Print a line of text, unless quiet."""
         if self._progress:
             self._progress.console.print(text, markup=False)
         elif not self.quiet:
@@ -95,7 +79,7 @@ def print_tables(
     notes: Sequence[str],
     warnings: Sequence[str],
 ) -> None:
-    """The summary, the times to targets, notes and warnings on stdout."""
+    """Print the summary, the times to targets, notes and warnings to stdout."""
     from rich.console import Console
     from rich.table import Table
 

@@ -13,7 +13,7 @@ from gnopt.cli.common import as_json, config_flags, given_flags, print_json
 from gnopt.options import REQUIRED, Option
 
 
-@click.group("config", short_help="Show, check and explain configurations.")
+@click.group("config")
 def command() -> None:
     """Show, check and explain configurations."""
 

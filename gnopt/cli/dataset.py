@@ -1,4 +1,4 @@
-"""``gnopt dataset``: make, import and describe_file data files."""
+"""``gnopt dataset``: make, import and describe data files."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 import click
 
 from gnopt.cli import verbosity
-from gnopt.cli.common import Command, as_json, print_json, quiet, size
+from gnopt.cli.common import Command, as_json, print_json, quiet
 from gnopt.data.formats import listing
+from gnopt.formatting import in_bytes
 
 _path = click.Path(path_type=Path)
 _overwrite = click.option("--overwrite", is_flag=True, help="Replace an existing file.")
@@ -32,9 +33,9 @@ _seed = click.option(
 )
 
 
-@click.group("dataset", short_help="Make, import and describe_file data files.")
+@click.group("dataset")
 def dataset() -> None:
-    """Make, import and describe_file the HDF5 files that gnopt trains on."""
+    """Make, import and describe the HDF5 files that gnopt trains on."""
 
 
 command = dataset
@@ -259,7 +260,9 @@ def info(file: Path, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{file}, {size(found['bytes'])}", title_justify="left", title_style="bold")
+    table = Table(
+        title=f"{file}, {in_bytes(found['bytes'])}", title_justify="left", title_style="bold"
+    )
     for name in (
         "dataset",
         "shape",
@@ -307,7 +310,7 @@ def info(file: Path, as_json: bool) -> None:
 
 
 class _bar:
-    """A progress bar of rows on stderr, on a terminal only."""
+    """A progress bar of rows on stderr, shown only on a terminal and without --quiet."""
 
     def __init__(self, quiet: bool) -> None:
         from tqdm import tqdm

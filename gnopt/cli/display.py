@@ -1,6 +1,4 @@
-"""What a run shows on stderr: a live display on a terminal, plain lines at growing intervals
-otherwise.
-"""
+"""Show the progress of training on stderr: live on a terminal, else lines at growing intervals."""
 
 from __future__ import annotations
 
@@ -11,32 +9,63 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gnopt.formatting import number
 from gnopt.training.loop import Counters, Reporter, Row
 from gnopt.training.rundir import RunDirectory
 from gnopt.training.setup import Experiment
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import Console, Group
     from rich.live import Live
+    from rich.progress import Progress
 
-_HISTORY = 8  # evaluations that the live display keeps in view
+_HISTORY = 8  # evaluations that the live display shows
 
 
 def make_reporter(quiet: bool, every_update: bool = False) -> Reporter:
-    """The reporter that suits stderr; ``every_update`` asks for a line for each, on a terminal
-    too.
+    """Return the reporter that suits stderr.
+
+    ``quiet`` asks for none, ``every_update`` for a line after each update, on a terminal too.
     """
     if quiet:
         return Reporter()
     if every_update:
         return PlainReporter(0.0)
-    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+    if can_redraw():
         return LiveReporter()
     return PlainReporter()
 
 
+def can_redraw() -> bool:
+    """Return whether stderr is a terminal on which a display can be redrawn in place."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def progress_bar(console: Console, *middle: str, title: str = "") -> Progress:
+    """Return a bar with a title, counts, ``middle`` texts, and the time passed and left."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        *([TextColumn(title)] if title else []),
+        BarColumn(),
+        MofNCompleteColumn(),
+        *map(TextColumn, middle),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
 def headline(experiment: Experiment, run: RunDirectory) -> str:
-    """The run in one line."""
+    """Return the run in one line, shown when training starts."""
     config, net = experiment.config, experiment.net
     return (
         f"{config.method} on {experiment.data.fingerprint.file}: "
@@ -48,12 +77,12 @@ def headline(experiment: Experiment, run: RunDirectory) -> str:
 
 
 def floor_line(floor: float) -> str:
-    """The lowest loss that the targets allow, as shown once a run."""
+    """Return the line, shown once a run, with the lowest objective that the targets allow."""
     return f"floor {floor:.4f}: the lowest objective that these targets allow"
 
 
 class PlainReporter(Reporter):
-    """Lines for logs and pipes: often at first, then about one a minute."""
+    """Prints lines for logs and pipes: often at first, then about one a minute."""
 
     def __init__(self, interval: float = 1.0) -> None:
         self._next, self._interval = 0.0, interval
@@ -94,7 +123,7 @@ class PlainReporter(Reporter):
 
 
 class LiveReporter(Reporter):
-    """A progress bar over the last evaluations, redrawn in place."""
+    """Redraws the last evaluations and, below them, a progress bar."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -106,25 +135,12 @@ class LiveReporter(Reporter):
 
     def begin(self, experiment: Experiment, run: RunDirectory, counters: Counters) -> None:
         from rich.live import Live
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
 
         self.console.print(headline(experiment, run), markup=False)
-        self._progress = Progress(
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]}"),
-            TextColumn("λ {task.fields[damping]}  α {task.fields[alpha]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self.console,
+        self._progress = progress_bar(
+            self.console,
+            "loss {task.fields[loss]}",
+            "λ {task.fields[damping]}  α {task.fields[alpha]}",
         )
         updates = experiment.config.training.updates
         self._task = self._progress.add_task(
@@ -138,8 +154,8 @@ class LiveReporter(Reporter):
             self._task,
             completed=counters.step,
             loss=f"{row['loss']:.4f}",
-            damping=_short(row.get("damping")),
-            alpha=_short(row.get("alpha")),
+            damping=number(row.get("damping")),
+            alpha=number(row.get("alpha")),
         )
 
     def evaluated(self, counters: Counters, row: Row, floor: float) -> None:
@@ -150,7 +166,7 @@ class LiveReporter(Reporter):
         line = (
             str(counters.step),
             f"{counters.seconds:.1f}",
-            *(_short(row[name]) for name in names),
+            *(number(row[name]) for name in names),
         )
         self._history.append(line)
         del self._history[:-_HISTORY]
@@ -174,7 +190,3 @@ class LiveReporter(Reporter):
     def end(self) -> None:
         if self._live is not None:
             self._live.stop()
-
-
-def _short(number: float | None) -> str:
-    return "–" if number is None else f"{number:.5g}"

@@ -11,7 +11,7 @@ from gnopt.cli.common import as_json, given_flags, print_json, run_argument
 from gnopt.errors import DataError
 
 
-@click.command("evaluate", short_help="Objective and error of a run on any split.")
+@click.command("evaluate")
 @run_argument
 @click.option(
     "--split",

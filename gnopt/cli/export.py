@@ -10,7 +10,7 @@ from gnopt.cli import verbosity
 from gnopt.cli.common import as_json, print_json, run_argument
 
 
-@click.command("export", short_help="Weights to HDF5, NPZ or ONNX, by suffix.")
+@click.command("export")
 @run_argument
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(

@@ -16,10 +16,7 @@ if TYPE_CHECKING:
     from gnopt.inspection.inspect import Findings, InspectionRequest
 
 
-@click.command(
-    "inspect-curvature",
-    short_help="Spectra, rank, damping, cost and alignment; export of matrices.",
-)
+@click.command("inspect-curvature")
 @click.argument(
     "targets", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CONFIG|RUN..."
 )
@@ -259,8 +256,9 @@ def _dampings(text: str | None) -> tuple[float, ...]:
 
 
 def _default_figures(target: Path, asked: dict[str, Any]) -> Path | None:
-    """Where figures go that were asked for without a place: into the run, or
-    ``inspection/<config>``.
+    """Return the folder for --surface without --figures or --out, or None without --surface.
+
+    It is ``inspection`` inside a run, else ``inspection/<config>``.
     """
     if not asked["surface"]:
         return None
@@ -320,8 +318,10 @@ def _inspect(
 def _draw(
     found: Sequence[Findings], folder: Path, optional: bool, note: Callable[[str], None]
 ) -> list[Path]:
-    """Draw the figures; without matplotlib the tables of --out stand alone, with a word on
-    stderr.
+    """Draw the figures and return their files.
+
+    ``optional`` figures, drawn beside the tables of --out, are left out without matplotlib, with a
+    line on stderr. Otherwise GnoptError is raised.
     """
     from gnopt.plots.inspection import draw_findings
 

@@ -8,7 +8,7 @@ from gnopt.cli import verbosity
 from gnopt.cli.common import as_json, print_json
 
 
-@click.command("list", short_help="Methods, losses, activations and initialisers.")
+@click.command("list")
 @as_json
 @verbosity
 def command(as_json: bool) -> None:

@@ -11,7 +11,7 @@ from gnopt.cli.common import as_json, print_json
 from gnopt.errors import ConfigError
 
 
-@click.command("plot", short_help="Figures of finished or running runs.")
+@click.command("plot")
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
 @click.option(
     "--reconstructions",
@@ -60,9 +60,8 @@ def _reconstructions(run: Path, out: Path | None, which: str, count: int) -> lis
     from gnopt.training.load import load_run
 
     path = _inside(out or (run if run.is_dir() else run.parent), "reconstructions.png")
-    on_host = {
-        "training.device": ("gnopt plot", "cpu")
-    }  # some images: also where the run's own device is not
+    # A few images need no GPU, so this works where the run's own device is missing.
+    on_host = {"training.device": ("gnopt plot", "cpu")}
     draw_reconstructions(load_run(run, which, on_host), path, count)
     return [path]
 
@@ -90,7 +89,7 @@ def _figures(runs: tuple[Path, ...], out: Path | None) -> list[Path]:
 
 
 def _inside(place: Path, name: str) -> Path:
-    """``place`` itself where it is to be one file, else the file of this name in it."""
+    """Return ``place`` if it is the name of a file, else the file ``name`` in the folder."""
     if place.suffix and not place.is_dir():
         return place
     return place / name

@@ -10,7 +10,7 @@ from gnopt.cli import verbosity
 from gnopt.cli.common import as_json, given_flags, print_json, run_argument
 
 
-@click.command("predict", short_help="Network outputs, or any layer's activations, to HDF5.")
+@click.command("predict")
 @run_argument
 @click.argument("data", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))

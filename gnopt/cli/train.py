@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gnopt.training.loop import Trainer, TrainingOutcome
 
 
-@click.command("train", short_help="Train a network and write a run directory.")
+@click.command("train")
 @click.argument("config", type=click.Path(path_type=Path), required=False)
 @config_flags
 @click.option(
@@ -108,7 +108,7 @@ def command(
 
 
 def summary(trainer: Trainer, outcome: TrainingOutcome) -> dict[str, Any]:
-    """What a run came to, as --json prints it."""
+    """Return the result of a run, as --json prints it."""
     train, validation, counters = outcome.train, outcome.validation, outcome.counters
     return {
         "run": str(trainer.run.path),
@@ -147,32 +147,32 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _dry_run(config: Path, sets: tuple[str, ...], flags: Flags, as_json: bool) -> None:
-    from gnopt.cli.common import size
     from gnopt.config import load
+    from gnopt.formatting import in_bytes
     from gnopt.training.estimate import estimate_cost, refuse_too_large
     from gnopt.training.setup import build
 
     experiment = build(load(config, sets, flags))
     try:
-        found = estimate_cost(experiment)
+        cost = estimate_cost(experiment)
     finally:
         experiment.data.close()
     if as_json:
-        print_json(found.as_dict())
+        print_json(cost.as_dict())
     else:
         click.echo(
             table(
                 [
                     ("network", "-".join(str(s) for s in experiment.net.sizes)),
-                    ("parameters", f"{found.parameters:,}"),
-                    ("flops per update", f"{found.flops:.3g}"),
-                    *((name, size(number)) for name, number in found.bytes.items()),
-                    ("in all", f"{size(found.total)} of {size(found.free)} free"),
+                    ("parameters", f"{cost.parameters:,}"),
+                    ("flops per update", f"{cost.flops:.3g}"),
+                    *((name, in_bytes(number)) for name, number in cost.bytes.items()),
+                    ("in all", f"{in_bytes(cost.total)} of {in_bytes(cost.free)} free"),
                     *(
-                        (name, f"{size(number)}, on the host")
-                        for name, number in found.host.items()
+                        (name, f"{in_bytes(number)}, on the host")
+                        for name, number in cost.host.items()
                     ),
                 ]
             )
         )
-    refuse_too_large(found, experiment)
+    refuse_too_large(cost, experiment)

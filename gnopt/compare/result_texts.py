@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from gnopt.compare.result_files import SummaryRow
 from gnopt.compare.targets import TimeToTarget
+from gnopt.formatting import number
 
 HEADER = (
     "method",
@@ -39,11 +40,6 @@ def summary_cells(row: SummaryRow) -> list[str]:
         number(row.seconds_per_update, 3),
         runs,
     ]
-
-
-def number(value: float | None, digits: int = 5) -> str:
-    """A number, or a dash."""
-    return "–" if value is None else f"{value:.{digits}g}"
 
 
 def target_rows(times: Sequence[TimeToTarget]) -> tuple[list[str], list[list[str]]]:

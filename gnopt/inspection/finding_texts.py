@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from math import inf
 from typing import Any
 
+from gnopt.formatting import number, with_prefix
 from gnopt.inspection.alignment import Alignment
 from gnopt.inspection.check import Verdict
 from gnopt.inspection.inspect import Findings
@@ -24,29 +24,13 @@ def headline(subject: Subject) -> str:
     )
 
 
-def number(value: Any) -> str:
-    """A number in four digits; a dash where there is none."""
-    if value is None or value != value:
-        return "–"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return "∞" if value == inf else f"{value:.3g}"
+def _number(value: float | None) -> str:
+    return number(value, 3)
 
 
-def size(count: float | None) -> str:
-    """Bytes or flops with a decimal prefix."""
-    if count is None:
-        return "–"
-    for unit in ("", "k", "M", "G", "T"):
-        if count < 999.5:
-            return f"{count:.3g}{unit}"
-        count /= 1000.0
-    return f"{count:.3g}P"
-
-
-def with_error(value: float | None, error: float | None) -> str:
-    """value ± error, or the value alone where it is exact."""
-    return f"{number(value)} ±{error:.1g}" if error else number(value)
+def _with_error(value: float | None, error: float | None) -> str:
+    """Return "value ± error", or the value alone if it is exact."""
+    return f"{_number(value)} ±{error:.1g}" if error else _number(value)
 
 
 def _console() -> Any:
@@ -168,12 +152,12 @@ def _input_row(row: Row) -> tuple[str, ...]:
     return (
         str(row["layer"]),
         f"{row['outputs']} × {row['inputs'] + 1}",
-        number(row["A_rank"]),
-        number(row["A_effective_rank"]),
-        number(row["A_trace"]),
-        number(row["A_min"]),
-        number(row["A_max"]),
-        number(row["A_condition"]),
+        _number(row["A_rank"]),
+        _number(row["A_effective_rank"]),
+        _number(row["A_trace"]),
+        _number(row["A_min"]),
+        _number(row["A_max"]),
+        _number(row["A_condition"]),
     )
 
 
@@ -181,14 +165,14 @@ def _output_row(row: Row) -> tuple[str, ...]:
     return (
         str(row["layer"]),
         row["method"],
-        number(row["G_rank"]),
-        number(row["G_effective_rank"]),
-        number(row["G_trace"]),
-        number(row["G_min"]),
-        number(row["G_max"]),
-        number(row["G_condition"]),
-        number(row["pi"]),
-        size(row["bytes"]),
+        _number(row["G_rank"]),
+        _number(row["G_effective_rank"]),
+        _number(row["G_trace"]),
+        _number(row["G_min"]),
+        _number(row["G_max"]),
+        _number(row["G_condition"]),
+        _number(row["pi"]),
+        with_prefix(row["bytes"]),
     )
 
 
@@ -196,28 +180,28 @@ def _layer_row(row: Row) -> tuple[str, ...]:
     return (
         str(row["layer"]),
         row["method"],
-        number(row["trace"]),
-        number(row["rank"]),
-        number(row["eig_min"]),
-        number(row["eig_max"]),
-        number(row["damped_min"]),
-        number(row["damped_max"]),
-        with_error(row["distance"], row["distance_error"]),
-        with_error(row["cosine"], row["cosine_error"]),
+        _number(row["trace"]),
+        _number(row["rank"]),
+        _number(row["eig_min"]),
+        _number(row["eig_max"]),
+        _number(row["damped_min"]),
+        _number(row["damped_max"]),
+        _with_error(row["distance"], row["distance_error"]),
+        _with_error(row["cosine"], row["cosine_error"]),
     )
 
 
 def _method_row(row: Row) -> tuple[str, ...]:
     return (
         row["method"],
-        with_error(row["distance"], row["distance_error"]),
-        with_error(row["cosine"], row["cosine_error"]),
+        _with_error(row["distance"], row["distance_error"]),
+        _with_error(row["cosine"], row["cosine_error"]),
         f"{row['seconds']:.2f}",
-        size(row["flops_statistics"]),
-        size(row["flops_inverse"]),
-        size(row["flops_solve"]),
-        size(row["bytes"]),
-        size(row["exact_bytes"]),
+        with_prefix(row["flops_statistics"]),
+        with_prefix(row["flops_inverse"]),
+        with_prefix(row["flops_solve"]),
+        with_prefix(row["bytes"]),
+        with_prefix(row["exact_bytes"]),
     )
 
 
@@ -246,8 +230,8 @@ def _print_alignment(found: Sequence[Alignment]) -> None:
     rows = [
         (
             str(step),
-            number(damping),
-            number(table[step, damping, methods[0], 0].residual),
+            _number(damping),
+            _number(table[step, damping, methods[0], 0].residual),
             *cells(step, damping, 0),
         )
         for step, damping in places

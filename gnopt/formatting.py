@@ -1,0 +1,48 @@
+"""Numbers and sizes as text for people: one rule for every table and message."""
+
+from __future__ import annotations
+
+from math import inf
+
+ABSENT = "–"
+
+
+def number(value: float | None, digits: int = 5) -> str:
+    """Return a float in ``digits`` digits, an integer in full; a dash for None and NaN.
+
+    >>> number(0.1234567), number(1234567), number(None), number(float("inf"))
+    ('0.12346', '1,234,567', '–', '∞')
+    """
+    if value is None or value != value:
+        return ABSENT
+    if isinstance(value, int):
+        return f"{value:,}"
+    return "∞" if value == inf else f"{value:.{digits}g}"
+
+
+def in_bytes(count: float) -> str:
+    """Return a number of bytes with its unit.
+
+    >>> in_bytes(999), in_bytes(3_200_000)
+    ('999 bytes', '3.2 MB')
+    """
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def with_prefix(count: float | None) -> str:
+    """Return a count with a decimal prefix, for narrow columns of bytes or flops; a dash for None.
+
+    >>> with_prefix(3_200_000), with_prefix(None)
+    ('3.2M', '–')
+    """
+    if count is None:
+        return ABSENT
+    for unit in ("", "k", "M", "G", "T"):
+        if count < 999.5:
+            return f"{count:.3g}{unit}"
+        count /= 1000.0
+    return f"{count:.3g}P"
