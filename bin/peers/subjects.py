@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from gnopt.bench.timed_method import TimedMethod
 from gnopt.optimizers.base import loss_and_gradient
 from gnopt.optimizers.conjugate_gradient import GaussNewtonCG
@@ -22,7 +25,7 @@ class Subject:
     note = ""
     cycle = 1
     every = 1  # rounds between measurements
-    floor: dict[str, float] = {}
+    floor: Mapping[str, float] = MappingProxyType({})
 
     def measure(self, number: int) -> Seconds | None:
         """Seconds by phase in round ``number``; None if the round does not count."""

@@ -115,7 +115,7 @@ def command(
       set = { curvature_decay = 0.0, "training.updates" = 500 }
       grid = { damping_a = [0.04, 0.08] }
       line = "dashed"
-    """
+    """  # noqa: D301 (click reads the character \b)
     from gnopt.cli.comparing import CompareReporter
     from gnopt.compare import engines, execute, facts
     from gnopt.compare.prepare import ExecutionRequest, default_comparison_path, prepare

@@ -220,6 +220,7 @@ def import_(
     as_json: bool,
     quiet: bool,
 ) -> None:
+    """Import SOURCE; what the user reads is ``IMPORT_HELP``."""
     from gnopt.data.formats import ImportSettings
     from gnopt.data.importing import import_data
 

@@ -46,7 +46,7 @@ def unfinished(plan: ComparisonPlan, part: Part | None = None) -> list[Run]:
 
 
 def check_devices(runs: Sequence[Run], allocation: Allocation) -> None:
-
+    """Raise ConfigError where a device that the runs need cannot be had."""
     for device in allocation.gpus if runs and allocation.engine == "local" else ():
         check_device(device)
 

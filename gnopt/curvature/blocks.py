@@ -309,7 +309,8 @@ class FactoredBlock(Block):
 
     def pair(self) -> tuple[Factor, Factor]:
         """Return A and G, which statistics must have made."""
-        assert self.A is not None and self.G is not None
+        assert self.A is not None
+        assert self.G is not None
         return self.A, self.G
 
     @property
@@ -372,7 +373,8 @@ class KroneckerBlock(FactoredBlock):
         self, plan: LayerPlan, damping: Damping, g: Array, out: Array, scratch: Scratch
     ) -> None:
         """Write G⁻¹ g A⁻¹ into ``out``: 2 o i (o + i) flops with whole inverses."""
-        assert self.inverse_A is not None and self.inverse_G is not None
+        assert self.inverse_A is not None
+        assert self.inverse_G is not None
         half = self.inverse_G.left(plan.ops, g, scratch(g.shape))
         self.inverse_A.right(plan.ops, half, out)
 
@@ -476,7 +478,8 @@ class EigenBlock(FactoredBlock):
         """Return S: the re-estimated scales, else the products of the eigenvalues."""
         if self.scale_terms:
             return self.scales
-        assert self.basis_A is not None and self.basis_G is not None
+        assert self.basis_A is not None
+        assert self.basis_G is not None
         return self.basis_G.values[:, None] * self.basis_A.values[None, :]
 
     def shift(self, ops: Backend, damping: Damping) -> Any:
@@ -489,7 +492,8 @@ class EigenBlock(FactoredBlock):
         self, plan: LayerPlan, damping: Damping, g: Array, out: Array, scratch: Scratch
     ) -> None:
         """Write the rotated quotient into ``out``: 4 o i (o + i) flops."""
-        assert self.basis_A is not None and self.basis_G is not None
+        assert self.basis_A is not None
+        assert self.basis_G is not None
         Q_G, Q_A = self.basis_G.vectors, self.basis_A.vectors
         inner = rotate(plan.ops, Q_G, g, Q_A)
         inner /= self.diagonal() + self.shift(plan.ops, damping)

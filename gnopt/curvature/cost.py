@@ -11,6 +11,7 @@ sums and copies count nothing: they are bounded by memory.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -20,7 +21,7 @@ EIGEN = 9.0  # a symmetric eigendecomposition with vectors takes about 9 d³ (di
 
 def shapes(sizes: Sizes) -> list[tuple[int, int]]:
     """(o_l, i_l) of layers l = 1..L."""
-    return [(o, i + 1) for i, o in zip(sizes[:-1], sizes[1:], strict=True)]
+    return [(o, i + 1) for i, o in itertools.pairwise(sizes)]
 
 
 def _between(sizes: Sizes) -> list[tuple[int, int]]:

@@ -168,7 +168,7 @@ def _square(array: np.ndarray, source: Path) -> np.ndarray:
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
     if array.ndim == 2:
-        side = int(round(array.shape[1] ** 0.5))
+        side = round(array.shape[1] ** 0.5)
         if side * side == array.shape[1]:
             array = array.reshape(-1, side, side)
     if array.ndim != 3 or min(array.shape) < 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from math import sqrt
 from typing import Any
@@ -50,7 +51,7 @@ def initialize(sizes: Sequence[int], name: str, rng: np.random.Generator, dtype:
         )
     draw = INITIALIZERS[name][0]
     pieces = []
-    for d_in, d_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for d_in, d_out in itertools.pairwise(sizes):
         W = np.zeros((d_out, d_in + 1))
         W[:, :-1] = draw(rng, d_out, d_in)
         pieces.append(W.ravel())

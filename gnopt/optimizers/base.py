@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -151,7 +152,7 @@ def row_blocks(net: Network, rows: int, memory: int) -> Iterator[slice]:
     """
     count = -(-rows // block_rows(net, memory))
     edges = [rows * i // count for i in range(count + 1)]
-    for start, stop in reversed(list(zip(edges[:-1], edges[1:], strict=True))):
+    for start, stop in reversed(list(itertools.pairwise(edges))):
         yield slice(start, stop)
 
 

@@ -15,6 +15,7 @@ average of iterates, ``/state`` holds the iterate itself too.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -125,7 +126,7 @@ def load_network(path: Path) -> StoredNetwork:
         for index in range(1, len(layers) + 1):
             weights.append(_read_layer(layers, index, dtype, limit))
             activations.append(str(layers[str(index)].attrs["activation"]))
-        for index, (before, after) in enumerate(zip(weights, weights[1:], strict=False), start=2):
+        for index, (before, after) in enumerate(itertools.pairwise(weights), start=2):
             if after.shape[1] - 1 != before.shape[0]:
                 raise DataError(
                     f"{path}:/network/layers/{index}/weight: takes {after.shape[1] - 1} inputs, "
@@ -238,7 +239,9 @@ def prune(folder: Path, keep: int, period: int, also: Path) -> None:
     """
     paths = listed(folder)
     scheduled = [
-        path for path in paths if path == paths[-1] or period and (step_of(path) or 0) % period == 0
+        path
+        for path in paths
+        if path == paths[-1] or (period and (step_of(path) or 0) % period == 0)
     ]
     kept = {*scheduled[-keep:], pointed(folder, "best"), pointed(folder, "latest"), also}
     for path in paths:

@@ -117,7 +117,7 @@ class Loss:
         return ops.xp.einsum("nij,...nj->...ni", self.gn_matrix(ops, h, y), v)
 
     def rank(self, outputs: int) -> int:
-        """Number of columns of C_L, an upper bound of rank(𝒢_L)."""
+        """Number of columns of C_L: no less than the rank of 𝒢_L."""
         return outputs
 
     def gn_root(self, ops: Backend, h: Array, y: Array) -> Array:

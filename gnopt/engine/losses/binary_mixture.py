@@ -121,7 +121,6 @@ class BinaryMixture(Loss):
     def hessian_matrix(self, ops: Backend, h: Array, y: Array) -> Array:
         xp = ops.xp
         _, _, r, q, s, t = self._facts(ops, h)
-        one, zero = self._log_gradients(ops, h)
         ones = xp.ones_like(r)
 
         def log_hessian(w: Array, dz: Array, second: Array, third: Array) -> Array:
