@@ -13,10 +13,10 @@ from reference import (
     supported,
 )
 
-from gnopt.curvature import cost
+from gnopt.curvature import all_curvatures, cost
 from gnopt.curvature.blocks import DiagonalBlock, EigenBlock, KroneckerBlock, LayerPlan, Refresh
 from gnopt.curvature.damping import Damping, DampingSettings
-from gnopt.curvature.factors import Diagonal, Forms, second_moment
+from gnopt.curvature.factors import Diagonal, Forms, LowRank, second_moment
 from gnopt.engine.arrays import Workspace
 from gnopt.engine.losses import get_loss
 from gnopt.engine.network import forward, gn_vector
@@ -294,7 +294,18 @@ def check_update(method_name, loss_name, sizes=SIZES, rows=400, **changes):
     if method_name == "hessian_free":  # the account has one point of the line search
         more = found.pop("passes") - expected.pop("passes")
         assert 0.0 <= more <= 6.0 * cost.forward(sizes, rows)
-    assert found == pytest.approx(expected, rel=1e-9)
+    if makes_low_rank(method_name, case):  # the account is of the full averages that they become
+        assert all(found[phase] <= expected[phase] * (1.0 + 1e-9) for phase in found)
+    else:
+        assert found == pytest.approx(expected, rel=1e-9)
+
+
+def makes_low_rank(method_name, case):
+    """Whether the output factors of a curvature are of low rank whatever the forms."""
+    kind = all_curvatures().get(method_name)
+    if kind is None or not kind.block.factored:
+        return False
+    return any(isinstance(G, LowRank) for G in kind().output_factors(sample_of(case)))
 
 
 @pytest.mark.parametrize("loss_name", LOSSES)

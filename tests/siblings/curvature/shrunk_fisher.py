@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from gnopt.curvature import Curvature, CurvatureSample, cost
-from gnopt.curvature.factors import Factor, Full
+from gnopt.curvature.factors import Blocks, Factor, Full
 from gnopt.curvature.kfac import moments_of_columns
 from gnopt.engine.losses import Loss
 from gnopt.engine.network import Network
 
 
 class ShrunkFisher(Curvature):
-    """G_l = ½ mean(δ_l δ_lᵀ) + ½ (tr / d_l) I: full matrices."""
+    """G_l = ½ mean(δ_l δ_lᵀ) + ½ (tr / d_l) I: full matrices, or blocks of them."""
 
     name = "shrunk_fisher"
     summary = "empirical Fisher, shrunk towards its mean eigenvalue"
     from_targets = True
 
     def means(self, sample: CurvatureSample) -> list[Factor]:
-        ops = sample.net.ops
-        return moments_of_columns(sample, sample.loss.gradient(ops, sample.tape.output, sample.y))
+        whole = replace(sample, forms=replace(sample.forms, low_rank=False))
+        delta = sample.loss.gradient(sample.net.ops, sample.tape.output, sample.y)
+        return moments_of_columns(whole, delta)
 
     def finish(self, means: list[Factor], sample: CurvatureSample) -> list[Factor]:
         ops = sample.net.ops
-        shrunk: list[Factor] = []
-        for M in means:
-            G = 0.5 * M.dense(ops)
-            G.reshape(-1)[:: len(G) + 1] += 0.5 * M.mean_diagonal(ops)
-            shrunk.append(Full(G))
-        return shrunk
+        for G in means:
+            assert isinstance(G, (Full, Blocks))
+            share = 0.5 * G.mean_diagonal(ops)
+            for _, block in G.pieces():
+                i = ops.xp.arange(len(block))
+                block *= 0.5
+                block[i, i] += share
+        return means
 
     def flops(self, net: Network, loss: Loss, rows: float) -> float:
         return cost.column_factors(net.sizes, rows, 1)
