@@ -213,6 +213,12 @@ class Block(ABC):
     def of_factors(cls, plan: LayerPlan, A: Factor, G: Factor | None) -> Self:
         """Return the block of these factors, for looking at it; a diagonal has none."""
 
+    def copied(self) -> Self:
+        """Return a shallow copy: a state to go back to, made at every update."""
+        copy = object.__new__(type(self))
+        copy.__dict__.update(self.__dict__)
+        return copy
+
     # ---- statistics ----------------------------------------------------------------------------
 
     def observe_input(  # noqa: B027
@@ -347,16 +353,17 @@ class KroneckerBlock(FactoredBlock):
         return cls(A, G)
 
     def prepare(self, plan: LayerPlan, refresh: Refresh, damping: Damping) -> None:
-        A, G = self.pair()
         self.age_A += 1
         if self.inverse_A is None or refresh.due(plan, 0, self.age_A):
+            A, G = self.pair()
             self.age_A, (amount, _) = 0, damping.of_factors(plan.ops, A, G)
             if plan.layer == 1 and damping.relative:
                 A, amount = A.in_own_units(plan.ops, amount, damping.share_of_inputs)
             self.inverse_A = self._invert(plan, A, amount, "A")
         self.age_G += 1
         if self.inverse_G is None or refresh.due(plan, 1, self.age_G):
-            self.age_G, (_, amount) = 0, damping.of_factors(plan.ops, self.pair()[0], G)
+            A, G = self.pair()
+            self.age_G, (_, amount) = 0, damping.of_factors(plan.ops, A, G)
             if self.sketch is None:
                 self.inverse_G = self._invert(plan, G, amount, "G")
             else:
@@ -464,15 +471,14 @@ class EigenBlock(FactoredBlock):
 
     def prepare(self, plan: LayerPlan, refresh: Refresh, damping: Damping) -> None:
         """Refresh the bases; a diagonal in the old basis says nothing of the new one."""
-        A, G = self.pair()
         self.age_A += 1
         if self.basis_A is None or refresh.due(plan, 0, self.age_A):
             self.age_A, self.scale_terms = 0, 0
-            self.basis_A = A.eigenbasis(plan.ops, plan.name("A"))
+            self.basis_A = self.pair()[0].eigenbasis(plan.ops, plan.name("A"))
         self.age_G += 1
         if self.basis_G is None or refresh.due(plan, 1, self.age_G):
             self.age_G, self.scale_terms = 0, 0
-            self.basis_G = G.eigenbasis(plan.ops, plan.name("G"))
+            self.basis_G = self.pair()[1].eigenbasis(plan.ops, plan.name("G"))
 
     def diagonal(self) -> Array:
         """Return S: the re-estimated scales, else the products of the eigenvalues."""

@@ -6,7 +6,7 @@ Spectra are found when they are asked for; the input factor's is shared between 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -103,7 +103,7 @@ class InspectedBlock:
 
     def prepare(self, lam: float) -> Callable[[Array], Array]:
         """Return the map g → (block + damping)⁻¹ g of a gradient (o, i), under a fixed λ."""
-        ops, block, damping = self.plan.ops, replace(self.block), fixed(lam)
+        ops, block, damping = self.plan.ops, self.block.copied(), fixed(lam)
         # A block with bases is ready: new bases would drop the scales estimated in them.
         if block.bases() is None:
             block.prepare(self.plan, Refresh(k=1), damping)

@@ -64,7 +64,7 @@ class PreconditionerState:
 
     def mark(self) -> PreconditionerState:
         """Return the state as it is now, to go back to: its arrays are replaced, never changed."""
-        return PreconditionerState(self.statistics, [replace(block) for block in self.blocks])
+        return PreconditionerState(self.statistics, [block.copied() for block in self.blocks])
 
     def restore(self, mark: PreconditionerState) -> None:
         """Go back to a state that `mark` returned; the mark may be used again."""
@@ -212,8 +212,9 @@ class Preconditioner:
 
     def prepare(self, state: PreconditionerState, k: int, damping: Damping, force: bool) -> None:
         """Refresh the damped inverses or bases that are due at update k, or all with ``force``."""
+        refresh = Refresh(k, force)
         for plan, block in zip(self.plans, state.blocks, strict=True):
-            block.prepare(plan, Refresh(k, force), damping)
+            block.prepare(plan, refresh, damping)
 
     def solve(self, state: PreconditionerState, g: Array, damping: Damping, out: Array) -> None:
         """Write (block + damping)⁻¹ g of every layer into the flat ``out``."""

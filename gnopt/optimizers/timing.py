@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 PHASES = {
@@ -29,13 +29,19 @@ class PhaseTimer(Protocol):
 
 
 class NullTimer:
-    """Times nothing: every phase gets the same empty context, so that nothing is allocated."""
+    """Times nothing: every phase gets this same empty context, so that nothing is allocated."""
 
-    _empty: AbstractContextManager[None] = nullcontext()
+    __slots__ = ()
 
-    def __call__(self, name: str) -> AbstractContextManager[None]:
+    def __call__(self, name: str) -> NullTimer:
         """Return the empty context."""
-        return self._empty
+        return self
+
+    def __enter__(self) -> None:
+        """Begin nothing."""
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        """End nothing; an error goes on."""
 
 
 class Stopwatch:
