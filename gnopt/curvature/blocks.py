@@ -33,7 +33,7 @@ from gnopt.curvature.factors import (
     Eigenbasis,
     Factor,
     Forms,
-    Operator,
+    SymmetricMap,
     mix,
     rotate,
     second_moment,
@@ -329,8 +329,8 @@ class FactoredBlock(Block):
 class KroneckerBlock(FactoredBlock):
     """A ⊗ G, damped factor by factor: Δ = Ĝ⁻¹ g Â⁻¹."""
 
-    inverse_A: Operator | None = None
-    inverse_G: Operator | None = None
+    inverse_A: SymmetricMap | None = None
+    inverse_G: SymmetricMap | None = None
     sketch: Array | None = None  # (o, r), the basis of G's sketch
 
     Settings: ClassVar[type[BlockSettings]] = KroneckerSettings
@@ -371,7 +371,7 @@ class KroneckerBlock(FactoredBlock):
                     plan.ops, self.sketch, amount, plan.name("G")
                 )
 
-    def _invert(self, plan: LayerPlan, M: Factor, amount: Any, side: str) -> Operator:
+    def _invert(self, plan: LayerPlan, M: Factor, amount: Any, side: str) -> SymmetricMap:
         if plan.period == 1:  # a single solve uses it
             return M.damped_cholesky(plan.ops, amount, plan.name(side))
         return M.damped_inverse(plan.ops, amount, plan.name(side))

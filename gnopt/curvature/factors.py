@@ -12,8 +12,8 @@ class         stored as         used where
 `LowRank`     rows (n, d)       the matrix is rowsᵀ rows with n < d / 2, and nothing is averaged
 ============  ================  ====================================================================
 
-A factor never changes when it is damped: ``damped_inverse`` returns a new `Operator`. A factor that
-was damped in place would be damped again by the next call.
+A factor never changes when it is damped: ``damped_inverse`` returns a new
+`SymmetricMap`. A factor that was damped in place would be damped again by the next call.
 
 >>> from gnopt.engine.arrays import get_backend
 >>> ops, xp = get_backend("cpu"), get_backend("cpu").xp
@@ -61,7 +61,7 @@ class Eigenbasis:
     vectors: Array | None
 
 
-class Operator(ABC):
+class SymmetricMap(ABC):
     """A symmetric matrix that is only multiplied with: a factor, or a damped inverse of one."""
 
     @abstractmethod
@@ -73,7 +73,7 @@ class Operator(ABC):
         """Write B M into ``out`` and return ``out``."""
 
 
-class Factor(Operator):
+class Factor(SymmetricMap):
     """The contract of the four forms."""
 
     @property
@@ -97,10 +97,10 @@ class Factor(Operator):
         """
 
     @abstractmethod
-    def damped_inverse(self, ops: Backend, damping: Any, what: str) -> Operator:
+    def damped_inverse(self, ops: Backend, damping: Any, what: str) -> SymmetricMap:
         """Return (M + damping · I)⁻¹; raises Diverged naming ``what`` where that does not exist."""
 
-    def damped_cholesky(self, ops: Backend, damping: Any, what: str) -> Operator:
+    def damped_cholesky(self, ops: Backend, damping: Any, what: str) -> SymmetricMap:
         """Return the same inverse in the form that is cheapest to make, for a single solve."""
         return self.damped_inverse(ops, damping, what)
 
@@ -127,7 +127,7 @@ class Factor(Operator):
 
     def sketched_inverse(
         self, ops: Backend, basis: Array, damping: Any, what: str
-    ) -> tuple[Operator, Array]:
+    ) -> tuple[SymmetricMap, Array]:
         """Return an approximate damped inverse and the basis for the next call, see `Full`.
 
         Forms other than `Full` are as cheap to invert exactly, and leave the basis as it is.
@@ -174,7 +174,7 @@ class Full(Factor):
         """Return (M + damping · I)⁻¹ explicitly: d³ flops, worth it where several solves use it."""
         return Full(ops.spd_inverse(_damped(self.matrix, damping), what))
 
-    def damped_cholesky(self, ops: Backend, damping: Any, what: str) -> Operator:
+    def damped_cholesky(self, ops: Backend, damping: Any, what: str) -> SymmetricMap:
         """Return the Cholesky factor of M + damping · I: d³/3 flops, a third of an inverse."""
         return CholeskyInverse(ops.cholesky(_damped(self.matrix, damping), what))
 
@@ -433,7 +433,7 @@ class LowRank(Factor):
 
 
 @dataclass(frozen=True)
-class CholeskyInverse(Operator):
+class CholeskyInverse(SymmetricMap):
     """(L Lᵀ)⁻¹ by triangular solves with the Cholesky factor L (d, d)."""
 
     cholesky: Array
@@ -450,7 +450,7 @@ class CholeskyInverse(Operator):
 
 
 @dataclass(frozen=True)
-class LowRankInverse(Operator):
+class LowRankInverse(SymmetricMap):
     """(I − Xᵀ inverse X) / damping for rows X (n, d): 4 d n flops a column."""
 
     rows: Array
