@@ -1,6 +1,4 @@
-"""Several methods on one problem or on several: objective against updates and against seconds of
-training.
-"""
+"""Draw the loss of several methods, on one or several problems, against updates and seconds."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ from gnopt.plots.figure import colour, legend, log_axis, new_figure, save_all, s
 from gnopt.training import rundir
 
 _DASHED: Any = (0, (5, 2))
-# Role → line style, width, and what it adds to the name in the legend.
+# Role → line style, line width, and the words after the name in the legend.
 _ROLES = {
     "single": ("-", 1.7, ""),
     "best": ("-", 1.7, ", best of {points}"),
@@ -26,21 +24,19 @@ _ROLES = {
     "default": ((0, (5, 1, 1, 1)), 1.2, ", default settings"),
 }
 _MAIN = ("single", "best")
-_FAR = 4.0  # lengths that differ by this factor are seen together only on a logarithmic axis
+_FAR = 4.0  # curves whose lengths differ by more than this factor need a logarithmic axis
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A problem's title with its curves: (variant, role, curve, whether it ends where its runs
-    diverged).
-    """
+    """The curves of one problem: (variant, role, curve, whether the curve is cut short)."""
 
     title: str
     curves: Sequence[tuple[VariantResult, str, Curve, bool]]
 
 
 def read_panel(directory: Path, titled: bool) -> Panel:
-    """The curves of a comparison, finished or not; DataError where there are none yet."""
+    """Read the curves of a comparison, finished or not; DataError if there are none yet."""
     plan = read_plan(directory)
     started = [run for run in plan.runs if rundir.is_run(plan.run_path(run))]
     present = {run.variant for run in started}
@@ -52,10 +48,11 @@ def read_panel(directory: Path, titled: bool) -> Panel:
 
 
 def draw_comparison(panels: Sequence[Panel], out: Path) -> list[Path]:
-    """Draw one problem as two panels side by side, several as columns with seconds above updates.
+    """Draw the panels and return the files.
 
-    Lines are sliding means of the batches' loss, averaged over seeds; bands reach from lowest to
-    highest.
+    One problem gives two panels side by side; several problems give a column each, with seconds
+    above updates. Lines are sliding means of the batches' loss, averaged over seeds; bands reach
+    from the lowest seed to the highest.
     """
     shades = _shades(panels)
     with style():
@@ -93,7 +90,7 @@ def _draw(
         for one, role, curve, cut in panel.curves:
             line, width, _ = _ROLES[_kind(role)]
             x, at = getattr(curve, name), thinned(curve, 1000)
-            if logarithmic:  # what lies at 0 has no place there, and would be drawn as a level line
+            if logarithmic:  # points at 0 have no place on the axis: they would draw a level line
                 at = at[x[at] > 0.0]
             shade = shades[(one.variant.name, one.variant.method)]
             (handles[_label(one, role)],) = axis.plot(
@@ -129,15 +126,13 @@ def _label(one: VariantResult, role: str) -> str:
 
 
 def _far_apart(curves: Sequence[Curve], name: str) -> bool:
-    """Whether the longest curve is so much longer than the shortest that both need a logarithmic
-    axis.
-    """
+    """Return whether the longest curve is more than ``_FAR`` times as long as the shortest."""
     lengths = [float(getattr(curve, name)[-1]) for curve in curves if len(curve) > 1]
     return bool(lengths) and min(lengths) > 0.0 and max(lengths) > _FAR * min(lengths)
 
 
 def _limit_loss(curves: Sequence[Curve], axis: Any) -> None:
-    """From the lowest loss to the first: what rises above the start is cut off."""
+    """Limit the axis to the range from the lowest loss to the first; higher losses are cut off."""
     if not curves:
         return
     first, lowest = max(float(c.loss[0]) for c in curves), min(float(c.low.min()) for c in curves)
@@ -151,8 +146,8 @@ def _limit_loss(curves: Sequence[Curve], axis: Any) -> None:
 
 
 def _shades(panels: Sequence[Panel]) -> dict[tuple[str, str], str]:
-    """A colour for each variant; those of one method share it where their lines differ."""
-    found: dict[tuple[str, str], str] = {}
+    """Return (variant, method) → colour; variants of a method with different lines share one."""
+    shades: dict[tuple[str, str], str] = {}
     taken: dict[tuple[str, str], str] = {}  # (method, line) → variant
     by_method: dict[str, str] = {}
     used = 0
@@ -160,13 +155,13 @@ def _shades(panels: Sequence[Panel]) -> dict[tuple[str, str], str]:
         for one, *_ in panel.curves:
             variant = one.variant
             key, place = (variant.name, variant.method), (variant.method, variant.line)
-            if key in found:
+            if key in shades:
                 continue
             if variant.method in by_method and place not in taken:
-                found[key] = by_method[variant.method]
+                shades[key] = by_method[variant.method]
             else:
-                found[key] = colour(used)
-                by_method.setdefault(variant.method, found[key])
+                shades[key] = colour(used)
+                by_method.setdefault(variant.method, shades[key])
                 used += 1
             taken[place] = variant.name
-    return found
+    return shades

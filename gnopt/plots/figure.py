@@ -1,4 +1,4 @@
-"""What every figure shares: matplotlib without a display, one look, and files that appear whole."""
+"""The base of every figure: matplotlib without a display, one style, files written atomically."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from gnopt.errors import ConfigError, GnoptError
 from gnopt.files import replacement
 
 FORMATS = ("png", "pdf", "svg")
-# Okabe and Ito's colours, which colour-blind readers tell apart, dark ones first, without the pale
-# yellow.
+# The colours of Okabe and Ito (2008), which colour-blind readers can tell apart: dark ones first,
+# without the pale yellow.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _STYLE: dict[Any, Any] = {
     "font.size": 9.0,
@@ -33,9 +33,7 @@ _STYLE: dict[Any, Any] = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The look of gnopt's figures, for what is drawn and saved inside; GnoptError without
-    matplotlib.
-    """
+    """Use the style of gnopt's figures inside the ``with`` block; GnoptError without matplotlib."""
     try:
         import matplotlib
     except ImportError as error:
@@ -45,7 +43,7 @@ def style() -> Iterator[None]:
 
 
 def new_figure(width: float, height: float) -> Any:
-    """A figure of this size in inches; GnoptError where matplotlib is not installed."""
+    """Return an empty figure of this size in inches; GnoptError without matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -58,7 +56,7 @@ def _absent(error: ImportError) -> GnoptError:
 
 
 def save(figure: Any, path: Path) -> None:
-    """Write a figure in the format of the suffix (png, pdf, svg); ConfigError for any other."""
+    """Write a figure; the suffix names the format: png, pdf or svg. ConfigError for any other."""
     kind = path.suffix.lower().lstrip(".")
     if kind not in FORMATS:
         raise ConfigError(
@@ -72,7 +70,7 @@ def save(figure: Any, path: Path) -> None:
 
 
 def save_all(figure: Any, path: Path) -> list[Path]:
-    """Write a figure in the format of the suffix, without one as PNG and SVG; return the files."""
+    """Write a figure, as PNG and SVG if ``path`` has no suffix; return the files."""
     paths = (
         [path]
         if path.suffix
@@ -84,14 +82,12 @@ def save_all(figure: Any, path: Path) -> list[Path]:
 
 
 def colour(index: int) -> str:
-    """The ``index``-th colour; they repeat when used up."""
+    """Return the ``index``-th colour; the colours repeat."""
     return COLOURS[index % len(COLOURS)]
 
 
 def log_axis(axis: Any) -> None:
-    """Make an ``Axis`` (x or y) logarithmic with plain numbers at its ticks, also within a single
-    decade.
-    """
+    """Make an ``Axis`` (x or y) logarithmic, with plain numbers at ticks even within a decade."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     name = axis.axis_name
@@ -111,7 +107,7 @@ def log_axis(axis: Any) -> None:
         axis.set_major_locator(LogLocator(subs=steps, numticks=14))
         axis.set_minor_formatter(NullFormatter())
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    else:  # less than the distance of two such ticks: evenly spaced numbers
+    else:  # the axis is too short for two such ticks: use evenly spaced numbers
         from matplotlib.ticker import MaxNLocator, NullLocator
 
         axis.set_major_locator(MaxNLocator(6))
@@ -120,15 +116,13 @@ def log_axis(axis: Any) -> None:
 
 
 def legend_below(figure: Any, axes: Any) -> None:
-    """One legend for the whole figure below its panels, where it covers nothing, as wide as
-    fits.
-    """
+    """Draw one legend, of the lines in ``axes``, below all panels of the figure."""
     handles, labels = axes.get_legend_handles_labels()
     legend(figure, handles, labels)
 
 
 def legend(figure: Any, handles: Sequence[Any], labels: Sequence[str]) -> None:
-    """The same for these lines and names."""
+    """Draw a legend of these lines and names below all panels, in as many columns as fit."""
     if handles:
         longest = 0.068 * max(len(label) for label in labels) + 0.6  # inches, about
         columns = max(1, min(len(handles), int(figure.get_figwidth() / longest)))
@@ -136,7 +130,7 @@ def legend(figure: Any, handles: Sequence[Any], labels: Sequence[str]) -> None:
 
 
 def distinct(runs: Sequence[Path]) -> list[str]:
-    """The names of run directories, with the folder above where two are the same."""
+    """Return the names of run directories, with their parents' names if two are the same."""
     names = [run.resolve().name for run in runs]
     if len(set(names)) == len(names):
         return names

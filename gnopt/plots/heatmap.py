@@ -1,4 +1,4 @@
-"""The objective at the end of the budget over a grid of settings."""
+"""Draw the objective at the end of the budget over a grid of settings."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from gnopt.plots.figure import new_figure, save_all, style
 
 
 def draw_heatmap(chosen: Sequence[VariantResult], out: Path) -> list[Path]:
-    """Draw the grid of every variant that has one: the best point framed, points that diverged
-    hatched.
+    """Draw the grid of every variant that has one, and return the files.
 
-    Of a grid with more than two axes the first two are shown, each cell being the best over the
-    others.
+    The best point is framed, points that diverged are hatched. Of a grid with more than two axes,
+    the first two are shown, and a cell has the best result over the others.
     """
     gridded = [one for one in chosen if one.default is not None]
     if not gridded:

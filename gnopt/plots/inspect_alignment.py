@@ -1,6 +1,4 @@
-"""Cosine of each method's update with the exact Gauss-Newton update: along training, or layer by
-layer.
-"""
+"""Draw the cosine of each method's update with the exact Gauss-Newton update."""
 
 from __future__ import annotations
 
@@ -13,16 +11,15 @@ import numpy as np
 from gnopt.inspection.alignment import Alignment
 from gnopt.plots.figure import colour, legend_below, new_figure, save_all, style
 
-DASHES = ("-", "--", "-.", ":")  # methods that agree lie on top of each other
+DASHES = ("-", "--", "-.", ":")  # so that lines of methods that agree can be told apart
 TITLES = (("cosine", "Euclidean cosine"), ("gn_cosine", "cosine in the Gauss-Newton inner product"))
 
 
 def draw_alignment(found: Sequence[Alignment], out: Path) -> list[Path]:
-    """Draw against steps (mean over runs, with their range), or by layer where there is a single
-    step.
+    """Draw cosines against steps, or layer by layer if there is a single step; return the files.
 
-    Several λ are rows of panels. λ that a configuration chose by itself differs between steps and
-    counts as one.
+    Over several runs, the mean and the range are drawn. Several λ give a row of panels each; a λ
+    that the configuration chose differs from step to step and counts as one.
     """
     several = len({a.step for a in found}) > 1
     parts = _by_damping(found)
@@ -39,7 +36,7 @@ def draw_alignment(found: Sequence[Alignment], out: Path) -> list[Path]:
 
 
 def _by_damping(found: Sequence[Alignment]) -> dict[str, list[Alignment]]:
-    """Title's end → alignments of one λ; all together where there is one λ a step."""
+    """Return {end of the title: alignments with one λ}; a single group if each step has one λ."""
     per_step = {
         step: {a.damping for a in found if a.step == step and a.run == run}
         for step, run in {(a.step, a.run) for a in found}

@@ -1,4 +1,4 @@
-"""The spectral density of the whole Gauss-Newton matrix and Hessian."""
+"""Draw the spectral density of the whole Gauss-Newton matrix and Hessian."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from gnopt.inspection.lanczos import Density
 from gnopt.plots.figure import colour, new_figure, save_all, style
 
 NAMES = {"gauss_newton": "Gauss-Newton matrix", "hessian": "Hessian"}
-# Bins over which a node of the quadrature is spread: each stands for a stretch of the spectrum.
+# Bins over which a node of the quadrature is spread, because it stands for a part of the spectrum.
 WIDTH = 1.5
-DECADES = 6  # either side of zero
+DECADES = 6  # on either side of zero
 BINS = 60
 
 
 def draw_density(found: Mapping[str, Density], out: Path) -> list[Path]:
-    """Draw the share of eigenvalues per bin; bins are equal on a logarithmic axis on both sides of
-    zero.
+    """Draw the share of eigenvalues in each bin; return the files.
+
+    Bins have equal width on an axis that is logarithmic on both sides of zero.
     """
     top = max(max(abs(d.low), abs(d.high)) for d in found.values())
     threshold = top * 10.0**-DECADES
@@ -47,9 +48,7 @@ def draw_density(found: Mapping[str, Density], out: Path) -> list[Path]:
 
 
 def _spread(share: np.ndarray) -> np.ndarray:
-    """A histogram convolved with a normal density; the bins next to the ends keep what would fall
-    outside.
-    """
+    """Return a histogram convolved with a normal density; nothing is lost beyond the ends."""
     bins = np.arange(len(share))
     kernel = np.exp(-0.5 * ((bins[:, None] - bins[None, :]) / WIDTH) ** 2)
     spread: np.ndarray = (kernel / kernel.sum(axis=0)) @ share

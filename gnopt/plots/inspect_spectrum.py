@@ -1,4 +1,4 @@
-"""Spectra of one layer: input factor, output factors by each method, Kronecker products."""
+"""Draw the spectra of one layer: input factor, output factors of each method, and blocks."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from gnopt.inspection.factors import Factors
 from gnopt.inspection.spectrum import product_values
 from gnopt.plots.figure import colour, legend, log_axis, new_figure, save_all, style
 
-DECADES = 12.0  # eigenvalues further below the largest are rounding
+DECADES = 12.0  # eigenvalues further below the largest are rounding errors
 DASHES = ("-", "--", "-.", ":")
 
 
 def draw_spectrum(factors: Factors, layer: int, out: Path) -> list[Path]:
-    """Draw the eigenvalues, largest first, on logarithmic axes; return the files written."""
+    """Draw the eigenvalues, largest first, on logarithmic axes; return the files."""
     with style():
         figure = new_figure(10.0, 3.9)
         axes = figure.subplots(1, 3)

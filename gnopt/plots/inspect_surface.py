@@ -1,6 +1,4 @@
-"""The objective over two random directions, as contours and in three dimensions (the paper's Figure
-1).
-"""
+"""Draw the objective over two random directions (Figure 1 of Botev et al. 2017)."""
 
 from __future__ import annotations
 
@@ -25,7 +23,7 @@ def _grid(count: int) -> tuple[int, int]:
 
 
 def draw_surface_contours(surfaces: Sequence[Surface], out: Path) -> list[Path]:
-    """Contours of every surface, with the weights themselves at the centre."""
+    """Draw the contours of every surface, with the weights at the centre; return the files."""
     rows, columns = _grid(len(surfaces))
     with style():
         figure = new_figure(3.4 * columns + 0.4, 3.1 * rows)
@@ -50,7 +48,7 @@ def draw_surface_contours(surfaces: Sequence[Surface], out: Path) -> list[Path]:
 
 
 def draw_surfaces_in_3d(surfaces: Sequence[Surface], out: Path) -> list[Path]:
-    """The same as surfaces."""
+    """Draw every surface in three dimensions; return the files."""
     rows, columns = _grid(len(surfaces))
     with style():
         figure = new_figure(3.7 * columns, 3.4 * rows)

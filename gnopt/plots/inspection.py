@@ -1,4 +1,4 @@
-"""Figures of the curvature: which of them an inspection has the numbers for, and where they go."""
+"""Draw all figures that the findings of an inspection have numbers for."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from gnopt.plots.inspect_surface import draw_surface_contours, draw_surfaces_in_
 
 
 def draw_findings(findings: Sequence[Findings], folder: Path) -> list[Path]:
-    """Draw everything that was found into ``folder``; several findings (runs) share the figure of
-    alignment.
+    """Draw all findings into ``folder`` and return the files.
+
+    Several findings, of several runs, share one figure of alignment; other figures show the last.
     """
     last, made = findings[-1], []
     if last.summaries and last.factors is not None:
         for layer in last.layers:
             made += draw_spectrum(last.factors, layer, folder / f"spectrum-layer-{layer}.png")
-    aligned = [a for found in findings for a in found.alignments]
+    aligned = [a for one in findings for a in one.alignments]
     if aligned:
         made += draw_alignment(aligned, folder / "alignment.png")
     if last.densities:

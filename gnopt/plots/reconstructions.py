@@ -1,4 +1,4 @@
-"""Images beside what the network makes of them."""
+"""Draw images above their reconstructions by an autoencoder."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ PER_ROW = 10
 
 
 def draw_reconstructions(trained: TrainedNetwork, out: Path, count: int = 20) -> None:
-    """Draw ``count`` held-out images (training images if none are held out), each above its
-    reconstruction.
+    """Draw ``count`` held-out images, each above its reconstruction.
 
-    Raises DataError where the rows are not images or the network does not give back its input.
+    Training images are used if none are held out. Raises DataError if the rows are not images, or
+    if the network is not an autoencoder.
     """
     if trained.config.data.targets != "inputs":
         raise DataError(
@@ -51,8 +51,10 @@ def draw_reconstructions(trained: TrainedNetwork, out: Path, count: int = 20) ->
 
 
 def image_shape(settings: DataSettings, width: int) -> tuple[int, int]:
-    """Height and width of the images: the dataset's own shape, its attribute ``image_shape``, or a
-    square.
+    """Return height and width of the images in rows of ``width`` numbers.
+
+    They are the shape of the dataset's rows, its attribute ``image_shape``, or those of a square.
+    Raises DataError if none of these fits.
     """
     with h5py.File(settings.file, "r") as file:
         dataset = file.get(settings.inputs) or file.get(f"train/{settings.inputs}")

@@ -1,4 +1,4 @@
-"""The figures of a comparison, and one HTML page with them, the tables and the settings."""
+"""Write the report of a comparison: an HTML page with figures, tables and settings."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def write_report(
     notes: Sequence[str],
     warnings: Sequence[str],
 ) -> list[Path]:
-    """Draw objective.{png,svg} and grid.{png,svg}, write report.html; return all files.
+    """Draw objective.{png,svg} and grid.{png,svg}, write report.html, and return all files.
 
-    Raises GnoptError where matplotlib is not installed.
+    Raises GnoptError without matplotlib.
     """
     folder = plan.directory
     panel = Panel("", result_files.shown_curves(plan, chosen))
@@ -64,10 +64,8 @@ def write_report(
             if paths
         ),
         "<p>Lines are sliding means of the batches' loss (of ten batches, but at most 2% of a "
-        "run), averaged "
-        "over seeds; bands reach from the lowest to the highest seed. The tables' objective is "
-        "evaluated on "
-        "training rows at the end of each run.</p>",
+        "run), averaged over seeds; bands reach from the lowest to the highest seed. The tables' "
+        "objective is evaluated on training rows at the end of each run.</p>",
         "<h2>Results</h2>",
         _table(HEADER, [summary_cells(row) for row in rows if row.role != "grid"], "left"),
         "<h2>Updates and seconds to a target</h2>",

@@ -1,4 +1,4 @@
-"""The objective of runs against updates and against seconds of training."""
+"""Draw the objective of runs against updates and against seconds of training."""
 
 from __future__ import annotations
 
@@ -23,17 +23,15 @@ _NAMES = ("step", "seconds", "train_loss", "validation_loss")
 
 @dataclass(frozen=True)
 class RunLines:
-    """What is drawn of a run: evaluations, sliding mean of the batches' loss, and the objective's
-    floor.
-    """
+    """The lines that are drawn for one run."""
 
-    evaluations: dict[str, np.ndarray]
-    batches: Curve
-    floor: float
+    evaluations: dict[str, np.ndarray]  # columns of eval.csv
+    batches: Curve  # sliding mean of the batches' loss
+    floor: float  # lowest objective that the targets allow; 0 if it is not known
 
 
 def read_run(run: Path) -> RunLines:
-    """The lines of a run, finished or not; DataError where it has no evaluations yet."""
+    """Read the lines of a run, finished or not; DataError if it has no evaluations yet."""
     evaluations = read_columns(run / "eval.csv", _NAMES)
     if not len(evaluations["step"]):
         raise DataError(f"{run / 'eval.csv'}: no evaluations to draw")
@@ -41,9 +39,7 @@ def read_run(run: Path) -> RunLines:
 
 
 def _floor(run: Path) -> float:
-    """Mean of the lowest loss that the targets allow, over the rows of evaluations; 0 if not to be
-    had.
-    """
+    """Return the floor over the rows that evaluations use; 0 if the data cannot be opened."""
     try:
         config = load(run / "config.toml")
         loss = get_loss(config.network.loss)
@@ -53,18 +49,13 @@ def _floor(run: Path) -> float:
                 (loss.floor(loss.convert_targets(y)).sum(dtype=np.float64), len(y))
                 for _, y in chunks(data.train, training.evaluate_rows)
             ]
-    except (
-        GnoptError,
-        OSError,
-    ):  # a run that was copied here without its data is drawn without the line
+    except (GnoptError, OSError):  # the run was copied here without its data
         return 0.0
     return float(sum(total for total, _ in sums) / sum(count for _, count in sums))
 
 
 def draw_curves(runs: Sequence[Path], out: Path) -> list[Path]:
-    """Draw ``runs``: training objective solid, validation dashed, batches faint; return the files
-    written.
-    """
+    """Draw objectives (solid), validation (dashed) and batches (faint); return the files."""
     lines = [read_run(run) for run in runs]
     names = distinct(runs)
     with style():
@@ -96,7 +87,7 @@ def draw_curves(runs: Sequence[Path], out: Path) -> list[Path]:
 
 
 def _draw(axes: Any, line: RunLines, shade: str, name: str) -> None:
-    """Both panels of a run; alone, its three lines are named, else the run is."""
+    """Draw a run into both panels. With a ``name`` the legend names the run, else its lines."""
     at, batches, found = thinned(line.batches, 2000), line.batches, line.evaluations
     for axis, key, x in ((axes[0], "step", batches.updates), (axes[1], "seconds", batches.seconds)):
         if len(at):

@@ -1,4 +1,4 @@
-"""What the method did, update by update: norms, step sizes, damping, batch."""
+"""Draw what a method did, update by update: norms, step sizes, damping and batch size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gnopt.errors import DataError
 from gnopt.plots.figure import colour, distinct, legend_below, log_axis, new_figure, save_all, style
 from gnopt.training.csv_table import read_columns
 
-# Column of steps.csv → (title, logarithmic).
+# Column of steps.csv → (title of its panel, whether the axis is logarithmic).
 PANELS = {
     "grad_norm": ("norm of the gradient", True),
     "step_norm": ("norm of the step", True),
@@ -28,16 +28,16 @@ PANELS = {
 
 
 def draw_steps(runs: Sequence[Path], out: Path) -> list[Path]:
-    """Draw those columns of steps.csv that some run fills; return the files written.
+    """Draw a panel for each column of steps.csv that varies in some run; return the files.
 
-    Raises DataError where no run has made an update.
+    Raises DataError if no run has made an update.
     """
     found = [read_columns(run / "steps.csv", ["step", *PANELS]) for run in runs]
     if not any(len(columns["step"]) for columns in found):
         raise DataError(f"{runs[0] / 'steps.csv'}: no updates to draw")
     for columns in found:
         columns["rejected"] = np.cumsum(np.nan_to_num(columns["rejected"]))
-    names = [name for name in PANELS if any(_worth(columns[name]) for columns in found)]
+    names = [name for name in PANELS if any(_varies(columns[name]) for columns in found)]
     with style():
         width = min(3, len(names)) or 1
         height = -(-len(names) // width) or 1
@@ -66,7 +66,7 @@ def draw_steps(runs: Sequence[Path], out: Path) -> list[Path]:
         return save_all(figure, out)
 
 
-def _worth(values: np.ndarray) -> bool:
-    """Whether a column says more than one number."""
+def _varies(values: np.ndarray) -> bool:
+    """Return whether a column has more than one value."""
     finite = values[np.isfinite(values)]
     return len(finite) > 0 and bool(finite.max() > finite.min())
