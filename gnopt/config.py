@@ -40,7 +40,7 @@ class Config:
     sources: dict[str, str]
     path: Path | None = None
 
-    def values(self) -> dict[str, dict[str, Any]]:
+    def values(self) -> dict[str, dict[str, object]]:
         """Return section → name → value, as the file of a configuration shows them."""
         return {
             "data": self.data.values(),
@@ -49,7 +49,7 @@ class Config:
             "training": self.training.values(),
         }
 
-    def flat(self) -> dict[str, Any]:
+    def flat(self) -> dict[str, object]:
         """Return key in full → value."""
         return {
             f"{section}.{name}": value
@@ -264,7 +264,7 @@ def _method_problems(method: str, network: NetworkSettings) -> Iterator[SettingP
         yield SettingProblem("optimizer.method", f"optimizer.method: {error}")
 
 
-def to_toml(values: Mapping[str, Mapping[str, Any]]) -> str:
+def to_toml(values: Mapping[str, Mapping[str, object]]) -> str:
     """Write sections as TOML that `load` reads back to the same values; None leaves a key out.
 
     >>> print(to_toml({"network": {"hidden": [20, 5], "loss": "poisson", "init": None}}))
@@ -280,7 +280,7 @@ def to_toml(values: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _toml(value: Any) -> str:
+def _toml(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):

@@ -8,7 +8,6 @@ method that has them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from gnopt import optimizers
 from gnopt.config import Config, parse_set
@@ -20,13 +19,14 @@ def of_optimizer(text: str) -> bool:
     return text.strip().startswith("optimizer.")
 
 
-def asked_options(sets: Sequence[str], methods: Sequence[str]) -> dict[str, Any]:
+def asked_options(sets: Sequence[str], methods: Sequence[str]) -> dict[str, object]:
     """The options that ``--set`` texts give to ``methods``: key in full → value.
 
     Raises SettingsError for ``optimizer.method``, which ``--methods`` names, and for an option that
     none of the methods has.
     """
-    asked, problems = {}, []
+    asked: dict[str, object] = {}
+    problems = []
     for text in sets:
         key, value, problem = parse_set(text)
         if not of_optimizer(key):
@@ -46,7 +46,7 @@ def asked_options(sets: Sequence[str], methods: Sequence[str]) -> dict[str, Any]
     return asked
 
 
-def options_for(config: Config, method: str, asked: dict[str, Any]) -> dict[str, Any]:
+def options_for(config: Config, method: str, asked: dict[str, object]) -> dict[str, object]:
     """The options that the file and ``asked_options`` give to ``method``: key in full → value."""
     table, names = optimizers.methods(), option_names(method)
     shared = method == config.method or table[method].order == table[config.method].order == 2

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from gnopt import optimizers
-from gnopt.config import Config, load, to_toml
-from gnopt.errors import ConfigError, GnoptError, nearest
+from gnopt.config import Config, Flags, load
+from gnopt.errors import ConfigError, GnoptError, SettingProblem, SettingsError, nearest
 from gnopt.method_options import asked_options, of_optimizer, options_for
 from gnopt.optimizers.base import Optimizer, OptimizerSettings
 from gnopt.training.estimate import estimate_cost
@@ -26,7 +25,7 @@ class BenchRequest:
 
     config: Path
     sets: tuple[str, ...]
-    flags: Mapping[str, tuple[str, Any]]
+    flags: Flags
     methods: tuple[str, ...]
 
 
@@ -83,24 +82,19 @@ def build_methods(
 
 
 def _method_settings(
-    config: Config, names: Sequence[str], asked: dict[str, Any]
+    config: Config, names: Sequence[str], asked: dict[str, object]
 ) -> dict[str, OptimizerSettings]:
-    """The checked settings of each method; ConfigError with all problems at once."""
+    """The checked settings of each method; SettingsError with all problems at once."""
     found: dict[str, OptimizerSettings] = {}
-    problems: dict[str, None] = {}
-    values = config.values()
-    with tempfile.TemporaryDirectory(prefix="gnopt-bench-") as folder:
-        for name in names:
-            own = {k.partition(".")[2]: v for k, v in options_for(config, name, asked).items()}
-            path = Path(folder) / f"{name}.toml"
-            path.write_text(to_toml(values | {"optimizer": {"method": name, **own}}))
-            try:
-                found[name] = load(path).optimizer
-            except ConfigError as error:
-                lines = [text.removeprefix(f"{path}: ") for text in error.problems]
-                problems |= dict.fromkeys(f"--set: {text}" for text in lines)
+    problems: dict[SettingProblem, None] = {}
+    for name in names:
+        own = {k.partition(".")[2]: v for k, v in options_for(config, name, asked).items()}
+        record, wrong = optimizers.get_method(name).settings.parse(own, "optimizer")
+        problems |= dict.fromkeys(replace(problem, source="--set") for problem in wrong)
+        if record is not None:
+            found[name] = record
     if problems:
-        raise ConfigError(problems)
+        raise SettingsError(problems)
     return found
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,13 +12,16 @@ from gnopt.cli import verbosity
 from gnopt.cli.common import as_json, config_flags, given_flags, print_json
 from gnopt.options import REQUIRED, Option
 
+if TYPE_CHECKING:
+    from gnopt.config import Config
+
 
 @click.group("config")
 def command() -> None:
     """Show, check and explain configurations."""
 
 
-def _load(path: Path, sets: tuple[str, ...], given: dict[str, Any]) -> Any:
+def _load(path: Path, sets: tuple[str, ...], given: Mapping[str, object]) -> Config:
     from gnopt.config import load
 
     return load(
@@ -29,7 +32,7 @@ def _load(path: Path, sets: tuple[str, ...], given: dict[str, Any]) -> Any:
 @command.command("show", short_help="The resolved configuration, and where each value came from.")
 @click.argument("config", type=click.Path(path_type=Path))
 @config_flags
-def show(config: Path, sets: tuple[str, ...], as_json: bool, **given: Any) -> None:
+def show(config: Path, sets: tuple[str, ...], as_json: bool, **given: object) -> None:
     """Every value of the resolved configuration with where it came from; the output is valid
     TOML.
     """
@@ -53,7 +56,7 @@ def show(config: Path, sets: tuple[str, ...], as_json: bool, **given: Any) -> No
 @command.command("check", short_help="Check a configuration and the data it names.")
 @click.argument("config", type=click.Path(path_type=Path))
 @config_flags
-def check(config: Path, sets: tuple[str, ...], as_json: bool, **given: Any) -> None:
+def check(config: Path, sets: tuple[str, ...], as_json: bool, **given: object) -> None:
     """Check a configuration, open its data and make its network; nothing is trained or written."""
     from gnopt.training.setup import build
 
@@ -113,7 +116,7 @@ def keys(method: str | None, markdown: bool, as_json: bool) -> None:
         click.echo()
 
 
-def _facts(option: Option) -> dict[str, Any]:
+def _facts(option: Option) -> dict[str, object]:
     required = option.default is REQUIRED
     return {
         "type": option.expected,

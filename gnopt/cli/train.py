@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -100,14 +100,13 @@ def command(
         outcome = run_to_end(trainer)
     finally:
         trainer.experiment.data.close()
-    result = summary(trainer, outcome)
     if as_json:
-        print_json(result)
+        print_json(summary(trainer, outcome))
     else:
-        click.echo(table(_rows(result)))
+        click.echo(table(_rows(trainer, outcome)))
 
 
-def summary(trainer: Trainer, outcome: TrainingOutcome) -> dict[str, Any]:
+def summary(trainer: Trainer, outcome: TrainingOutcome) -> dict[str, object]:
     """Return the result of a run, as --json prints it."""
     train, validation, counters = outcome.train, outcome.validation, outcome.counters
     return {
@@ -129,20 +128,20 @@ def summary(trainer: Trainer, outcome: TrainingOutcome) -> dict[str, Any]:
     }
 
 
-def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+def _rows(trainer: Trainer, outcome: TrainingOutcome) -> list[tuple[str, str]]:
+    train, validation, counters = outcome.train, outcome.validation, outcome.counters
     rows = [
-        ("objective", f"{result['objective']:.6g} over {result['rows']} training rows"),
-        ("gap to floor", f"{result['gap']:.6g} above {result['floor']:.6g}"),
-        (result["error_name"], f"{result['error']:.6g}"),
+        ("objective", f"{train.loss:.6g} over {train.rows} training rows"),
+        ("gap to floor", f"{train.loss - train.floor:.6g} above {train.floor:.6g}"),
+        (trainer.experiment.loss.error_name, f"{train.error:.6g}"),
     ]
-    if result["validation_objective"] is not None:
-        text = f"{result['validation_objective']:.6g}, error {result['validation_error']:.6g}"
-        rows.append(("validation", text))
+    if validation is not None:
+        rows.append(("validation", f"{validation.loss:.6g}, error {validation.error:.6g}"))
     return [
         *rows,
-        ("seconds", f"{result['seconds']:.1f} training, {result['wall']:.1f} in all"),
-        ("updates", f"{result['updates']} of {result['method']}"),
-        ("run", result["run"]),
+        ("seconds", f"{counters.seconds:.1f} training, {counters.wall:.1f} in all"),
+        ("updates", f"{counters.step} of {trainer.experiment.config.method}"),
+        ("run", str(trainer.run.path)),
     ]
 
 

@@ -23,7 +23,6 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from gnopt import optimizers
 from gnopt.errors import ConfigError, nearest
@@ -33,7 +32,7 @@ LINES = ("solid", "dashed")
 
 # Botev et al. 2017 vary the rate "from 2^-6 to 2^-13 at every power of 2" and report 35 runs. Five
 # decay periods leave seven rates, so their range is half-open and its last rate is 2^-12.
-PAPER_GRID: dict[str, list[float]] = {
+PAPER_GRID: dict[str, list[object]] = {
     "learning_rate": [2.0**-k for k in range(6, 13)],
     DECAY_SHARE: [1.0, 0.5, 0.25, 0.125, 0.0625],
 }
@@ -45,8 +44,8 @@ class Variant:
 
     name: str
     method: str
-    settings: dict[str, Any] = field(default_factory=dict)  # key → value, for all runs
-    grid: dict[str, list[Any]] = field(default_factory=dict)  # option or key → values
+    settings: dict[str, object] = field(default_factory=dict)  # key → value, for all runs
+    grid: dict[str, list[object]] = field(default_factory=dict)  # option or key → values
     line: str = "solid"
 
 
@@ -54,7 +53,7 @@ class Variant:
 class GridPoint:
     """One combination of a grid."""
 
-    values: dict[str, Any]  # option or key → value; empty for the settings outside the grid
+    values: dict[str, object]  # option or key → value; empty for the settings outside the grid
 
     @property
     def label(self) -> str:
@@ -75,11 +74,11 @@ class GridPoint:
             or "default"
         )
 
-    def settings(self, updates: int) -> dict[str, Any]:
+    def settings(self, updates: int) -> dict[str, object]:
         """Return {key: value}; a decay share becomes a period of ``updates``, at least 1."""
-        found = {}
+        found: dict[str, object] = {}
         for name, value in self.values.items():
-            if name == DECAY_SHARE:
+            if name == DECAY_SHARE and isinstance(value, (int, float)):
                 found["optimizer.decay_period"] = max(1, round(value * updates))
             else:
                 found[full_key(name)] = value
@@ -105,7 +104,7 @@ def points(variant: Variant) -> list[GridPoint]:
     ]
 
 
-def read_grid(text: str | None) -> tuple[dict[str, list[Any]], dict[str, Variant]]:
+def read_grid(text: str | None) -> tuple[dict[str, list[object]], dict[str, Variant]]:
     """Read ``--grid``: None, ``paper`` or the name of a grid file.
 
     Returns the grid of first-order methods and the named variants. Raises ConfigError with all
@@ -149,7 +148,7 @@ def read_grid(text: str | None) -> tuple[dict[str, list[Any]], dict[str, Variant
     return grid, variants
 
 
-def _variant(name: str, part: Any, where: str, problems: list[str]) -> Variant:
+def _variant(name: str, part: object, where: str, problems: list[str]) -> Variant:
     known = ("method", "set", "grid", "line")
     if not isinstance(part, dict):
         problems.append(f"{where} = {part!r}: expected a table with method, set, grid, line")
@@ -186,7 +185,7 @@ def _variant(name: str, part: Any, where: str, problems: list[str]) -> Variant:
     )
 
 
-def _checked_grid(grid: Any, where: str, problems: list[str]) -> dict[str, list[Any]]:
+def _checked_grid(grid: object, where: str, problems: list[str]) -> dict[str, list[object]]:
     if not isinstance(grid, dict):
         problems.append(f"{where} = {grid!r}: expected a table of lists")
         return {}
@@ -203,7 +202,7 @@ def _checked_grid(grid: Any, where: str, problems: list[str]) -> dict[str, list[
 
 
 def choose_variants(
-    methods: Sequence[str], grid: Mapping[str, list[Any]], named: Mapping[str, Variant]
+    methods: Sequence[str], grid: Mapping[str, list[object]], named: Mapping[str, Variant]
 ) -> list[Variant]:
     """Return the variants that ``--methods`` names, each once, or else all of the grid file.
 
@@ -231,7 +230,7 @@ def choose_variants(
     return found
 
 
-def value_text(value: Any) -> str:
+def value_text(value: object) -> str:
     """Return a value of a grid as text, numbers in their shortest form."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
@@ -240,10 +239,12 @@ def _short_name(name: str) -> str:
     return {"learning_rate": "rate", DECAY_SHARE: "halved every"}.get(name, name)
 
 
-def _setting_text(name: str, value: Any) -> str:
-    if name == DECAY_SHARE:
+def _setting_text(name: str, value: object) -> str:
+    if isinstance(value, (int, float)) and name == DECAY_SHARE:
         return f"{100 * value:g}%"
-    return power_of_two(value) if name == "learning_rate" else value_text(value)
+    if isinstance(value, (int, float)) and name == "learning_rate":
+        return power_of_two(value)
+    return value_text(value)
 
 
 def power_of_two(value: float) -> str:

@@ -8,7 +8,6 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from gnopt import optimizers
 from gnopt.compare.grid import Variant, points, slug
@@ -30,9 +29,9 @@ class Run:
 
     id: str  # its folder below runs/
     variant: str
-    point: dict[str, Any]  # values of the `GridPoint`
+    point: dict[str, object]  # values of the `GridPoint`
     seed: int
-    settings: dict[str, Any]  # key → value, overriding the shared configuration
+    settings: dict[str, object]  # key → value, overriding the shared configuration
 
     @property
     def sets(self) -> tuple[str, ...]:
@@ -72,7 +71,7 @@ class ComparisonPlan:
     def gpus(self) -> list[str]:
         """Return the devices of the runs, without the host."""
         own = tomllib.loads(self.problem)["training"]["device"]
-        devices = dict.fromkeys(run.settings.get("training.device", own) for run in self.runs)
+        devices = {str(run.settings.get("training.device", own)) for run in self.runs}
         return sorted(device for device in devices if not Device.parse(device).backend.on_host)
 
     def variant(self, name: str) -> Variant:
@@ -150,9 +149,8 @@ def make_plan(request: ComparisonRequest, directory: Path, threads: int) -> Comp
     runs = []
     for variant in variants:
         for point in points(variant):
-            updates = point.values.get(
-                "training.updates", variant.settings.get("training.updates", reference)
-            )
+            given = {**variant.settings, **point.values}.get("training.updates")
+            updates = given if isinstance(given, int) else reference
             settings = {
                 "optimizer.method": variant.method,
                 **variant.settings,
@@ -180,7 +178,7 @@ def make_plan(request: ComparisonRequest, directory: Path, threads: int) -> Comp
     return plan
 
 
-def _problem(config: Config, request: ComparisonRequest) -> dict[str, dict[str, Any]]:
+def _problem(config: Config, request: ComparisonRequest) -> dict[str, dict[str, object]]:
     training = config.training
     if request.seconds:
         training = training.changed(
@@ -208,7 +206,7 @@ def _check_runs(plan: ComparisonPlan) -> None:
         problem = Path(folder) / PROBLEM
         problem.write_text(plan.problem)
         for run in plan.runs:
-            key = json.dumps(run.settings)
+            key = json.dumps(run.settings, default=str)
             if key in configs or run.seed != plan.runs[0].seed:
                 continue
             try:

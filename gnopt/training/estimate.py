@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
@@ -28,7 +27,7 @@ class CostEstimate:
         """All bytes on the device."""
         return sum(self.bytes.values())
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Return the fields and the total as plain values, for JSON."""
         return {**asdict(self), "total": self.total}
 

@@ -231,6 +231,25 @@ def test_refusals(tiny, gnopt, argv, code, words):
     assert not Path("runs").exists() and not Path("c").exists()
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[variants.a]\nmethod = 'adam'\nset = { beta1 = 2020-01-01 }", "a: optimizer.beta1 ="),
+        (
+            "[variants.a]\nmethod = 'adam'\nset = { 'training.updates' = 'many' }\n"
+            "grid = { decay_share = [0.5] }",
+            "a: training.updates = 'many': expected a whole number",
+        ),
+        ("[variants.a]\nmethod = 'adam'\ngrid = { learning_rate = ['fast'] }", "a: optimizer.l"),
+    ],
+)
+def test_wrong_settings_of_a_variant_are_told_with_its_name(tiny, gnopt, text, words):
+    Path("grid.toml").write_text(text)
+    result = gnopt("compare", "tiny.toml", "--grid", "grid.toml", "--dry-run")
+    assert result.code == 2, result.err
+    assert words in result.err
+
+
 def test_mpi_needs_mpi4py(tiny, gnopt):
     if _has_mpi4py():
         pytest.skip("mpi4py is installed")
