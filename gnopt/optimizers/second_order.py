@@ -196,10 +196,11 @@ class SecondOrder(Optimizer[SecondOrderState]):
     def update(self, theta: Array, state: SecondOrderState, x: Array, y: Array, step: int) -> Stats:
         settings, k = self.settings, state.accepted + 1
         proposal, mark = self.attempt(theta, state, x, y, step)
-        rejected = self.judge(theta, state, x, y, proposal.loss, step)
-        if rejected:
+        rejected = 0
+        if self.judge(theta, state, x, y, proposal.loss, step):
             state.factors.restore(mark)
             proposal, _ = self.attempt(theta, state, x, y, step)
+            rejected += 1
         with self.timer("vector"):
             steps, stats = self.choose_step(state, proposal, len(x))
             self.advance(theta, state, proposal.D, steps)
@@ -287,13 +288,13 @@ class SecondOrder(Optimizer[SecondOrderState]):
         return {"preconditioned": D} | {n: v for n, v in chosen.items() if v is not None}
 
     def model_rows(self, held: int, rows: int) -> int:
-        """Rows that the quadratic model uses."""
+        """Return how many rows the quadratic model uses."""
         return min(held, max(LEAST_MODEL_ROWS, round(self.settings.model_rows * rows)))
 
     def fetch(
         self, theta: Array, g: Array, D: Array, loss: Array, V: dict[str, Array], Q: Array
     ) -> StepProposal:
-        """All numbers that the choice of the step needs, brought to the host together."""
+        """Bring all numbers that the choice of the step needs to the host together."""
         ops, xp, v, m = self.problem.net.ops, self.problem.net.ops.xp, list(V.values()), len(V)
         # Output biases at the data's mean can be most of ‖θ‖ and say nothing of how far weights may
         # move.
@@ -365,8 +366,10 @@ class SecondOrder(Optimizer[SecondOrderState]):
     def advance(
         self, theta: Array, state: SecondOrderState, D: Array, steps: Mapping[str, float]
     ) -> None:
-        """θ ← θ + δ, with δ kept as the previous update, D added to the decayed sum, and θ kept as
-        the anchor.
+        """Take the step: θ ← θ + δ.
+
+        Keeps δ as the previous update, adds D to the decayed sum, and keeps the old θ as the
+        anchor, so that the next batch can undo the step.
         """
         ops, xp = self.problem.net.ops, self.problem.net.ops.xp
         if state.previous is None:
@@ -392,55 +395,52 @@ class SecondOrder(Optimizer[SecondOrderState]):
 
     def judge(
         self, theta: Array, state: SecondOrderState, x: Array, y: Array, value: float, step: int
-    ) -> int:
-        """Undo the last step if it is to blame for a jump of the loss: 1 if so. Raises Diverged."""
+    ) -> bool:
+        """Undo the last step if it is to blame for a jump of the loss; return whether it was.
+
+        Called once an update with ``value``, the loss of a batch that the step has not seen. Raises
+        Diverged where undoing the step does not help.
+        """
         ops = self.problem.net.ops
         if not self.jumped(state, value, len(x)):
             state.rejected_in_row = 0
-            return 0
+            return False
         if state.anchor is None:
             if not isfinite(value):
                 raise Diverged(f"update {step}: the loss is {value:g} before the first step")
-            return 0
-        apart = Workspace(
-            ops, self.problem.net.dtype
-        )  # the tape of the batch is still wanted if the step stands
+            return False
+        # A workspace apart: the tape of the batch is still wanted if the step stands.
+        apart = Workspace(ops, self.problem.net.dtype)
         with self.timer("passes"):
             (before,) = ops.scalars(
                 mean_loss(self.problem, self.problem.net.views(state.anchor), x, y, apart)
             )
         if not self.to_blame(value, before, len(x)):
             state.rejected_in_row = 0  # the batch is a hard one, the step was not bad
-            return 0
+            return False
         if not isfinite(before):
             raise Diverged(
                 f"update {step}: the loss is {before:g} on this batch also before the last step"
             )
         ops.xp.copyto(theta, state.anchor)
         self._reject(state, step, isfinite(value))
-        return 1
+        return True
 
     def jumped(self, state: SecondOrderState, value: float, rows: int) -> bool:
-        """Whether the loss of a batch is not finite, or so far above that of the last that the step
-        is looked into.
+        """Whether the loss of a batch calls for a look at the last step: it is not finite, or far
+        above the loss of the batch before.
         """
-        last, tolerance = (
-            state.last_loss,
-            ROUNDING if self._exact(rows) else self.settings.rejection,
-        )
+        last = state.last_loss
+        tolerance = ROUNDING if self._exact(rows) else self.settings.rejection
         return not isfinite(value) or (tolerance > 0.0 and value - last > tolerance * abs(last))
 
     def to_blame(self, value: float, before: float, rows: int) -> bool:
-        """Whether the last step left this batch worse, ``before`` being the loss without the
-        step.
-        """
+        """Whether the last step made this batch worse; ``before`` is the loss without the step."""
         blame = 0.0 if self._exact(rows) else BLAME
         return not isfinite(value) or value - before > blame * abs(before)
 
     def _exact(self, rows: int) -> bool:
-        """Whether a batch is all of the data, where steps are judged by it: no noise excuses a
-        rise.
-        """
+        """Whether a batch is all of the data, so that no noise excuses a rise of its loss."""
         return self.settings.rejection > 0.0 and rows >= self.problem.rows
 
     def closing_weights(
@@ -458,7 +458,7 @@ class SecondOrder(Optimizer[SecondOrderState]):
         return state.anchor if isfinite(before) and self.to_blame(value, before, len(x)) else None
 
     def _reject(self, state: SecondOrderState, step: int, finite: bool) -> None:
-        """Raise damping and forget past directions; the weights are those of the anchor again."""
+        """Raise damping and forget past directions; the weights are back at the anchor."""
         state.rejected_in_row += 1
         if state.rejected_in_row > MAX_REJECTIONS and not finite:
             raise Diverged(
@@ -469,9 +469,9 @@ class SecondOrder(Optimizer[SecondOrderState]):
 
     def levenberg_marquardt(
         self, theta: Array, state: SecondOrderState, x: Array, y: Array, stats: Stats, step: int
-    ) -> int:
-        """Adapt λ by the reduction ratio on the same batch; undo a step that raised the objective:
-        1 if so.
+    ) -> bool:
+        """Adapt λ by the reduction ratio on the same batch, and undo the step if it raised the
+        objective; return whether it was undone.
         """
         net, ops, xp = self.problem.net, self.problem.net.ops, self.problem.net.ops.xp
         with self.timer("passes"):
@@ -484,10 +484,10 @@ class SecondOrder(Optimizer[SecondOrderState]):
         stats["rho"] = rho if isfinite(rho) else nan
         state.damping = adapt(self.settings, state.damping, rho)
         if isfinite(after_value) and change <= 0.0:
-            return 0
+            return False
         xp.copyto(theta, old)
         self._reject(state, step, isfinite(after_value))
-        return 1
+        return True
 
     # ---- periods ---------------------------------------------------------------------------------
 
