@@ -45,8 +45,10 @@ FACTS = 5  # numbers of a point of the line search
 
 @dataclass
 class Trial:
-    """A point of the line search: an iterate Δ, and once fetched the loss by share s of the step,
-    ‖Δ‖², ∇ᵀΔ, θᵀΔ and ΔᵀBΔ with B = GN + λ I.
+    """A point of the line search: an iterate Δ and, once they were fetched, its numbers.
+
+    ``losses`` is share s of the step → loss at θ + s Δ; the others are ‖Δ‖², ∇ᵀΔ, θᵀΔ and ΔᵀBΔ with
+    B = GN + λ I.
     """
 
     iterate: Iterate
@@ -225,8 +227,8 @@ class GaussNewtonCG(Optimizer[CGState]):
         return stats
 
     def propose(self, theta: Array, state: CGState, x: Array, y: Array, step: int) -> CGProposal:
-        """Gradient, conjugate gradients and the first points of the line search, in one fetch from
-        the device.
+        """Compute the gradient, conjugate gradients and the first points of the line search, in one
+        fetch from the device.
 
         Where a fetch waits, as many iterations are queued as the last update took and a few more,
         and all points of the search are tried; a further fetch is needed only where it takes longer
@@ -274,7 +276,7 @@ class GaussNewtonCG(Optimizer[CGState]):
         return CGProposal(loss_value, gg, int(count), residual, solver.x, trials)
 
     def _facts(self, theta: Array, x: Array, y: Array, point: Iterate) -> list[Array]:
-        """The loss at θ + Δ and the numbers of a ``Trial``, 0-d on the device."""
+        """Return the loss at θ + Δ and the numbers of a ``Trial``, 0-d on the device."""
         xp = self.problem.net.ops.xp
         return [
             self._loss(theta, x, y, point, 1.0),
@@ -294,7 +296,7 @@ class GaussNewtonCG(Optimizer[CGState]):
             return mean_loss(self.problem, net.views(theta + point.x * share), x, y, self.workspace)
 
     def search(self, theta: Array, x: Array, y: Array, proposal: CGProposal) -> tuple[Trial, float]:
-        """The point to step to and the share of it taken: best iterate, halved until it helps."""
+        """Return the best iterate and the share of it to step by, halved until it helps."""
         ops = self.problem.net.ops
 
         def known(trial: Trial) -> float:
@@ -317,7 +319,7 @@ class GaussNewtonCG(Optimizer[CGState]):
         return chosen, share
 
     def product_rows(self, rows: int) -> int:
-        """Rows of the batch that products use."""
+        """Return how many rows of the batch products use."""
         return min(rows, max(62, round(self.settings.product_rows * rows)))
 
     def product(self, W: list[Array], x: Array, y: Array, shift: float) -> Callable[[Array], Array]:
