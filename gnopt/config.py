@@ -60,17 +60,16 @@ class Config:
 
 @dataclass(frozen=True)
 class _Given:
-    """A value as it was given, and where: a file, ``--set`` or a flag."""
+    """A value before it is checked, and its source: a file, ``--set`` or a flag."""
 
     value: object
     source: str
 
 
 def load(path: Path, sets: Sequence[str] = (), flags: Flags | None = None) -> Config:
-    """Read ``path``, lay ``--set`` texts and flags (key → (flag, value)) over it, and check
-    everything.
+    """Read the file ``path``, override its values by ``--set`` texts and by flags, and check all.
 
-    Raises SettingsError with all problems at once, ConfigError where the file cannot be read.
+    Raises SettingsError with all problems at once, ConfigError if the file cannot be read.
     """
     draft = _Draft(path)
     draft.read()
@@ -86,8 +85,14 @@ def load(path: Path, sets: Sequence[str] = (), flags: Flags | None = None) -> Co
 
 
 def parse_set(text: str) -> tuple[str, object, SettingProblem | None]:
-    """Split ``section.key=value``: (key, value, None), or a problem. The value is TOML, else a
-    string.
+    """Split ``section.key=value``: return key, value and None, or a problem in place of None.
+
+    A value that is not TOML is a string.
+
+    >>> parse_set("training.seed=3")
+    ('training.seed', 3, None)
+    >>> parse_set("optimizer.method=kfac")
+    ('optimizer.method', 'kfac', None)
     """
     key, equals, value = text.partition("=")
     key, value = key.strip(), value.strip()
@@ -104,7 +109,7 @@ def parse_set(text: str) -> tuple[str, object, SettingProblem | None]:
 
 
 class _Draft:
-    """A configuration while it is read: what was given so far, and what is wrong with it."""
+    """A configuration while it is read: the values given so far, and the problems found."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -121,7 +126,7 @@ class _Draft:
                 self.problems.append(replace(_outside(section), source=str(self.path)))
 
     def give(self, key: str, value: object, source: str) -> None:
-        """Lay a value over what was given before."""
+        """Set a value; it replaces the value that an earlier source gave to the key."""
         section, _, name = key.partition(".")
         self.given.setdefault(section, {})[name] = _Given(value, source)
 
@@ -167,21 +172,21 @@ class _Draft:
         return record
 
     def _method(self) -> str:
-        """The name of the method, which may be a wrong one."""
+        """Return the name that was given for the method, whether or not there is such a method."""
         return str(self._values("optimizer").get("method", DEFAULT_METHOD))
 
     def _optimizer(self, method: str) -> OptimizerSettings | None:
-        """The settings of the method; None, with a problem noted, where there is no such method."""
+        """Return the settings of the method; note a problem and return None for an unknown one."""
         self._record(MethodChoice, "optimizer")
         if method not in optimizers.methods():
             return None
         return self._record(optimizers.get_method(method).settings, "optimizer")
 
     def _refuse_unknown(self, method: str) -> None:
-        """Note keys that their section does not have, and sections that there are not.
+        """Note the keys and sections that no configuration has.
 
-        Which keys of [optimizer] are right depends on the method, so none is wrong where the method
-        is unknown.
+        The keys of [optimizer] depend on the method, so they are not judged if the method is
+        unknown.
         """
         known = sections(method)
         for section, part in self.given.items():
@@ -202,8 +207,10 @@ class _Draft:
                 )
 
     def _data_file(self, data: DataSettings) -> str:
-        """The data file as an absolute path: relative to the configuration's folder if it is there,
-        else to the working directory, which alone counts for ``--data``.
+        """Return the absolute path of the data file.
+
+        A relative path starts at the configuration's folder if the file is there, else at the
+        working directory. ``--data`` starts at the working directory.
         """
         file = Path(data.file).expanduser()
         beside = self.path.resolve().parent / file
@@ -235,7 +242,7 @@ def _document(path: Path) -> dict[str, Any]:
 
 
 def _outside(name: str) -> SettingProblem:
-    """The problem of a key in front of all sections."""
+    """Return the problem of a key that stands before the first section."""
     found = f"{name} stands outside a section"
     for section, options in sections(DEFAULT_METHOD).items():
         if any(o.name == name for o in options):
@@ -244,7 +251,7 @@ def _outside(name: str) -> SettingProblem:
 
 
 def _elsewhere(section: str, name: str, method: str) -> str:
-    """Another section that has this key, or the other methods that have this option."""
+    """Return a hint: another section that has this key, or the methods that have this option."""
     for other, options in sections(method).items():
         if other != section and any(o.name == name for o in options):
             return f"; it belongs to [{other}]"
@@ -291,10 +298,10 @@ def _toml(value: object) -> str:
 
 
 def refuse_changes(saved: Config, new: Config) -> None:
-    """SettingsError where ``new`` would continue the run of ``saved`` under settings that change
-    its numbers.
+    """Raise SettingsError if ``new`` differs from ``saved`` in a setting that numbers depend on.
 
-    The data file may have moved: its fingerprint is compared where the data is opened.
+    Called before a run is resumed. The data file may have moved: when a run is resumed, its data is
+    recognised by the fingerprint.
     """
     before, after = saved.flat(), new.flat()
     free = {

@@ -49,7 +49,11 @@ class NetworkSettings(Settings):
         return self.activation
 
     def contradictions(self) -> Iterator[SettingProblem]:
-        """What no single value shows: plug-ins that cannot be loaded, a wrong number of names."""
+        """Yield the problems that no single value shows.
+
+        These are plug-ins that cannot be loaded, and a number of activations that differs from the
+        number of hidden layers.
+        """
         for name in dict.fromkeys(self.activations):
             yield from _lookup_problem("network.activation", get_activation, name)
         yield from _lookup_problem("network.loss", get_loss, self.loss)

@@ -174,6 +174,8 @@ HOSTILE = {
     "memory": GOOD.encode() + b"[training]\nmemory='lots'",
     "auto memory": GOOD.encode() + b"[training]\nmemory='auto'",
     "plug-in where none is allowed": GOOD.encode() + b"[training]\ndtype='a:b'",
+    "file with a NUL": GOOD.replace("x.h5", "x\\u0000.h5").encode(),
+    "home of nobody": GOOD.replace("x.h5", "~no-such-user/x.h5").encode(),
     "plug-in that is not there": GOOD.replace("squared_error", "absent_module:Loss").encode(),
 }
 

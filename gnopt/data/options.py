@@ -1,14 +1,22 @@
-"""The settings of ``[data]``, and the one that needs more than a type: the memory budget."""
+"""The settings of ``[data]``: the file, the datasets in it, and the memory budget."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from gnopt.errors import ConfigError
 from gnopt.machine import free_memory
 from gnopt.options import REQUIRED, SIZES, Form, Settings, option, size_in_bytes
 
 HELD_OUT = 0.1  # default fraction of the training rows that are held out for validation
+
+
+def _read_path(text: str) -> Path:
+    try:
+        return Path(text).expanduser().resolve()
+    except (RuntimeError, ValueError, OSError) as error:  # no such user, or a NUL character
+        raise ConfigError(f"{text!r}: {error}") from None
 
 
 def _budget(memory: int | str) -> int:
@@ -21,12 +29,12 @@ def _is_auto(memory: int | str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings(Settings):
-    """The section ``[data]``: which file, which datasets in it, and how training sees them."""
+    """The section ``[data]``: which file, which datasets in it, and how training reads them."""
 
     file: str = option(
         REQUIRED,
         "the HDF5 file with the data",
-        form=Form(Path, lambda: "a path"),
+        form=Form(_read_path, lambda: "a path"),
         free_on_resume=True,  # it may have moved: a run knows its data by the fingerprint
     )
     inputs: str = option("x", "HDF5 dataset of shape (N, ...) with the inputs, flattened to (N, D)")
