@@ -1,13 +1,16 @@
-"""How near each method's block is to the exact Gauss-Newton block, without forming either.
+"""Measure how close each method's block is to the exact Gauss-Newton block, forming neither.
 
     ⟨A ⊗ G, B⟩ = mean_n (ā_nᵀ A ā_n) tr(G 𝒢_n)        B = mean_n ā_n ā_nᵀ ⊗ 𝒢_n
     ‖B‖² = (1/N²) Σ_{n,m} (ā_nᵀ ā_m)² tr(𝒢_n 𝒢_m)
 
-Exactly where the 𝒢_n of all data points fit the memory budget. Else 𝒢_n is replaced by sketches c_n
-c_nᵀ with c_n = C_n s, E[s sᵀ] = I: B̂_r = mean_n ā_n ā_nᵀ ⊗ c_n c_nᵀ is unbiased, and so is ⟨B̂_r −
-K, B̂_q − K⟩ for two independent sketches r ≠ q as an estimate of ‖B − K‖². Its error falls with the
-distance itself; the jackknife over sketches tells it. Cost of S sketches: S backward passes and S²
-N² (o + i) flops a layer.
+The products are exact if the 𝒢_n of all data points fit the memory budget. Otherwise 𝒢_n = C_n C_nᵀ
+is replaced by a sketch c_n c_nᵀ with c_n = C_n s and E[s sᵀ] = I. Then
+
+    B̂_r = mean_n ā_n ā_nᵀ ⊗ c_n c_nᵀ
+
+is an unbiased estimate of B, and for two independent sketches r ≠ q so is ⟨B̂_r − K, B̂_q − K⟩ of
+‖B − K‖². The error of this estimate falls with the distance itself; the jackknife over sketches
+estimates the error. Cost of S sketches: S backward passes and S² N² (o + i) flops a layer.
 """
 
 from __future__ import annotations
@@ -25,35 +28,30 @@ from gnopt.inspection.factors import recursion_flops
 from gnopt.inspection.subject import Look
 
 SKETCHES = 8
-EXACT_FLOPS = 5e10  # what the exact way may take
+EXACT_FLOPS = 5e10  # the exact products are computed up to this cost
 
 
 @dataclass(frozen=True)
 class Products:
-    """Inner products of one layer: with S sketches, ``exact`` (S, S) is ⟨B̂_r, B̂_q⟩ (its diagonal
-    is not used) and each of ``mixed`` (S,) is ⟨K, B̂_r⟩; without sketches S = 1 and all is
-    exact.
-    """
+    """Inner products of one layer over S sketches; S = 1 if the products are exact."""
 
-    exact: np.ndarray
-    mixed: list[np.ndarray]
+    exact: np.ndarray  # ⟨B̂_r, B̂_q⟩, (S, S); with sketches, its diagonal is not used
+    mixed: list[np.ndarray]  # ⟨K, B̂_r⟩ of each method, (S,)
     squares: list[float]  # ‖K‖² of each method
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Relative Frobenius distance ‖K − B‖ / ‖B‖ and cosine of a block to the exact one, with
-    standard errors.
-    """
+    """How well a block agrees with the exact one; standard errors are 0 if nothing is sketched."""
 
-    distance: float
-    cosine: float
+    distance: float  # ‖K − B‖ / ‖B‖, in the Frobenius norm
+    cosine: float  # ⟨K, B⟩ / (‖K‖ ‖B‖)
     distance_error: float = 0.0
     cosine_error: float = 0.0
 
 
 def affordable(look: Look) -> bool:
-    """Whether the 𝒢_n of the whole sample fit the memory budget, and their products are cheap."""
+    """Return whether the 𝒢_n of the whole sample fit into memory and their products are cheap."""
     net, rows = look.net, look.tape.rows
     widest = max(net.sizes[1:])
     flops = recursion_flops(look) + sum(2.0 * (rows * d) ** 2 for d in net.sizes[1:])
@@ -61,9 +59,9 @@ def affordable(look: Look) -> bool:
 
 
 def products(look: Look, blocks: Sequence[Sequence[InspectedBlock]]) -> list[Products]:
-    """The products of every layer 1..L, for the blocks of several methods (method, layer)."""
-    found = _exact(look, blocks) if affordable(look) else _sketched(look, blocks)
-    return found[::-1]
+    """Return the products of layers 1..L; ``blocks[m][l - 1]`` is method m's block of layer l."""
+    backwards = _exact(look, blocks) if affordable(look) else _sketched(look, blocks)
+    return backwards[::-1]
 
 
 def _exact(look: Look, blocks: Sequence[Sequence[InspectedBlock]]) -> list[Products]:
@@ -126,9 +124,7 @@ def _sketched(look: Look, blocks: Sequence[Sequence[InspectedBlock]]) -> list[Pr
 
 
 def together(layers: Sequence[Products]) -> Products:
-    """The products of the block-diagonal matrix over these layers: blocks that do not overlap add
-    up.
-    """
+    """Return the products of the block-diagonal matrix over these layers, which are sums."""
     methods = range(len(layers[0].mixed))
     return Products(
         np.sum([p.exact for p in layers], axis=0),
@@ -137,9 +133,9 @@ def together(layers: Sequence[Products]) -> Products:
     )
 
 
-def agreement(found: Products, method: int) -> Agreement:
-    """Distance and cosine of one method, with the jackknife's standard errors over sketches."""
-    exact, mixed, square = found.exact, found.mixed[method], found.squares[method]
+def agreement(products: Products, method: int) -> Agreement:
+    """Return distance and cosine of the ``method``-th method, with jackknife standard errors."""
+    exact, mixed, square = products.exact, products.mixed[method], products.squares[method]
     count = len(mixed)
     distance, cosine = _ratios(exact, mixed, square)
     if count == 1:
@@ -160,12 +156,12 @@ def _ratios(exact: np.ndarray, mixed: np.ndarray, square: float) -> tuple[float,
     return distance, float(inner / sqrt(square * norm))
 
 
-def exact_norm(found: Products) -> float:
-    """‖B‖ of the exact block."""
-    count = len(found.exact)
+def exact_norm(products: Products) -> float:
+    """Return the Frobenius norm ‖B‖ of the exact block."""
+    count = len(products.exact)
     norm = (
-        found.exact[0, 0]
+        products.exact[0, 0]
         if count == 1
-        else (found.exact.sum() - np.trace(found.exact)) / (count * (count - 1))
+        else (products.exact.sum() - np.trace(products.exact)) / (count * (count - 1))
     )
     return sqrt(max(float(norm), 0.0))

@@ -1,10 +1,9 @@
-"""``--check``: the user's own loss, activations, network and curvature against differences, in
-float64.
+"""``--check``: test the user's loss, activations, network and curvature in float64.
 
-Every check measures one error and passes where it is below its tolerance. A check that raises, or
-returns arrays of the wrong shape or numbers that are not finite, fails with the reason. Nothing is
-taken on trust: the loss is differentiated at the network's own outputs and at random ones, the
-network along random directions in its parameters.
+A check measures one error, mostly against finite differences, and passes if the error is at most
+the tolerance. A check that raises, or gets arrays of the wrong shape or numbers that are not
+finite, fails with the reason. The loss is differentiated at the network's own outputs and at random
+outputs, the network along random directions in its parameters.
 """
 
 from __future__ import annotations
@@ -23,19 +22,17 @@ from gnopt.inspection.subject import Look
 
 @dataclass(frozen=True)
 class Verdict:
-    """One line of the table; ``error`` is None where the check does not apply, ``reason`` says why
-    it failed or not.
-    """
+    """The result of one check."""
 
-    part: str
+    part: str  # what was tested, such as "loss squared_error"
     check: str
-    error: float | None
+    error: float | None  # None if the check does not apply, or failed before it had an error
     tolerance: float
     passed: bool
-    reason: str = ""
+    reason: str = ""  # why the check failed or does not apply
 
     def row(self) -> dict[str, Any]:
-        """The same as plain values."""
+        """Return the fields as plain values, for JSON."""
         return asdict(self)
 
 
@@ -60,9 +57,7 @@ def _verdict(part: str, what: str, tolerance: float, measure: Callable[[], float
             error = float(measure())
     except Skip as reason:
         return Verdict(part, what, None, tolerance, True, f"not applicable: {reason}")
-    except (
-        Exception
-    ) as problem:  # a plug-in may raise anything, and that is what is being looked for
+    except Exception as problem:  # a plug-in may raise anything; the check reports it
         text = str(problem).splitlines()[0] if str(problem) else ""
         return Verdict(part, what, None, tolerance, False, f"{type(problem).__name__}: {text}")
     if not np.isfinite(error):
@@ -73,7 +68,7 @@ def _verdict(part: str, what: str, tolerance: float, measure: Callable[[], float
 
 
 def refuse_failures(verdicts: list[Verdict]) -> None:
-    """CheckFailed naming the checks that failed."""
+    """Raise CheckFailed with the names of the checks that failed, if any."""
     failed = [f"{v.part}: {v.check}" for v in verdicts if not v.passed]
     if failed:
         shown = "; ".join(failed[:5]) + (f"; and {len(failed) - 5} more" if len(failed) > 5 else "")

@@ -1,6 +1,4 @@
-"""Checks of one activation: f' and f'' against differences, what it declares, and that it stays
-finite.
-"""
+"""Checks of an activation: f' and f'' against differences, its declared facts, finite values."""
 
 from __future__ import annotations
 
@@ -14,11 +12,11 @@ from gnopt.inspection.differences import Check, elementwise_mismatch
 from gnopt.inspection.subject import Look
 
 TOLERANCE = 1e-7
-FAR = 1e4  # outputs must be finite up to here
+FAR = 1e4  # values must be finite for |h| up to this
 
 
 def checks(look: Look) -> Iterator[tuple[str, list[Check]]]:
-    """The checks of every activation that the network uses."""
+    """Yield the name and the checks of every activation that the network uses."""
     ops = look.net.ops
     used = {f.name: f for f in look.net.activations}
     for name, f in used.items():
@@ -26,7 +24,7 @@ def checks(look: Look) -> Iterator[tuple[str, list[Check]]]:
 
 
 def of_activation(ops: Backend, f: Activation) -> list[Check]:
-    """(what, tolerance, measure) for one activation."""
+    """Return the checks of one activation."""
     grid = np.linspace(-6.0, 6.0, 241) + 0.0123  # no point on a kink at a round number
     far = np.array([-FAR, -100.0, 100.0, FAR])
 

@@ -1,9 +1,8 @@
-"""Checks of a loss: gradient, Hessian, 𝒢_L, its root and products, and sampling, at real and at
-random outputs.
+"""Checks of a loss, at real and random outputs: gradient, Hessian, 𝒢_L with its root, sampling.
 
-For a loss that is convex in its outputs, 𝒢_L must be the Hessian. For one that is not, 𝒢_L keeps a
-part of it, and no general rule says which; but at an output where E is least, the part that is
-dropped vanishes, so that there both agree.
+For a loss that is convex in its outputs, 𝒢_L must be the Hessian. For another loss, 𝒢_L is a part
+of the Hessian, and no general rule says which part. But at outputs that minimise E the other part
+vanishes, so 𝒢_L and the Hessian are compared there.
 """
 
 from __future__ import annotations
@@ -18,13 +17,14 @@ from gnopt.inspection.subject import Look
 
 TOLERANCE = 1e-6
 ROWS = 20
-WIDE = 200  # outputs above which fewer rows are used, so that (N, K, K) stays small
+WIDE = 200  # with more outputs K, fewer rows N are used, so that (N, K, K) stays small
 DRAWS = 4000
 
 
 class LossProbe:
-    """A loss at some outputs h (N, K) with targets y: half as the network gives them, half moved at
-    random.
+    """The loss at outputs h (N, K) with targets y.
+
+    Half of the outputs are the network's own; the other half are the same, moved at random.
     """
 
     def __init__(self, look: Look) -> None:
@@ -39,13 +39,13 @@ class LossProbe:
         self.v = self.rng.standard_normal(self.h.shape)
 
     def call(self, name: str, *arrays: np.ndarray) -> np.ndarray:
-        """A method of the loss on host arrays."""
+        """Call a method of the loss with host arrays."""
         return self.ops.to_host(
             getattr(self.loss, name)(self.ops, *(self.ops.asarray(a) for a in arrays))
         )
 
     def at(self, name: str, t: float) -> np.ndarray:
-        """A method of (h, y) with h moved by t along v."""
+        """Call a method of (h, y) with h moved by t along v."""
         return self.call(name, self.h + t * self.v, self.y)
 
     @cached_property
@@ -55,7 +55,7 @@ class LossProbe:
 
 
 def checks(look: Look) -> list[Check]:
-    """(what, tolerance, measure) for every fact about the loss."""
+    """Return the checks of the loss."""
     p = LossProbe(look)
     return [
         ("shapes of value and gradient", 0.0, lambda: _shapes(p)),
@@ -127,9 +127,7 @@ def _gauss_newton(p: LossProbe) -> float:
 
 
 def _at_least(p: LossProbe) -> float:
-    """𝒢_L against the Hessian where E is least, found by minimising over h for a few data
-    points.
-    """
+    """Compare 𝒢_L with the Hessian at the outputs that minimise E, for a few data points."""
     from scipy.optimize import minimize
 
     errors = []
@@ -178,7 +176,7 @@ def _root_product(p: LossProbe) -> float:
 
 
 def _finite(p: LossProbe) -> float:
-    """Value, gradient and 𝒢_L at outputs up to 1e4, in float64 and float32."""
+    """Return 0 if value, gradient and 𝒢_L are finite at outputs up to 1e4, else infinity."""
     for dtype in (np.float64, np.float32):
         h = np.clip(p.h * 1e4, -1e4, 1e4).astype(dtype)
         y = p.y if p.y.dtype.kind in "iu" else p.y.astype(dtype)
@@ -193,15 +191,16 @@ def _finite(p: LossProbe) -> float:
 
 
 def _sampling(p: LossProbe) -> float:
-    """z-scores of Σ_k ∂E/∂h_k v_k and of its square less the mean Hessian's quadratic form, over
-    drawn targets.
+    """Return the largest z-score of two means over drawn targets that must be 0.
+
+    With s = Σ_k ∂E/∂h_k v_k, they are the means of s and of s² − vᵀ (Hessian) v.
     """
     if not p.loss.likelihood:
         raise Skip("not a likelihood")
     rows = min(4, len(p.h) // 2)
     draws = max(200, min(DRAWS, 10**6 // p.h.shape[1]))
-    # Moderate outputs: at a nearly certain one the rare target that balances the others would not
-    # be drawn.
+    # Moderate outputs: if one target were nearly certain, the rare others that balance its gradient
+    # would not be drawn.
     h = np.repeat(0.7 * p.rng.standard_normal((rows, p.h.shape[1])), draws, axis=0)
     v = np.repeat(p.v[:rows], draws, axis=0)
     device = p.ops.asarray(h)

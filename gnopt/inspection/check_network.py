@@ -1,9 +1,8 @@
-"""Checks of the network with its loss: passes, gradient, curvature products, and curvatures at one
-data point.
+"""Checks of the network with its loss: passes, gradient, curvature products, and curvatures.
 
-Directions have in every layer the norm of that layer's weights. At one data point A ⊗ G of
-KFLR and KFRA, and of any curvature that says so, is the exact Gauss-Newton block (Botev et al.
-2017), so the whole chain from the loss to the factors is tested on the user's network.
+Directions have in every layer the norm of that layer's weights. At one data point, A ⊗ G of KFLR,
+of KFRA, and of any curvature that says so, is the exact Gauss-Newton block (Botev et al. 2017).
+This tests the whole chain from the loss to the factors on the user's network.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ TIGHT = 1e-9
 
 
 class NetworkProbe:
-    """The network on a few rows, a random direction, and functions of the step along it."""
+    """The network on a few rows, with two random directions u and v in its parameters."""
 
     def __init__(self, whole: Look, rows: int) -> None:
         subject = whole.subject
@@ -48,30 +47,30 @@ class NetworkProbe:
         return u
 
     def moved(self, t: float) -> Look:
-        """The network at θ + t u."""
+        """Return the network at θ + t u."""
         return look(self.subject, Weights(self.look.weights.theta + t * self.u, 0))
 
     def dot(self, a: Array, b: Array) -> float:
-        """aᵀ b."""
+        """Return aᵀ b."""
         return self.ops.scalars(self.ops.xp.vdot(a, b))[0]
 
     def J(self, v: Array) -> Array:
-        """J v of every row, (N, K)."""
+        """Return J v of every row, (N, K)."""
         return r_forward(self.net, self.look.W, self.look.tape, [self.net.views(v)])[0]
 
     def outputs(self, t: float) -> np.ndarray:
-        """h_L at θ + t u."""
+        """Return h_L at θ + t u, (N, K)."""
         return self.ops.to_host(self.moved(t).tape.output)
 
     def of_layer(self, v: Array, layer: int) -> Array:
-        """v with all layers but one set to zero."""
+        """Return v with all layers but one set to zero."""
         out = self.ops.xp.zeros_like(v)
         self.net.views(out)[layer - 1][...] = self.net.views(v)[layer - 1]
         return out
 
 
 def checks(whole: Look) -> list[Check]:
-    """(what, tolerance, measure) for the network as it is."""
+    """Return the checks of the network."""
     several, one = NetworkProbe(whole, min(ROWS, whole.tape.rows)), NetworkProbe(whole, 1)
     found: list[Check] = [
         (
@@ -150,8 +149,9 @@ def _theorem(p: NetworkProbe) -> float:
 
 
 def _worst(pairs: list[tuple[float, float]]) -> float:
-    """Largest difference over the largest number: layers whose share is tiny are not judged by
-    their rounding.
+    """Return the largest difference over the largest number of all pairs.
+
+    The common scale keeps rounding errors of layers with tiny numbers from failing a check.
     """
     scale = max(max(abs(a), abs(b)) for a, b in pairs)
     return max(abs(a - b) for a, b in pairs) / max(scale, 1e-300)

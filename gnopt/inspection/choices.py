@@ -1,6 +1,4 @@
-"""What the user asked to see: methods, exact blocks and layers, from the texts of ``--curvature``
-and ``--layers``.
-"""
+"""Read ``--curvature`` and ``--layers``: which methods, exact blocks and layers to show."""
 
 from __future__ import annotations
 
@@ -14,18 +12,17 @@ from gnopt.inspection.dense import KINDS
 
 @dataclass(frozen=True)
 class Choice:
-    """Approximations (curvatures of the registry, or ``exact``) and kinds of dense blocks."""
+    """The curvatures that the user wants to see."""
 
-    methods: list[str]
-    kinds: list[str]
+    methods: list[str]  # approximations by name, or "exact"
+    kinds: list[str]  # of dense blocks, out of ``KINDS``
 
 
 def choose_curvatures(text: str | None, loss: Loss) -> Choice:
-    """Read ``--curvature``: names joined by commas, ``all``, or None for every approximation but no
-    dense block.
+    """Read ``--curvature``: names joined by commas, ``all``, or None.
 
-    ``gauss_newton`` brings the exact mean of 𝒢 with it as the method ``exact``. Raises ConfigError
-    for a name that is not known or that the loss does not allow.
+    None means every approximation and no dense block. ``gauss_newton`` adds the method ``exact``,
+    the exact mean of 𝒢. Raises ConfigError for a name that is unknown or that the loss forbids.
     """
     curvatures = all_curvatures()
     allowed = [name for name, c in curvatures.items() if loss.likelihood or not c.needs_likelihood]
@@ -56,7 +53,10 @@ def choose_curvatures(text: str | None, loss: Loss) -> Choice:
 
 
 def choose_layers(text: str, layers: int) -> list[int]:
-    """Read ``--layers``: ``all``, or numbers 1..L joined by commas; ConfigError otherwise."""
+    """Read ``--layers``: ``all``, or numbers from 1 to ``layers`` joined by commas.
+
+    Raises ConfigError for anything else.
+    """
     if text.strip() == "all":
         return list(range(1, layers + 1))
     names = [name.strip() for name in text.split(",") if name.strip()]

@@ -1,11 +1,13 @@
-"""The paper's theorem, demonstrated: with piecewise-linear activations every block Hessian is
-positive semi-definite.
+"""Test the paper's theorem: piecewise-linear activations make block Hessians semi-definite.
 
-The block of layer l at one data point is ā āᵀ ⊗ 𝓗_l, so its eigenvalues are ‖ā‖² times those of
-𝓗_l, and zeros: the small matrices 𝓗_l suffice. With f'' = 0, 𝓗_l = B weightᵀ 𝓗_{l+1} weight B is
-positive semi-definite whenever 𝓗_L is; the trace of the whole Hessian is then non-negative and no
-differentiable strict local maximum exists (Botev et al. 2017, section 3). With tanh it is not: f''
-brings in eigenvalues of either sign.
+The block of layer l at one data point is ā āᵀ ⊗ 𝓗_l. Its eigenvalues are zeros and ‖ā‖² times those
+of 𝓗_l, so the small matrices 𝓗_l suffice. With f'' = 0 and B = diag f'(h_l),
+
+    𝓗_l = B weightᵀ 𝓗_{l+1} weight B
+
+is positive semi-definite if 𝓗_L is. Then the trace of the whole Hessian is non-negative, and there
+is no differentiable strict local maximum (Botev et al. 2017, section 3). Curved activations such as
+tanh add a term with f'', whose eigenvalues have either sign.
 """
 
 from __future__ import annotations
@@ -17,40 +19,37 @@ import numpy as np
 from gnopt.curvature.exact import pre_activation_matrices
 from gnopt.inspection.subject import Look
 
-FLOPS = 6e10  # what is spent unless the rows are given
-SLACK = 8.0  # rounding allowed below zero: SLACK · d · eps · (largest eigenvalue of that layer)
+FLOPS = 6e10  # the default number of rows costs at most this
+# An eigenvalue counts as negative below −SLACK · d · eps · (largest eigenvalue of the layer).
+SLACK = 8.0
 
 
 @dataclass(frozen=True)
 class LayerSigns:
-    """One layer's block Hessian over the data points: extreme eigenvalues and traces, and points
-    below tolerance.
-    """
+    """The signs of one layer's block Hessians, one at each data point."""
 
-    lowest: float
+    lowest: float  # eigenvalue of all points
     highest: float
     lowest_trace: float
     tolerance: float
-    negative_points: int
+    negative_points: int  # points with an eigenvalue below −tolerance
     negative_traces: int
 
 
 @dataclass(frozen=True)
 class Signs:
-    """Every layer over the first ``rows`` data points; ``premise`` is whether the theorem applies
-    to this network.
-    """
+    """The signs of all layers over the first ``rows`` data points."""
 
     rows: int
     layers: list[LayerSigns]
     piecewise_linear: bool
-    output_definite: bool
-    lowest_trace: float  # of the whole Hessian over data points
+    output_definite: bool  # whether 𝓗_L is positive semi-definite
+    lowest_trace: float  # of the whole Hessian, over data points
     tolerance: float
 
     @property
     def premise(self) -> bool:
-        """Piecewise-linear activations and a positive semi-definite 𝓗_L."""
+        """Whether the theorem applies: piecewise-linear activations, positive semi-definite 𝓗_L."""
         return self.piecewise_linear and self.output_definite
 
     @property
@@ -64,7 +63,7 @@ class Signs:
         return self.lowest_trace >= -self.tolerance
 
     def text(self) -> str:
-        """The finding in one line."""
+        """Return the finding in one line."""
         kind = "piecewise-linear" if self.piecewise_linear else "curved"
         several = self.rows > 1
         where = f"at {'all ' * several}{self.rows} data point{'s' * several}"
@@ -81,8 +80,10 @@ class Signs:
 
 
 def affordable_rows(look: Look) -> int:
-    """Data points whose recursion and eigenvalues stay within ``FLOPS``: 2 d'd(d' + d) and about 10
-    d³ a layer.
+    """Return how many data points cost at most ``FLOPS``.
+
+    A layer of width d below one of width d' costs 2 d'd(d' + d) flops for the recursion and about
+    10 d³ for the eigenvalues.
     """
     net = look.net
     recursion = sum(
@@ -94,7 +95,7 @@ def affordable_rows(look: Look) -> int:
 
 
 def signs(look: Look, rows: int | None = None) -> Signs:
-    """Eigenvalues of 𝓗_l at the first ``rows`` data points (default: as many as are cheap)."""
+    """Find the signs at the first ``rows`` data points; the default is `affordable_rows`."""
     net, ops = look.net, look.net.ops
     wanted = min(look.tape.rows, rows or affordable_rows(look))
     widest = max(net.sizes[1:])
@@ -123,7 +124,7 @@ def signs(look: Look, rows: int | None = None) -> Signs:
 
 
 def _layer(values: np.ndarray, slack: float) -> LayerSigns:
-    """``values`` (N, d), ascending in each row."""
+    """Return the signs of a layer with eigenvalues (N, d), ascending in each row."""
     tolerance = slack * float(np.abs(values).max(initial=0.0))
     traces = values.sum(axis=1)
     return LayerSigns(

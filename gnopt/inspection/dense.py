@@ -1,6 +1,4 @@
-"""The exact mean blocks themselves, (o (i + 1))² each, where they fit: one kind at a time, refused
-beforehand.
-"""
+"""Form the exact mean blocks, (o (i + 1))² numbers each, if they fit into memory."""
 
 from __future__ import annotations
 
@@ -13,13 +11,11 @@ from gnopt.inspection.spectrum import Spectrum, spectrum
 from gnopt.inspection.subject import Look, Subject
 
 KINDS = ("hessian", "gauss_newton")
-LARGEST_SPECTRUM = (
-    4000  # parameters of a layer up to which the eigenvalues of its dense block are found
-)
+LARGEST_SPECTRUM = 4000  # parameters of a layer up to which a block's eigenvalues are computed
 
 
 def refuse(subject: Subject, layers: Sequence[int], kinds: Sequence[str]) -> None:
-    """GnoptError, before anything is computed, where the blocks of these layers cannot fit."""
+    """Raise GnoptError, before anything is computed, if the blocks of these layers cannot fit."""
     if kinds:
         refuse_large_blocks(subject.net, list(layers), len(kinds), subject.net.ops.free_memory())
 
@@ -27,11 +23,11 @@ def refuse(subject: Subject, layers: Sequence[int], kinds: Sequence[str]) -> Non
 def dense_blocks(
     look: Look, layers: Sequence[int], kinds: Sequence[str]
 ) -> dict[str, dict[int, Array]]:
-    """kind → layer → block, symmetric to the last bit."""
+    """Return {kind: {layer: block}}; the blocks are symmetric to the last bit."""
     found: dict[str, dict[int, Array]] = {}
     for kind in kinds:
         blocks = mean_blocks(look.sample(), kind == "hessian", list(layers))
-        for block in blocks.values():  # (i o)² products summed in either order differ in rounding
+        for block in blocks.values():  # entries (j, k) and (k, j) differ by rounding: average them
             block += block.T.copy()
             block *= 0.5
         found[kind] = blocks
@@ -39,7 +35,7 @@ def dense_blocks(
 
 
 def spectra(look: Look, blocks: dict[int, Array]) -> dict[int, Spectrum]:
-    """Eigenvalues of those blocks that are small enough."""
+    """Return the eigenvalues of the blocks with at most ``LARGEST_SPECTRUM`` parameters."""
     return {
         l: spectrum(look.net.ops, block)
         for l, block in blocks.items()
@@ -48,7 +44,7 @@ def spectra(look: Look, blocks: dict[int, Array]) -> dict[int, Spectrum]:
 
 
 def loss_gradient(look: Look) -> tuple[float, Array]:
-    """Mean loss over the sample and its gradient, a flat vector; no weight decay."""
+    """Return the mean loss over the sample and its gradient, (P,), without weight decay."""
     net = look.net
     value, delta = look.subject.loss.value_and_gradient(net.ops, look.tape.output, look.subject.y)
     out = net.ops.xp.empty(net.size, dtype=net.dtype)

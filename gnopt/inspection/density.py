@@ -1,5 +1,7 @@
-"""The spectral density of the whole Gauss-Newton matrix and Hessian: all eigenvalues of a small
-net, Lanczos else.
+"""Find the spectral density of the whole Gauss-Newton matrix and Hessian.
+
+A small network's matrices are formed and all eigenvalues computed; for others, Lanczos' method
+estimates the density.
 """
 
 from __future__ import annotations
@@ -20,8 +22,10 @@ SMALL = 1500  # parameters up to which the matrices are formed
 
 
 def product_with(look: Look, kind: str) -> Callable[[Array], Array]:
-    """v → (Gauss-Newton or Hessian) v over the whole sample, in blocks of data points: 8 N P and 14
-    N P flops.
+    """Return the function v → M v for the Gauss-Newton matrix or Hessian M of the whole sample.
+
+    ``kind`` is "gauss_newton" or "hessian". Data points are taken in blocks that fit into memory.
+    Cost of a product: 8 N P flops for the Gauss-Newton matrix, 14 N P for the Hessian.
     """
     net, subject, xp = look.net, look.subject, look.net.ops.xp
     parts = list(row_blocks(net, look.tape.rows, subject.memory))
@@ -55,7 +59,10 @@ def product_with(look: Look, kind: str) -> Callable[[Array], Array]:
 
 
 def whole_density(look: Look, kind: str, steps: int, probes: int) -> Density:
-    """Density of the whole ``kind`` (gauss_newton or hessian)."""
+    """Return the density of the whole matrix ``kind``, "gauss_newton" or "hessian".
+
+    ``steps`` and ``probes`` are those of `lanczos_density`; small networks do not use them.
+    """
     net, ops = look.net, look.net.ops
     if net.size > SMALL:
         sample = look.sample("lanczos")

@@ -1,8 +1,8 @@
-"""Derivatives by differences, with a verdict that survives kinks: the step that agrees best counts.
+"""Compare a formula for a derivative with central differences of eighth order.
 
-Central differences of eighth order at several step lengths. A formula that is wrong disagrees at
-all of them; one that is right agrees closely at some, also where a piecewise-linear function has
-kinks here and there.
+The differences are taken at several step lengths, and the step that agrees best counts. A wrong
+formula disagrees at all of them. A right one agrees closely at some step, even if a
+piecewise-linear function has kinks nearby.
 """
 
 from __future__ import annotations
@@ -15,44 +15,42 @@ WEIGHTS = (4 / 5, -1 / 5, 4 / 105, -1 / 280)
 STEPS = (1e-1, 2e-2, 4e-3, 8e-4, 1e-4, 1e-5, 1e-6)
 
 Function = Callable[[float], np.ndarray]
-Check = tuple[
-    str, float, Callable[[], float]
-]  # what is checked, tolerance, and what measures the error
+# What is checked, the tolerance, and the function that measures the error.
+Check = tuple[str, float, Callable[[], float]]
 
 
 class Skip(Exception):
-    """Raised by a measure where its check does not apply, with the reason."""
+    """Raised by the function that measures an error if the check does not apply; says why."""
 
 
 def derivative(f: Function, step: float) -> np.ndarray:
-    """f'(0) of an array-valued function of one number."""
+    """Return f'(0) by differences with the given step."""
     terms = [w * (f(j * step) - f(-j * step)) for j, w in enumerate(WEIGHTS, start=1)]
     total: np.ndarray = np.sum(terms, axis=0)
     return total / step
 
 
 def mismatch(f: Function, expected: np.ndarray) -> float:
-    """Least relative difference between ``expected`` and f'(0) over the step lengths, of the array
-    as a whole.
-    """
+    """Return the least `relative` difference of f'(0) to ``expected`` over the step lengths."""
     errors = [relative(expected, derivative(f, step)) for step in STEPS]
     return float(np.nanmin(errors)) if np.isfinite(errors).any() else np.inf
 
 
 def elementwise_mismatch(f: Function, expected: np.ndarray) -> np.ndarray:
-    """The same for each entry by itself, relative to 1 + |f'|: entries near a kink choose a step of
-    their own.
+    """Return the least difference of each entry over the step lengths, relative to 1 + |f'|.
+
+    Each entry may choose another step than the others, which helps entries near a kink.
     """
-    found = []
+    errors = []
     for step in STEPS:
         d = derivative(f, step)
-        found.append(np.abs(d - expected) / (1.0 + np.abs(d)))
-    least: np.ndarray = np.fmin.reduce(found)
+        errors.append(np.abs(d - expected) / (1.0 + np.abs(d)))
+    least: np.ndarray = np.fmin.reduce(errors)
     return least
 
 
 def relative(actual: np.ndarray, expected: np.ndarray) -> float:
-    """Largest difference over the largest entry of ``expected``; zero against zero is agreement."""
+    """Return the largest difference over the largest entry of ``expected``; 0 if both are zero."""
     if np.shape(actual) != np.shape(expected):
         return np.inf
     scale = float(np.abs(expected).max(initial=0.0))

@@ -1,4 +1,4 @@
-"""The findings as CSV files and as one JSON object."""
+"""Write the findings of an inspection as CSV files, and put them into one JSON object."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Row = dict[str, Any]
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> Path:
-    """Write rows atomically: plain header, empty cell = not applicable, full float precision."""
+    """Write rows atomically, with floats in full precision and None as an empty cell."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -38,8 +38,10 @@ def _cell(value: Any) -> Any:
 
 
 def write_all(findings: Sequence[Findings], layers: Path | None, folder: Path | None) -> list[Path]:
-    """The summary to ``layers`` (the alignment, if any, beside it), and every table into
-    ``folder``.
+    """Write tables and return the files.
+
+    ``layers`` is the file of --csv: it gets the summary, and a file beside it the alignment.
+    ``folder`` is that of --out: it gets every table.
     """
     rows = [row for found in findings for s in found.summaries for row in s.layers]
     methods = [row for found in findings for s in found.summaries for row in s.methods]
@@ -75,7 +77,10 @@ def write_all(findings: Sequence[Findings], layers: Path | None, folder: Path | 
 
 
 def spectra_rows(factors: Factors, layers: Sequence[int]) -> list[Row]:
-    """Every eigenvalue of the factors, descending; A is the same for all methods."""
+    """Return a row for every eigenvalue of the factors, descending.
+
+    A has rows without a method, because it is the same for all.
+    """
     found = []
     for l in layers:
         series = [("", "A", factors.A[l - 1].spectrum.values)]
@@ -98,7 +103,7 @@ def spectra_rows(factors: Factors, layers: Sequence[int]) -> list[Row]:
 
 
 def density_rows(found: Findings) -> list[Row]:
-    """Nodes and weights of the whole matrices."""
+    """Return a row for every node of the spectral densities."""
     return [
         {"matrix": kind, "node": float(node), "weight": float(weight)}
         for kind, d in found.densities.items()
@@ -107,7 +112,7 @@ def density_rows(found: Findings) -> list[Row]:
 
 
 def as_json(subject: Subject, found: Findings) -> Row:
-    """What one inspection came to, as plain values."""
+    """Return the findings of one inspection as plain values."""
     training = subject.config.training
     return {
         "target": subject.name,
@@ -146,7 +151,7 @@ def as_json(subject: Subject, found: Findings) -> Row:
 
 
 def summary_json(s: Summary) -> Row:
-    """One summary."""
+    """Return one summary as plain values."""
     found: Row = {
         "step": s.step,
         "layers": s.layers,

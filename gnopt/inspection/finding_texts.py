@@ -1,4 +1,4 @@
-"""The findings as tables for a reader."""
+"""Print the findings of an inspection as tables."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from gnopt.inspection.summary import Row, Summary
 
 
 def headline(subject: Subject) -> str:
-    """The subject in one line."""
+    """Return the subject in one line."""
     net = subject.net
     return (
         f"{subject.name}: {'-'.join(map(str, net.sizes))}, {net.size:,} parameters, first "
-        f"{subject.rows:,} "
-        f"training rows, {net.dtype}"
+        f"{subject.rows:,} training rows, {net.dtype}"
     )
 
 
@@ -36,12 +35,12 @@ def _with_error(value: float | None, error: float | None) -> str:
 def _console() -> Any:
     from rich.console import Console
 
-    # A pipe has no width: nothing is cut off there.
+    # A pipe has no width, so nothing is cut off there.
     return Console(width=None if sys.stdout.isatty() else 250, highlight=False)
 
 
 def _print(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> None:
-    """A table whose first ``left`` columns are words."""
+    """Print a table; its first ``left`` columns are words, aligned to the left."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -56,7 +55,7 @@ def _print(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], lef
 
 
 def print_findings(subject: Subject, found: Findings) -> None:
-    """Everything, on stdout."""
+    """Print all findings to stdout."""
     for summary in found.summaries:
         _print_summary(subject, summary)
     if found.alignments:
@@ -254,7 +253,7 @@ def _print_alignment(found: Sequence[Alignment]) -> None:
 
 
 def print_verdicts(verdicts: Sequence[Verdict]) -> None:
-    """The table of ``--check``."""
+    """Print the table of ``--check``."""
     rows = [
         (
             "pass" if v.passed and v.error is not None else "–" if v.passed else "FAIL",

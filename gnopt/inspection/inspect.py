@@ -1,6 +1,4 @@
-"""One inspection from beginning to end: look at every set of weights that was asked for, and
-collect what is found.
-"""
+"""Run an inspection: look at every requested set of weights and collect the findings."""
 
 from __future__ import annotations
 
@@ -22,24 +20,22 @@ from gnopt.inspection.surface import Surface, surfaces
 
 @dataclass(frozen=True)
 class InspectionRequest:
-    """What to look at; ``solve`` None: no alignment, ``lanczos`` (steps, probes) None: no
-    density.
-    """
+    """What the command line asks for."""
 
     curvature: str | None = None
     layers: str = "all"
     summary: bool = True
     kfac_samples: int | None = None
     theorem_rows: int | None = None
-    solve: Solve | None = None
-    lanczos: tuple[int, int] | None = None
-    surface: float | None = None  # how far, in norms of the weights
+    solve: Solve | None = None  # for the alignment; None leaves it out
+    lanczos: tuple[int, int] | None = None  # steps and probes of the density; None leaves it out
+    surface: float | None = None  # how far, in norms of the weights; None leaves it out
     export: Path | None = None
 
 
 @dataclass
 class Findings:
-    """Everything that was found; ``factors`` and ``densities`` are those of the last weights."""
+    """The results of an inspection. Those that are not lists belong to the last weights."""
 
     summaries: list[Summary] = field(default_factory=list)
     alignments: list[Alignment] = field(default_factory=list)
@@ -52,38 +48,41 @@ class Findings:
 
 
 def inspect(subject: Subject, request: InspectionRequest, note: Note) -> Findings:
-    """Do what ``request`` says, with a line to ``note`` for everything that takes time. Raises
-    GnoptError.
+    """Do what ``request`` asks for and return the findings; raises GnoptError.
+
+    ``note`` is called with a line after each part that takes time.
     """
     choice = choose_curvatures(request.curvature, subject.loss)
     layers = choose_layers(request.layers, subject.net.layers)
     dense.refuse(subject, layers, choice.kinds)
-    found = Findings(layers=layers, rows=subject.rows)
+    findings = Findings(layers=layers, rows=subject.rows)
     for weights in subject.every():
         at = look(subject, weights)
-        _at(at, request, choice, found, note)
-    return found
+        _at(at, request, choice, findings, note)
+    return findings
 
 
-def _at(at: Look, request: InspectionRequest, choice: Choice, found: Findings, note: Note) -> None:
-    found.samples = samples_for(at, request.kfac_samples, request.export is not None)
-    factors = found.factors = compute(at, choice.methods, found.samples, note)
+def _at(
+    at: Look, request: InspectionRequest, choice: Choice, findings: Findings, note: Note
+) -> None:
+    findings.samples = samples_for(at, request.kfac_samples, request.export is not None)
+    factors = findings.factors = compute(at, choice.methods, findings.samples, note)
     if request.summary or request.export:
-        blocks = dense.dense_blocks(at, found.layers, choice.kinds)
+        blocks = dense.dense_blocks(at, findings.layers, choice.kinds)
         if request.export:
-            matrix_file.export_matrices(request.export, at, factors, blocks, found.layers)
+            matrix_file.export_matrices(request.export, at, factors, blocks, findings.layers)
             note(f"wrote {request.export}")
         if request.summary:
-            found.summaries.append(_summary(at, request, factors, blocks, found.layers, note))
+            findings.summaries.append(_summary(at, request, factors, blocks, findings.layers, note))
         del blocks
     if request.solve is not None:
-        found.alignments += align(at, factors, request.solve, note)
+        findings.alignments += align(at, factors, request.solve, note)
     if request.lanczos is not None:
         for kind in dense.KINDS:
-            found.densities[kind] = whole_density(at, kind, *request.lanczos)
+            findings.densities[kind] = whole_density(at, kind, *request.lanczos)
             note(f"density of the {kind.replace('_', '-')} matrix")
     if request.surface is not None:
-        found.surfaces = surfaces(at, found.layers, request.surface)
+        findings.surfaces = surfaces(at, findings.layers, request.surface)
         note("objective over two directions")
 
 

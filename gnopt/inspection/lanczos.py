@@ -1,10 +1,13 @@
 """Lanczos' method with full reorthogonalisation, and the spectral density by stochastic quadrature.
 
-M steps from a unit vector v give a tridiagonal matrix; its eigenvalues θ_i and the squared first
-components τ_i² of its eigenvectors are the Gauss quadrature of the spectral measure at v: vᵀ f(B) v
-≈ Σ τ_i² f(θ_i). Averaged over random v it is that of the whole spectrum (Ubaru, Chen & Saad 2017;
-Ghorbani, Krishnan & Xiao 2019). Without reorthogonalisation extreme eigenvalues would come up again
-and again; with it M vectors are kept, M P numbers.
+M steps from a unit vector v give a tridiagonal matrix with eigenvalues θ_i. With the squared first
+components τ_i² of its eigenvectors, they are the Gauss quadrature of the spectral measure at v:
+
+    vᵀ f(B) v ≈ Σ_i τ_i² f(θ_i)
+
+The average over random v is the quadrature of the whole spectrum (Ubaru, Chen & Saad 2017;
+Ghorbani, Krishnan & Xiao 2019). Without reorthogonalisation, extreme eigenvalues would appear again
+and again. Reorthogonalisation needs all M vectors, M P numbers.
 """
 
 from __future__ import annotations
@@ -22,33 +25,31 @@ Product = Callable[[Array], Array]
 
 @dataclass(frozen=True)
 class Density:
-    """Nodes (ascending) and weights (summing to 1) of the spectral measure; ``size`` is the
-    matrix's dimension.
-    """
+    """A discrete spectral measure."""
 
-    nodes: np.ndarray
-    weights: np.ndarray
-    size: int
+    nodes: np.ndarray  # ascending
+    weights: np.ndarray  # share of the spectrum at each node; their sum is 1
+    size: int  # dimension of the matrix
     exact: bool = False  # the nodes are all eigenvalues
 
     @property
     def low(self) -> float:
-        """Smallest node: within Lanczos' accuracy the smallest eigenvalue."""
+        """Smallest node; it approximates the smallest eigenvalue."""
         return float(self.nodes[0])
 
     @property
     def high(self) -> float:
-        """Largest node."""
+        """Largest node; it approximates the largest eigenvalue."""
         return float(self.nodes[-1])
 
     @property
     def trace(self) -> float:
-        """size · Σ weight · node."""
+        """Trace of the matrix, size · Σ weight · node."""
         return self.size * float(self.weights @ self.nodes)
 
     @property
     def negative(self) -> float:
-        """Share of the spectrum below zero, beyond rounding."""
+        """Share of the spectrum below zero by more than rounding."""
         tolerance = 1e-6 * max(abs(self.low), abs(self.high))
         return float(self.weights[self.nodes < -tolerance].sum())
 
@@ -56,8 +57,10 @@ class Density:
 def lanczos(
     product: Product, start: Array, steps: int, ops: Backend
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Diagonal (m,) and off-diagonal (m − 1,) of the tridiagonal matrix, float64; m ≤ steps, fewer
-    where the Krylov space ends. One product and 4 P m flops a step.
+    """Return diagonal (m,) and off-diagonal (m − 1,) of the tridiagonal matrix, float64.
+
+    m is ``steps``, or less if the Krylov space ends before. Cost: one product and 4 P m flops a
+    step.
     """
     xp = ops.xp
     Q = xp.empty((steps, start.size), dtype=start.dtype)
@@ -90,8 +93,9 @@ def lanczos_density(
     rng: np.random.Generator,
     ops: Backend,
 ) -> Density:
-    """Spectral density from ``probes`` random sign vectors; GnoptError where the M vectors cannot
-    fit.
+    """Return the spectral density, averaged over ``probes`` random sign vectors.
+
+    Raises GnoptError if the vectors of ``steps`` steps do not fit into memory.
     """
     from scipy.linalg import eigh_tridiagonal
 
@@ -100,8 +104,7 @@ def lanczos_density(
     if need > free:
         raise GnoptError(
             f"Lanczos keeps {steps} vectors of {size:,} numbers, {need:,} bytes, and {free:,} "
-            "are free; "
-            "choose fewer (--lanczos-steps) or --dtype float32"
+            "are free; choose fewer (--lanczos-steps) or --dtype float32"
         )
     nodes, weights = [], []
     for _ in range(probes):

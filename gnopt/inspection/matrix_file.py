@@ -1,16 +1,16 @@
-"""``--export``: the matrices of a sample as HDF5, for other programs to compare with.
+"""``--export``: write the matrices of a sample to HDF5, so that other programs can compare.
 
 ::
 
     /x, /y                        the rows used, inputs and converted targets
     /layers/l/weight, bias        (o, i), (o,)
-    /layers/l/gradient            (o, i + 1), of the mean loss; without weight decay, like all
+    /layers/l/gradient            (o, i + 1), of the mean loss
     /layers/l/A                   (i + 1, i + 1), mean of ā āᵀ, unit term last
     /layers/l/G/<method>          (o, o), pre-activation matrix; ``exact`` with ``gauss_newton``
     /layers/l/hessian, gauss_newton   (o (i + 1))², exact mean blocks, vec = columns stacked
 
-Root attributes say what they belong to: loss, activations, sizes, step, rows, dtype, seed,
-weight_decay, objective.
+Nothing here contains weight decay. The root attributes are loss, activations, sizes, step, rows,
+dtype, seed, weight_decay and objective.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def export_matrices(
     blocks: dict[str, dict[int, Array]],
     layers: Sequence[int],
 ) -> None:
-    """Write everything atomically; ``blocks`` is kind → layer → dense block."""
+    """Write the file atomically; ``blocks`` is {kind: {layer: dense block}}."""
     net, ops, subject = look.net, look.net.ops, look.subject
     objective, flat = loss_gradient(look)
     gradients = net.views(flat)

@@ -1,10 +1,12 @@
-"""The rank of the Gauss-Newton matrix against its bound (Botev et al. 2017, section 6): rank ≤ N ·
-rank(𝒢_L).
+"""Compare the rank of the Gauss-Newton matrix with its bound (Botev et al. 2017, section 6).
 
-GN = Vᵀ V / N with one row ā_{l-1,n} ⊗ c_{l,n,k} of V for every data point n and column k of the
-output's root, so its rank is that of the Gram matrix V Vᵀ = Σ_l (ā_nᵀ ā_m)(c_{n,k}ᵀ c_{m,j}), which
-is small for few data points whatever the number of parameters. The first data points are used, as
-many as keep that matrix within ``LIMIT``.
+The bound is rank ≤ N · rank(𝒢_L). GN = Vᵀ V / N, where V has a row ā_{l-1,n} ⊗ c_{l,n,k} for every
+data point n and column k of the root of 𝒢_L. So its rank is that of the Gram matrix
+
+    V Vᵀ = Σ_l (ā_nᵀ ā_m) (c_{n,k}ᵀ c_{m,j})
+
+which is small for few data points, however many parameters there are. As many of the first data
+points are used as keep the dimension of this matrix below ``LIMIT``.
 """
 
 from __future__ import annotations
@@ -17,24 +19,23 @@ from gnopt.engine.network import backpropagate
 from gnopt.inspection.spectrum import spectrum
 from gnopt.inspection.subject import Look
 
-LIMIT = 1500  # N · K of the data points that are used
+LIMIT = 1500  # largest N · K, K being the columns of the root
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Measured ranks of the exact matrix over ``rows`` data points, by layer and whole, with the
-    bound for both.
-    """
+    """Ranks of the exact Gauss-Newton matrix over ``rows`` data points."""
 
     rows: int
-    bound: int
-    layers: list[int]
-    whole: int
+    bound: int  # of every rank
+    layers: list[int]  # ranks of the blocks of layers 1..L
+    whole: int  # rank of the whole matrix
 
 
 def ranks(look: Look) -> Ranks:
-    """Measure; (N K)² (o + i) flops a layer and (N K)³ for each spectrum, in the network's
-    precision.
+    """Measure the ranks in the network's precision.
+
+    Cost: (N K)² (o + i) flops a layer, and (N K)³ for each spectrum.
     """
     net, ops, xp, loss = look.net, look.net.ops, look.net.ops.xp, look.subject.loss
     columns = loss.rank(net.sizes[-1])
@@ -61,5 +62,5 @@ def ranks(look: Look) -> Ranks:
 
 
 def bound(ranks: Ranks, layer_parameters: int) -> int:
-    """The bound for one block: its size, too, limits its rank."""
+    """Return the bound for the block of a layer, whose size limits the rank too."""
     return int(np.minimum(ranks.bound, layer_parameters))

@@ -1,7 +1,7 @@
-"""Eigenvalues of a factor or a block, and what they say: rank, effective rank, condition.
+"""Eigenvalues of a factor or a block, with the rank, effective rank and condition they imply.
 
-All is done on the host by LAPACK in the array's own precision. An eigenvalue counts towards the
-rank where it exceeds dim · eps · (largest eigenvalue): below that it cannot be told from rounding.
+LAPACK computes them on the host in the precision of the array. An eigenvalue counts towards the
+rank if it exceeds dim · eps · (largest eigenvalue); a smaller one may be a rounding error.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from gnopt.engine.arrays import Array, Backend
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Eigenvalues in ascending order and the smallest that counts as different from zero."""
+    """The eigenvalues of a symmetric matrix."""
 
-    values: np.ndarray
-    resolution: float
+    values: np.ndarray  # ascending
+    resolution: float  # magnitude up to which an eigenvalue counts as zero
 
     @property
     def low(self) -> float:
@@ -38,8 +38,9 @@ class Spectrum:
 
     @property
     def effective_rank(self) -> float:
-        """exp of the entropy of the eigenvalues as shares of the trace (Roy & Vetterli 2007):
-        between 1 and rank.
+        """exp of the entropy of the eigenvalues as shares of the trace (Roy & Vetterli 2007).
+
+        It lies between 1 and the rank.
         """
         shares = np.maximum(self.values.astype(np.float64), 0.0)
         total = shares.sum()
@@ -50,12 +51,12 @@ class Spectrum:
 
     @property
     def condition(self) -> float:
-        """Largest over smallest eigenvalue; infinite where the matrix is singular to rounding."""
+        """Largest over smallest eigenvalue; infinite if the matrix is singular up to rounding."""
         return self.high / self.low if self.low > self.resolution else inf
 
 
 def spectrum(ops: Backend, M: Array) -> Spectrum:
-    """Spectrum of a symmetric (d, d) or diagonal (d,) matrix: 4/3 d³ flops."""
+    """Return the spectrum of a symmetric (d, d) or diagonal (d,) matrix; about 4/3 d³ flops."""
     host = ops.to_host(M)
     if host.ndim == 1:
         values = np.sort(host)
@@ -67,7 +68,7 @@ def spectrum(ops: Backend, M: Array) -> Spectrum:
 
 
 def of_values(values: np.ndarray) -> Spectrum:
-    """Spectrum of sorted eigenvalues."""
+    """Return the spectrum with these eigenvalues, which must be ascending."""
     top = float(np.abs(values).max(initial=0.0))
     return Spectrum(values, len(values) * float(np.finfo(values.dtype).eps) * top)
 
@@ -75,10 +76,9 @@ def of_values(values: np.ndarray) -> Spectrum:
 def product_values(
     A: np.ndarray, G: np.ndarray, limit: int = 4000
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues of A ⊗ G in descending order with their places 1..ij, thinned to about ``limit``
-    of them.
+    """Return places 1..ij and eigenvalues of A ⊗ G in descending order, thinned to about ``limit``.
 
-    The eigenvalues of a Kronecker product are the products of its factors' eigenvalues.
+    ``A`` and ``G`` are the eigenvalues of the factors; those of A ⊗ G are their products.
     """
     products = np.sort(np.multiply.outer(A, G).ravel())[::-1]
     if len(products) <= limit:

@@ -1,11 +1,12 @@
-"""The objective over two random directions, within a layer and over all layers jointly (the paper's
-Figure 1).
+"""Compute the objective over two random directions (Figure 1 of Botev et al. 2017).
+
+The directions lie within one layer, or span all layers:
 
     E(x, y) = objective(W_l + x U_l + y V_l),   U_l, V_l normal, scaled to the norm of W_l
 
 With piecewise-linear activations and a convex loss there is no smooth local maximum. Cost: a
-forward pass from layer l for every point of the grid, over as many of the first rows as stay within
-``FLOPS``.
+forward pass from layer l for every point of the grid; as many of the first rows are used as keep
+the cost below ``FLOPS``.
 """
 
 from __future__ import annotations
@@ -25,18 +26,16 @@ POINTS = 41
 
 @dataclass(frozen=True)
 class Surface:
-    """Values (y, x) of the mean loss over coordinates ``at``; ``layer`` 0 stands for all layers
-    jointly.
-    """
+    """The mean loss over ``rows`` data points on a square grid."""
 
-    layer: int
-    at: np.ndarray
-    values: np.ndarray
+    layer: int  # 0 stands for all layers jointly
+    at: np.ndarray  # coordinates, the same for x and y
+    values: np.ndarray  # mean loss, (y, x)
     rows: int
 
     @property
     def maxima(self) -> int:
-        """Points inside the grid that lie above all eight neighbours."""
+        """Number of inner grid points that lie above all eight neighbours."""
         z = self.values
         inner = z[1:-1, 1:-1]
         shifts = [(i, j) for i in (0, 1, 2) for j in (0, 1, 2) if (i, j) != (1, 1)]
@@ -46,9 +45,9 @@ class Surface:
 
 
 def surfaces(look: Look, layers: Sequence[int], reach: float = 1.0) -> list[Surface]:
-    """One surface for each of the layers, and one over all of them jointly where there are several.
+    """Return a surface for each layer and, if there are several, one over all of them jointly.
 
-    All are over the same rows, as many as the dearest can afford.
+    All surfaces use the same rows, as many as the most expensive one can afford.
     """
     cost = 2.0 * POINTS**2 * sum(o * i for o, i in look.net.shapes[min(layers) - 1 :])
     rows = int(max(1, min(look.tape.rows, FLOPS // cost)))
@@ -59,8 +58,7 @@ def surfaces(look: Look, layers: Sequence[int], reach: float = 1.0) -> list[Surf
 def _surface(look: Look, layers: Sequence[int], reach: float, rows: int) -> Surface:
     net, ops, xp = look.net, look.net.ops, look.net.ops.xp
     first = min(layers)
-    # x and y are random directions over all the chosen layers; within one layer the paper varies
-    # that layer alone.
+    # Both directions span all the chosen layers; other layers keep their weights.
     directions = {l: _directions(look, l) for l in layers}
     at = np.linspace(-reach, reach, POINTS)
     values = np.empty((POINTS, POINTS))
@@ -78,7 +76,7 @@ def _surface(look: Look, layers: Sequence[int], reach: float, rows: int) -> Surf
                 h = a @ W[:, :-1].T + W[:, -1]
             loss = look.subject.loss.value(ops, h, look.subject.y[:rows])
             row.append(loss.mean(dtype="float64"))
-        values[j] = ops.scalars(*row)  # a GPU is waited for once a row of the grid
+        values[j] = ops.scalars(*row)  # waits for a GPU once for each row of the grid
     return Surface(first if len(layers) == 1 else 0, at, values, rows)
 
 
