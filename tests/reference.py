@@ -12,6 +12,7 @@ what they are given.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,20 +26,20 @@ os.environ.setdefault(
     "XLA_FLAGS", "--xla_backend_optimization_level=0"
 )  # compiling costs more than running
 
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-from draws import targets, width  # noqa: E402
+import jax
+import jax.numpy as jnp
+from draws import targets, width
 
-from gnopt.curvature import Curvature, CurvatureSample, get_curvature  # noqa: E402
-from gnopt.curvature.factors import Forms  # noqa: E402
-from gnopt.engine.activations import get_activation  # noqa: E402
-from gnopt.engine.arrays import Array, Backend, Workspace  # noqa: E402
-from gnopt.engine.arrays.numpy import NumpyBackend  # noqa: E402
-from gnopt.engine.losses import Loss, get_loss  # noqa: E402
-from gnopt.engine.network import Network, Tape, forward  # noqa: E402
-from gnopt.optimizers import get_method, make  # noqa: E402
-from gnopt.optimizers.base import Optimizer, OptimizerSettings, Problem  # noqa: E402
-from gnopt.options import Settings as SettingsRecord  # noqa: E402
+from gnopt.curvature import Curvature, CurvatureSample, get_curvature
+from gnopt.curvature.factors import Forms
+from gnopt.engine.activations import get_activation
+from gnopt.engine.arrays import Array, Backend, Workspace
+from gnopt.engine.arrays.numpy import NumpyBackend
+from gnopt.engine.losses import Loss, get_loss
+from gnopt.engine.network import Network, Tape, forward
+from gnopt.optimizers import get_method, make
+from gnopt.optimizers.base import Optimizer, OptimizerSettings, Problem
+from gnopt.options import Settings as SettingsRecord
 
 jax.config.update("jax_enable_x64", True)
 
@@ -242,7 +243,7 @@ def _derivatives(sizes: tuple[int, ...], names: tuple[str, ...]) -> Callable:
     loss.
     """
     functions = [activation(name) for name in names]
-    shapes = [(o, i + 1) for i, o in zip(sizes[:-1], sizes[1:], strict=True)]
+    shapes = [(o, i + 1) for i, o in itertools.pairwise(sizes)]
     ends = np.cumsum([0] + [o * i for o, i in shapes])
 
     def run(theta, x, shifts):

@@ -136,7 +136,7 @@ def test_options_go_to_the_methods_that_have_them(tmp_path, experiment):
 
 def test_methods_that_do_not_fit_together_are_refused(tmp_path, experiment, monkeypatch):
     monkeypatch.setattr(experiment.ops, "free_memory", lambda: 1000)
-    with pytest.raises(GnoptError, match="1,000 are free.*name fewer by --methods"):
+    with pytest.raises(GnoptError, match=r"1,000 are free.*name fewer by --methods"):
         build_methods(request(tmp_path, "kfra", "kfac"), experiment)
 
 

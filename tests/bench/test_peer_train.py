@@ -81,5 +81,7 @@ def test_a_peer_starts_from_gnopts_weights(tmp_path):
 
 def test_absent_programs_are_told(tmp_path):
     runs, absent = peer_runs.peer_runs(str(tmp_path / "python"), 1)
-    assert runs == [] and len(absent) == 2 and "No such file" in absent[0]
+    assert runs == []
+    assert len(absent) == 2
+    assert "No such file" in absent[0]
     assert "No module named" in peer_runs._lacks(sys.executable, "no_such_module")

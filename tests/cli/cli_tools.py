@@ -102,11 +102,9 @@ def same_trees(one: object, other: object) -> None:
         for a, b in zip(one, other, strict=True):
             same_trees(a, b)
     elif isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
-        assert (
-            one.dtype == other.dtype
-            and one.shape == other.shape
-            and one.tobytes() == other.tobytes()
-        )
+        assert one.dtype == other.dtype
+        assert one.shape == other.shape
+        assert one.tobytes() == other.tobytes()
     elif isinstance(one, float):
         assert np.float64(one).tobytes() == np.float64(other).tobytes()
     else:

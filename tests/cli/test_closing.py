@@ -46,13 +46,16 @@ def test_a_last_step_that_made_the_loss_jump_is_not_handed_out(tiny, gnopt, in_t
     found = rows(tiny / "run/eval.csv")
     assert [row["step"] for row in found] == ["0", "1", "1"]
     start, left, closing = (float(row["train_loss"]) for row in found)
-    assert closing == start and left > 1.5 * start
+    assert closing == start
+    assert left > 1.5 * start
     assert json.loads(result.out)["objective"] == start
     assert "is not handed out" in (tiny / "run/log.txt").read_text()
     before, after = (weights(tiny / f"run/checkpoints/step-{k:06d}.h5") for k in (0, 1))
-    assert before and all(map(np.array_equal, before, after))
+    assert before
+    assert all(map(np.array_equal, before, after))
     again = gnopt("train", "--resume", "--out", "run", "--json")
-    assert json.loads(again.out) == json.loads(result.out) and len(rows(tiny / "run/eval.csv")) == 3
+    assert json.loads(again.out) == json.loads(result.out)
+    assert len(rows(tiny / "run/eval.csv")) == 3
 
 
 @pytest.mark.parametrize("period", [1, 2, 50])
@@ -77,4 +80,5 @@ def test_a_run_goes_on_from_there_as_if_it_had_not_ended(tiny, gnopt, period):
 def test_an_ordinary_end_leaves_no_trace(tiny, gnopt):
     assert gnopt("train", "tiny.toml", "--out", "run").code == 0
     steps = [row["step"] for row in rows(tiny / "run/eval.csv")]
-    assert len(steps) == len(set(steps)) and "handed out" not in (tiny / "run/log.txt").read_text()
+    assert len(steps) == len(set(steps))
+    assert "handed out" not in (tiny / "run/log.txt").read_text()

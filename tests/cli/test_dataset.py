@@ -34,13 +34,17 @@ def test_make_curves_and_look_at_them(tmp_path):
     assert (made.returncode, made.stderr) == (0, "")
     assert made.stdout == "datasets/curves.h5: train 50, validation 10, test 20 rows\n"
     shown = gnopt("info", "datasets/curves.h5", cwd=tmp_path)
-    assert shown.returncode == 0 and "50x28x28" in shown.stdout
+    assert shown.returncode == 0
+    assert "50x28x28" in shown.stdout
     assert "train: 50 rows of 784 inputs" in shown.stdout
     as_json = gnopt("info", "datasets/curves.h5", "--json", cwd=tmp_path)
     found = json.loads(as_json.stdout)
-    assert found["splits"]["test"]["rows"] == 20 and found["problem"] is None
+    assert found["splits"]["test"]["rows"] == 20
+    assert found["problem"] is None
     again = gnopt("make", "curves", cwd=tmp_path)
-    assert again.returncode == 1 and again.stdout == "" and "--overwrite" in again.stderr
+    assert again.returncode == 1
+    assert again.stdout == ""
+    assert "--overwrite" in again.stderr
 
 
 def test_make_faces(tmp_path):
@@ -55,12 +59,14 @@ def test_make_faces(tmp_path):
         "--json",
         cwd=tmp_path,
     )
-    assert made.returncode == 0 and json.loads(made.stdout) == {
+    assert made.returncode == 0
+    assert json.loads(made.stdout) == {
         "file": "f.h5",
         "rows": {"train": 126, "validation": 24, "test": 50},
     }
     refused = gnopt("make", "faces", "olivetti_py3.pkz", cwd=tmp_path)
-    assert refused.returncode == 1 and "No such file" in refused.stderr
+    assert refused.returncode == 1
+    assert "No such file" in refused.stderr
 
 
 def test_import_mnist(tmp_path):
@@ -116,7 +122,8 @@ def test_import_csv_with_its_flags(tmp_path):
     assert done.returncode == 0, done.stderr
     with h5py.File(tmp_path / "a.h5") as file:
         assert file["train/x"][:].tolist() == [[0], [2], [4], [6], [8], [10]]
-        assert file["train/x"].attrs["scale"] == 0.25 and file["test/y"][:].tolist() == [0, 1]
+        assert file["train/x"].attrs["scale"] == 0.25
+        assert file["test/y"][:].tolist() == [0, 1]
     shown = gnopt("info", "a.h5", cwd=tmp_path)
     assert "train/y: classes a, b" in shown.stdout
 
@@ -138,10 +145,9 @@ def test_import_csv_with_its_flags(tmp_path):
 def test_errors_are_short_and_have_their_code(tmp_path, arguments, code, words):
     (tmp_path / "a.csv").write_text("1,2\n3,4\n")
     done = gnopt(*arguments, cwd=tmp_path)
-    assert done.returncode == code and done.stdout == ""
-    assert (
-        words in done.stderr
-        and "Traceback" not in done.stderr
-        and len(done.stderr.splitlines()) <= 6
-    )
+    assert done.returncode == code
+    assert done.stdout == ""
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) <= 6
     assert not (tmp_path / "a.h5").exists()

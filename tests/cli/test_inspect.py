@@ -13,7 +13,7 @@ import pytest
 from cli_tools import CONFIG
 
 sys.path.append(str(Path(__file__).parents[1] / "inspection"))
-from plug_in_tools import code, write_examples  # noqa: E402
+from plug_in_tools import code, write_examples
 
 KEEP = ["--set", "training.keep_checkpoints=9"]
 
@@ -156,7 +156,8 @@ def test_summary_on_stdout_and_as_tables(trained, gnopt):
     ):
         assert word in result.out
     rows = table("s.csv")
-    assert rows == table("o/layers.csv") and {row["layer"] for row in rows} == {"1", "3"}
+    assert rows == table("o/layers.csv")
+    assert {row["layer"] for row in rows} == {"1", "3"}
     by_method = {row["method"]: row for row in rows if row["layer"] == "1"}
     assert {
         "hessian",
@@ -169,17 +170,22 @@ def test_summary_on_stdout_and_as_tables(trained, gnopt):
         "diagonal_gn",
     } <= set(by_method)
     kflr, exact = by_method["kflr"], by_method["gauss_newton"]
-    assert kflr["A_dim"] == "13" and kflr["G_dim"] == "8" and float(kflr["distance"]) < 0.5
+    assert kflr["A_dim"] == "13"
+    assert kflr["G_dim"] == "8"
+    assert float(kflr["distance"]) < 0.5
     assert float(by_method["exact"]["trace"]) == pytest.approx(float(kflr["trace"]), rel=1e-4)
-    assert float(exact["eig_min"]) > -1e-4 and float(by_method["hessian"]["eig_min"]) < 0.0
-    assert float(kflr["damped_min"]) > 0.0 and float(kflr["pi"]) > 0.0
+    assert float(exact["eig_min"]) > -1e-4
+    assert float(by_method["hessian"]["eig_min"]) < 0.0
+    assert float(kflr["damped_min"]) > 0.0
+    assert float(kflr["pi"]) > 0.0
     assert {row["method"] for row in table("o/methods.csv")} >= {"kflr", "kfra", "kfac"}
     values = [
         float(row["eigenvalue"])
         for row in table("o/spectra.csv")
         if row["layer"] == "3" and row["factor"] == "A"
     ]
-    assert len(values) == 4 and values == sorted(values, reverse=True)
+    assert len(values) == 4
+    assert values == sorted(values, reverse=True)
     pictures = {path.name for path in (trained / "o/figures").iterdir()}
     assert pictures == {"spectrum-layer-1.png", "spectrum-layer-3.png"}
 
@@ -189,17 +195,15 @@ def test_json_alone_on_stdout(trained, gnopt):
         "inspect-curvature", "run", "--json", "-q", "--alignment", "--density", "--samples", 20
     )
     found = json.loads(result.out)
-    assert result.code == 0 and result.err == ""
-    assert (
-        found["rows"] == 20
-        and found["sizes"] == [12, 8, 3, 8, 12]
-        and len(found["checkpoints"]) == 1
-    )
+    assert result.code == 0
+    assert result.err == ""
+    assert found["rows"] == 20
+    assert found["sizes"] == [12, 8, 3, 8, 12]
+    assert len(found["checkpoints"]) == 1
     assert found["checkpoints"][0]["theorem"]["definite"] is False
     assert found["checkpoints"][0]["rank"]["whole"] <= found["checkpoints"][0]["rank"]["bound"]
-    assert (
-        found["density"]["hessian"]["exact"] and found["density"]["gauss_newton"]["eig_min"] > -1e-4
-    )
+    assert found["density"]["hessian"]["exact"]
+    assert found["density"]["gauss_newton"]["eig_min"] > -1e-4
     assert {a["layer"] for a in found["alignment"]} == {"all", 1, 2, 3, 4}
 
 
@@ -247,12 +251,10 @@ def test_alignment_along_checkpoints_of_several_runs(trained, gnopt):
     )
     assert result.code == 0, result.err
     rows = table("a.csv")
-    assert {row["run"] for row in rows} == {"run", "other"} and {
-        row["step"] for row in rows
-    } == set("0369") | {"12"}
-    assert len(rows) == 2 * 5 * 2 * 3 * 5 and all(
-        -1.0 <= float(row["cosine"]) <= 1.0 for row in rows
-    )
+    assert {row["run"] for row in rows} == {"run", "other"}
+    assert {row["step"] for row in rows} == set("0369") | {"12"}
+    assert len(rows) == 2 * 5 * 2 * 3 * 5
+    assert all(-1.0 <= float(row["cosine"]) <= 1.0 for row in rows)
     assert (trained / "f/alignment.png").stat().st_size > 10_000
     result = gnopt(
         "inspect-curvature",
@@ -323,7 +325,8 @@ def test_a_plug_in_is_trained(plug_in, gnopt, method):
     result = gnopt("train", "config.toml", "--out", "run", *sets)
     assert result.code == 0, result.err
     losses = [float(row["train_loss"]) for row in table("run/eval.csv")]
-    assert losses[-1] < 0.5 * losses[0] and np.isfinite(losses).all()
+    assert losses[-1] < 0.5 * losses[0]
+    assert np.isfinite(losses).all()
     assert gnopt("evaluate", "run").code == 0
     assert gnopt("inspect-curvature", "run", "--alignment", "--curvature", "kfra,kflr").code == 0
 
@@ -331,17 +334,15 @@ def test_a_plug_in_is_trained(plug_in, gnopt, method):
 def test_a_plug_in_is_checked(plug_in, gnopt):
     result = gnopt("inspect-curvature", "config.toml", "--check")
     assert result.code == 0, result.out
-    assert (
-        "checks passed" in result.out
-        and "activation softsign" in result.out
-        and "FAIL" not in result.out
-    )
+    assert "checks passed" in result.out
+    assert "activation softsign" in result.out
+    assert "FAIL" not in result.out
     result = gnopt("inspect-curvature", "config.toml", "--check", "--json")
     assert json.loads(result.out)["passed"] is True
 
 
 @pytest.mark.parametrize(
-    "right, wrong, check",
+    ("right", "wrong", "check"),
     [
         (
             "return (self.nu + 1.0) * r / (self.nu + r * r)",
@@ -363,12 +364,10 @@ def test_a_wrong_plug_in_is_caught(plug_in, gnopt, right, wrong, check):
     result = gnopt(
         "inspect-curvature", "config.toml", "--check", "--set", f"network.loss={name}:StudentT"
     )
-    assert (
-        result.code == 1
-        and "FAIL" in result.out
-        and check in result.err
-        and "Traceback" not in result.err
-    )
+    assert result.code == 1
+    assert "FAIL" in result.out
+    assert check in result.err
+    assert "Traceback" not in result.err
     result = gnopt(
         "inspect-curvature",
         "config.toml",
@@ -389,7 +388,7 @@ def test_check_of_a_run(trained, gnopt):
 
 
 @pytest.mark.parametrize(
-    "argv, code_, words",
+    ("argv", "code_", "words"),
     [
         (["absent.toml"], 2, "no such configuration"),
         (["tiny.toml", "tiny.toml"], 2, "several are for --alignment"),
@@ -420,8 +419,10 @@ def test_check_of_a_run(trained, gnopt):
 )
 def test_errors(trained, gnopt, argv, code_, words):
     result = gnopt("inspect-curvature", *argv)
-    assert result.code == code_ and words in result.err, result.err
-    assert "Traceback" not in result.err and result.out == ""
+    assert result.code == code_, result.err
+    assert words in result.err
+    assert "Traceback" not in result.err
+    assert result.out == ""
 
 
 def test_blocks_that_do_not_fit(tiny, gnopt):
@@ -436,9 +437,7 @@ def test_blocks_that_do_not_fit(tiny, gnopt):
         "--samples",
         5,
     )
-    assert (
-        result.code == 1
-        and "bytes" in result.err
-        and "--layers" in result.err
-        and not Path("e.h5").exists()
-    )
+    assert result.code == 1
+    assert "bytes" in result.err
+    assert "--layers" in result.err
+    assert not Path("e.h5").exists()

@@ -17,7 +17,8 @@ def test_a_run_that_goes_on(tiny, gnopt):
     try:
         wait_until(lambda: has_lines(Path("run/steps.csv"), 20), child)
         result = gnopt("plot", "run", "--out", "figures")
-        assert result.code == 0 and child.poll() is None
+        assert result.code == 0
+        assert child.poll() is None
         assert result.out.split() == ["figures/curves.png", "figures/steps.png"]
     finally:
         child.send_signal(signal.SIGTERM)
@@ -33,7 +34,9 @@ def test_several_runs_and_comparisons(tiny, gnopt):
         )
     assert gnopt("plot", "sgd", "kfra", "--out", "both.svg").code == 0
     text = Path("both.svg").read_text()
-    assert "sgd" in text and "kfra" in text and "lowest objective" in text
+    assert "sgd" in text
+    assert "kfra" in text
+    assert "lowest objective" in text
     for name in ("one", "two"):
         assert (
             gnopt(
@@ -50,13 +53,13 @@ def test_several_runs_and_comparisons(tiny, gnopt):
             == 0
         )
     result = gnopt("plot", "one", "two", "--out", "figure.svg", "--json")
-    assert result.code == 0 and '"figure.svg"' in result.out
-    assert (
-        "one" in Path("figure.svg").read_text()
-        and "seconds of training" in Path("figure.svg").read_text()
-    )
+    assert result.code == 0
+    assert '"figure.svg"' in result.out
+    assert "one" in Path("figure.svg").read_text()
+    assert "seconds of training" in Path("figure.svg").read_text()
     result = gnopt("plot", "one", "sgd")
-    assert result.code == 2 and "found both" in result.err
+    assert result.code == 2
+    assert "found both" in result.err
 
 
 def test_without_matplotlib(tiny, process):
@@ -68,7 +71,10 @@ def test_without_matplotlib(tiny, process):
     assert process("train", "tiny.toml", "--out", "run", "-q", **environment).code == 0
     for argv in (["run"], ["run", "--reconstructions"]):
         result = process("plot", *argv, **environment)
-        assert result.code == 1 and "pip install 'gnopt[plot]'" in result.err
+        assert result.code == 1
+        assert "pip install 'gnopt[plot]'" in result.err
         assert len(result.err.splitlines()) == 1
     result = process("compare", "tiny.toml", "--methods", "sgd", "--out", "c", **environment)
-    assert result.code == 0 and "no figures" in result.err and Path("c/summary.csv").is_file()
+    assert result.code == 0
+    assert "no figures" in result.err
+    assert Path("c/summary.csv").is_file()

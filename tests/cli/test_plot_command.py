@@ -56,7 +56,8 @@ def test_what_cannot_be_drawn(trained, gnopt):
         (["absent", "--reconstructions"], 1),
     ):
         result = gnopt("plot", *argv)
-        assert result.code == code and "Traceback" not in result.err, argv
+        assert result.code == code, argv
+        assert "Traceback" not in result.err, argv
     gnopt(
         "train",
         "tiny.toml",
@@ -68,9 +69,11 @@ def test_what_cannot_be_drawn(trained, gnopt):
         "network.loss=softmax_cross_entropy",
     )
     result = gnopt("plot", "classes", "--reconstructions")
-    assert result.code == 1 and "autoencoders" in result.err
+    assert result.code == 1
+    assert "autoencoders" in result.err
     with h5py.File("odd.h5", "w") as file:
         file["x"] = np.random.default_rng(0).random((20, 13))
     gnopt("train", "tiny.toml", "--out", "odd", "--data", "odd.h5")
     result = gnopt("plot", "odd", "--reconstructions")
-    assert result.code == 1 and "13" in result.err
+    assert result.code == 1
+    assert "13" in result.err

@@ -50,7 +50,8 @@ def test_resume_from_any_step(tiny, gnopt, stop_at):
 def test_resume_without_the_configuration(tiny, gnopt):
     gnopt("train", "tiny.toml", "--out", "run", "--max-updates", 4)
     result = gnopt("train", "--resume", "--out", "run", "--max-updates", 6)
-    assert result.code == 0 and len(rows(tiny / "run/steps.csv")) == 6
+    assert result.code == 0
+    assert len(rows(tiny / "run/steps.csv")) == 6
     assert len(json.loads((tiny / "run/run.json").read_text())["resumed"]) == 1
 
 
@@ -87,7 +88,8 @@ def test_changed_data_is_refused(tiny, gnopt):
     with h5py.File(tiny / "moved.h5", "a") as file:
         file["x"][0, 0] += 1
     result = gnopt("train", "--resume", "--out", "run", "--max-updates", 6, "--data", "moved.h5")
-    assert result.code == 1 and "moved.h5" in result.err
+    assert result.code == 1
+    assert "moved.h5" in result.err
 
 
 def test_usage(tiny, gnopt):
@@ -119,7 +121,9 @@ def test_damaged_checkpoint(tiny, gnopt):
     path = tiny / "run/checkpoints/step-000005.h5"
     path.write_bytes(path.read_bytes()[:3000])
     result = gnopt("train", "tiny.toml", "--out", "run", "--resume")
-    assert result.code == 1 and "step-000005.h5" in result.err and "Traceback" not in result.err
+    assert result.code == 1
+    assert "step-000005.h5" in result.err
+    assert "Traceback" not in result.err
 
 
 def test_a_state_that_lacks_an_entry(tiny, gnopt):
@@ -131,7 +135,8 @@ def test_a_state_that_lacks_an_entry(tiny, gnopt):
     with h5py.File(path, "a") as file:
         del file["state/optimizer/factors/blocks/1/G"]
     result = gnopt("train", "tiny.toml", "--out", "run", "--resume")
-    assert result.code == 1 and "Traceback" not in result.err
+    assert result.code == 1
+    assert "Traceback" not in result.err
     for words in ("step-000005.h5", "no 'factors/blocks/1/G'", "--init-from"):
         assert words in result.err
     assert (
@@ -150,18 +155,22 @@ LONG = [
 ]
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_end_with_a_checkpoint_and_the_resume_command(tiny, gnopt, number, code):
     child = start("train", "tiny.toml", "--out", "run", "-q", *LONG)
     wait_until(lambda: has_lines(tiny / "run/steps.csv", 5), child)
     child.send_signal(number)
     out, err = finish(child)
     assert child.returncode == code, err
-    assert "gnopt train --resume --out run" in err and out == "" and "Traceback" not in err
+    assert "gnopt train --resume --out run" in err
+    assert out == ""
+    assert "Traceback" not in err
     done = int((tiny / "run/checkpoints/latest").read_text()[5:11])
     assert len(rows(tiny / "run/steps.csv")) == done
     info = json.loads((tiny / "run/run.json").read_text())
-    assert info["status"] == "interrupted" and info["exit_code"] == code and info["step"] == done
+    assert info["status"] == "interrupted"
+    assert info["exit_code"] == code
+    assert info["step"] == done
     assert gnopt("train", "--resume", "--out", "run", "--max-updates", done + 10).code == 0
     whole = [*LONG[2:], "--max-updates", done + 10]
     assert gnopt("train", "tiny.toml", "--out", "whole", *whole).code == 0
@@ -174,7 +183,9 @@ def test_a_second_process_is_kept_out(tiny, gnopt):
         wait_until(lambda: has_lines(tiny / "run/steps.csv", 3), child)
         for extra in (["--resume"], ["--overwrite"]):
             result = gnopt("train", "tiny.toml", "--out", "run", *LONG, *extra)
-            assert result.code == 1 and "in use" in result.err and str(child.pid) in result.err
+            assert result.code == 1
+            assert "in use" in result.err
+            assert str(child.pid) in result.err
     finally:
         child.kill()
         child.communicate()

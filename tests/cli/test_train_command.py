@@ -27,7 +27,9 @@ def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
 def test_run_directory(tiny, gnopt):
     result = gnopt("train", "tiny.toml", "--out", "run")
     assert result.code == 0, result.err
-    assert "objective" in result.out and "run" in result.out and "floor" in result.err
+    assert "objective" in result.out
+    assert "run" in result.out
+    assert "floor" in result.err
     run = tiny / "run"
     assert {p.name for p in run.iterdir()} == {
         "config.toml",
@@ -45,13 +47,12 @@ def test_run_directory(tiny, gnopt):
     assert all(np.isfinite(float(r["loss"])) for r in steps)
     assert float(steps[-1]["epoch"]) == int(steps[-1]["examples"]) / 54
     info = json.loads((run / "run.json").read_text())
-    assert (
-        info["status"] == "done"
-        and info["exit_code"] == 0
-        and info["seed"] == 0
-        and info["step"] == 12
-    )
-    assert info["data"]["sha256"] and info["versions"]["numpy"] == np.__version__
+    assert info["status"] == "done"
+    assert info["exit_code"] == 0
+    assert info["seed"] == 0
+    assert info["step"] == 12
+    assert info["data"]["sha256"]
+    assert info["versions"]["numpy"] == np.__version__
     assert info["start"] <= info["end"]
     assert (run / "log.txt").read_text().strip().endswith("done")
 
@@ -61,8 +62,10 @@ def test_checkpoint_layout(tiny, gnopt):
     folder = tiny / "run" / "checkpoints"
     assert (folder / "latest").read_text() == "step-000012.h5\n"
     with h5py.File(folder / "step-000012.h5") as file:
-        assert file.attrs["step"] == 12 and file.attrs["schema"] == 1
-        assert file.attrs["loss"] == "binary_cross_entropy" and file.attrs["dtype"] == "float32"
+        assert file.attrs["step"] == 12
+        assert file.attrs["schema"] == 1
+        assert file.attrs["loss"] == "binary_cross_entropy"
+        assert file.attrs["dtype"] == "float32"
         shapes = [file[f"network/layers/{i}/weight"].shape for i in range(1, 5)]
         assert shapes == [(8, 12), (3, 8), (8, 3), (12, 8)]
         assert file["network/layers/4/bias"].shape == (12,)
@@ -82,11 +85,14 @@ def test_streams_and_json(tiny, process):
     result = process("train", "tiny.toml", "--out", "run", "--json")
     assert result.code == 0
     found = json.loads(result.out)
-    assert found["updates"] == 12 and found["run"] == "run"
+    assert found["updates"] == 12
+    assert found["run"] == "run"
     assert found["gap"] == pytest.approx(found["objective"] - found["floor"])
-    assert "\x1b" not in result.err and "update" in result.err
+    assert "\x1b" not in result.err
+    assert "update" in result.err
     quiet = process("train", "tiny.toml", "--out", "run2", "-q")
-    assert quiet.err == "" and "objective" in quiet.out
+    assert quiet.err == ""
+    assert "objective" in quiet.out
     last = rows(tiny / "run/eval.csv")[-1]
     assert float(last["train_loss"]) == found["objective"]
 
@@ -141,7 +147,9 @@ def test_an_occupied_directory_is_refused_and_left_alone(tiny, gnopt):
     (tiny / "run/precious.txt").write_text("mine")
     for extra in ([], ["--overwrite"]):
         result = gnopt("train", "tiny.toml", "--out", "run", *extra)
-        assert result.code == 2 and "run" in result.err and "Traceback" not in result.err
+        assert result.code == 2
+        assert "run" in result.err
+        assert "Traceback" not in result.err
         assert [p.name for p in (tiny / "run").iterdir()] == ["precious.txt"]
     assert gnopt("train", "tiny.toml", "--out", "tiny.h5").code == 2
 
@@ -151,10 +159,13 @@ def test_overwrite_replaces_only_what_a_run_writes(tiny, gnopt):
     (tiny / "run/notes.txt").write_text("mine")
     before = snapshot(tiny / "run")
     refused = gnopt("train", "tiny.toml", "--out", "run", "--max-updates", 2)
-    assert refused.code == 2 and "--resume" in refused.err and "--overwrite" in refused.err
+    assert refused.code == 2
+    assert "--resume" in refused.err
+    assert "--overwrite" in refused.err
     assert snapshot(tiny / "run") == before
     assert gnopt("train", "tiny.toml", "--out", "run", "--max-updates", 2, "--overwrite").code == 0
-    assert len(rows(tiny / "run/steps.csv")) == 2 and (tiny / "run/notes.txt").read_text() == "mine"
+    assert len(rows(tiny / "run/steps.csv")) == 2
+    assert (tiny / "run/notes.txt").read_text() == "mine"
     assert not (tiny / "run/checkpoints/step-000012.h5").exists()
 
 
@@ -165,13 +176,15 @@ def test_nothing_is_written_where_something_is_wrong(tiny, gnopt):
     assert gnopt("train", "tiny.toml", "--out", "run", "--init-from", "absent.h5").code == 1
     assert gnopt("train", "tiny.toml", "--out", "run", "--set", "data.inputs=z").code == 1
     assert gnopt("train", "tiny.toml", "--out", "run", "--dry-run").code == 0
-    assert snapshot(tiny) == before and not (tiny / "run").exists()
+    assert snapshot(tiny) == before
+    assert not (tiny / "run").exists()
 
 
 def test_dry_run(tiny, gnopt):
     found = json.loads(gnopt("train", "tiny.toml", "--dry-run", "--json").out)
     assert found["parameters"] == 8 * 13 + 3 * 9 + 8 * 4 + 12 * 9
-    assert found["flops"] > 0 and found["total"] == sum(found["bytes"].values()) < found["free"]
+    assert found["flops"] > 0
+    assert found["total"] == sum(found["bytes"].values()) < found["free"]
 
 
 def test_dry_run_counts_what_a_method_needs_for_a_while(tiny, gnopt):
@@ -191,7 +204,8 @@ def test_dry_run_counts_what_a_method_needs_for_a_while(tiny, gnopt):
     )  # columns of 12 outputs at two layers, and at a narrow one
     assert one == temporaries("optimizer.method=kfra")
     fixed = temporaries("optimizer.method=kfra", "optimizer.growth_limit=1")
-    assert fixed < one and temporaries("optimizer.method=adam") == fixed
+    assert fixed < one
+    assert temporaries("optimizer.method=adam") == fixed
 
 
 def test_what_does_not_fit_is_refused(tiny, gnopt, monkeypatch):
@@ -200,7 +214,9 @@ def test_what_does_not_fit_is_refused(tiny, gnopt, monkeypatch):
     monkeypatch.setattr(NumpyBackend, "free_memory", lambda self: 1000)
     for extra in (["--dry-run"], ["--out", "run"]):
         result = gnopt("train", "tiny.toml", *extra)
-        assert result.code == 1 and "1,000" in result.err and "bytes" in result.err
+        assert result.code == 1
+        assert "1,000" in result.err
+        assert "bytes" in result.err
         assert "would make it fit" in result.err
     assert not (tiny / "run").exists()
 
@@ -224,12 +240,10 @@ def test_init_from(tiny, gnopt):
         "--set",
         "network.hidden=[8,4,8]",
     )
-    assert (
-        wrong.code == 1
-        and "layers/2" in wrong.err
-        and "(3, 8)" in wrong.err
-        and "(4, 8)" in wrong.err
-    )
+    assert wrong.code == 1
+    assert "layers/2" in wrong.err
+    assert "(3, 8)" in wrong.err
+    assert "(4, 8)" in wrong.err
 
 
 @pytest.mark.parametrize("method", optimizers.methods())
@@ -260,7 +274,8 @@ def test_divergence_has_its_own_exit_code_and_keeps_a_checkpoint(tiny, gnopt):
         "train", "tiny.toml", "--out", "run", *(word for s in settings for word in ("--set", s))
     )
     assert result.code == 3
-    assert "Traceback" not in result.err and "Warning" not in result.err
+    assert "Traceback" not in result.err
+    assert "Warning" not in result.err
     named = result.err.split("last good checkpoint: ")[1].split()[0]
     with h5py.File(named) as file:
         assert np.isfinite(file["network/layers/1/weight"][()]).all()
@@ -272,7 +287,9 @@ def test_time_budget(tiny, gnopt):
         "train", "tiny.toml", "--out", "run", "--max-updates", 10**6, "--max-seconds", 0.2, "--json"
     )
     found = json.loads(result.out)
-    assert result.code == 0 and 0.2 <= found["seconds"] < 5 and found["updates"] < 10**6
+    assert result.code == 0
+    assert 0.2 <= found["seconds"] < 5
+    assert found["updates"] < 10**6
     assert int(rows(tiny / "run/eval.csv")[-1]["step"]) == found["updates"]
 
 
@@ -283,7 +300,8 @@ def test_seconds_count_training_alone(tiny, gnopt):
     with (tiny / "run/steps.csv").open() as file:
         steps = list(csv.DictReader(file))
     seconds, wall = [[float(r[k]) for r in steps] for k in ("seconds", "wall")]
-    assert seconds == sorted(seconds) and wall == sorted(wall)
+    assert seconds == sorted(seconds)
+    assert wall == sorted(wall)
     assert all(s < w for s, w in zip(seconds, wall, strict=True))
 
 
@@ -300,7 +318,8 @@ def test_classification(tiny, gnopt):
         "--json",
     )
     found = json.loads(result.out)
-    assert found["error_name"] == "classification error" and 0 <= found["error"] <= 1
+    assert found["error_name"] == "classification error"
+    assert 0 <= found["error"] <= 1
     with h5py.File(tiny / "run/checkpoints/step-000012.h5") as file:
         assert file["network/layers/4/weight"].shape == (3, 8)
 
@@ -311,7 +330,8 @@ def test_odd_or_even(tiny, gnopt):
         "train", "tiny.toml", "--out", "run", "--set", "data.targets=y", *mixture, "--json"
     )
     assert result.code == 0, result.err
-    assert json.loads(result.out)["objective"] < np.log(2) and json.loads(result.out)["error"] < 0.5
+    assert json.loads(result.out)["objective"] < np.log(2)
+    assert json.loads(result.out)["error"] < 0.5
     gnopt(
         "train",
         "tiny.toml",
@@ -329,7 +349,8 @@ def test_odd_or_even(tiny, gnopt):
             start["network/layers/4/bias"][1], np.log(odd / (1 - odd)), rtol=1e-5
         )
     wrong = gnopt("train", "tiny.toml", "--out", "other", *mixture)
-    assert wrong.code == 1 and "target_transform" in wrong.err
+    assert wrong.code == 1
+    assert "target_transform" in wrong.err
 
 
 def test_a_method_that_needs_a_likelihood_refuses_a_plug_in_without_one(tiny, gnopt):
@@ -347,9 +368,11 @@ def test_a_method_that_needs_a_likelihood_refuses_a_plug_in_without_one(tiny, gn
     assert gnopt("evaluate", "run").code == 0
     assert gnopt("train", "--resume", "--out", "run", "--max-updates", 5).code == 0
     bad = gnopt("train", "tiny.toml", "--out", "other", *loss, "--set", "optimizer.method=kfac")
-    assert bad.code == 2 and "likelihood" in bad.err
+    assert bad.code == 2
+    assert "likelihood" in bad.err
     lost = gnopt("train", "tiny.toml", "--out", "other", "--set", "network.loss=mine:Absent")
-    assert lost.code == 2 and "mine:Absent" in lost.err
+    assert lost.code == 2
+    assert "mine:Absent" in lost.err
 
 
 def test_hidden_may_be_empty(tiny, gnopt):
@@ -365,7 +388,8 @@ def test_permission_and_missing_folders(tiny, gnopt):
         (tiny / "closed").mkdir(mode=0o500)
         blocked = tiny / "closed" / "run"
     result = gnopt("train", "tiny.toml", "--out", blocked)
-    assert result.code == 1 and "Traceback" not in result.err
+    assert result.code == 1
+    assert "Traceback" not in result.err
     assert "tiny.toml" in result.err or "closed" in result.err
 
 
@@ -383,7 +407,9 @@ def test_a_full_disk_is_one_line_and_leaves_the_run_resumable(tiny, gnopt):
         text=True,
         env={**os.environ, "PYTHONPATH": ROOT},
     )
-    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
-    assert "step-000000.h5" in done.stderr and not list((tiny / "run/checkpoints").iterdir())
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "step-000000.h5" in done.stderr
+    assert not list((tiny / "run/checkpoints").iterdir())
     assert json.loads((tiny / "run/run.json").read_text())["status"] == "failed"
     assert gnopt("train", "--resume", "--out", "run").code == 0

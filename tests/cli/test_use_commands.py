@@ -39,11 +39,13 @@ def test_evaluate_agrees_with_the_log(trained, gnopt):
     last = rows(trained / "run/eval.csv")[-1]
     assert found["splits"]["train"]["objective"] == float(last["train_loss"])
     assert found["splits"]["validation"]["error"] == float(last["validation_error"])
-    assert found["splits"]["train"]["rows"] == 54 and found["step"] == 12
+    assert found["splits"]["train"]["rows"] == 54
+    assert found["step"] == 12
     only = json.loads(gnopt("evaluate", "run", "--split", "validation", "--json").out)
     assert list(only["splits"]) == ["validation"]
     table = gnopt("evaluate", "run/checkpoints/step-000009.h5", "--split", "train")
-    assert table.code == 0 and "step 9" in table.out
+    assert table.code == 0
+    assert "step 9" in table.out
 
 
 def test_evaluate_refuses_what_is_not_there(trained, gnopt):
@@ -54,7 +56,9 @@ def test_evaluate_refuses_what_is_not_there(trained, gnopt):
         ["run", "--data", "no.h5"],
     ):
         result = gnopt("evaluate", *argv)
-        assert result.code == 1 and result.out == "" and "Traceback" not in result.err
+        assert result.code == 1
+        assert result.out == ""
+        assert "Traceback" not in result.err
     assert gnopt("evaluate", "run", "--checkpoint", "first").code == 2
     assert gnopt("evaluate", "run", "--split", "some").code == 2
     with h5py.File("narrow.h5", "w") as file:
@@ -98,10 +102,13 @@ def test_predict_outputs_and_code(trained, gnopt):
     )
     assert again.code == 0, again.err
     onto = gnopt("predict", "run", "tiny.h5", "tiny.h5")
-    assert onto.code == 2 and "tiny.h5" in onto.err
+    assert onto.code == 2
+    assert "tiny.h5" in onto.err
     for layer in ("0", "5", "x"):
         result = gnopt("predict", "run", "tiny.h5", "other.h5", "--layer", layer)
-        assert result.code == 2 and "--layer" in result.err and not (trained / "other.h5").exists()
+        assert result.code == 2
+        assert "--layer" in result.err
+        assert not (trained / "other.h5").exists()
 
 
 def test_predict_keeps_groups_and_the_statistics_of_training(tiny, gnopt):
@@ -144,7 +151,8 @@ def test_export(trained, gnopt):
         == 0
     )
     wrong = gnopt("export", "run", "w.pt")
-    assert wrong.code == 2 and ".onnx" in wrong.err
+    assert wrong.code == 2
+    assert ".onnx" in wrong.err
     assert gnopt("export", "run", "absent/w.h5").code == 1
 
 
@@ -198,7 +206,8 @@ def test_networks_with_plug_ins_are_exported_from_any_folder(tiny, process, monk
 def test_list_is_the_registry(gnopt):
     found = json.loads(gnopt("list", "--json").out)
     assert set(found["methods"]) == set(optimizers.methods())
-    assert {"tanh", "relu"} <= set(found["activations"]) and "glorot" in found["initialisers"]
+    assert {"tanh", "relu"} <= set(found["activations"])
+    assert "glorot" in found["initialisers"]
     plain = gnopt("list").out
     assert all(name in plain for part in found.values() for name in part)
 
@@ -206,7 +215,10 @@ def test_list_is_the_registry(gnopt):
 def test_config_show_is_toml_with_sources(tiny, gnopt):
     result = gnopt("config", "show", "tiny.toml", "--seed", 4, "--set", "training.updates=2")
     text = result.out
-    assert "seed = 4" in text and "# --seed" in text and "# --set" in text and "# default" in text
+    assert "seed = 4" in text
+    assert "# --seed" in text
+    assert "# --set" in text
+    assert "# default" in text
     assert "# tiny.toml" in text
     assert tomllib.loads(text)["training"]["updates"] == 2
     found = json.loads(gnopt("config", "show", "tiny.toml", "--json").out)
@@ -215,13 +227,15 @@ def test_config_show_is_toml_with_sources(tiny, gnopt):
 
 def test_config_check(tiny, gnopt):
     good = gnopt("config", "check", "tiny.toml")
-    assert good.code == 0 and "12-8-3-8-12" in good.out
+    assert good.code == 0
+    assert "12-8-3-8-12" in good.out
     bad = gnopt(
         "config", "check", "tiny.toml", "--set", "training.sede=3", "--set", "network.lose=1"
     )
-    assert (
-        bad.code == 2 and bad.out == "" and "training.sede" in bad.err and "network.lose" in bad.err
-    )
+    assert bad.code == 2
+    assert bad.out == ""
+    assert "training.sede" in bad.err
+    assert "network.lose" in bad.err
     assert gnopt("config", "check", "tiny.toml", "--data", "absent.h5").code == 1
 
 
@@ -246,7 +260,8 @@ def test_usage(process, gnopt):
         (["config"], 2),
     ):
         result = gnopt(*argv)
-        assert result.code == code and "Traceback" not in result.err, argv
+        assert result.code == code, argv
+        assert "Traceback" not in result.err, argv
     assert "did you mean 'train'" in gnopt("tran").err
     assert process("--version").out.startswith("gnopt, version")
 
@@ -271,7 +286,9 @@ def test_unexpected_errors_are_one_line(tiny, gnopt, monkeypatch):
 
         monkeypatch.setattr(start, "begin", fail)
         result = gnopt("train", "tiny.toml")
-        assert result.code == 1 and text in result.err and result.err.count("\n") == 1
+        assert result.code == 1
+        assert text in result.err
+        assert result.err.count("\n") == 1
 
 
 def test_a_closed_pipe_is_no_error(tiny):
@@ -283,7 +300,8 @@ def test_a_closed_pipe_is_no_error(tiny):
         timeout=LIMIT,
         env={**os.environ, "PYTHONPATH": ROOT},
     )
-    assert done.stderr == "" and done.stdout.startswith("[data]")
+    assert done.stderr == ""
+    assert done.stdout.startswith("[data]")
 
 
 def loaded_by(*argv):
@@ -315,4 +333,5 @@ def test_help_loads_nothing_heavy(argv):
 
 def test_listing_needs_no_data_and_no_gpu():
     loaded = loaded_by("list")
-    assert "numpy" in loaded and not {"h5py", "cupy", "matplotlib", "rich"} & loaded
+    assert "numpy" in loaded
+    assert not {"h5py", "cupy", "matplotlib", "rich"} & loaded

@@ -10,7 +10,9 @@ from gnopt.errors import ConfigError
 
 def test_the_papers_grid_has_35_points_and_the_default():
     found = points(Variant("adam", "adam", grid=PAPER_GRID))
-    assert len(found) == 36 and found[0].values == {} and found[0].label == "default"
+    assert len(found) == 36
+    assert found[0].values == {}
+    assert found[0].label == "default"
     assert found[1].values == {"learning_rate": 2.0**-6, "decay_share": 1.0}
     assert found[1].settings(40000) == {
         "optimizer.learning_rate": 2.0**-6,
@@ -45,7 +47,9 @@ def test_a_grid_file(tmp_path):
     assert len(points(named["kfac"])) == 4
     assert [v.name for v in choose_variants([], grid, named)] == ["batch alone", "kfac"]
     adam, kfra, kfac = choose_variants(["adam", "kfra", "kfac", "adam"], grid, named)
-    assert adam.grid == grid and kfra.grid == {} and kfac is named["kfac"]
+    assert adam.grid == grid
+    assert kfra.grid == {}
+    assert kfac is named["kfac"]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +79,7 @@ def test_what_is_wrong_with_a_grid_file_is_named(tmp_path, text, words):
 
 
 def test_unknown_methods_are_all_named():
-    with pytest.raises(ConfigError, match="kfar.*\n.*adm"):
+    with pytest.raises(ConfigError, match=r"kfar.*\n.*adm"):
         choose_variants(["kfar", "adam", "adm"], {}, {})
     with pytest.raises(ConfigError, match="--methods is missing"):
         choose_variants([], {}, {})

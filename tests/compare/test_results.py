@@ -66,9 +66,12 @@ def plan(tmp_path: Path) -> ComparisonPlan:
 def test_smoothing():
     values = np.arange(600.0)
     found = smooth(values)
-    assert found[0] == 0.0 and found[4] == 2.0 and found[599] == np.mean(values[590:])
+    assert found[0] == 0.0
+    assert found[4] == 2.0
+    assert found[599] == np.mean(values[590:])
     assert smooth(values[:120])[119] == 118.5  # two of 120
-    assert smooth(values[:30]).tolist() == values[:30].tolist() and len(smooth(np.zeros(0))) == 0
+    assert smooth(values[:30]).tolist() == values[:30].tolist()
+    assert len(smooth(np.zeros(0))) == 0
 
 
 def test_columns_of_a_file_that_grows(tmp_path):
@@ -76,20 +79,19 @@ def test_columns_of_a_file_that_grows(tmp_path):
     assert len(read_columns(path, ("step",))["step"]) == 0
     path.write_text("step,seconds,loss\n1,0.5,3\n2,,2.5\n3,0.9,1")
     found = read_columns(path, ("step", "seconds", "rho"))
-    assert (
-        found["step"].tolist() == [1, 2]
-        and np.isnan(found["seconds"][1])
-        and np.isnan(found["rho"]).all()
-    )
+    assert found["step"].tolist() == [1, 2]
+    assert np.isnan(found["seconds"][1])
+    assert np.isnan(found["rho"]).all()
     path.write_text("step,loss\n1,a\n")
-    with pytest.raises(DataError, match="steps.csv"):
+    with pytest.raises(DataError, match=r"steps.csv"):
         read_columns(path, ("loss",))
 
 
 def test_a_curve_belongs_to_the_weights_before_each_update(tmp_path):
     a_run(tmp_path / "r", [8.0, 4.0, float("nan")], None)
     curve = run_curve(tmp_path / "r")
-    assert curve.updates.tolist() == [0, 1] and curve.seconds.tolist() == [0, 1]
+    assert curve.updates.tolist() == [0, 1]
+    assert curve.seconds.tolist() == [0, 1]
     assert curve.loss.tolist() == [8.0, 4.0]
 
 
@@ -97,29 +99,38 @@ def test_mean_curves_end_with_the_shortest(tmp_path):
     a_run(tmp_path / "a", [8.0, 4.0, 3.0], None)
     a_run(tmp_path / "b", [6.0, 4.0], None)
     curve = mean_curve([run_curve(tmp_path / name) for name in "ab"])
-    assert curve is not None and curve.loss.tolist() == [7.0, 4.0] and curve.runs == 2
-    assert curve.low.tolist() == [6.0, 4.0] and curve.high.tolist() == [8.0, 4.0]
+    assert curve is not None
+    assert curve.loss.tolist() == [7.0, 4.0]
+    assert curve.runs == 2
+    assert curve.low.tolist() == [6.0, 4.0]
+    assert curve.high.tolist() == [8.0, 4.0]
     assert mean_curve([]) is None
 
 
 def test_thinning_keeps_both_ends(tmp_path):
     a_run(tmp_path / "r", [1.0] * 1000, None)
     kept = thinned(run_curve(tmp_path / "r"))
-    assert len(kept) <= 150 and kept[0] == 0 and kept[1] == 1 and kept[-1] == 999
+    assert len(kept) <= 150
+    assert kept[0] == 0
+    assert kept[1] == 1
+    assert kept[-1] == 999
 
 
 def test_the_best_point(plan):
     kfra, adam = evaluate_plan(plan)
-    assert kfra.default is None and kfra.best.mean("objective") == 3.0
+    assert kfra.default is None
+    assert kfra.best.mean("objective") == 3.0
     assert adam.best.point.values == {"learning_rate": 0.1, "decay_share": 1.0}
     assert adam.best.mean("objective") == pytest.approx(4.05)
-    assert adam.default is not None and adam.default.mean("objective") == pytest.approx(6.05)
+    assert adam.default is not None
+    assert adam.default.mean("objective") == pytest.approx(6.05)
     ranked = [result.point.values for result in adam.ranked()]
     assert ranked[-1] == {
         "learning_rate": 0.1,
         "decay_share": 0.5,
     }  # low, but one of its runs diverged
-    assert len(adam.few) == 5 and all(result.complete for result in adam.few)
+    assert len(adam.few) == 5
+    assert all(result.complete for result in adam.few)
 
 
 def test_warnings(plan):
@@ -145,14 +156,17 @@ def test_summary_has_every_point(plan):
     text = (plan.directory / "summary.csv").read_text().splitlines()
     assert len(text) == 1 + 1 + 7 + 1
     curves = read_columns(plan.directory / "curves.csv", ("updates", "loss"))
-    assert len(curves["loss"]) == 4 * 20 and np.isfinite(curves["loss"]).all()
+    assert len(curves["loss"]) == 4 * 20
+    assert np.isfinite(curves["loss"]).all()
 
 
 def test_times_to_targets(plan):
     chosen = evaluate_plan(plan)
     near, far = times_to(plan, chosen, [7.0, 0.1])[:2], times_to(plan, chosen, [7.0, 0.1])[2:]
-    assert [r.target for r in near] == [7.0, 7.0] and all(r.runs == r.of for r in near)
-    assert near[0].updates < near[1].updates and near[0].seconds == near[0].updates
+    assert [r.target for r in near] == [7.0, 7.0]
+    assert all(r.runs == r.of for r in near)
+    assert near[0].updates < near[1].updates
+    assert near[0].seconds == near[0].updates
     assert all(r.runs == 0 and np.isnan(r.updates) for r in far)
     own = times_to(plan, chosen, [])
     assert {r.why for r in own} == {"reached by kfra", "reached by adam"}
@@ -163,7 +177,7 @@ def test_a_plan_survives_its_file(plan):
     plan.save()
     assert read_plan(plan.directory) == plan
     (plan.directory / "compare.json").write_text("{}")
-    with pytest.raises(DataError, match="compare.json"):
+    with pytest.raises(DataError, match=r"compare.json"):
         read_plan(plan.directory)
 
 
@@ -179,10 +193,7 @@ def test_parts_cover_the_runs_once(plan):
 
 def test_shares_of_cores_are_stated():
     assert Allocation(1, 2, 2).text() == "one run at a time, 2 threads, 2 cores"
-    assert (
-        "1 of 2 cores each" in Allocation(2, 1, 2).text() and len(Allocation(2, 1, 2).slots()) == 2
-    )
-    assert (
-        "fewer than threads" in Allocation(4, 1, 2).text()
-        and Allocation(4, 1, 2).slots() == [()] * 4
-    )
+    assert "1 of 2 cores each" in Allocation(2, 1, 2).text()
+    assert len(Allocation(2, 1, 2).slots()) == 2
+    assert "fewer than threads" in Allocation(4, 1, 2).text()
+    assert Allocation(4, 1, 2).slots() == [()] * 4

@@ -311,7 +311,8 @@ def _define() -> None:
     ndarray.__abs__ = lambda self: call_ufunc("absolute", np.absolute, (self,), {})  # type: ignore[attr-defined]
     ndarray.__matmul__ = _matmul  # type: ignore[attr-defined]
     for name in ("__index__", "__contains__", "__imatmul__"):  # not in CuPy, and so not here
-        assert name not in members(CLASS) and not hasattr(ndarray, name), name
+        assert name not in members(CLASS), name
+        assert not hasattr(ndarray, name), name
 
 
 _define()

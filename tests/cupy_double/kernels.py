@@ -181,7 +181,8 @@ def _compiled(
     library = _build(text)
 
     def run(arrays: list[np.ndarray], count: int) -> None:
-        assert len(arrays) == len(names) and all(a.flags.c_contiguous for a in arrays)
+        assert len(arrays) == len(names)
+        assert all(a.flags.c_contiguous for a in arrays)
         library.run(*(ctypes.c_void_p(a.ctypes.data) for a in arrays), ctypes.c_longlong(count))
 
     return run

@@ -80,7 +80,11 @@ def _potrf(name: str, dtype: type, *args: int) -> None:
     check_call("cupy.cuda.cusolver", name, args, {})
     COUNTERS.calls += 1
     handle, uplo, n, address, lda, work, lwork, info = args
-    assert handle == HANDLE and uplo in (0, 1) and lda == n and work and lwork == n
+    assert handle == HANDLE
+    assert uplo in (0, 1)
+    assert lda == n
+    assert work
+    assert lwork == n
     M = _memory(address, n * n, dtype).reshape(n, n).T  # the caller's memory in Fortran's order
     (routine,) = get_lapack_funcs(("potrf",), (M,))
     factor, found = routine(M, lower=uplo == 0, clean=False, overwrite_a=True)

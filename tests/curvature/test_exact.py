@@ -97,7 +97,7 @@ def test_piecewise_linear_nets_have_semidefinite_blocks_and_others_need_not(ops)
             np.linalg.eigvalsh(block)[0] / np.trace(block) for block in map(host, H.values())
         )
         assert (lowest >= -1e-14) == ("tanh" not in names)
-        assert all((distance(H[l], GN[l]) < 1e-14) == ("tanh" not in names) for l in (1, 2))  # noqa: E741
+        assert all((distance(H[l], GN[l]) < 1e-14) == ("tanh" not in names) for l in (1, 2))
 
 
 def test_some_layers_alone(ops):
@@ -124,7 +124,7 @@ def random_bases(case, identity):
         Q = np.linalg.qr(np.random.default_rng(seed).standard_normal((n, n)))[0]
         return None if identity else case.ops.asarray(Q)
 
-    return [(basis(o, 2 * l), basis(i, 2 * l + 1)) for l, (o, i) in enumerate(case.net.shapes)]  # noqa: E741
+    return [(basis(o, 2 * l), basis(i, 2 * l + 1)) for l, (o, i) in enumerate(case.net.shapes)]
 
 
 @pytest.mark.on_double(identity=[False])
@@ -141,7 +141,7 @@ def test_scales_are_unbiased_for_the_diagonal_of_the_block(ops, scaled_name, los
     full = np.einsum("nkp,nkj,njq->pq", truth.J, weight, truth.J) / len(truth.J)
     bases, draws = random_bases(case, identity), 400
     drawn = [kind.scales(sample_of(case, seed=seed), bases) for seed in range(draws)]
-    for l, (Q_G, Q_A) in enumerate(bases):  # noqa: E741
+    for l, (Q_G, Q_A) in enumerate(bases):
         o, i = case.net.shapes[l]
         Q = np.eye(i * o) if identity else np.kron(host(Q_A), host(Q_G))
         expected = np.diag(Q.T @ truth.block(full, l + 1) @ Q).reshape(i, o).T
@@ -163,7 +163,7 @@ def test_scales_by_hand(ops, scaled_name, loss_name):
         signs = ops.rademacher(rng, (len(case.x), case.loss.rank(output.shape[1])), np.float64)
         delta = case.loss.gn_root_product(ops, output, case.y, signs)
     found = curvature(scaled_name).scales(sample_of(case), bases)
-    for l, (Q_G, Q_A) in enumerate(bases):  # noqa: E741
+    for l, (Q_G, Q_A) in enumerate(bases):
         back = np.einsum("nk,nki->ni", host(delta), truth.S[l])
         case.check(
             found[l], ((back @ host(Q_G)) ** 2).T @ ((truth.abar[l] @ host(Q_A)) ** 2) / len(back)
@@ -179,7 +179,7 @@ def test_averages_of_draws(ops, scaled_name):
     singles = [
         curvature(scaled_name, **{option.name: 1}).scales(one_by_one, bases) for _ in range(3)
     ]
-    for l in range(3):  # noqa: E741
+    for l in range(3):
         close(many[l], sum(s[l] for s in singles) / 3)
 
 
@@ -190,8 +190,8 @@ def test_eigenbases_make_the_best_diagonal(ops):
     case, truth = standard("tanh", "squared_error", ops=ops)
     full = truth.gauss_newton()  # which is the Fisher of squared error
     tape, G = case.tape(), truth.kflr()
-    A = [host(input_factor(case.net, tape, l).dense(ops)) for l in (1, 2, 3)]  # noqa: E741
-    for l in range(3):  # noqa: E741
+    A = [host(input_factor(case.net, tape, l).dense(ops)) for l in (1, 2, 3)]
+    for l in range(3):
         block = truth.block(full, l + 1)
         Q = np.kron(np.linalg.eigh(A[l])[1], np.linalg.eigh(G[l])[1])
         corrected = Q @ np.diag(np.diag(Q.T @ block @ Q)) @ Q.T

@@ -377,7 +377,8 @@ def test_dead_layer_keeps_finite_damping(ops, dtype_name):
         LowRank(zeros((2, 8), dtype=dtype_name)),
     ):
         ratio = float(pi(ops, A, dead))
-        assert np.isfinite(ratio) and ratio > 0.0
+        assert np.isfinite(ratio)
+        assert ratio > 0.0
         assert dead.mean_diagonal(ops) > 0.0
         inverse = dead.damped_inverse(ops, 0.5, "G")
         eye = ops.xp.eye(8, dtype=dtype_name)

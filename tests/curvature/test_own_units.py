@@ -66,7 +66,8 @@ def test_factors_that_are_not_full_are_left_alone(ops):
     ones = ops.xp.ones
     for A in (Blocks(ones((2, 3, 3)), 6), LowRank(ones((2, 5))), Diagonal(ones(4))):
         raised, rest = A.in_own_units(ops, 2.0, 0.08)
-        assert raised is A and rest == 2.0
+        assert raised is A
+        assert rest == 2.0
 
 
 def prepared(ops: Backend, layer: int, damping: Damping) -> np.ndarray:

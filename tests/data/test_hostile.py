@@ -185,7 +185,8 @@ def test_hostile_file(tmp_path, case):
     with pytest.raises(DataError) as caught:
         open_data(DataSettings(file=str(path), **settings), seed=0, dtype="float32")
     message = str(caught.value)
-    assert "data.h5" in message and "\n" not in message
+    assert "data.h5" in message
+    assert "\n" not in message
     for word in words:
         assert word in message, message
 
@@ -195,8 +196,9 @@ def test_a_bad_number_out_of_core_is_met_when_its_block_is_read(tmp_path, reach)
     x = np.zeros((1000, 10))
     x[777, 3] = np.inf
     build(tmp_path / "data.h5", x=x)
-    with pytest.raises(DataError, match="row 777, column 3"):
-        with open_data(
+    with (
+        pytest.raises(DataError, match="row 777, column 3"),
+        open_data(
             DataSettings(
                 file=str(tmp_path / "data.h5"),
                 validation=0,
@@ -205,17 +207,18 @@ def test_a_bad_number_out_of_core_is_met_when_its_block_is_read(tmp_path, reach)
             ),
             seed=0,
             dtype="float32",
-        ) as data:
-            if reach == "batch":
-                data.train.batch(0, 1000)
-            else:
-                assert data.train.rows_at(0, 700)[0].sum() == 0
-                data.train.rows_at(700, 800)
+        ) as data,
+    ):
+        if reach == "batch":
+            data.train.batch(0, 1000)
+        else:
+            assert data.train.rows_at(0, 700)[0].sum() == 0
+            data.train.rows_at(700, 800)
 
 
 def test_a_near_name_of_a_missing_file(tmp_path):
     build(tmp_path / "mnist.h5", x=GOOD)
-    with pytest.raises(DataError, match="did you mean 'mnist.h5'"):
+    with pytest.raises(DataError, match=r"did you mean 'mnist.h5'"):
         open_data(DataSettings(file=str(tmp_path / "minst.h5")), seed=0, dtype="float32")
     with pytest.raises(DataError, match="nor the folder"):
         open_data(DataSettings(file=str(tmp_path / "gone" / "x.h5")), seed=0, dtype="float32")
@@ -238,7 +241,7 @@ def test_an_unreadable_file_whoever_asks(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("builtins.open", refuse)
-    with pytest.raises(DataError, match="data.h5: cannot be read: Permission denied"):
+    with pytest.raises(DataError, match=r"data.h5: cannot be read: Permission denied"):
         open_data(DataSettings(file=str(tmp_path / "data.h5")), seed=0, dtype="float32")
 
 

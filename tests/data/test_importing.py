@@ -144,7 +144,8 @@ def test_names_are_found_where_they_are_clear(tmp_path):
     np.savez(tmp_path / "b.npz", only=np.ones((3, 2)))
     import_data(tmp_path / "b.npz", tmp_path / "b.h5", scale=0.5)
     with h5py.File(tmp_path / "b.h5") as file:
-        assert set(file) == {"x"} and file["x"].attrs["scale"] == 0.5
+        assert set(file) == {"x"}
+        assert file["x"].attrs["scale"] == 0.5
 
 
 @pytest.mark.parametrize("version", ["5", "7.3"])
@@ -241,7 +242,8 @@ def test_a_second_csv_for_testing(tmp_path):
         test=tmp_path / "b.csv",
     )
     found = arrays(tmp_path / "a.h5")
-    assert found["test/x"].tolist() == [[6]] and found["test/y"].tolist() == [5]
+    assert found["test/x"].tolist() == [[6]]
+    assert found["test/y"].tolist() == [5]
     assert found["train/x"].tolist() == [[2], [3]]
 
 
@@ -258,7 +260,8 @@ def pictures(tmp_path: Path) -> Path:
 def test_folders_are_classes_and_their_pictures_are_mixed(pictures, tmp_path):
     import_data(pictures, tmp_path / "p.h5", validation="12")
     found = arrays(tmp_path / "p.h5")
-    assert found["train/x"].shape == (18, 4, 6) and set(found["validation/y"]) == {0, 1, 2}
+    assert found["train/x"].shape == (18, 4, 6)
+    assert set(found["validation/y"]) == {0, 1, 2}
     np.testing.assert_array_equal(found["train/x"][:, 0, 0] // 10, found["train/y"])
     with h5py.File(tmp_path / "p.h5") as file:
         assert list(file["train/y"].attrs["classes"]) == ["cat", "dog", "eel"]
@@ -462,14 +465,14 @@ def test_info_names_what_cannot_be_used(tmp_path):
         file["many"] = np.arange(2**22, dtype=np.uint8)[:, None].repeat(3, 1)
     found = describe_file(tmp_path / "a.h5")
     entries = {e["path"]: e for e in found["datasets"]}
-    assert (
-        "nan" in entries["x"]["problem"]
-        and "text" in entries["text"]["problem"]
-        and "one" in entries
-    )
-    assert entries["y"]["max"] == 2 and entries["many"]["mean"] == pytest.approx(127.5)
+    assert "nan" in entries["x"]["problem"]
+    assert "text" in entries["text"]["problem"]
+    assert "one" in entries
+    assert entries["y"]["max"] == 2
+    assert entries["many"]["mean"] == pytest.approx(127.5)
     assert found["targets"] == "y"
-    assert "/y has 3 rows; expected 1" in found["problem"] and found["splits"] == {}
+    assert "/y has 3 rows; expected 1" in found["problem"]
+    assert found["splits"] == {}
 
 
 def test_info_of_a_large_dataset_is_sampled(tmp_path, monkeypatch):
@@ -477,4 +480,5 @@ def test_info_of_a_large_dataset_is_sampled(tmp_path, monkeypatch):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["x"] = np.arange(1000.0)
     entry = describe_file(tmp_path / "a.h5")["datasets"][0]
-    assert entry["sampled"] and (entry["min"], entry["max"]) == (0, 999)
+    assert entry["sampled"]
+    assert (entry["min"], entry["max"]) == (0, 999)

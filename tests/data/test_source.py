@@ -57,14 +57,18 @@ def test_rows_in_file_order_are_the_scaled_numbers(flat):
         expected = (file["x"][:].reshape(ROWS, 20) * 0.5).astype(np.float32)
     with opened(flat, validation=0) as data:
         x, y = data.train.rows_at(0, ROWS)
-        assert x is y and x.dtype == np.float32 and x.flags.c_contiguous
+        assert x is y
+        assert x.dtype == np.float32
+        assert x.flags.c_contiguous
         np.testing.assert_array_equal(x, expected)
         np.testing.assert_array_equal(
             np.concatenate([c[0] for c in data.train.chunks(333)]), expected
         )
         assert len(data.train.rows_at(990, 2000)[0]) == 10
-    assert data.train.rows == ROWS and data.train.inputs == 20
-    assert data.validation is None and data.test is None
+    assert data.train.rows == ROWS
+    assert data.train.inputs == 20
+    assert data.validation is None
+    assert data.test is None
 
 
 def test_the_fraction_is_held_out_at_the_end(flat):
@@ -99,7 +103,8 @@ def test_an_epoch_visits_every_row_once_and_epochs_differ(flat, memory):
         epochs = [row_numbers(data.train.batch(e * rows, rows)[0]) for e in range(3)]
         for epoch in epochs:
             assert sorted(epoch) == list(range(rows))
-        assert (epochs[0] != epochs[1]).mean() > 0.9 and (epochs[0] != np.arange(rows)).mean() > 0.9
+        assert (epochs[0] != epochs[1]).mean() > 0.9
+        assert (epochs[0] != np.arange(rows)).mean() > 0.9
     with opened(flat, memory=memory, seed=4) as other:
         assert (row_numbers(other.train.batch(0, rows)[0]) != epochs[0]).mean() > 0.9
 
@@ -116,7 +121,8 @@ def test_the_numbers_do_not_depend_on_where_the_rows_are_held(flat, monkeypatch)
     monkeypatch.setattr(order_module, "BLOCK_BYTES", 1200)
     monkeypatch.setattr("gnopt.data.source.GROUP_BYTES", 5000)
     with opened(flat, targets="soft") as held, opened(flat, targets="soft", memory="15KB") as read:
-        assert held.train.in_memory and not read.train.in_memory
+        assert held.train.in_memory
+        assert not read.train.in_memory
         for one, other in zip(held.train.batch(70, 2500), read.train.batch(70, 2500), strict=True):
             np.testing.assert_array_equal(one, other)
         for one, other in zip(
@@ -142,7 +148,8 @@ def test_every_plan_covers_an_epoch_within_its_memory(
     position, seen = epoch * rows, []
     while position < (epoch + 1) * rows:
         group = order.at(position)
-        assert group.first == position and group.rows * row_bytes <= group_bytes
+        assert group.first == position
+        assert group.rows * row_bytes <= group_bytes
         assert order.at(position + group.rows - 1).index == group.index
         seen.append(order.row_numbers(group))
         position += group.rows
@@ -152,7 +159,8 @@ def test_every_plan_covers_an_epoch_within_its_memory(
 
 def test_blocks_are_whole_chunks():
     order = choose_order(0, 10**6, 784, 500)
-    assert order.block % 500 == 0 and order.block * order.group * 784 <= order_module.GROUP_BYTES
+    assert order.block % 500 == 0
+    assert order.block * order.group * 784 <= order_module.GROUP_BYTES
 
 
 def test_rows_out_of_core_are_read_in_few_long_pieces(flat, monkeypatch):
@@ -234,7 +242,8 @@ def test_groups(tmp_path):
     with opened(path, validation="extra") as data:
         assert data.validation.rows == 5
     with opened(path, validation=0) as data:
-        assert data.validation is None and data.train.rows == 20
+        assert data.validation is None
+        assert data.train.rows == 20
     with opened(path, targets="y") as data:
         assert data.test is None  # it has no targets
     with opened(path, inputs="train/x", targets="/train/y") as data:
@@ -250,7 +259,8 @@ def test_standardized_inputs(tmp_path):
         assert y is z
         np.testing.assert_allclose(z[:, [0, 2]].mean(axis=0), 0, atol=1e-6)
         np.testing.assert_allclose(z[:, [0, 2]].std(axis=0), 1, rtol=1e-5)
-        assert np.all(z[:, 1] == 0) and data.statistics.std[1] == 1
+        assert np.all(z[:, 1] == 0)
+        assert data.statistics.std[1] == 1
         np.testing.assert_allclose(
             data.validation.rows_at(0, 100)[0][:, 0],
             (x[400:, 0] - x[:400, 0].mean()) / x[:400, 0].std(),
@@ -291,21 +301,21 @@ def test_large_files_are_fingerprinted_from_pieces(flat, monkeypatch):
     monkeypatch.setattr("gnopt.data.fingerprint._WHOLE", 1)
     monkeypatch.setattr("gnopt.data.fingerprint._PIECE", 64)
     with opened(flat) as one, opened(flat) as other:
-        assert one.fingerprint == other.fingerprint and one.fingerprint.sampled
+        assert one.fingerprint == other.fingerprint
+        assert one.fingerprint.sampled
 
 
 def test_rows_in_memory_cannot_be_changed_by_accident(tmp_path):
     with opened(write(tmp_path / "v.h5", x=np.ones((5, 2), np.float32)), validation=0) as data:
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="read-only"):
             data.train.rows_at(0, 2)[0][0, 0] = 7
         data.train.batch(0, 2)[0][:] = 7  # a batch is the caller's own
         assert data.train.rows_at(0, 5)[0].max() == 1
 
 
 def test_the_file_is_not_kept_open_when_all_rows_are_held(flat):
-    with opened(flat):
-        with h5py.File(flat, "r+"):
-            pass
+    with opened(flat), h5py.File(flat, "r+"):
+        pass
 
 
 @pytest.mark.parametrize(

@@ -78,14 +78,14 @@ def test_what_is_not_finite_is_named(ops, routine):
     for bad in (np.nan, np.inf):
         M = ops.asarray(spd(3))
         M[1, 1] = bad
-        with pytest.raises(Diverged, match="factor G of layer 2.*3 x 3"):
+        with pytest.raises(Diverged, match=r"factor G of layer 2.*3 x 3"):
             getattr(ops, routine)(M, "factor G of layer 2")
 
 
 @pytest.mark.parametrize("routine", ["cholesky", "spd_inverse"])
 def test_what_is_not_positive_definite_is_named(ops, routine, dtype_name):
     M = ops.asarray(np.diag([1.0, -1.0, 2.0]), dtype=dtype_name)
-    with pytest.raises(Diverged, match="factor A of layer 1.*not positive definite"):
+    with pytest.raises(Diverged, match=r"factor A of layer 1.*not positive definite"):
         getattr(ops, routine)(M, "factor A of layer 1")
 
 

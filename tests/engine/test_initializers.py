@@ -41,7 +41,7 @@ def test_sparse_has_fifteen_links_where_there_are_as_many():
 
 
 def test_unknown_name_is_answered_with_the_nearest():
-    with pytest.raises(ConfigError, match="glorrot.*did you mean 'glorot'"):
+    with pytest.raises(ConfigError, match=r"glorrot.*did you mean 'glorot'"):
         initialize((2, 1), "glorrot", np.random.default_rng(0), "float64")
 
 

@@ -124,7 +124,7 @@ def test_plug_ins_train(ops, plug_in):
         state = optimizer.init(weights)
         losses = [optimizer.update(weights, state, x, y, k)["loss"] for k in range(1, 11)]
         assert losses[-1] < losses[0]
-    with pytest.raises(ConfigError, match="kfac.*likelihood.*kflr or kfra"):
+    with pytest.raises(ConfigError, match=r"kfac.*likelihood.*kflr or kfra"):
         make("kfac", Problem(net, loss, seed=0, rows=20), settings("kfac"))
 
 
@@ -133,7 +133,7 @@ def test_plug_ins_train(ops, plug_in):
 )
 def test_plug_ins_that_cannot_be_loaded(name, plug_in):
     for get in (get_loss, get_activation):
-        with pytest.raises(ConfigError, match="plug-in.*cannot be loaded"):
+        with pytest.raises(ConfigError, match=r"plug-in.*cannot be loaded"):
             get(name)
 
 

@@ -104,7 +104,7 @@ def _module(name: str) -> dict[str, str]:
 
 
 def _entry(found: Any, name: str) -> str:
-    if type(found).__name__ == "ufunc" or hasattr(found, "nargs") and hasattr(found, "nin"):
+    if type(found).__name__ == "ufunc" or (hasattr(found, "nargs") and hasattr(found, "nin")):
         return "ufunc"
     if inspect.isclass(found):
         return "class"
@@ -166,7 +166,8 @@ def _from_source(name: str) -> dict[str, str]:
     """
     package, _, _ = name.partition(".")
     spec = importlib.util.find_spec(package)
-    assert spec and spec.origin
+    assert spec
+    assert spec.origin
     folder = Path(spec.origin).parent.joinpath(*name.split(".")[1:])
     found: dict[str, str] = {}
     for node in ast.walk(ast.parse((folder / "__init__.py").read_text())):

@@ -23,7 +23,8 @@ def test_without_cupy(monkeypatch):
         ConfigError, match=r"CuPy is not installed .*gnopt\[cuda13\].*gnopt\[cuda12\]"
     ) as caught:
         get_backend("cuda:1")
-    assert caught.value.exit_code == 2 and len(caught.value.problems) == 1
+    assert caught.value.exit_code == 2
+    assert len(caught.value.problems) == 1
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,8 @@ def test_without_cupy(monkeypatch):
 def test_devices_that_cannot_be_had(machine, words):
     with installed(**machine), pytest.raises(ConfigError, match=words) as caught:
         get_backend("cuda")
-    assert caught.value.exit_code == 2 and "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+    assert "\n" not in str(caught.value)
 
 
 def test_the_index_of_a_device():
@@ -73,11 +75,14 @@ def test_cupy_is_not_imported_before_it_is_asked_for():
 def test_arrays_there_and_back(cuda, counters, dtype_name):
     host = np.arange(6, dtype=dtype_name).reshape(2, 3)
     there = cuda.asarray(host)
-    assert cuda.asarray(there) is there and counters.h2d == 1
+    assert cuda.asarray(there) is there
+    assert counters.h2d == 1
     np.testing.assert_array_equal(cuda.to_host(there.T), host.T)
     host[:] = 0
-    assert cuda.to_host(there).any() and cuda.asarray(host, dtype="float32").dtype == np.float32
-    assert cuda.free_memory() == 3 << 30 and cuda.versions() == {"cupy": "14.2.0", "gpu": "double"}
+    assert cuda.to_host(there).any()
+    assert cuda.asarray(host, dtype="float32").dtype == np.float32
+    assert cuda.free_memory() == 3 << 30
+    assert cuda.versions() == {"cupy": "14.2.0", "gpu": "double"}
 
 
 def test_random_numbers_are_those_of_the_host(cuda, dtype_name):
@@ -167,7 +172,8 @@ def test_float64_where_float32_fails(cuda):
     if precise <= 0:
         pytest.skip("rounding took the margin away")
     L = cuda.to_host(cuda.cholesky(cuda.asarray(M), "M"))
-    assert L.dtype == np.float32 and np.isfinite(L).all()
+    assert L.dtype == np.float32
+    assert np.isfinite(L).all()
 
 
 def test_checks_are_counted(cuda, counters):
@@ -175,4 +181,5 @@ def test_checks_are_counted(cuda, counters):
     counters.reset()
     before = cuda.checks
     cuda.spd_inverse(M, "M")
-    assert cuda.checks - before == counters.flags == 2 and counters.d2h == 0
+    assert cuda.checks - before == counters.flags == 2
+    assert counters.d2h == 0

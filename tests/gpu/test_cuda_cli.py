@@ -133,7 +133,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Place:
         place("train", "tiny.toml", "--out", "cuda", "-q", "--device", "cuda", "--json")
     )
     (used,) = place.used()
-    assert told["updates"] == 9 and used["kernels"] > 9 and used["h2d"] > 9
+    assert told["updates"] == 9
+    assert used["kernels"] > 9
+    assert used["h2d"] > 9
     return place
 
 
@@ -163,7 +165,8 @@ def same_runs(one: Path, other: Path) -> None:
     for name in ("steps.csv", "eval.csv"):
         same_tables(one / name, other / name)
     names = sorted(path.name for path in (one / "checkpoints").glob("*.h5"))
-    assert names and names == sorted(path.name for path in (other / "checkpoints").glob("*.h5"))
+    assert names
+    assert names == sorted(path.name for path in (other / "checkpoints").glob("*.h5"))
     for name in names:
         same_weights(*(run / "checkpoints" / name for run in (one, other)))
 
@@ -209,16 +212,15 @@ def close(one: Any, other: Any, skip: Callable[[str], bool] = lambda key: False)
 def test_a_run_is_the_same_on_either_device(runs):
     same_runs(runs.folder / "cpu", runs.folder / "cuda")
     info = json.loads((runs.folder / "cuda" / "run.json").read_text())
-    assert (
-        info["status"] == "done"
-        and info["device"] == "cuda"
-        and info["versions"]["gpu"] == "double"
-    )
+    assert info["status"] == "done"
+    assert info["device"] == "cuda"
+    assert info["versions"]["gpu"] == "double"
     # Checkpoints are the host's: the same tree, of the same types.
     cpu, cuda = (
         leaves(runs.folder / run / "checkpoints" / "step-000009.h5") for run in ("cpu", "cuda")
     )
-    assert cpu == cuda and len(cpu) > 10
+    assert cpu == cuda
+    assert len(cpu) > 10
 
 
 def test_resumed_on_the_other_device_and_back(runs):
@@ -240,13 +242,15 @@ def test_stopped_by_a_signal_and_taken_up(place):
     wait_until(lambda: has_lines(steps, 3), child)
     child.terminate()
     _, err = finish(child)
-    assert child.returncode == 143 and "resume with: gnopt train --resume --out run" in err
-    (used,) = place.used()
+    assert child.returncode == 143
+    assert "resume with: gnopt train --resume --out run" in err
+    (_used,) = place.used()
     done = len(numbers(steps)["step"])
     place(
         "train", "--resume", "--out", "run", "-q", "--max-updates", done + 2
     )  # on the device that it was started on
-    assert len(place.used()) == 1 and numbers(steps)["step"] == list(range(1, done + 3))
+    assert len(place.used()) == 1
+    assert numbers(steps)["step"] == list(range(1, done + 3))
 
 
 def test_dry_run_plans_for_the_device(place):
@@ -256,16 +260,17 @@ def test_dry_run_plans_for_the_device(place):
             place("train", "tiny.toml", "--dry-run", "--json", "--device", device)
         )
     cpu, cuda = found["cpu"], found["cuda"]
-    assert (
-        cuda["free"] == 3 << 30
-        and cuda["parameters"] == cpu["parameters"]
-        and cuda["flops"] == cpu["flops"]
-    )
+    assert cuda["free"] == 3 << 30
+    assert cuda["parameters"] == cpu["parameters"]
+    assert cuda["flops"] == cpu["flops"]
     rows = {"data in memory": cpu["bytes"].pop("data in memory")}  # those stay on the host
-    assert cuda["host"] == rows and not cpu["host"] and cuda["bytes"] == cpu["bytes"]
+    assert cuda["host"] == rows
+    assert not cpu["host"]
+    assert cuda["bytes"] == cpu["bytes"]
     assert cuda["total"] == sum(cuda["bytes"].values())
     text = place("train", "tiny.toml", "--dry-run", "--device", "cuda", CUPY_GPU_MEMORY_LIMIT="25%")
-    assert "of 1.07 GB free" in text and "on the host" in text
+    assert "of 1.07 GB free" in text
+    assert "on the host" in text
     code, err = place.fails(
         "train",
         "tiny.toml",
@@ -278,7 +283,9 @@ def test_dry_run_plans_for_the_device(place):
         "--set",
         "data.validation=0",
     )
-    assert code == 1 and "are free on cuda" in err and not (place.folder / "large").exists()
+    assert code == 1
+    assert "are free on cuda" in err
+    assert not (place.folder / "large").exists()
 
 
 # ---- what is done with a run ---------------------------------------------------------------------
@@ -306,7 +313,8 @@ def test_a_run_from_a_gpu_is_of_use_without_one(runs):
         file["x"].attrs["image_shape"] = (3, 4)
     runs("plot", "cuda", "--reconstructions", "--out", "figures", devices="none")
     runs("evaluate", "cuda", "--device", "cpu", devices="none")
-    assert len(list((runs.folder / "figures").iterdir())) >= 3 and not runs.used()
+    assert len(list((runs.folder / "figures").iterdir())) >= 3
+    assert not runs.used()
 
 
 # ---- compare -------------------------------------------------------------------------------------
@@ -327,27 +335,27 @@ def test_compare_in_workers_that_share_the_device(place):
         "-q",
     )
     dry = place(*common, "--out", "cuda", "--device", "cuda", "--jobs", 2, "--dry-run")
-    assert (
-        "4 of 4 runs to make" in dry
-        and "taking turns on cuda" in dry
-        and not (place.folder / "cuda").exists()
-    )
+    assert "4 of 4 runs to make" in dry
+    assert "taking turns on cuda" in dry
+    assert not (place.folder / "cuda").exists()
     place.used()
     first = json.loads(
         place(*common, "--out", "cuda", "--device", "cuda", "--jobs", 2, "--part", "1/2", "--json")
     )
-    assert first["made"] == 2 and not first["failures"]
+    assert first["made"] == 2
+    assert not first["failures"]
     code, err = place.fails("compare", "--resume", "--out", "cuda", "-q", devices="none")
-    assert code == 2 and "CuPy is not installed" in err  # said once, not by every worker
+    assert code == 2
+    assert "CuPy is not installed" in err
     told = json.loads(place("compare", "--resume", "--out", "cuda", "-q", "--json"))
     used = place.used()
     workers = [line for line in used if line["argv"][0].endswith("worker.py")]
     parents = [line for line in used if line not in workers]
-    assert len(workers) == 4 and all(line["kernels"] > 0 for line in workers)
+    assert len(workers) == 4
+    assert all(line["kernels"] > 0 for line in workers)
     assert [line["limit"] for line in workers] == ["45%"] * 4  # of the device's memory, each
-    assert len(parents) == 2 and not any(
-        line[name] for line in parents for name in ("contexts", "h2d", "calls")
-    )
+    assert len(parents) == 2
+    assert not any(line[name] for line in parents for name in ("contexts", "h2d", "calls"))
     assert any("cuda, double, CuPy" in note for note in told["notes"])
     place(*common, "--out", "cpu", "--jobs", 2)
     assert not place.used()
@@ -362,7 +370,8 @@ def test_compare_in_workers_that_share_the_device(place):
 
 def test_shares_of_a_device(monkeypatch):
     monkeypatch.delenv("CUPY_GPU_MEMORY_LIMIT", raising=False)
-    assert not shared_by(1) and shared_by(3) == {"CUPY_GPU_MEMORY_LIMIT": "30%"}
+    assert not shared_by(1)
+    assert shared_by(3) == {"CUPY_GPU_MEMORY_LIMIT": "30%"}
     monkeypatch.setenv("CUPY_GPU_MEMORY_LIMIT", "1000000000")
     assert not shared_by(3)  # what the user has set stays
 
@@ -384,7 +393,8 @@ def test_compare_over_two_devices_and_one_that_is_not_there(place):
         "-q",
     )
     code, err = place.fails(*common)
-    assert code == 2 and "device 'cuda:1': this machine has 1 CUDA device" in err
+    assert code == 2
+    assert "device 'cuda:1': this machine has 1 CUDA device" in err
     assert not (place.folder / "two").exists()
     place.used()
     told = json.loads(place(*common, "--json", devices="2"))
@@ -426,7 +436,8 @@ def test_inspect_a_configuration(place):
     assert used["kernels"] > 50
     assert len(same_files(place.folder / "cpu.h5", place.folder / "cuda.h5", 1e-8)) > 30
     close(*found, skip=lambda key: key in ("files", "seconds", "device"))
-    assert len(found[0]["alignment"]) > 20 and len(found[0]["density"]) == 2
+    assert len(found[0]["alignment"]) > 20
+    assert len(found[0]["density"]) == 2
     same_tables(place.folder / "cpu.csv", place.folder / "cuda.csv")
 
 
@@ -454,7 +465,8 @@ def test_inspect_the_checkpoints_of_a_run(runs):
                 )
             )
         )
-    assert len(runs.used()) == 1 and {row["step"] for row in found[0]["alignment"]} == {0, 9}
+    assert len(runs.used()) == 1
+    assert {row["step"] for row in found[0]["alignment"]} == {0, 9}
     close(*found, skip=lambda key: key in ("files", "seconds"))
 
 
@@ -493,7 +505,8 @@ def test_check_runs_where_it_is_asked_to(place):
     told = json.loads(
         place("inspect-curvature", "tiny.toml", "--check", "--device", "cuda", "--json")
     )
-    assert told["passed"] and len(told["checks"]) > 20
+    assert told["passed"]
+    assert len(told["checks"]) > 20
     assert place.used()[0]["kernels"] > 100
 
 
@@ -515,10 +528,13 @@ def test_no_such_device(place, device, devices, says):
         ("inspect-curvature", "tiny.toml", "--export", "out"),
     ):
         code, err = place.fails(*argv, "--device", device, devices=devices)
-        assert code == 2 and err.startswith(f"gnopt: error: {says}") and "\n" not in err
+        assert code == 2
+        assert err.startswith(f"gnopt: error: {says}")
+        assert "\n" not in err
         assert not (place.folder / "out").exists()
     code, err = place.fails("train", "tiny.toml", "--device", "gpu")
-    assert code == 2 and "expected cpu, cuda or cuda:N" in err
+    assert code == 2
+    assert "expected cpu, cuda or cuda:N" in err
 
 
 def test_bench_times_on_the_device(place):

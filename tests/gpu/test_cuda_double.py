@@ -81,12 +81,17 @@ def test_what_is_allowed_and_counted(counters):
     a = cupy.asarray(np.arange(6, dtype=np.float32).reshape(2, 3))
     assert (counters.h2d, counters.h2d_bytes, counters.syncs) == (1, 24, 0)
     total = a.sum()
-    assert total.shape == () and total.dtype == np.float32 and counters.syncs == 0
-    assert float(total) == 15.0 and bool(total > 3.0)
+    assert total.shape == ()
+    assert total.dtype == np.float32
+    assert counters.syncs == 0
+    assert float(total) == 15.0
+    assert bool(total > 3.0)
     assert (counters.d2h, counters.flags, counters.syncs) == (1, 1, 2)
-    assert (np.float32(2) * a).dtype == np.float32 and (a * 2.0).dtype == np.float32
+    assert (np.float32(2) * a).dtype == np.float32
+    assert (a * 2.0).dtype == np.float32
     assert (a * np.float64(2)).dtype == np.float64  # a NumPy scalar has a say in the type
-    assert a[np.array([1])].shape == (1, 3) and counters.h2d == 2  # allowed, and a hidden copy
+    assert a[np.array([1])].shape == (1, 3)
+    assert counters.h2d == 2
     wrapped = a[cupy.asarray(np.array([3, -3]))]  # out of range: wraps, without an error
     np.testing.assert_array_equal(cupy.asnumpy(wrapped), [[3, 4, 5], [3, 4, 5]])
 
@@ -97,7 +102,8 @@ def test_a_failed_factorisation_is_silent_unless_asked(counters):
 
     bad = cupy.asarray(np.diag(np.array([1.0, -1.0, 2.0], dtype=np.float32)))
     before = counters.syncs
-    assert cupy.linalg.cholesky(bad).shape == (3, 3) and counters.syncs == before
+    assert cupy.linalg.cholesky(bad).shape == (3, 3)
+    assert counters.syncs == before
     with cupyx.errstate(linalg="raise"), pytest.raises(np.linalg.LinAlgError):
         cupy.linalg.cholesky(bad)
     assert counters.syncs == before + 1
@@ -111,13 +117,15 @@ def test_linear_algebra_keeps_the_precision(counters):
     M = cupy.asarray((X.T @ X / 40 + 1e-5 * np.eye(20)).astype(np.float32))
     L = cupy.asnumpy(cupy.linalg.cholesky(M))
     precise = np.linalg.cholesky(cupy.asnumpy(M))  # computes in float64 and rounds
-    assert L.dtype == np.float32 and np.abs(L - precise).max() > 0.0
+    assert L.dtype == np.float32
+    assert np.abs(L - precise).max() > 0.0
 
 
 def test_everything_it_acts_out_is_in_the_wheel(counters):
     for name in ("cupy", "cupyx", "cupy.linalg", "cupy.cuda", "cupyx.scipy.linalg"):
         acted = {n for n in vars(sys.modules[name]) if not n.startswith("__")} - {"scipy"}
-        assert acted and acted <= set(members(name))
+        assert acted
+        assert acted <= set(members(name))
 
 
 def test_nothing_is_left_behind():

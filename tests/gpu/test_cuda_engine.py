@@ -69,7 +69,7 @@ def test_passes(cuda, counters, names, loss_name):
 
 
 @pytest.mark.parametrize(
-    "changes, forms",
+    ("changes", "forms"),
     [
         ({}, Forms()),
         ({"columns": 2, "samples": 2}, Forms()),

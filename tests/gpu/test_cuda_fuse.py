@@ -31,7 +31,8 @@ def numpy(function, *arguments, out=None):
 def same(cuda, found, expected):
     tolerance = 3e-7 if expected.dtype == np.float32 else 1e-15
     host = cuda.to_host(found)
-    assert host.dtype == expected.dtype and host.shape == expected.shape
+    assert host.dtype == expected.dtype
+    assert host.shape == expected.shape
     np.testing.assert_allclose(
         host, expected, rtol=50 * tolerance, atol=tolerance
     )  # NaN where NaN is expected
@@ -64,7 +65,8 @@ def test_activations(cuda, counters, activation_name, dtype_name):
     same(cuda, slope, numpy(f.df, *kept, out=np.empty_like(h)))
     same(cuda, whole[:, -1], np.ones(3, dtype_name))
     same(cuda, given, h)
-    assert in_place.dtype == dtype_name and np.isnan(kept[1][:, -1]).all()
+    assert in_place.dtype == dtype_name
+    assert np.isnan(kept[1][:, -1]).all()
 
 
 def test_the_output_may_be_the_input(cuda, activation_name, dtype_name):
@@ -106,7 +108,8 @@ def test_launches_of_the_passes(cuda, counters, activation_name):
     tape = forward(net, W, x, workspace)
     assert counters.calls == 1 + 3 + 2  # the data; a product for each layer; activations
     gradient(net, W, tape, delta, out, workspace)
-    assert counters.calls == 6 + 3 + 2 + 2 and counters.kernels == 4  # products; slopes
+    assert counters.calls == 6 + 3 + 2 + 2
+    assert counters.kernels == 4
 
 
 # ---- what can be traced --------------------------------------------------------------------------

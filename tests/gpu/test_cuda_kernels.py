@@ -16,7 +16,8 @@ VALUES = np.array([-200.0, -90.0, -20.0, -3.0, -0.5, 0.0, 1e-3, 0.7, 4.0, 30.0, 
 def close(cuda, found, expected, dtype_name):
     tolerance = 3e-7 if dtype_name == "float32" else 1e-15
     host = cuda.to_host(found)
-    assert host.dtype == np.dtype(dtype_name) and np.isfinite(host).all()
+    assert host.dtype == np.dtype(dtype_name)
+    assert np.isfinite(host).all()
     np.testing.assert_allclose(host, expected, rtol=50 * tolerance, atol=tolerance)
 
 
@@ -63,7 +64,9 @@ def test_scalars_come_in_one_copy(cuda, counters):
     values = cuda.scalars(b.sum(), *a, 7.0, np.float32(2.0))
     assert values == [pytest.approx(0.3, abs=1e-16), *range(2 * GATHERED + 5), 7.0, 2.0]
     assert (counters.d2h, counters.syncs, counters.h2d) == (1, 1, 0)
-    assert cuda.scalars() == [] and cuda.scalars(1.5) == [1.5] and counters.d2h == 1
+    assert cuda.scalars() == []
+    assert cuda.scalars(1.5) == [1.5]
+    assert counters.d2h == 1
 
 
 def test_every_kernel_is_used(cuda):

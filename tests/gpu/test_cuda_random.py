@@ -23,7 +23,8 @@ def pair(seed=3):
 def same(cuda, name, here, there, shape, dtype):
     expected = getattr(CPU, name)(here, shape, dtype)
     found = cuda.to_host(getattr(cuda, name)(there, shape, dtype))
-    assert found.shape == shape and found.dtype == np.dtype(dtype)
+    assert found.shape == shape
+    assert found.dtype == np.dtype(dtype)
     if name == "normal":  # as far as logarithm and cosine agree
         np.testing.assert_allclose(
             found, expected, rtol=1e-5 if dtype == "float32" else 1e-13, atol=1e-7
@@ -53,9 +54,8 @@ def test_any_sequence_of_draws(cuda, draws):
     here, there = pair()
     for name, shape, dtype in draws:
         same(cuda, name, here, there, shape, dtype)
-    assert here.random() == there.random() and here.random(dtype=np.float32) == there.random(
-        dtype=np.float32
-    )
+    assert here.random() == there.random()
+    assert here.random(dtype=np.float32) == there.random(dtype=np.float32)
 
 
 @given(st.integers(8, 300))
@@ -80,10 +80,9 @@ def test_normal_numbers_are_normal(dtype_name):
     from scipy.stats import kstest
 
     z = CPU.normal(rng.generator(0, "normal"), (100001,), dtype_name)
-    assert z.dtype == np.dtype(dtype_name) and np.isfinite(z).all()
+    assert z.dtype == np.dtype(dtype_name)
+    assert np.isfinite(z).all()
     assert kstest(z.astype(np.float64), "norm").pvalue > 1e-3
     halves = np.split(z[:-1], 2)
-    assert (
-        abs(np.corrcoef(*halves)[0, 1]) < 0.02
-        and abs(np.corrcoef(*(h * h for h in halves))[0, 1]) < 0.02
-    )
+    assert abs(np.corrcoef(*halves)[0, 1]) < 0.02
+    assert abs(np.corrcoef(*(h * h for h in halves))[0, 1]) < 0.02

@@ -80,7 +80,8 @@ def test_train_on_either_device_and_change_between(config, tmp_path, capsys):
         whole = counters.d2h
     same(tmp_path / "cpu", tmp_path / "gpu")
     info = json.loads((tmp_path / "gpu" / "run.json").read_text())
-    assert info["device"] == "cuda:0" and info["versions"]["gpu"] == "double"
+    assert info["device"] == "cuda:0"
+    assert info["versions"]["gpu"] == "double"
     assert whole < 12 * 3 + 5 * 60  # scalars of updates; arrays of checkpoints; sums of evaluations
     mixed = tmp_path / "mixed"
     assert gnopt("train", config, "--out", mixed, "-q", "--max-updates", 3) == 0
@@ -138,7 +139,8 @@ def test_use_of_a_run(config, tmp_path, capsys):
     one, other = (
         json.loads(text, parse_float=lambda digits: f"{float(digits):.9g}") for text in found
     )
-    assert one == other and "." in found[0]
+    assert one == other
+    assert "." in found[0]
     same_files(tmp_path / "cpu.h5", tmp_path / "cuda.h5", 1e-10)
 
 
@@ -178,7 +180,9 @@ def test_no_device_is_a_matter_of_configuration(config, tmp_path, capsys):
     with installed(devices=0, driver=0):
         assert gnopt("train", config, "--device", "cuda", "--out", tmp_path / "none") == 2
     lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1 and "gnopt[cuda13]" in lines[0] and not (tmp_path / "none").exists()
+    assert len(lines) == 1
+    assert "gnopt[cuda13]" in lines[0]
+    assert not (tmp_path / "none").exists()
 
 
 def test_batches_are_announced_and_taken(config, tmp_path):
@@ -196,12 +200,12 @@ def test_batches_are_announced_and_taken(config, tmp_path):
         batches.settle()
         before = counters.h2d
         x, y = batches.take(16, 16)
-        assert (
-            x is y and counters.h2d == before
-        )  # an autoencoder's targets are its inputs: one upload
+        assert x is y
+        assert counters.h2d == before
         np.testing.assert_array_equal(ops.to_host(x), experiment.data.train.batch(16, 16)[0])
         batches.announce(32, 16)
         other, _ = batches.take(32, 20)  # another size than announced: read anew
-        assert other.shape == (20, 9) and counters.h2d == before + 2
+        assert other.shape == (20, 9)
+        assert counters.h2d == before + 2
         batches.close()
     experiment.data.close()

@@ -46,7 +46,7 @@ def test_cosines(loss_name):
 def test_much_damping_turns_every_update_into_the_gradient():
     at = look_at(standard("tanh", "squared_error", rows=20)[0])
     for a in align(at, factors_of(at, "kfra", "diagonal_gn"), Solve((1e8,), 1e-10, 100), silent):
-        assert a.method == "diagonal_gn" and a.cosine > 1 - 1e-9 or a.cosine > 0.99
+        assert (a.method == "diagonal_gn" and a.cosine > 1 - 1e-9) or a.cosine > 0.99
 
 
 def test_one_layer_with_squared_error_is_aligned_exactly():
@@ -70,7 +70,7 @@ def test_weight_decay_is_in_the_gradient():
 
 
 def test_damping_where_none_is_given():
-    case, truth = standard("tanh", "squared_error", rows=20)
+    case, _truth = standard("tanh", "squared_error", rows=20)
     at = look_at(case)
     factors = factors_of(at, "kflr")
     blocks = factors.methods["kflr"].blocks
@@ -97,7 +97,8 @@ def test_several_dampings_give_rows_for_each():
         silent,
     )
     assert sorted({a.damping for a in found.alignments}) == [0.1, 1.0]
-    assert len(found.alignments) == 2 * 2 * 4 and not found.summaries
+    assert len(found.alignments) == 2 * 2 * 4
+    assert not found.summaries
     assert found.alignments[0].row()["layer"] == "all"
 
 
@@ -111,7 +112,8 @@ def test_surface_is_the_objective():
     assert [s.layer for s in found] == [1, 2, 3, 0]
     middle = POINTS // 2
     for s in found:
-        assert s.values.shape == (POINTS, POINTS) and s.rows == 6
+        assert s.values.shape == (POINTS, POINTS)
+        assert s.rows == 6
         close(s.values[middle, middle], truth.values.mean(), 1e-12)
     corner = case.theta.copy()
     from gnopt.inspection.surface import _directions

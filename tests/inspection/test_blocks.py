@@ -28,7 +28,7 @@ def dense(block):
 @pytest.mark.parametrize("loss_name", ["squared_error", "softmax_cross_entropy"])
 @pytest.mark.parametrize("name", NAMES)
 def test_facts_of_a_block(name, loss_name):
-    case, truth = standard("tanh", loss_name, rows=20)
+    case, _truth = standard("tanh", loss_name, rows=20)
     at = look_at(case)
     rng = np.random.default_rng(0)
     for l, block in enumerate(factors_of(at, name).methods[name].blocks, start=1):
@@ -118,10 +118,15 @@ def test_rank_and_effective_rank():
     rng = np.random.default_rng(0)
     X = rng.standard_normal((3, 8))
     s = spectrum(look_at(standard("tanh", "squared_error")[0]).net.ops, X.T @ X)
-    assert s.rank == 3 and 1.0 < s.effective_rank < 3.0 and s.condition == np.inf
+    assert s.rank == 3
+    assert 1.0 < s.effective_rank < 3.0
+    assert s.condition == np.inf
     flat = of_values(np.full(7, 2.0))
-    assert flat.rank == 7 and abs(flat.effective_rank - 7.0) < 1e-12 and flat.condition == 1.0
-    assert of_values(np.zeros(4)).rank == 0 and of_values(np.zeros(4)).effective_rank == 0.0
+    assert flat.rank == 7
+    assert abs(flat.effective_rank - 7.0) < 1e-12
+    assert flat.condition == 1.0
+    assert of_values(np.zeros(4)).rank == 0
+    assert of_values(np.zeros(4)).effective_rank == 0.0
 
 
 def test_products_of_eigenvalues():
@@ -131,9 +136,7 @@ def test_products_of_eigenvalues():
     np.testing.assert_allclose(values, np.sort(np.kron(a, g))[::-1])
     assert places.tolist() == list(range(1, 21))
     places, values = product_values(rng.random(100), rng.random(100), limit=200)
-    assert (
-        len(values) < 300
-        and places[0] == 1
-        and places[-1] == 10000
-        and (np.diff(values) <= 0).all()
-    )
+    assert len(values) < 300
+    assert places[0] == 1
+    assert places[-1] == 10000
+    assert (np.diff(values) <= 0).all()

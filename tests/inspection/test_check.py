@@ -83,7 +83,7 @@ def test_wrong_gradient():
             )
         )
         assert "gradient = dE/dh" in failed(found)
-        with pytest.raises(CheckFailed, match="checks failed: .*gradient = dE/dh"):
+        with pytest.raises(CheckFailed, match=r"checks failed: .*gradient = dE/dh"):
             refuse_failures(found)
 
 

@@ -59,7 +59,8 @@ def test_all_matrices(tmp_path, activation_name, loss_name):
         np.testing.assert_array_equal(found[f"{here}/hessian"], found[f"{here}/hessian"].T)
         if case.loss.likelihood:
             assert samples[f"{here}/G/kfac"] == 1000
-    assert attributes["rows"] == len(case.x) and attributes["dtype"] == "float64"
+    assert attributes["rows"] == len(case.x)
+    assert attributes["dtype"] == "float64"
 
 
 def test_kfac_is_the_fisher_matrix(tmp_path, loss_name):
@@ -117,7 +118,8 @@ def test_blocks_that_cannot_fit_are_refused_before_anything_happens(tmp_path, mo
     with pytest.raises(GnoptError) as refusal:
         inspect(subject_of(case), InspectionRequest("hessian", export=path), silent)
     text = str(refusal.value)
-    assert f"{150 * 150 * 8:,} bytes" in text and "200,000" in text
+    assert f"{150 * 150 * 8:,} bytes" in text
+    assert "200,000" in text
     assert all(setting in text for setting in ("--layers", "network.hidden", "training.dtype"))
     assert not path.exists()
 
@@ -141,10 +143,8 @@ def test_a_loss_that_cannot_be_sampled():
     class Plain(SquaredError):
         name, likelihood = "plain", False
 
-    assert (
-        "kfac" not in choose_curvatures(None, Plain()).methods
-        and "kfra" in choose_curvatures("all", Plain()).methods
-    )
+    assert "kfac" not in choose_curvatures(None, Plain()).methods
+    assert "kfra" in choose_curvatures("all", Plain()).methods
     with pytest.raises(ConfigError, match="not a likelihood"):
         choose_curvatures("kfac", Plain())
     assert choose_curvatures("gauss_newton,kfra,kfra", Plain()) == choose_curvatures(

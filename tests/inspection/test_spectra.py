@@ -47,7 +47,8 @@ def test_few_steps_give_the_extremes_once():
     M = symmetric(values)
     found = np.linalg.eigvalsh(tridiagonal(*lanczos(lambda v: M @ v, np.ones(200), 60, OPS)))
     close(found[[0, -2, -1]], [-3.0, 50.0, 100.0], 1e-10)
-    assert (found > 2.0).sum() == 2 and (found < -0.1).sum() == 1
+    assert (found > 2.0).sum() == 2
+    assert (found < -0.1).sum() == 1
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -65,7 +66,8 @@ def test_density_has_the_moments_of_the_spectrum():
     found = lanczos_density(
         lambda v: M @ v, 300, np.dtype(float), 40, 30, np.random.default_rng(0), OPS
     )
-    assert abs(found.weights.sum() - 1.0) < 1e-12 and (np.diff(found.nodes) >= 0).all()
+    assert abs(found.weights.sum() - 1.0) < 1e-12
+    assert (np.diff(found.nodes) >= 0).all()
     assert abs(found.trace / values.sum() - 1.0) < 0.05
     assert abs(found.weights @ found.nodes**2 / (values**2).mean() - 1.0) < 0.05
     close([found.low, found.high], [-1.0, 4.0], 1e-2)
@@ -87,7 +89,8 @@ def test_whole_matrices(loss_name, monkeypatch):
         v = np.random.default_rng(0).standard_normal(case.net.size)
         case.check(product_with(at, kind)(v), matrix @ v)
         found = whole_density(at, kind, 10, 1)
-        assert found.exact and found.size == case.net.size
+        assert found.exact
+        assert found.size == case.net.size
         case.check(found.nodes, values)
         with monkeypatch.context() as patch:
             patch.setattr(density_module, "SMALL", 0)
@@ -137,7 +140,8 @@ def test_rank_of_the_exact_matrix_against_its_bound(loss_name):
     case, truth = standard("tanh", loss_name, rows=3)
     GN, found = truth.gauss_newton(), rank.ranks(look_at(case))
     per_point = {"squared_error": 3, "softmax_cross_entropy": 2, "binary_mixture": 1}[loss_name]
-    assert found.rows == 3 and found.bound == 3 * per_point
+    assert found.rows == 3
+    assert found.bound == 3 * per_point
     assert found.whole == np.linalg.matrix_rank(GN, hermitian=True) <= found.bound
     assert found.layers == [
         np.linalg.matrix_rank(truth.block(GN, l), hermitian=True) for l in (1, 2, 3)
@@ -159,7 +163,10 @@ def test_rank_uses_as_many_points_as_are_cheap(monkeypatch):
 def test_piecewise_linear_nets_have_definite_block_hessians(name, loss_name):
     case, truth = standard(name, loss_name, rows=12)
     found = signs(look_at(case))
-    assert found.premise and found.definite and found.trace_definite and found.rows == 12
+    assert found.premise
+    assert found.definite
+    assert found.trace_definite
+    assert found.rows == 12
     H = truth.hessian()
     for l in (1, 2, 3):
         assert np.linalg.eigvalsh(truth.block(H, l))[0] >= -1e-12 * np.trace(H)
@@ -170,19 +177,19 @@ def test_piecewise_linear_nets_have_definite_block_hessians(name, loss_name):
 def test_curved_nets_do_not(name):
     case, _ = standard(name, "squared_error", rows=12)
     found = signs(look_at(case))
-    assert not found.premise and not found.definite
-    assert min(layer.lowest for layer in found.layers) < -1e-3 and "indefinite" in found.text()
+    assert not found.premise
+    assert not found.definite
+    assert min(layer.lowest for layer in found.layers) < -1e-3
+    assert "indefinite" in found.text()
     assert found.layers[-1].negative_points == 0  # the output layer has the loss's own Hessian
 
 
 def test_nor_does_a_loss_that_is_not_convex():
     found = signs(look_at(standard("relu", "binary_mixture", rows=12)[0]))
-    assert (
-        found.piecewise_linear
-        and not found.output_definite
-        and not found.premise
-        and not found.definite
-    )
+    assert found.piecewise_linear
+    assert not found.output_definite
+    assert not found.premise
+    assert not found.definite
 
 
 def test_eigenvalues_are_those_of_the_blocks():
@@ -209,4 +216,5 @@ def test_single_precision_has_its_own_tolerance():
         (6, 30, 20, 5), ("relu", "relu"), "softmax_cross_entropy", rows=50, dtype="float32"
     )
     found = signs(look_at(case))
-    assert found.definite and found.trace_definite
+    assert found.definite
+    assert found.trace_definite

@@ -2,6 +2,8 @@
 solve.
 """
 
+import itertools
+
 import numpy as np
 import pytest
 from reference import Case, Truth, close, host, make_case, optimizer, same, settings
@@ -69,7 +71,7 @@ def test_model_falls_with_every_iteration_and_iterates_are_kept_further_and_furt
     )
     solver.run(25)
     path = [iterate.x for iterate in reversed(solver.earlier(solver.index))]
-    assert all(later < earlier for earlier, later in zip(seen, seen[1:], strict=False))
+    assert all(later < earlier for earlier, later in itertools.pairwise(seen))
     values = [float(0.5 * x @ B @ x - b @ x) for x in path]
     assert values == sorted(values, reverse=True)
     assert 4 < len(path) < int(solver.count)
@@ -162,7 +164,7 @@ def test_objective_never_rises_on_the_same_batch(ops, name, loss_name):
         if stats["rejected"]:
             same(theta, before)
             assert stats["step_norm"] == 0.0
-    assert all(b <= a * (1.0 + 1e-12) for a, b in zip(losses, losses[1:], strict=False))
+    assert all(b <= a * (1.0 + 1e-12) for a, b in itertools.pairwise(losses))
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -2,6 +2,8 @@
 hand.
 """
 
+import itertools
+
 import numpy as np
 import pytest
 from reference import case_of, close, host, settings
@@ -156,7 +158,7 @@ def test_adam_moves_by_the_rate_at_first(problem):
 def test_schedules(schedule):
     rates = [learning_rate(0.8, schedule, 10, k) for k in range(1, 42)]
     assert rates[0] == 0.8
-    assert all(a >= b for a, b in zip(rates, rates[1:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(rates))
     assert all(learning_rate(0.8, schedule, 0, k) == 0.8 for k in (1, 5, 1000))
     if schedule == "halving":
         assert [rates[k] for k in (0, 9, 10, 19, 20, 30)] == [0.8, 0.8, 0.4, 0.4, 0.2, 0.1]
@@ -173,7 +175,7 @@ def test_divergence_is_reported_with_the_rate(name, problem):
     case, _ = problem
     optimizer, theta = build(case, name, settings(name, learning_rate=1e200)), case.theta.copy()
     state = optimizer.init(theta)
-    with pytest.raises(Diverged, match="learning_rate.*1e"), np.errstate(all="ignore"):
+    with pytest.raises(Diverged, match=r"learning_rate.*1e"), np.errstate(all="ignore"):
         for k in range(1, 20):
             optimizer.update(theta, state, case.x, case.y, k)
             theta *= 1e200  # Adam's steps are bounded; the weights need not be

@@ -4,6 +4,7 @@ growth.
 
 import copy
 import dataclasses
+import itertools
 import math
 
 import numpy as np
@@ -76,7 +77,7 @@ def dense_direction(case, truth, name, s):
     out = np.zeros_like(g)
     for l, (G_l, g_l, out_l) in enumerate(
         zip(G, case.net.views(g), case.net.views(out), strict=True)
-    ):  # noqa: E741
+    ):
         A_l = truth.input_factor(l + 1)
         a, b = np.trace(A_l) / len(A_l), np.trace(G_l) / len(G_l)
         if s.block.damping_split == "exact":
@@ -176,7 +177,7 @@ def test_more_damping_means_a_shorter_step(ops, split):
             **PLAIN,
         )
         lengths.append(method.update(theta, state, case.x, case.y, 1)["step_norm"])
-    assert all(b < a for a, b in zip(lengths, lengths[1:], strict=False))
+    assert all(b < a for a, b in itertools.pairwise(lengths))
 
 
 @pytest.mark.parametrize("split", ["factored", "exact"])
@@ -210,7 +211,7 @@ def test_factors_are_bias_corrected_averages(ops, name, beta):
     for k in range(1, 7):
         now = at(case, theta)
         truth = Truth(now)
-        batch_A = [truth.input_factor(l) for l in (1, 2, 3)]  # noqa: E741
+        batch_A = [truth.input_factor(l) for l in (1, 2, 3)]
         batch_G = [host(g.dense(ops)) for g in method.curvature.output_factors(sample(now))]
         b = min(1.0 - 1.0 / k, beta)
         A = (
@@ -254,9 +255,7 @@ def test_periods_bound_the_age_of_statistics_and_inverses(ops):
     assert gaps.max() <= 3
     assert statistics[-1] < 30
     for layer in range(3):
-        changes = np.flatnonzero(
-            [a[layer] != b[layer] for a, b in zip(prepared, prepared[1:], strict=False)]
-        )
+        changes = np.flatnonzero([a[layer] != b[layer] for a, b in itertools.pairwise(prepared)])
         assert np.diff(changes).max() <= 2 * 4
         assert len(changes) < 30
     assert max(ages(state)) < 4
@@ -437,7 +436,7 @@ def test_loss_that_is_not_finite_is_undone_until_it_is_hopeless(ops, bad):
             assert stats["rejected"] == 1
             assert np.isfinite(theta).all()
             boosts.append(state.boost)
-    assert all(b > a for a, b in zip(boosts, boosts[1:], strict=False))
+    assert all(b > a for a, b in itertools.pairwise(boosts))
     assert 5 < len(boosts) < 50
 
 
@@ -445,7 +444,10 @@ def test_batch_that_no_weights_can_take_is_an_error(ops):
     case = small(ops, "squared_error")
     method, theta, state = start(case, "kfra")
     method.update(theta, state, case.x, case.y, 1)
-    with np.errstate(all="ignore"), pytest.raises(Diverged, match="update 2.*before the last step"):
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(Diverged, match=r"update 2.*before the last step"),
+    ):
         method.update(theta, state, ops.xp.full_like(case.x, np.nan), case.y, 2)
 
 

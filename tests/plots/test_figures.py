@@ -44,7 +44,8 @@ def test_logarithmic_axes_have_plain_numbers(low, high):
         figure.canvas.draw()
         labels = [label.get_text() for label in axis.get_yticklabels() if label.get_text()]
         inside = [text for text in labels if low * 0.8 <= float(text) <= high * 1.25]
-    assert 3 <= len(inside) <= 14 and not any("$" in text for text in labels)
+    assert 3 <= len(inside) <= 14
+    assert not any("$" in text for text in labels)
 
 
 def test_variants_of_one_method_share_its_colour_where_lines_differ():
@@ -99,7 +100,8 @@ def test_all_roles_are_drawn_and_named(tmp_path):
     ):
         assert words in text
     (path,) = draw_comparison([Panel("CURVES", curves), Panel("MNIST", [])], tmp_path / "g.svg")
-    assert "CURVES" in path.read_text() and "MNIST" in path.read_text()
+    assert "CURVES" in path.read_text()
+    assert "MNIST" in path.read_text()
 
 
 def test_heat_maps_of_one_two_and_three_axes(tmp_path):
@@ -119,5 +121,6 @@ def test_heat_maps_of_one_two_and_three_axes(tmp_path):
             [VariantResult(adam, [default, *results], results[0], [], default)], tmp_path / "h.svg"
         )
         text = path.read_text()
-        assert "adam: objective" in text and ("diverged" in text or len(grid) == 3)
+        assert "adam: objective" in text
+        assert "diverged" in text or len(grid) == 3
     assert draw_heatmap([], tmp_path / "none") == []

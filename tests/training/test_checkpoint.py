@@ -89,12 +89,12 @@ def saved(tmp_path):
 
 def test_network_round_trip(saved, tmp_path):
     found = checkpoint.load_network(saved)
-    assert found.activations == ["tanh"] and found.loss == "squared_error" and found.step == 7
-    assert (
-        found.losses == {"train_loss": 2.5}
-        and found.sizes == [4, 3, 2]
-        and found.statistics is None
-    )
+    assert found.activations == ["tanh"]
+    assert found.loss == "squared_error"
+    assert found.step == 7
+    assert found.losses == {"train_loss": 2.5}
+    assert found.sizes == [4, 3, 2]
+    assert found.statistics is None
     assert all(equal(a, b) for a, b in zip(found.weights, network().weights, strict=True))
     assert equal(checkpoint.load_state(saved), {"a": [1, 2.0, None], "b": np.arange(6.0)})
     standard = network(statistics=Statistics(np.arange(4.0), np.ones(4)))
@@ -197,7 +197,7 @@ def test_files_cut_anywhere_are_data_errors(saved):
                 try:
                     read(saved)
                 except DataError as error:
-                    assert "step-000007.h5" in str(error)
+                    assert "step-000007.h5" in str(error)  # noqa: PT017 (zeros may do no harm)
                 else:
                     assert broken == whole[:length] + bytes(len(whole) - length)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import struct
 import sys
@@ -174,7 +175,7 @@ def plug_ins(tmp_path, monkeypatch):
 
 def small(activations, loss):
     widths = [4, *(2 for _ in activations), 3]
-    shapes = [(o, i + 1) for i, o in zip(widths, widths[1:], strict=False)]
+    shapes = [(o, i + 1) for i, o in itertools.pairwise(widths)]
     return StoredNetwork([np.ones(shape) for shape in shapes], activations, loss)
 
 
@@ -195,5 +196,5 @@ def test_a_loss_of_the_users_own_may_have_a_form(plug_ins):
 
 
 def test_a_constant_has_one_value(plug_ins):
-    with pytest.raises(GnoptError, match="'half'.*two values"):
+    with pytest.raises(GnoptError, match=r"'half'.*two values"):
         encode(small(["gelu", "mine:other_half"], "squared_error"))

@@ -23,11 +23,9 @@ def test_cells():
         "1e-300",
         "nan",
     ]
-    assert (
-        cell(np.float32(0.5)) == "0.5"
-        and cell(np.float64(0.1)) == "0.1"
-        and cell(np.int64(2)) == "2"
-    )
+    assert cell(np.float32(0.5)) == "0.5"
+    assert cell(np.float64(0.1)) == "0.1"
+    assert cell(np.int64(2)) == "2"
 
 
 def test_table_fixes_its_header(tmp_path):
@@ -95,12 +93,15 @@ def test_life_of_a_run(tmp_path):
     assert [row["step"] for row in read_table(path / "steps.csv")] == ["1", "2", "3"]
     assert [row["step"] for row in read_table(path / "eval.csv")] == ["1"]
     info = read_info(path)
-    assert info["argv"] == ["gnopt"] and info["status"] == "running" and info["seed"] == 3
+    assert info["argv"] == ["gnopt"]
+    assert info["status"] == "running"
+    assert info["seed"] == 3
     assert [entry["step"] for entry in info["resumed"]] == [2]
 
     run = RunDirectory.create(path, "a = 3\n", {"argv": ["new"]}, True)
     run.close()
-    assert not (path / "steps.csv").exists() and "resumed" not in read_info(path)
+    assert not (path / "steps.csv").exists()
+    assert "resumed" not in read_info(path)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "\udcff"])
