@@ -60,7 +60,7 @@ class GridPoint:
         """The point in words, for tables."""
         return (
             ", ".join(
-                f"{_short_name(name)} {_setting_text(name, value)}"
+                f"{_short_name(name)} {setting_text(name, value)}"
                 for name, value in self.values.items()
             )
             or "default"
@@ -239,7 +239,8 @@ def _short_name(name: str) -> str:
     return {"learning_rate": "rate", DECAY_SHARE: "halved every"}.get(name, name)
 
 
-def _setting_text(name: str, value: object) -> str:
+def setting_text(name: str, value: object) -> str:
+    """Return a value of a grid in words: a share in per cent, a learning rate as a power of two."""
     if isinstance(value, (int, float)) and name == DECAY_SHARE:
         return f"{100 * value:g}%"
     if isinstance(value, (int, float)) and name == "learning_rate":

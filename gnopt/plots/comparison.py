@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from gnopt.compare.choice import VariantResult, evaluate_plan
 from gnopt.compare.loss_curves import Curve, thinned
@@ -15,7 +15,11 @@ from gnopt.errors import DataError
 from gnopt.plots.figure import colour, legend, log_axis, new_figure, save_all, style
 from gnopt.training import rundir
 
-_DASHED: Any = (0, (5, 2))
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
+
+_DASHED = (0, (5, 2))
 # Role → line style, line width, and the words after the name in the legend.
 _ROLES = {
     "single": ("-", 1.7, ""),
@@ -63,7 +67,7 @@ def draw_comparison(panels: Sequence[Panel], out: Path) -> list[Path]:
             figure = new_figure(3.6 * len(panels), 6.8)
             grid = figure.subplots(2, len(panels), squeeze=False, sharey="col")
             pairs = [(grid[1, i], grid[0, i]) for i in range(len(panels))]
-        handles: dict[str, Any] = {}
+        handles: dict[str, Line2D] = {}
         for panel, (updates, seconds) in zip(panels, pairs, strict=True):
             _draw(panel, updates, seconds, shades, handles)
             if panel.title:
@@ -76,10 +80,10 @@ def draw_comparison(panels: Sequence[Panel], out: Path) -> list[Path]:
 
 def _draw(
     panel: Panel,
-    updates: Any,
-    seconds: Any,
+    updates: Axes,
+    seconds: Axes,
     shades: dict[tuple[str, str], str],
-    handles: dict[str, Any],
+    handles: dict[str, Line2D],
 ) -> None:
     curves = [curve for _, _, curve, _ in panel.curves]
     for axis, name, text in (
@@ -131,7 +135,7 @@ def _far_apart(curves: Sequence[Curve], name: str) -> bool:
     return bool(lengths) and min(lengths) > 0.0 and max(lengths) > _FAR * min(lengths)
 
 
-def _limit_loss(curves: Sequence[Curve], axis: Any) -> None:
+def _limit_loss(curves: Sequence[Curve], axis: Axes) -> None:
     """Limit the axis to the range from the lowest loss to the first; higher losses are cut off."""
     if not curves:
         return

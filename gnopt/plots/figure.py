@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gnopt.errors import ConfigError, GnoptError
 from gnopt.files import replacement
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.axis import XAxis, YAxis
+    from matplotlib.figure import Figure
 
 FORMATS = ("png", "pdf", "svg")
 # The colours of Okabe and Ito (2008), which colour-blind readers can tell apart: dark ones first,
@@ -42,7 +48,7 @@ def style() -> Iterator[None]:
         yield
 
 
-def new_figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure of this size in inches; GnoptError without matplotlib."""
     try:
         from matplotlib.figure import Figure
@@ -55,7 +61,7 @@ def _absent(error: ImportError) -> GnoptError:
     return GnoptError(f"figures need matplotlib: pip install 'gnopt[plot]' ({error})")
 
 
-def save(figure: Any, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
     """Write a figure; the suffix names the format: png, pdf or svg. ConfigError for any other."""
     kind = path.suffix.lower().lstrip(".")
     if kind not in FORMATS:
@@ -69,7 +75,7 @@ def save(figure: Any, path: Path) -> None:
         figure.savefig(temporary, format=kind, dpi=150, metadata=dated)
 
 
-def save_all(figure: Any, path: Path) -> list[Path]:
+def save_all(figure: Figure, path: Path) -> list[Path]:
     """Write a figure, as PNG and SVG if ``path`` has no suffix; return the files."""
     paths = (
         [path]
@@ -86,7 +92,7 @@ def colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
-def log_axis(axis: Any) -> None:
+def log_axis(axis: XAxis | YAxis) -> None:
     """Make an ``Axis`` (x or y) logarithmic, with plain numbers at ticks even within a decade."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -115,13 +121,13 @@ def log_axis(axis: Any) -> None:
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def legend_below(figure: Any, axes: Any) -> None:
+def legend_below(figure: Figure, axes: Axes) -> None:
     """Draw one legend, of the lines in ``axes``, below all panels of the figure."""
     handles, labels = axes.get_legend_handles_labels()
     legend(figure, handles, labels)
 
 
-def legend(figure: Any, handles: Sequence[Any], labels: Sequence[str]) -> None:
+def legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:
     """Draw a legend of these lines and names below all panels, in as many columns as fit."""
     if handles:
         longest = 0.068 * max(len(label) for label in labels) + 0.6  # inches, about

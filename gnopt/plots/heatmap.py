@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gnopt.compare.choice import PointResult, VariantResult
-from gnopt.compare.grid import DECAY_SHARE, power_of_two, value_text
+from gnopt.compare.grid import DECAY_SHARE, setting_text
 from gnopt.plots.figure import new_figure, save_all, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def draw_heatmap(chosen: Sequence[VariantResult], out: Path) -> list[Path]:
@@ -33,7 +36,7 @@ def draw_heatmap(chosen: Sequence[VariantResult], out: Path) -> list[Path]:
         return save_all(figure, out)
 
 
-Axis = tuple[str, list[Any]]
+Axis = tuple[str, list[object]]
 
 
 def _axes(one: VariantResult) -> tuple[Axis, Axis]:
@@ -43,7 +46,7 @@ def _axes(one: VariantResult) -> tuple[Axis, Axis]:
     return (names[0], one.variant.grid[names[0]]), (names[1], one.variant.grid[names[1]])
 
 
-def _draw(axis: Any, one: VariantResult, x: Axis, y: Axis) -> None:
+def _draw(axis: Axes, one: VariantResult, x: Axis, y: Axis) -> None:
     from matplotlib.patches import Rectangle
 
     cells = [[_best(one, x, i, y, j) for i in range(len(x[1]))] for j in range(len(y[1]))]
@@ -87,7 +90,7 @@ def _draw(axis: Any, one: VariantResult, x: Axis, y: Axis) -> None:
 
 
 def _write(
-    axis: Any,
+    axis: Axes,
     i: int,
     j: int,
     result: PointResult | None,
@@ -137,12 +140,8 @@ def _name(name: str) -> str:
     )
 
 
-def _tick(name: str, value: Any) -> str:
+def _tick(name: str, value: object) -> str:
     if value is None:
         return ""
-    if name == DECAY_SHARE:
-        return f"{100 * value:g}%"
-    if name == "learning_rate":
-        text = power_of_two(value)
-        return f"$2^{{{text[2:]}}}$" if text.startswith("2^") else text
-    return value_text(value)
+    text = setting_text(name, value)
+    return f"$2^{{{text[2:]}}}$" if text.startswith("2^") else text

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gnopt.inspection.alignment import Alignment
 from gnopt.plots.figure import colour, legend_below, new_figure, save_all, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 DASHES = ("-", "--", "-.", ":")  # so that lines of methods that agree can be told apart
 TITLES = (("cosine", "Euclidean cosine"), ("gn_cosine", "cosine in the Gauss-Newton inner product"))
@@ -53,7 +56,7 @@ def _methods(found: Sequence[Alignment]) -> list[str]:
     return list(dict.fromkeys(a.method for a in found))
 
 
-def _by_step(axis: Any, found: Sequence[Alignment], field: str) -> None:
+def _by_step(axis: Axes, found: Sequence[Alignment], field: str) -> None:
     for number, method in enumerate(_methods(found)):
         mine = [a for a in found if a.method == method and a.layer == 0]
         steps = sorted({a.step for a in mine})
@@ -79,7 +82,7 @@ def _by_step(axis: Any, found: Sequence[Alignment], field: str) -> None:
     axis.set_xlabel("update")
 
 
-def _by_layer(axis: Any, found: Sequence[Alignment], field: str) -> None:
+def _by_layer(axis: Axes, found: Sequence[Alignment], field: str) -> None:
     methods = _methods(found)
     layers = sorted({a.layer for a in found})
     width = 0.8 / len(methods)

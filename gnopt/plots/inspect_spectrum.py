@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gnopt.inspection.factors import Factors
 from gnopt.inspection.spectrum import product_values
 from gnopt.plots.figure import colour, legend, log_axis, new_figure, save_all, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
 DECADES = 12.0  # eigenvalues further below the largest are rounding errors
 DASHES = ("-", "--", "-.", ":")
@@ -50,13 +54,13 @@ def draw_spectrum(factors: Factors, layer: int, out: Path) -> list[Path]:
             else:
                 log_axis(axis.xaxis)
         axes[0].set_ylabel("eigenvalue")
-        legend(figure, lines, [line.get_label() for line in lines])
+        legend(figure, lines, list(factors.methods))
         return save_all(figure, out)
 
 
 def _line(
-    axis: Any, places: np.ndarray, values: np.ndarray, shade: str, dash: str, name: str
-) -> Any:
+    axis: Axes, places: np.ndarray, values: np.ndarray, shade: str, dash: str, name: str
+) -> Line2D:
     values = np.asarray(values, dtype=np.float64)
     floor = max(float(values.max(initial=0.0)), 1e-300) * 10.0**-DECADES
     kept = np.where(values > floor, values, np.nan)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from gnopt.errors import DataError, GnoptError
 from gnopt.plots.figure import colour, distinct, legend_below, log_axis, new_figure, save_all, style
 from gnopt.training.csv_table import read_columns
 from gnopt.training.evaluate import chunks
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _NAMES = ("step", "seconds", "train_loss", "validation_loss")
 
@@ -86,7 +89,7 @@ def draw_curves(runs: Sequence[Path], out: Path) -> list[Path]:
         return save_all(figure, out)
 
 
-def _draw(axes: Any, line: RunLines, shade: str, name: str) -> None:
+def _draw(axes: Sequence[Axes], line: RunLines, shade: str, name: str) -> None:
     """Draw a run into both panels. With a ``name`` the legend names the run, else its lines."""
     at, batches, found = thinned(line.batches, 2000), line.batches, line.evaluations
     for axis, key, x in ((axes[0], "step", batches.updates), (axes[1], "seconds", batches.seconds)):
