@@ -121,12 +121,12 @@ def _arguments(
     quick: bool,
 ) -> list[str]:
     """The command line of a bench in a process of its own."""
-    found = [str(config)] if config else []
-    found += [part for text in sets for part in ("--set", text)]
+    arguments = [str(config)] if config else []
+    arguments += [part for text in sets for part in ("--set", text)]
     given = {**flags, "methods": ",".join(methods) or None, "rounds": rounds}
     for name, value in given.items():
-        found += [f"--{name}", str(value)] if value is not None else []
-    return [*found, "--quick"] if quick else found
+        arguments += [f"--{name}", str(value)] if value is not None else []
+    return [*arguments, "--quick"] if quick else arguments
 
 
 class _Progress:

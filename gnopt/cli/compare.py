@@ -204,13 +204,13 @@ def _request(
 
 
 def _list_runs(plan: ComparisonPlan, todo: list[Run], share: str, as_json: bool) -> None:
-    from gnopt.compare.worker import command as command_of
+    from gnopt.compare.worker import train_command
 
     if as_json:
         print_json(
             {
                 "runs": len(plan.runs),
-                "to_make": [command_of(plan, run) for run in todo],
+                "to_make": [train_command(plan, run) for run in todo],
                 "share": share,
             }
         )

@@ -60,8 +60,7 @@ class CompareReporter:
             text += f" ({lines[-1 if 'Traceback' in worker_exit.reason else 0]})"
         self.note(
             f"[{self.count}/{self.total}] {run.variant}, {GridPoint(run.point).label}, seed "
-            f"{run.seed}: {text}, "
-            f"{outcome.updates} updates, {outcome.seconds:.1f} s"
+            f"{run.seed}: {text}, {outcome.updates} updates, {outcome.seconds:.1f} s"
         )
 
     def note(self, text: str) -> None:

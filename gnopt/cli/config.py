@@ -38,18 +38,21 @@ def show(config: Path, sets: tuple[str, ...], as_json: bool, **given: object) ->
     """
     from gnopt.config import to_toml
 
-    found = _load(config, sets, given)
+    resolved = _load(config, sets, given)
     if as_json:
         print_json(
-            {key: {"value": v, "source": found.sources[key]} for key, v in found.flat().items()}
+            {
+                key: {"value": value, "source": resolved.sources[key]}
+                for key, value in resolved.flat().items()
+            }
         )
         return
-    for section, part in found.values().items():
+    for section, part in resolved.values().items():
         lines = to_toml({section: part}).splitlines()
         width = min(60, max(len(line) for line in lines))
         click.echo(lines[0])
         for line in lines[1:]:
-            source = found.sources.get(f"{section}.{line.partition(' = ')[0]}", "")
+            source = resolved.sources.get(f"{section}.{line.partition(' = ')[0]}", "")
             click.echo(f"{line:<{width}}  # {source}" if source else line)
 
 
@@ -96,17 +99,17 @@ def keys(method: str | None, markdown: bool, as_json: bool) -> None:
     chosen, *_ = parts.pop("optimizer")
     names = [optimizers.get_method(method).name] if method else list(optimizers.methods())
     of_methods = {name: optimizers.options_of(name) for name in names}
-    found: dict[str, Sequence[Option]] = {**parts, "optimizer": [chosen]}
+    shown: dict[str, Sequence[Option]] = {**parts, "optimizer": [chosen]}
     if markdown:
-        click.echo(page(found, of_methods), nl=False)
+        click.echo(page(shown, of_methods), nl=False)
         return
-    found |= {f"optimizer ({name})": options for name, options in of_methods.items()}
+    shown |= {f"optimizer ({name})": options for name, options in of_methods.items()}
     if as_json:
         print_json(
-            {title: {o.name: _facts(o) for o in options} for title, options in found.items()}
+            {title: {o.name: _facts(o) for o in options} for title, options in shown.items()}
         )
         return
-    for title, options in found.items():
+    for title, options in shown.items():
         click.echo(f"[{title}]")
         for o in options:
             facts = _facts(o)

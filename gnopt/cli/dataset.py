@@ -254,15 +254,15 @@ def info(file: Path, as_json: bool) -> None:
     """
     from gnopt.data.info import describe_file
 
-    found = describe_file(file)
+    facts = describe_file(file)
     if as_json:
-        print_json(found)
+        print_json(facts)
         return
     from rich.console import Console
     from rich.table import Table
 
     table = Table(
-        title=f"{file}, {in_bytes(found['bytes'])}", title_justify="left", title_style="bold"
+        title=f"{file}, {in_bytes(facts['bytes'])}", title_justify="left", title_style="bold"
     )
     for name in (
         "dataset",
@@ -276,7 +276,7 @@ def info(file: Path, as_json: bool) -> None:
         "compression",
     ):
         table.add_column(name, overflow="fold")
-    for entry in found["datasets"]:
+    for entry in facts["datasets"]:
         usual = "scale" in entry and "min" in entry
         numbers = (
             [f"{entry[key]:.6g}" for key in ("scale", "min", "max", "mean")] if usual else [""] * 4
@@ -293,20 +293,20 @@ def info(file: Path, as_json: bool) -> None:
         )
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     console.print(table)
-    for entry in found["datasets"]:
+    for entry in facts["datasets"]:
         if entry.get("sampled"):
             console.print(f"{entry['path']}: range and mean of a sample", markup=False)
         if entry.get("classes"):
             console.print(f"{entry['path']}: classes {', '.join(entry['classes'])}", markup=False)
         if entry.get("problem"):
             console.print(f"cannot be used: {entry['problem']}", markup=False)
-    if found["source"]:
-        console.print(f"source: {found['source']}", markup=False)
-    for name, split in found["splits"].items():
+    if facts["source"]:
+        console.print(f"source: {facts['source']}", markup=False)
+    for name, split in facts["splits"].items():
         console.print(f"{name}: {split['rows']:,} rows of {split['inputs']:,} inputs", markup=False)
-    if found["problem"]:
+    if facts["problem"]:
         console.print(
-            f"cannot be trained on with default settings: {found['problem']}", markup=False
+            f"cannot be trained on with default settings: {facts['problem']}", markup=False
         )
 
 

@@ -70,8 +70,7 @@ def headline(experiment: Experiment, run: RunDirectory) -> str:
     return (
         f"{config.method} on {experiment.data.fingerprint.file}: "
         f"{experiment.data.train.rows:,} rows, "
-        f"{'-'.join(str(s) for s in net.sizes)}, {net.size:,} parameters, "
-        f"{config.network.loss}, "
+        f"{'-'.join(str(s) for s in net.sizes)}, {net.size:,} parameters, {config.network.loss}, "
         f"{config.training.dtype} → {run.path}"
     )
 
@@ -105,8 +104,7 @@ class PlainReporter(Reporter):
         pace = (counters.seconds - seconds) / max(1, counters.step - step)
         self.note(
             f"update {counters.step}/{self._updates}  epoch {row['epoch']:.2f}  loss "
-            f"{row['loss']:.4f}"
-            f"{self._objective}  {pace:.3g} s/update"
+            f"{row['loss']:.4f}{self._objective}  {pace:.3g} s/update"
         )
 
     def evaluated(self, counters: Counters, row: Row, floor: float) -> None:

@@ -52,7 +52,7 @@ def command(
                     f"{source.fingerprint.file}: no {split} rows; found {', '.join(splits)}"
                 )
             splits = {split: splits[split]}
-        found = {
+        evaluations = {
             name: evaluate(trained.net, trained.loss, trained.theta, s)
             for name, s in splits.items()
         }
@@ -68,7 +68,7 @@ def command(
                 "gap": e.loss - e.floor,
                 "error": e.error,
             }
-            for name, e in found.items()
+            for name, e in evaluations.items()
         },
     }
     if as_json:
@@ -78,7 +78,7 @@ def command(
     click.echo(
         f"{'':<12}{'rows':>10}{'objective':>16}{'floor':>14}{'gap':>14}{trained.loss.error_name:>24}"
     )
-    for name, e in found.items():
+    for name, e in evaluations.items():
         gap = e.loss - e.floor
         click.echo(
             f"{name:<12}{e.rows:>10,}{e.loss:>16.8g}{e.floor:>14.6g}{gap:>14.6g}{e.error:>24.6g}"

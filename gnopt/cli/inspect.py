@@ -291,21 +291,21 @@ def _inspect(
         if not quiet:
             click.echo(f"{time.monotonic() - start:7.1f} s  {text}", err=True)
 
-    found: list[Findings] = []
+    findings: list[Findings] = []
     results: list[dict[str, Any]] = []
     for target in targets:
         with open_subject(target, sets, flags, samples, init_from, which) as subject:
             note(finding_texts.headline(subject))
-            found.append(inspect(subject, request, note))
-            results.append(finding_files.as_json(subject, found[-1]))
+            findings.append(inspect(subject, request, note))
+            results.append(finding_files.as_json(subject, findings[-1]))
             if not as_json:
-                finding_texts.print_findings(subject, found[-1])
+                finding_texts.print_findings(subject, findings[-1])
     files = [
         *([request.export] if request.export else []),
-        *finding_files.write_all(found, csv_file, out),
+        *finding_files.write_all(findings, csv_file, out),
     ]
     if figures is not None:
-        files += _draw(found, figures, out is not None and figures == out / "figures", note)
+        files += _draw(findings, figures, out is not None and figures == out / "figures", note)
     result = {**results[0], "files": [str(path) for path in files]}
     if len(results) > 1:
         result = {"targets": results, "files": result["files"]}
@@ -316,7 +316,7 @@ def _inspect(
 
 
 def _draw(
-    found: Sequence[Findings], folder: Path, optional: bool, note: Callable[[str], None]
+    findings: Sequence[Findings], folder: Path, optional: bool, note: Callable[[str], None]
 ) -> list[Path]:
     """Draw the figures and return their files.
 
@@ -326,7 +326,7 @@ def _draw(
     from gnopt.plots.inspection import draw_findings
 
     try:
-        return draw_findings(found, folder)
+        return draw_findings(findings, folder)
     except GnoptError as error:
         if not optional:
             raise

@@ -18,17 +18,17 @@ def command(as_json: bool) -> None:
     from gnopt.engine.initializers import INITIALIZERS
     from gnopt.engine.losses import all_losses
 
-    found = {
+    registries = {
         "methods": {name: method.summary for name, method in optimizers.methods().items()},
         "losses": {name: loss.summary for name, loss in all_losses().items()},
         "activations": {name: activation.summary for name, activation in all_activations().items()},
         "initialisers": {name: summary for name, (_, summary) in INITIALIZERS.items()},
     }
     if as_json:
-        print_json(found)
+        print_json(registries)
         return
-    width = max(len(name) for part in found.values() for name in part)
-    for title, part in found.items():
+    width = max(len(name) for part in registries.values() for name in part)
+    for title, part in registries.items():
         click.echo(
             "\n".join([title, *(f"  {name:<{width}}  {line}" for name, line in part.items()), ""])
         )

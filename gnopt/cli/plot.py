@@ -77,10 +77,10 @@ def _figures(runs: tuple[Path, ...], out: Path | None) -> list[Path]:
 
         panels = [read_panel(run, titled=len(runs) > 1) for run in runs]
         return draw_comparison(panels, _inside(out or runs[0], "objective"))
-    from gnopt.plots.run_curves import draw_curves
+    from gnopt.plots.run_curves import draw_runs
     from gnopt.plots.steps import draw_steps
 
-    made = draw_curves(runs, _inside(out or runs[0], "curves.png"))
+    made = draw_runs(runs, _inside(out or runs[0], "curves.png"))
     return (
         made
         if out and out.suffix

@@ -75,7 +75,7 @@ class VariantResult:
 def evaluate_plan(plan: ComparisonPlan) -> list[VariantResult]:
     """Read how every run ended and return the result of each variant, in the plan's order."""
     outcomes = {run.id: read_outcome(plan, run) for run in plan.runs}
-    found = []
+    chosen = []
     for variant in plan.variants:
         groups: dict[str, list[Run]] = {}
         for run in plan.runs:
@@ -85,8 +85,8 @@ def evaluate_plan(plan: ComparisonPlan) -> list[VariantResult]:
             PointResult(variant, GridPoint(runs[0].point), runs, [outcomes[run.id] for run in runs])
             for runs in groups.values()
         ]
-        found.append(_choose(variant, results))
-    return found
+        chosen.append(_choose(variant, results))
+    return chosen
 
 
 def _choose(variant: Variant, results: list[PointResult]) -> VariantResult:
@@ -113,7 +113,7 @@ def curve_of(plan: ComparisonPlan, results: Sequence[PointResult]) -> tuple[Curv
 
 def warnings(chosen: Sequence[VariantResult]) -> list[str]:
     """Return what a reader must know before trusting the results, one line for each warning."""
-    found = []
+    lines = []
     for one in chosen:
         name = one.variant.name
         bad = {
@@ -121,22 +121,21 @@ def warnings(chosen: Sequence[VariantResult]) -> list[str]:
             for status in ("diverged", "failed", "interrupted", "running", "missing")
         }
         total = sum(len(result.runs) for result in one.results)
-        found += [
+        lines += [
             f"{name}: {count} of {total} runs {status}" for status, count in bad.items() if count
         ]
         if one.default is None or not one.best.complete:
             continue
-        found += [
+        lines += [
             f"{name}: the best point has {text}: the grid may be too narrow"
             for text in on_edge(one)
         ]
         if one.default.complete and one.default.rank < one.best.rank:
-            found.append(
+            lines.append(
                 f"{name}: the default settings beat the whole grid "
-                f"({one.default.mean('objective'):.6g} "
-                f"against {one.best.mean('objective'):.6g})"
+                f"({one.default.mean('objective'):.6g} against {one.best.mean('objective'):.6g})"
             )
-    return found
+    return lines
 
 
 def on_edge(one: VariantResult) -> list[str]:
@@ -144,17 +143,17 @@ def on_edge(one: VariantResult) -> list[str]:
 
     A decay share of 1 never halves the rate: there is nothing beyond, so this is not an edge.
     """
-    found = []
+    edges = []
     for name, values in one.variant.grid.items():
         numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
         if len(numbers) < len(values) or len(numbers) < 2:
             continue
         value = one.best.point.values[name]
         if value == min(numbers):
-            found.append(f"the lowest {name} of the grid ({value:g})")
+            edges.append(f"the lowest {name} of the grid ({value:g})")
         elif value == max(numbers) and not (name == DECAY_SHARE and value == 1):
-            found.append(f"the highest {name} of the grid ({value:g})")
-    return found
+            edges.append(f"the highest {name} of the grid ({value:g})")
+    return edges
 
 
 def _mean(numbers: Sequence[float]) -> float:

@@ -53,41 +53,41 @@ def notes(plan: ComparisonPlan, chosen: Sequence[VariantResult]) -> list[str]:
         or "that of the configuration"
     )
     calls = [entry for entry in history(plan) if entry["runs"]]
-    found = [
+    lines = [
         f"{len(plan.runs)} runs, seed{'s' if len(seeds) > 1 else ''} "
-        f"{', '.join(map(str, seeds))}: the same "
-        "initial weights and order of examples for every method",
+        f"{', '.join(map(str, seeds))}: the same initial weights and order of examples for every "
+        "method",
         f"budget: {budget}; seconds are those of training alone, evaluation aside",
         f"timing: {'; then '.join(dict.fromkeys(entry['share'] for entry in calls))}",
         *(f"device: {text}" for text in _gpus(plan)),
     ]
     if any(entry["busy"] > 0.5 for entry in calls):
-        found.append(
+        lines.append(
             "timing: other work was running on the machine at the start: take seconds with care"
         )
     if any(variant.grid for variant in plan.variants):
-        found.append(RULE)
+        lines.append(RULE)
     if any(DECAY_SHARE in variant.grid for variant in plan.variants):
-        found.append(
+        lines.append(
             f"{DECAY_SHARE}: the learning rate halves each time this share of training.updates "
             "is over"
         )
     grown = [text for one in chosen if (text := _growth(plan, one))]
     if grown:
-        found.append(f"rows per batch grew: {'; '.join(grown)}")
-    return found
+        lines.append(f"rows per batch grew: {'; '.join(grown)}")
+    return lines
 
 
 def _gpus(plan: ComparisonPlan) -> list[str]:
     """Return device, name and CuPy version of the GPUs used, as the runs recorded them."""
-    found: dict[str, None] = {}
+    gpus: dict[str, None] = {}
     for run in plan.runs if plan.gpus() else ():
         # A run that has not started, or did not use a GPU, is left out.
         with contextlib.suppress(OSError, ValueError, KeyError):
             info = json.loads((plan.run_path(run) / "run.json").read_text())
             versions = info["versions"]
-            found[f"{info['device']}, {versions['gpu']}, CuPy {versions['cupy']}"] = None
-    return sorted(found)
+            gpus[f"{info['device']}, {versions['gpu']}, CuPy {versions['cupy']}"] = None
+    return sorted(gpus)
 
 
 def _growth(plan: ComparisonPlan, one: VariantResult) -> str:

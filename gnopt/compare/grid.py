@@ -76,13 +76,13 @@ class GridPoint:
 
     def settings(self, updates: int) -> dict[str, object]:
         """Return {key: value}; a decay share becomes a period of ``updates``, at least 1."""
-        found: dict[str, object] = {}
+        settings: dict[str, object] = {}
         for name, value in self.values.items():
             if name == DECAY_SHARE and isinstance(value, (int, float)):
-                found["optimizer.decay_period"] = max(1, round(value * updates))
+                settings["optimizer.decay_period"] = max(1, round(value * updates))
             else:
-                found[full_key(name)] = value
-        return found
+                settings[full_key(name)] = value
+        return settings
 
 
 def full_key(name: str) -> str:
@@ -221,13 +221,13 @@ def choose_variants(
                 for name in unknown
             ]
         )
-    found = []
+    variants = []
     for name in dict.fromkeys(methods or named):
         variant = named.get(name) or Variant(name, name)
         if not variant.grid and table[variant.method].order == 1 and name not in named:
             variant = Variant(name, name, {}, dict(grid), variant.line)
-        found.append(variant)
-    return found
+        variants.append(variant)
+    return variants
 
 
 def value_text(value: object) -> str:

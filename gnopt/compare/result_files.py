@@ -138,7 +138,7 @@ def shown_curves(
     plan: ComparisonPlan, chosen: Sequence[VariantResult]
 ) -> list[tuple[VariantResult, str, Curve, bool]]:
     """Return (variant, role, curve, whether it is cut short) of every curve that figures show."""
-    found = []
+    curves = []
     for one in chosen:
         roles: list[tuple[str, list[PointResult]]] = [
             ("best" if one.default else "single", [one.best])
@@ -150,8 +150,8 @@ def shown_curves(
         for role, results in roles:
             curve, cut = curve_of(plan, results)
             if curve is not None:
-                found.append((one, role, curve, cut))
-    return found
+                curves.append((one, role, curve, cut))
+    return curves
 
 
 def curve_rows(plan: ComparisonPlan, chosen: Sequence[VariantResult]) -> Iterable[dict[str, Cell]]:

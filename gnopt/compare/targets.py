@@ -37,7 +37,7 @@ def times_to(
     given targets, the final losses of the variants are the targets.
     """
     wanted = [(target, "--target") for target in given] or _reached_in_the_end(plan, chosen)
-    found = []
+    times = []
     for target, why in sorted(wanted, reverse=True):
         for one in chosen:
             curves = [run_curve(plan.run_path(run)) for run in one.best.runs]
@@ -48,25 +48,25 @@ def times_to(
                 if len(at)
             ]
             updates, seconds = np.mean(hits, axis=0).tolist() if hits else (nan, nan)
-            found.append(
+            times.append(
                 TimeToTarget(
                     target, why, one.variant.name, updates, seconds, len(hits), len(curves)
                 )
             )
-    return found
+    return times
 
 
 def _reached_in_the_end(
     plan: ComparisonPlan, chosen: Sequence[VariantResult]
 ) -> list[tuple[float, str]]:
-    found = []
+    ends = []
     for one in chosen:
         curve, cut = curve_of(plan, [one.best])
         if curve is not None and not cut:  # rounded up, so that the method itself surely gets there
-            found.append((_rounded_up(float(curve.high[-1])), f"reached by {one.variant.name}"))
-    found.sort(reverse=True)
-    places = np.unique(np.linspace(0, len(found) - 1, min(MOST, len(found))).round().astype(int))
-    return [found[i] for i in places]
+            ends.append((_rounded_up(float(curve.high[-1])), f"reached by {one.variant.name}"))
+    ends.sort(reverse=True)
+    places = np.unique(np.linspace(0, len(ends) - 1, min(MOST, len(ends))).round().astype(int))
+    return [ends[i] for i in places]
 
 
 def _rounded_up(number: float) -> float:

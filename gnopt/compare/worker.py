@@ -37,7 +37,7 @@ def train(plan: ComparisonPlan, run: Run) -> None:
 
 def _begin(plan: ComparisonPlan, run: Run) -> Trainer:
     path, seed = plan.run_path(run), {"training.seed": ("--seed", run.seed)}
-    argv = command(plan, run)
+    argv = train_command(plan, run)
     if rundir.is_run(path):
         _wait_for(path)
         return start.resume(plan.problem_path, run.sets, seed, path, Reporter(), argv, check_memory)
@@ -48,7 +48,7 @@ def _begin(plan: ComparisonPlan, run: Run) -> Trainer:
     )
 
 
-def command(plan: ComparisonPlan, run: Run) -> list[str]:
+def train_command(plan: ComparisonPlan, run: Run) -> list[str]:
     """Return the ``gnopt train`` command that makes the same run."""
     sets = [part for text in run.sets for part in ("--set", text)]
     return [

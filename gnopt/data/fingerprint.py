@@ -41,9 +41,9 @@ class Fingerprint:
 def fingerprint(handle: h5py.File) -> Fingerprint:
     """Return the fingerprint of an open file; the whole file is read for the hash."""
     path = Path(handle.filename)
-    found = {name: DatasetFacts(list(d.shape or ()), _dtype(d)) for name, d in datasets(handle)}
+    facts = {name: DatasetFacts(list(d.shape or ()), _dtype(d)) for name, d in datasets(handle)}
     size, digest = _content(path)
-    return Fingerprint(path.name, size, found, digest, size >= _WHOLE)
+    return Fingerprint(path.name, size, facts, digest, size >= _WHOLE)
 
 
 def _dtype(dataset: h5py.Dataset) -> str:

@@ -26,7 +26,7 @@ def describe_file(path: Path) -> dict[str, Any]:
     """
     with open_file(path) as handle:
         source = handle.attrs.get("source")
-        found = [_dataset(handle, name, dataset) for name, dataset in datasets(handle)]
+        entries = [_dataset(handle, name, dataset) for name, dataset in datasets(handle)]
         with_targets = "y" in handle or (is_group(handle, "train") and "y" in handle["train"])
         targets = "y" if with_targets else "inputs"
         splits, problem = _splits(handle, targets)
@@ -34,7 +34,7 @@ def describe_file(path: Path) -> dict[str, Any]:
         "file": str(path),
         "bytes": path.stat().st_size,
         "source": None if source is None else str(source),
-        "datasets": found,
+        "datasets": entries,
         "targets": targets,
         "splits": splits,
         "problem": problem,

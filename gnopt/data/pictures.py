@@ -47,26 +47,30 @@ def list_folder(path: Path) -> PictureFolder:
     """
     try:
         subfolders = _sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
-        found = {p.name: _pictures(p) for p in subfolders}
+        folders = {p.name: _pictures(p) for p in subfolders}
         loose = _pictures(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    found = {name: files for name, files in found.items() if files}
-    if found and loose:
+    folders = {name: files for name, files in folders.items() if files}
+    if folders and loose:
         raise DataError(
             f"{path}: has pictures such as {loose[0].name} beside subfolders such as "
-            f"{next(iter(found))}; expected all pictures in subfolders, one for each class, or none"
+            f"{next(iter(folders))}; "
+            "expected all pictures in subfolders, one for each class, or none"
         )
-    if not found and not loose:
+    if not folders and not loose:
         raise DataError(
             f"{path}: has no pictures; expected files ending in {', '.join(sorted(_SUFFIXES))}, "
             "in the folder or in one subfolder for each class"
         )
     if loose:
         return PictureFolder(path, loose, [], None)
-    labels = np.concatenate([np.full(len(files), k) for k, files in enumerate(found.values())])
+    labels = np.concatenate([np.full(len(files), k) for k, files in enumerate(folders.values())])
     return PictureFolder(
-        path, [f for files in found.values() for f in files], list(found), labels.astype(np.int32)
+        path,
+        [f for files in folders.values() for f in files],
+        list(folders),
+        labels.astype(np.int32),
     )
 
 

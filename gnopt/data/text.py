@@ -181,19 +181,19 @@ def _is_number(cell: str) -> bool:
 
 
 def _columns(layout: _Layout, wanted: str, option: str) -> list[int]:
-    found = []
+    numbers = []
     for name in [wanted] if wanted in layout.header else [w.strip() for w in wanted.split(",")]:
         if name in layout.header:
-            found.append(layout.header.index(name))
+            numbers.append(layout.header.index(name))
         elif name.lstrip("-").isdigit() and -layout.width <= int(name) < layout.width:
-            found.append(int(name) % layout.width)
+            numbers.append(int(name) % layout.width)
         else:
             known = f", or one of {', '.join(layout.header[:12])}" if layout.header else ""
             raise DataError(
                 f"{layout.path}: {option} {name}: no such column; expected 0 to "
                 f"{layout.width - 1}{known}{nearest(name, layout.header)}"
             )
-    return found
+    return numbers
 
 
 def _open_rows(path: Path, settings: ImportSettings) -> tuple[Rows, Rows | None]:

@@ -65,20 +65,20 @@ def products(look: Look, blocks: Sequence[Sequence[InspectedBlock]]) -> list[Pro
 
 
 def _exact(look: Look, blocks: Sequence[Sequence[InspectedBlock]]) -> list[Products]:
-    found = []
+    products = []
     for l, M in pre_activation_matrices(look.sample(), hessian=False):
         abar = look.tape.abar[l - 1]
         flat = M.reshape(len(M), -1)
         square = ((abar @ abar.T) ** 2 * (flat @ flat.T)).sum(dtype=np.float64) / len(M) ** 2
         mixed = [np.array([method[l - 1].inner(abar, M)]) for method in blocks]
-        found.append(
+        products.append(
             Products(
                 np.array(look.net.ops.scalars(square))[:, None],
                 mixed,
                 [method[l - 1].square() for method in blocks],
             )
         )
-    return found
+    return products
 
 
 def _sketched(look: Look, blocks: Sequence[Sequence[InspectedBlock]]) -> list[Products]:
@@ -99,7 +99,7 @@ def _sketched(look: Look, blocks: Sequence[Sequence[InspectedBlock]]) -> list[Pr
             for _ in range(count)
         ]
     )
-    found = []
+    products = []
     for l, columns in backpropagate(net, look.W, look.tape, start):
         abar = look.tape.abar[l - 1]
         exact = np.zeros((count, count))
@@ -113,14 +113,14 @@ def _sketched(look: Look, blocks: Sequence[Sequence[InspectedBlock]]) -> list[Pr
                     pair *= pair
                     pair *= inputs
                     exact[r, q] += ops.scalars(pair.sum(dtype=np.float64))[0] / rows**2
-        found.append(
+        products.append(
             Products(
                 exact + exact.T,
                 [method[l - 1].quadratic(abar, columns) for method in blocks],
                 [method[l - 1].square() for method in blocks],
             )
         )
-    return found
+    return products
 
 
 def together(layers: Sequence[Products]) -> Products:

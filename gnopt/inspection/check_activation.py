@@ -50,8 +50,8 @@ def of_activation(ops: Backend, f: Activation) -> list[Check]:
 
     def finite() -> float:
         single = far.astype(np.float32)
-        found = [g(points) for g in (value, first, second) for points in (far, single)]
-        return 0.0 if all(np.isfinite(part).all() for part in found) else np.inf
+        values = [g(points) for g in (value, first, second) for points in (far, single)]
+        return 0.0 if all(np.isfinite(part).all() for part in values) else np.inf
 
     def declared() -> float:
         return float(np.abs(second(grid)).max()) if f.piecewise_linear else 0.0

@@ -137,10 +137,10 @@ def _at_least(p: LossProbe) -> float:
         def objective(h: np.ndarray, y: np.ndarray = y) -> tuple[float, np.ndarray]:
             return float(p.call("value", h[None], y)[0]), p.call("gradient", h[None], y)[0]
 
-        found = minimize(
+        minimum = minimize(
             objective, p.h[n], jac=True, method="BFGS", options={"gtol": 1e-9, "maxiter": 500}
         )
-        h = found.x[None]
+        h = minimum.x[None]
         gn, exact = p.call("gn_matrix", h, y), p.call("hessian_matrix", h, y)
         slope = np.abs(p.call("gradient", h, y)).max()
         # A minimum at infinity has no curvature left to compare.
@@ -180,12 +180,12 @@ def _finite(p: LossProbe) -> float:
     for dtype in (np.float64, np.float32):
         h = np.clip(p.h * 1e4, -1e4, 1e4).astype(dtype)
         y = p.y if p.y.dtype.kind in "iu" else p.y.astype(dtype)
-        found = [
+        arrays = [
             p.call("value", h, y),
             p.call("gradient", h, y),
             p.call("gn_product", h, y, np.ones_like(h)),
         ]
-        if not all(np.isfinite(array).all() for array in found):
+        if not all(np.isfinite(array).all() for array in arrays):
             return np.inf
     return 0.0
 

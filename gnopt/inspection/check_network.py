@@ -72,7 +72,7 @@ class NetworkProbe:
 def checks(whole: Look) -> list[Check]:
     """Return the checks of the network."""
     several, one = NetworkProbe(whole, min(ROWS, whole.tape.rows)), NetworkProbe(whole, 1)
-    found: list[Check] = [
+    tests: list[Check] = [
         (
             "R-forward pass = d outputs",
             TOLERANCE,
@@ -93,12 +93,12 @@ def checks(whole: Look) -> list[Check]:
         ),
         ("theorem: block Hessians positive semi-definite", TIGHT, lambda: _theorem(one)),
     ]
-    found[-1:-1] = [
+    tests[-1:-1] = [
         (f"{name.upper()} at one data point = exact block", TIGHT, partial(_kronecker, one, kind))
         for name, kind in all_curvatures().items()
         if kind.exact_at_one_point
     ]
-    return found
+    return tests
 
 
 def _gradient(p: NetworkProbe) -> float:
@@ -142,10 +142,10 @@ def _kronecker(p: NetworkProbe, kind: type[Curvature]) -> float:
 
 
 def _theorem(p: NetworkProbe) -> float:
-    found = signs(p.look, 1)
-    if not found.premise:
+    result = signs(p.look, 1)
+    if not result.premise:
         raise Skip("it holds for piecewise-linear activations and a positive semi-definite 𝓗_L")
-    return max(max(-layer.lowest, 0.0) / max(layer.highest, 1e-300) for layer in found.layers)
+    return max(max(-layer.lowest, 0.0) / max(layer.highest, 1e-300) for layer in result.layers)
 
 
 def _worst(pairs: list[tuple[float, float]]) -> float:

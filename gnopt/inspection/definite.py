@@ -108,10 +108,10 @@ def signs(look: Look, rows: int | None = None) -> Signs:
             abar = sample.tape.abar[l - 1]
             norms = ops.to_host((abar * abar).sum(axis=1)).astype(np.float64)
             parts[l].append(values * norms[:, None])
-    found = {l: np.concatenate(pieces) for l, pieces in parts.items()}
+    eigenvalues = {l: np.concatenate(pieces) for l, pieces in parts.items()}
     eps = float(np.finfo(net.dtype).eps)
-    layers = [_layer(values, SLACK * values.shape[1] * eps) for values in found.values()]
-    traces = np.sum([values.sum(axis=1) for values in found.values()], axis=0)
+    layers = [_layer(values, SLACK * values.shape[1] * eps) for values in eigenvalues.values()]
+    traces = np.sum([values.sum(axis=1) for values in eigenvalues.values()], axis=0)
     linear = all(f.piecewise_linear for f in net.activations)
     return Signs(
         wanted,

@@ -24,14 +24,14 @@ def dense_blocks(
     look: Look, layers: Sequence[int], kinds: Sequence[str]
 ) -> dict[str, dict[int, Array]]:
     """Return {kind: {layer: block}}; the blocks are symmetric to the last bit."""
-    found: dict[str, dict[int, Array]] = {}
+    by_kind: dict[str, dict[int, Array]] = {}
     for kind in kinds:
         blocks = mean_blocks(look.sample(), kind == "hessian", list(layers))
         for block in blocks.values():  # entries (j, k) and (k, j) differ by rounding: average them
             block += block.T.copy()
             block *= 0.5
-        found[kind] = blocks
-    return found
+        by_kind[kind] = blocks
+    return by_kind
 
 
 def spectra(look: Look, blocks: dict[int, Array]) -> dict[int, Spectrum]:

@@ -43,9 +43,9 @@ def write_all(findings: Sequence[Findings], layers: Path | None, folder: Path | 
     ``layers`` is the file of --csv: it gets the summary, and a file beside it the alignment.
     ``folder`` is that of --out: it gets every table.
     """
-    rows = [row for found in findings for s in found.summaries for row in s.layers]
-    methods = [row for found in findings for s in found.summaries for row in s.methods]
-    aligned = [a.row() for found in findings for a in found.alignments]
+    rows = [row for one in findings for s in one.summaries for row in s.layers]
+    methods = [row for one in findings for s in one.summaries for row in s.methods]
+    aligned = [a.row() for one in findings for a in one.alignments]
     files = []
     if layers is not None:
         if rows or not aligned:
@@ -81,7 +81,7 @@ def spectra_rows(factors: Factors, layers: Sequence[int]) -> list[Row]:
 
     A has rows without a method, because it is the same for all.
     """
-    found = []
+    rows = []
     for l in layers:
         series = [("", "A", factors.A[l - 1].spectrum.values)]
         for name, method in factors.methods.items():
@@ -89,7 +89,7 @@ def spectra_rows(factors: Factors, layers: Sequence[int]) -> list[Row]:
             if pair is not None:
                 series.append((name, "G", pair[1].spectrum.values))
         for name, factor, values in series:
-            found += [
+            rows += [
                 {
                     "layer": l,
                     "method": name,
@@ -99,19 +99,19 @@ def spectra_rows(factors: Factors, layers: Sequence[int]) -> list[Row]:
                 }
                 for k, value in enumerate(values[::-1], start=1)
             ]
-    return found
+    return rows
 
 
-def density_rows(found: Findings) -> list[Row]:
+def density_rows(findings: Findings) -> list[Row]:
     """Return a row for every node of the spectral densities."""
     return [
         {"matrix": kind, "node": float(node), "weight": float(weight)}
-        for kind, d in found.densities.items()
+        for kind, d in findings.densities.items()
         for node, weight in zip(d.nodes, d.weights, strict=True)
     ]
 
 
-def as_json(subject: Subject, found: Findings) -> Row:
+def as_json(subject: Subject, findings: Findings) -> Row:
     """Return the findings of one inspection as plain values."""
     training = subject.config.training
     return {
@@ -121,10 +121,10 @@ def as_json(subject: Subject, found: Findings) -> Row:
         "activations": [f.name for f in subject.net.activations],
         "dtype": training.dtype,
         "seed": training.seed,
-        "rows": found.rows,
-        "kfac_samples": found.samples,
-        "checkpoints": [summary_json(s) for s in found.summaries],
-        "alignment": [a.row() for a in found.alignments],
+        "rows": findings.rows,
+        "kfac_samples": findings.samples,
+        "checkpoints": [summary_json(s) for s in findings.summaries],
+        "alignment": [a.row() for a in findings.alignments],
         "density": {
             kind: {
                 "exact": d.exact,
@@ -135,7 +135,7 @@ def as_json(subject: Subject, found: Findings) -> Row:
                 "nodes": d.nodes.tolist(),
                 "weights": d.weights.tolist(),
             }
-            for kind, d in found.densities.items()
+            for kind, d in findings.densities.items()
         },
         "surfaces": [
             {
@@ -145,14 +145,14 @@ def as_json(subject: Subject, found: Findings) -> Row:
                 "high": float(s.values.max()),
                 "local_maxima": s.maxima,
             }
-            for s in found.surfaces
+            for s in findings.surfaces
         ],
     }
 
 
 def summary_json(s: Summary) -> Row:
     """Return one summary as plain values."""
-    found: Row = {
+    values: Row = {
         "step": s.step,
         "layers": s.layers,
         "methods": s.methods,
@@ -160,12 +160,12 @@ def summary_json(s: Summary) -> Row:
         "exact_norms": s.exact_norms,
     }
     if s.ranks is not None:
-        found["rank"] = asdict(s.ranks)
+        values["rank"] = asdict(s.ranks)
     if s.signs is not None:
-        found["theorem"] = {
+        values["theorem"] = {
             **asdict(s.signs),
             "applies": s.signs.premise,
             "definite": s.signs.definite,
             "trace_definite": s.signs.trace_definite,
         }
-    return found
+    return values

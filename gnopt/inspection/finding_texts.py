@@ -54,20 +54,19 @@ def _print(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], lef
     console.print()
 
 
-def print_findings(subject: Subject, found: Findings) -> None:
+def print_findings(subject: Subject, findings: Findings) -> None:
     """Print all findings to stdout."""
-    for summary in found.summaries:
+    for summary in findings.summaries:
         _print_summary(subject, summary)
-    if found.alignments:
-        _print_alignment(found.alignments)
-    for kind, d in found.densities.items():
+    if findings.alignments:
+        _print_alignment(findings.alignments)
+    for kind, d in findings.densities.items():
         what = "eigenvalues" if d.exact else "nodes of Lanczos' quadrature"
         print(
             f"whole {kind.replace('_', '-')} matrix: {what} from {d.low:.4g} to {d.high:.4g}, "
-            f"trace {d.trace:.4g}, "
-            f"{100 * d.negative:.2g}% of the spectrum below zero"
+            f"trace {d.trace:.4g}, {100 * d.negative:.2g}% of the spectrum below zero"
         )
-    for s in found.surfaces:
+    for s in findings.surfaces:
         what = f"layer {s.layer}" if s.layer else "layers jointly"
         print(
             f"surface of {what}: {s.values.min():.5g} to {s.values.max():.5g} over {s.rows} rows, "
@@ -210,15 +209,14 @@ def _print_ranks(s: Summary) -> None:
     points = f"{r.rows} data point{'s' if r.rows > 1 else ''}"
     print(
         f"rank of the exact Gauss-Newton matrix over {points}: {r.whole}, by layer "
-        f"{', '.join(map(str, r.layers))}; "
-        f"bound N · rank(H_L) = {r.bound}"
+        f"{', '.join(map(str, r.layers))}; bound N · rank(H_L) = {r.bound}"
     )
 
 
-def _print_alignment(found: Sequence[Alignment]) -> None:
-    places = list(dict.fromkeys((a.step, a.damping) for a in found))
-    methods = list(dict.fromkeys(a.method for a in found))
-    table = {(a.step, a.damping, a.method, a.layer): a for a in found}
+def _print_alignment(alignments: Sequence[Alignment]) -> None:
+    places = list(dict.fromkeys((a.step, a.damping) for a in alignments))
+    methods = list(dict.fromkeys(a.method for a in alignments))
+    table = {(a.step, a.damping, a.method, a.layer): a for a in alignments}
 
     def cells(step: int, damping: float, layer: int) -> list[str]:
         return [
@@ -236,14 +234,14 @@ def _print_alignment(found: Sequence[Alignment]) -> None:
         for step, damping in places
     ]
     _print(
-        f"{found[0].run}: alignment with the exact Gauss-Newton update; cosines, Euclidean / "
+        f"{alignments[0].run}: alignment with the exact Gauss-Newton update; cosines, Euclidean / "
         "Gauss-Newton",
         ("step", "λ", "residual", *methods),
         rows,
         1,
     )
     if len(places) == 1:
-        layers = sorted({a.layer for a in found if a.layer})
+        layers = sorted({a.layer for a in alignments if a.layer})
         _print(
             "Layer by layer",
             ("layer", *methods),

@@ -97,8 +97,8 @@ def _summary(
     products = agreement.products(at, [method.blocks for method in factors.methods.values()])
     note("distance to the exact blocks")
     spectra = {kind: dense.spectra(at, of_layer) for kind, of_layer in blocks.items()}
-    found = summarise(
+    summary = summarise(
         at, factors, products, spectra, layers, rank.ranks(at), signs(at, request.theorem_rows)
     )
     note("spectra, ranks and signs")
-    return found
+    return summary

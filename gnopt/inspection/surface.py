@@ -51,8 +51,8 @@ def surfaces(look: Look, layers: Sequence[int], reach: float = 1.0) -> list[Surf
     """
     cost = 2.0 * POINTS**2 * sum(o * i for o, i in look.net.shapes[min(layers) - 1 :])
     rows = int(max(1, min(look.tape.rows, FLOPS // cost)))
-    found = [_surface(look, [l], reach, rows) for l in layers]
-    return found if len(layers) == 1 else [*found, _surface(look, layers, reach, rows)]
+    single = [_surface(look, [l], reach, rows) for l in layers]
+    return single if len(layers) == 1 else [*single, _surface(look, layers, reach, rows)]
 
 
 def _surface(look: Look, layers: Sequence[int], reach: float, rows: int) -> Surface:
@@ -85,9 +85,9 @@ def _directions(look: Look, layer: int) -> tuple[Array, Array]:
     generator = rng.generator(look.subject.seed, "surface", layer)
     W = look.W[layer - 1]
     (norm,) = ops.scalars((W * W).sum())
-    found = []
+    directions = []
     for _ in range(2):
         U = ops.normal(generator, W.shape, net.dtype)
         (length,) = ops.scalars((U * U).sum())
-        found.append(U * (norm / length) ** 0.5)
-    return found[0], found[1]
+        directions.append(U * (norm / length) ** 0.5)
+    return directions[0], directions[1]

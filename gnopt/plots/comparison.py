@@ -45,10 +45,10 @@ def read_panel(directory: Path, titled: bool) -> Panel:
     started = [run for run in plan.runs if rundir.is_run(plan.run_path(run))]
     present = {run.variant for run in started}
     plan = replace(plan, runs=started, variants=[v for v in plan.variants if v.name in present])
-    found = shown_curves(plan, evaluate_plan(plan))
-    if not found:
+    curves = shown_curves(plan, evaluate_plan(plan))
+    if not curves:
         raise DataError(f"{directory}: no run of this comparison has made an update yet")
-    return Panel(directory.resolve().name if titled else "", found)
+    return Panel(directory.resolve().name if titled else "", curves)
 
 
 def draw_comparison(panels: Sequence[Panel], out: Path) -> list[Path]:

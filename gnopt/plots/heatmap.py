@@ -120,14 +120,14 @@ def _write(
 
 
 def _best(one: VariantResult, x: Axis, i: int, y: Axis, j: int) -> PointResult | None:
-    found = [
+    results = [
         result
         for result in one.results
         if result.point.values
         and result.point.values[x[0]] == x[1][i]
         and (not y[0] or result.point.values[y[0]] == y[1][j])
     ]
-    return min(found, key=lambda result: result.rank, default=None)
+    return min(results, key=lambda result: result.rank, default=None)
 
 
 def _value(result: PointResult | None) -> float:

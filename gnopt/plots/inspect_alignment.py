@@ -18,14 +18,14 @@ DASHES = ("-", "--", "-.", ":")  # so that lines of methods that agree can be to
 TITLES = (("cosine", "Euclidean cosine"), ("gn_cosine", "cosine in the Gauss-Newton inner product"))
 
 
-def draw_alignment(found: Sequence[Alignment], out: Path) -> list[Path]:
+def draw_alignment(alignments: Sequence[Alignment], out: Path) -> list[Path]:
     """Draw cosines against steps, or layer by layer if there is a single step; return the files.
 
     Over several runs, the mean and the range are drawn. Several λ give a row of panels each; a λ
     that the configuration chose differs from step to step and counts as one.
     """
-    several = len({a.step for a in found}) > 1
-    parts = _by_damping(found)
+    several = len({a.step for a in alignments}) > 1
+    parts = _by_damping(alignments)
     with style():
         figure = new_figure(9.5, 0.7 + 3.2 * len(parts))
         axes = figure.subplots(len(parts), 2, sharey=True, squeeze=False)
@@ -38,27 +38,27 @@ def draw_alignment(found: Sequence[Alignment], out: Path) -> list[Path]:
         return save_all(figure, out)
 
 
-def _by_damping(found: Sequence[Alignment]) -> dict[str, list[Alignment]]:
+def _by_damping(alignments: Sequence[Alignment]) -> dict[str, list[Alignment]]:
     """Return {end of the title: alignments with one λ}; a single group if each step has one λ."""
     per_step = {
-        step: {a.damping for a in found if a.step == step and a.run == run}
-        for step, run in {(a.step, a.run) for a in found}
+        step: {a.damping for a in alignments if a.step == step and a.run == run}
+        for step, run in {(a.step, a.run) for a in alignments}
     }
     if all(len(values) == 1 for values in per_step.values()):
-        return {"": list(found)}
+        return {"": list(alignments)}
     return {
-        f", λ = {value:.3g}": [a for a in found if a.damping == value]
-        for value in dict.fromkeys(a.damping for a in found)
+        f", λ = {value:.3g}": [a for a in alignments if a.damping == value]
+        for value in dict.fromkeys(a.damping for a in alignments)
     }
 
 
-def _methods(found: Sequence[Alignment]) -> list[str]:
-    return list(dict.fromkeys(a.method for a in found))
+def _methods(alignments: Sequence[Alignment]) -> list[str]:
+    return list(dict.fromkeys(a.method for a in alignments))
 
 
-def _by_step(axis: Axes, found: Sequence[Alignment], field: str) -> None:
-    for number, method in enumerate(_methods(found)):
-        mine = [a for a in found if a.method == method and a.layer == 0]
+def _by_step(axis: Axes, alignments: Sequence[Alignment], field: str) -> None:
+    for number, method in enumerate(_methods(alignments)):
+        mine = [a for a in alignments if a.method == method and a.layer == 0]
         steps = sorted({a.step for a in mine})
         values = [[getattr(a, field) for a in mine if a.step == step] for step in steps]
         axis.plot(
@@ -82,13 +82,15 @@ def _by_step(axis: Axes, found: Sequence[Alignment], field: str) -> None:
     axis.set_xlabel("update")
 
 
-def _by_layer(axis: Axes, found: Sequence[Alignment], field: str) -> None:
-    methods = _methods(found)
-    layers = sorted({a.layer for a in found})
+def _by_layer(axis: Axes, alignments: Sequence[Alignment], field: str) -> None:
+    methods = _methods(alignments)
+    layers = sorted({a.layer for a in alignments})
     width = 0.8 / len(methods)
     for number, method in enumerate(methods):
         heights = [
-            np.mean([getattr(a, field) for a in found if a.method == method and a.layer == layer])
+            np.mean(
+                [getattr(a, field) for a in alignments if (a.method, a.layer) == (method, layer)]
+            )
             for layer in layers
         ]
         places = np.arange(len(layers)) + (number - (len(methods) - 1) / 2) * width

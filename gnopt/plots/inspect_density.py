@@ -17,19 +17,19 @@ DECADES = 6  # on either side of zero
 BINS = 60
 
 
-def draw_density(found: Mapping[str, Density], out: Path) -> list[Path]:
+def draw_density(densities: Mapping[str, Density], out: Path) -> list[Path]:
     """Draw the share of eigenvalues in each bin; return the files.
 
     Bins have equal width on an axis that is logarithmic on both sides of zero.
     """
-    top = max(max(abs(d.low), abs(d.high)) for d in found.values())
+    top = max(max(abs(d.low), abs(d.high)) for d in densities.values())
     threshold = top * 10.0**-DECADES
     positive = np.geomspace(threshold, top * 1.3, BINS + 1)
     edges = np.concatenate([-positive[::-1], positive])
     with style():
         figure = new_figure(9.5, 3.6)
-        axes = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
-        for number, (axis, (kind, d)) in enumerate(zip(axes, found.items(), strict=True)):
+        axes = figure.subplots(1, len(densities), sharey=True, squeeze=False)[0]
+        for number, (axis, (kind, d)) in enumerate(zip(axes, densities.items(), strict=True)):
             share = np.histogram(d.nodes, edges, weights=d.weights)[0]
             if not d.exact:
                 share = _spread(share)

@@ -57,7 +57,7 @@ def _floor(run: Path) -> float:
     return float(sum(total for total, _ in sums) / sum(count for _, count in sums))
 
 
-def draw_curves(runs: Sequence[Path], out: Path) -> list[Path]:
+def draw_runs(runs: Sequence[Path], out: Path) -> list[Path]:
     """Draw objectives (solid), validation (dashed) and batches (faint); return the files."""
     lines = [read_run(run) for run in runs]
     names = distinct(runs)
@@ -91,7 +91,7 @@ def draw_curves(runs: Sequence[Path], out: Path) -> list[Path]:
 
 def _draw(axes: Sequence[Axes], line: RunLines, shade: str, name: str) -> None:
     """Draw a run into both panels. With a ``name`` the legend names the run, else its lines."""
-    at, batches, found = thinned(line.batches, 2000), line.batches, line.evaluations
+    at, batches, columns = thinned(line.batches, 2000), line.batches, line.evaluations
     for axis, key, x in ((axes[0], "step", batches.updates), (axes[1], "seconds", batches.seconds)):
         if len(at):
             axis.plot(
@@ -102,11 +102,11 @@ def _draw(axes: Sequence[Axes], line: RunLines, shade: str, name: str) -> None:
                 linewidth=1.0,
                 label=None if name else "batches, sliding mean",
             )
-        axis.plot(found[key], found["train_loss"], color=shade, label=name or "training")
-        if np.isfinite(found["validation_loss"]).any():
+        axis.plot(columns[key], columns["train_loss"], color=shade, label=name or "training")
+        if np.isfinite(columns["validation_loss"]).any():
             axis.plot(
-                found[key],
-                found["validation_loss"],
+                columns[key],
+                columns["validation_loss"],
                 "--",
                 color=shade,
                 label=None if name else "validation",

@@ -32,12 +32,12 @@ def draw_steps(runs: Sequence[Path], out: Path) -> list[Path]:
 
     Raises DataError if no run has made an update.
     """
-    found = [read_columns(run / "steps.csv", ["step", *PANELS]) for run in runs]
-    if not any(len(columns["step"]) for columns in found):
+    tables = [read_columns(run / "steps.csv", ["step", *PANELS]) for run in runs]
+    if not any(len(columns["step"]) for columns in tables):
         raise DataError(f"{runs[0] / 'steps.csv'}: no updates to draw")
-    for columns in found:
+    for columns in tables:
         columns["rejected"] = np.cumsum(np.nan_to_num(columns["rejected"]))
-    names = [name for name in PANELS if any(_varies(columns[name]) for columns in found)]
+    names = [name for name in PANELS if any(_varies(columns[name]) for columns in tables)]
     with style():
         width = min(3, len(names)) or 1
         height = -(-len(names) // width) or 1
@@ -45,7 +45,7 @@ def draw_steps(runs: Sequence[Path], out: Path) -> list[Path]:
         axes = figure.subplots(height, width, squeeze=False, sharex=True)
         for axis, name in zip(axes.flat, names, strict=False):
             title, logarithmic = PANELS[name]
-            for number, (label, columns) in enumerate(zip(distinct(runs), found, strict=True)):
+            for number, (label, columns) in enumerate(zip(distinct(runs), tables, strict=True)):
                 values = columns[name]
                 if len(values) and np.isfinite(values).any():
                     axis.plot(
@@ -53,7 +53,7 @@ def draw_steps(runs: Sequence[Path], out: Path) -> list[Path]:
                     )
             axis.set_title(title)
             if logarithmic and all(
-                (columns[name][np.isfinite(columns[name])] > 0).all() for columns in found
+                (columns[name][np.isfinite(columns[name])] > 0).all() for columns in tables
             ):
                 log_axis(axis.yaxis)
         for axis in axes.flat[len(names) :]:

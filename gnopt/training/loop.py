@@ -303,8 +303,7 @@ def run_to_end(trainer: Trainer) -> TrainingOutcome:
     try:
         run.log(
             f"{'going on' if trainer.counters.step else 'starting'} at update "
-            f"{trainer.counters.step}: "
-            f"{shlex.join(run.info['argv'])}"
+            f"{trainer.counters.step}: {shlex.join(run.info['argv'])}"
         )
         reporter.begin(trainer.experiment, run, trainer.counters)
         for text in scale_notes(trainer.experiment) if trainer.counters.step == 0 else ():

@@ -38,8 +38,10 @@ class Engine(Protocol):
 
 def get_engine(name: str) -> Engine:
     """Return the engine called ``name``; ConfigError if there is none."""
-    found = discover(__name__, "ENGINE")
-    if name not in found:
-        raise ConfigError(f"--engine {name}: expected {' or '.join(found)}{nearest(name, found)}")
-    engine: Engine = found[name]
+    engines = discover(__name__, "ENGINE")
+    if name not in engines:
+        raise ConfigError(
+            f"--engine {name}: expected {' or '.join(engines)}{nearest(name, engines)}"
+        )
+    engine: Engine = engines[name]
     return engine
