@@ -1,15 +1,8 @@
 """Blocks of code in Markdown pages: finding them, and running them in a copy of the checkout.
 
-A comment that readers do not see, right before a block, says what the block alone does not:
-
-    <!-- not run: REASON -->           the block does not run
-    <!-- with COMMAND: OPTIONS -->     every `gnopt COMMAND ...` in it gets these options as well
-    <!-- file: PATH -->                the block is the text of this file from here on
-    <!-- first: COMMANDS -->           these lines of shell run before the block
-
-A block of `sh` runs in bash and stops at the first failure, one of `python` runs as a script, and
-one of `toml` is checked by `gnopt config check`. A block of `text` or `mermaid` is no code. The
-blocks of a page run in their order in one folder, so that later ones find what earlier ones wrote.
+A comment right before a block says what the block alone does not; CONTRIBUTING.md lists these
+marks. The blocks of a page run in their order in one folder, so that later ones find what earlier
+ones wrote. A block of `text` or `mermaid` is no code.
 """
 
 from __future__ import annotations
