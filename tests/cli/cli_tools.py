@@ -34,7 +34,7 @@ checkpoint_every = 3
 
 
 @dataclass
-class PointResult:
+class CommandResult:
     code: int
     out: str
     err: str

@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from cli_tools import CONFIG, PointResult, start
+from cli_tools import CONFIG, CommandResult, start
 from processes import finish
 
 from gnopt.cli import main
@@ -30,26 +30,26 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def gnopt(capfd: pytest.CaptureFixture[str]) -> Callable[..., PointResult]:
+def gnopt(capfd: pytest.CaptureFixture[str]) -> Callable[..., CommandResult]:
     """Run a command in this process."""
 
-    def run(*argv: object) -> PointResult:
+    def run(*argv: object) -> CommandResult:
         capfd.readouterr()
         with pytest.raises(SystemExit) as stop:
             main([str(a) for a in argv])
         out, err = capfd.readouterr()
-        return PointResult(int(stop.value.code or 0), out, err)
+        return CommandResult(int(stop.value.code or 0), out, err)
 
     return run
 
 
 @pytest.fixture
-def process() -> Callable[..., PointResult]:
+def process() -> Callable[..., CommandResult]:
     """Run a command as a process of its own."""
 
-    def run(*argv: object, **environment: str) -> PointResult:
+    def run(*argv: object, **environment: str) -> CommandResult:
         child = start(*argv, **environment)
         out, err = finish(child)
-        return PointResult(child.returncode, out, err)
+        return CommandResult(child.returncode, out, err)
 
     return run

@@ -114,7 +114,7 @@ def test_finished_runs_are_kept_and_new_ones_added(tiny, process):
         assert words in result.err
 
 
-def test_killed_at_a_random_moment(grid, process):
+def test_a_comparison_killed_at_a_random_moment_is_finished_by_resume(grid, process):
     arguments = (
         "tiny.toml",
         "--grid",
@@ -141,7 +141,7 @@ def test_killed_at_a_random_moment(grid, process):
     assert summary(grid / "killed") == summary(grid / "whole"), delay
 
 
-def test_interrupted(grid):
+def test_an_interrupted_comparison_tells_how_to_resume(grid):
     child = start(
         "compare",
         "tiny.toml",
@@ -166,7 +166,7 @@ def test_interrupted(grid):
         assert (path.parent / "checkpoints/latest").is_file()
 
 
-def test_a_budget_of_seconds(tiny, process):
+def test_a_budget_of_seconds_ends_each_run(tiny, process):
     result = process(
         "compare",
         "tiny.toml",
@@ -230,7 +230,7 @@ def test_nothing_is_written_by_a_dry_run(grid, gnopt):
         (["tiny.toml", "--methods", "kfra", "--out", "."], 2, "not empty"),
     ],
 )
-def test_refusals(tiny, gnopt, argv, code, words):
+def test_contradictory_requests_are_refused(tiny, gnopt, argv, code, words):
     result = gnopt("compare", *argv)
     assert result.code == code
     assert words in result.err
@@ -275,7 +275,7 @@ def _has_mpi4py() -> bool:
     return True
 
 
-def test_a_job_array(tiny):
+def test_a_job_array_makes_every_run_and_a_summary(tiny):
     """bin/compare-slurm with a scheduler that runs every job at once, one after the other."""
     shims = tiny / "bin"
     shims.mkdir()

@@ -47,7 +47,7 @@ def test_make_curves_and_look_at_them(tmp_path):
     assert "--overwrite" in again.stderr
 
 
-def test_make_faces(tmp_path):
+def test_make_faces_writes_the_three_groups(tmp_path):
     made = gnopt(
         "make",
         "faces",
@@ -69,7 +69,7 @@ def test_make_faces(tmp_path):
     assert "No such file" in refused.stderr
 
 
-def test_import_mnist(tmp_path):
+def test_mnist_is_imported_in_one_command(tmp_path):
     def idx(array: np.ndarray) -> bytes:
         return (
             bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes() + array.tobytes()
@@ -102,7 +102,7 @@ def test_import_mnist(tmp_path):
         assert file["train/x"].attrs["scale"] == 1 / 255
 
 
-def test_import_csv_with_its_flags(tmp_path):
+def test_csv_is_imported_with_its_flags(tmp_path):
     (tmp_path / "a.csv").write_text("".join(f"{k},{k * 2},{'ab'[k % 2]}\n" for k in range(10)))
     done = gnopt(
         "import",

@@ -110,7 +110,7 @@ def test_standardised_inputs_are_exported_as_the_network_sees_them(tiny, gnopt):
         assert np.abs(file["x"][()].mean(axis=0)).max() < 1e-5
 
 
-def test_labels(tiny, gnopt):
+def test_labels_are_exported_as_they_are(tiny, gnopt):
     argv = [
         "--set",
         "data.targets=y",
@@ -190,7 +190,7 @@ def test_summary_on_stdout_and_as_tables(trained, gnopt):
     assert pictures == {"spectrum-layer-1.png", "spectrum-layer-3.png"}
 
 
-def test_json_alone_on_stdout(trained, gnopt):
+def test_json_is_all_that_is_on_stdout(trained, gnopt):
     result = gnopt(
         "inspect-curvature", "run", "--json", "-q", "--alignment", "--density", "--samples", 20
     )
@@ -217,7 +217,7 @@ def test_the_theorem_is_shown(tiny, gnopt):
     )
 
 
-def test_the_same_twice(tiny, gnopt):
+def test_two_inspections_write_the_same_tables(tiny, gnopt):
     for name in ("a", "b"):
         assert (
             gnopt("inspect-curvature", "tiny.toml", "--csv", f"{name}.csv", "--alignment").code == 0
@@ -269,7 +269,7 @@ def test_alignment_along_checkpoints_of_several_runs(trained, gnopt):
     assert {row["step"] for row in table("b.csv")} == {"3", "12"}
 
 
-def test_figures(tiny, gnopt):
+def test_every_figure_is_drawn_into_the_inspection_folder(tiny, gnopt):
     pytest.importorskip("matplotlib")
     result = gnopt(
         "inspect-curvature",
@@ -380,7 +380,7 @@ def test_a_wrong_plug_in_is_caught(plug_in, gnopt, right, wrong, check):
     assert check in [v["check"] for v in json.loads(result.out)["checks"] if not v["passed"]]
 
 
-def test_check_of_a_run(trained, gnopt):
+def test_a_correct_run_passes_the_check(trained, gnopt):
     assert gnopt("inspect-curvature", "run", "--check", "--checkpoints", "best").code == 0
 
 
@@ -417,7 +417,7 @@ def test_check_of_a_run(trained, gnopt):
         ),
     ],
 )
-def test_errors(trained, gnopt, argv, code_, words):
+def test_errors_are_short_and_have_their_code(trained, gnopt, argv, code_, words):
     result = gnopt("inspect-curvature", *argv)
     assert result.code == code_, result.err
     assert words in result.err
@@ -425,7 +425,7 @@ def test_errors(trained, gnopt, argv, code_, words):
     assert result.out == ""
 
 
-def test_blocks_that_do_not_fit(tiny, gnopt):
+def test_blocks_that_do_not_fit_are_refused_with_a_remedy(tiny, gnopt):
     (tiny / "wide.toml").write_text(CONFIG.replace("hidden = [8, 3, 8]", "hidden = [30000, 3, 8]"))
     result = gnopt(
         "inspect-curvature",

@@ -1,4 +1,4 @@
-"""`gnopt plot` on runs that go on, on comparisons, and without matplotlib."""
+"""`gnopt plot` on runs under way, on comparisons, and without matplotlib."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cli_tools import ROOT, start
 from processes import finish, has_lines, wait_until
 
 
-def test_a_run_that_goes_on(tiny, gnopt):
+def test_a_run_under_way_can_be_plotted(tiny, gnopt):
     pytest.importorskip("matplotlib")
     child = start("train", "tiny.toml", "--out", "run", "--set", "training.updates=1000000", "-q")
     try:
@@ -62,7 +62,7 @@ def test_several_runs_and_comparisons(tiny, gnopt):
     assert "found both" in result.err
 
 
-def test_without_matplotlib(tiny, process):
+def test_plot_says_when_matplotlib_is_missing(tiny, process):
     with h5py.File("tiny.h5", "a") as file:
         file["x"].attrs["image_shape"] = [3, 4]
     (tiny / "none/matplotlib").mkdir(parents=True)

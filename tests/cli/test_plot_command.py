@@ -17,7 +17,7 @@ def trained(tiny, gnopt):
     return tiny
 
 
-def test_curves(trained, gnopt):
+def test_curves_of_runs_are_drawn_in_every_format(trained, gnopt):
     assert gnopt("train", "tiny.toml", "--out", "other", "--set", "data.validation=0").code == 0
     for name in ("c.png", "c.pdf", "c.svg"):
         assert gnopt("plot", "run", "other", "--out", name).code == 0
@@ -27,7 +27,7 @@ def test_curves(trained, gnopt):
     assert (trained / "run/curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_reconstructions(trained, gnopt):
+def test_reconstructions_are_drawn_for_any_count(trained, gnopt):
     for count in (1, 3, 20):
         assert gnopt("plot", "run", "--reconstructions", "--count", count).code == 0
     assert (trained / "run/reconstructions.png").read_bytes().startswith(b"\x89PNG")
@@ -47,7 +47,7 @@ def test_reconstructions(trained, gnopt):
     assert gnopt("plot", "standard", "--reconstructions", "--checkpoint", "best").code == 0
 
 
-def test_what_cannot_be_drawn(trained, gnopt):
+def test_what_cannot_be_drawn_is_refused(trained, gnopt):
     for argv, code in (
         (["absent"], 1),
         (["run", "--out", "x.gif"], 2),

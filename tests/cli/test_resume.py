@@ -1,4 +1,4 @@
-"""A run that was interrupted, however rudely, ends as one that never was."""
+"""A run that was interrupted, even by kill -9, ends like one that was not."""
 
 import json
 import random
@@ -92,7 +92,7 @@ def test_changed_data_is_refused(tiny, gnopt):
     assert "moved.h5" in result.err
 
 
-def test_usage(tiny, gnopt):
+def test_resume_needs_the_directory_of_a_run(tiny, gnopt):
     assert gnopt("train", "tiny.toml", "--resume").code == 2
     assert gnopt("train", "tiny.toml", "--resume", "--out", "absent").code == 2
     assert not (tiny / "absent").exists()
@@ -116,7 +116,7 @@ def test_a_lost_latest_falls_back_to_the_newest(tiny, gnopt):
     assert gnopt("train", "tiny.toml", "--out", "run", "--resume").code == 0
 
 
-def test_damaged_checkpoint(tiny, gnopt):
+def test_a_damaged_checkpoint_is_named(tiny, gnopt):
     gnopt("train", "tiny.toml", "--out", "run", "--max-updates", 5)
     path = tiny / "run/checkpoints/step-000005.h5"
     path.write_bytes(path.read_bytes()[:3000])
@@ -126,7 +126,7 @@ def test_damaged_checkpoint(tiny, gnopt):
     assert "Traceback" not in result.err
 
 
-def test_a_state_that_lacks_an_entry(tiny, gnopt):
+def test_a_state_without_an_entry_is_refused(tiny, gnopt):
     """As a checkpoint of an earlier version does: one line says so, and how its weights can be
     used.
     """
@@ -192,8 +192,8 @@ def test_a_second_process_is_kept_out(tiny, gnopt):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_killed_at_any_moment(tiny, gnopt, seed):
-    """kill -9 after a random wait, four times; what resumes ends like an undisturbed run."""
+def test_a_run_killed_at_any_moment_ends_like_an_undisturbed_one(tiny, gnopt, seed):
+    """Kill a run four times after a random wait, and resume it each time."""
     wait = random.Random(seed)
     settings = ["--set", "training.checkpoint_every=7", "--set", "training.evaluate_every=5"]
     endless = ["train", "tiny.toml", "--out", "run", "-q", "--max-updates", "100000", *settings]
@@ -208,9 +208,8 @@ def test_killed_at_any_moment(tiny, gnopt, seed):
         child.kill()
         child.communicate()
         resume = ["--resume"]
-    log = (
-        tiny / "run/steps.csv"
-    )  # absent where every resumed child was killed before its first update
+    # The file is absent if every child was killed before its first update.
+    log = tiny / "run/steps.csv"
     done = (len(rows(log)) if log.exists() else 0) + 15
     assert (
         gnopt(

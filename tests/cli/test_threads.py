@@ -1,4 +1,4 @@
-"""What has to stand in the environment before NumPy is loaded."""
+"""The environment variables that must be set before NumPy is loaded."""
 
 import os
 import subprocess

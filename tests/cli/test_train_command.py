@@ -1,4 +1,4 @@
-"""`gnopt train`: files, streams, exit codes, and every way in which it must refuse."""
+"""`gnopt train`: files, streams, exit codes, and everything that it must refuse."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
     }
 
 
-def test_run_directory(tiny, gnopt):
+def test_a_run_directory_holds_these_files_and_columns(tiny, gnopt):
     result = gnopt("train", "tiny.toml", "--out", "run")
     assert result.code == 0, result.err
     assert "objective" in result.out
@@ -57,7 +57,7 @@ def test_run_directory(tiny, gnopt):
     assert (run / "log.txt").read_text().strip().endswith("done")
 
 
-def test_checkpoint_layout(tiny, gnopt):
+def test_a_checkpoint_has_this_layout(tiny, gnopt):
     gnopt("train", "tiny.toml", "--out", "run")
     folder = tiny / "run" / "checkpoints"
     assert (folder / "latest").read_text() == "step-000012.h5\n"
@@ -81,7 +81,7 @@ def test_the_resolved_configuration_runs_again(tiny, gnopt):
     assert (tiny / "one/config.toml").read_text() == (tiny / "two/config.toml").read_text()
 
 
-def test_streams_and_json(tiny, process):
+def test_progress_is_on_stderr_and_json_alone_on_stdout(tiny, process):
     result = process("train", "tiny.toml", "--out", "run", "--json")
     assert result.code == 0
     found = json.loads(result.out)
@@ -180,7 +180,7 @@ def test_nothing_is_written_where_something_is_wrong(tiny, gnopt):
     assert not (tiny / "run").exists()
 
 
-def test_dry_run(tiny, gnopt):
+def test_a_dry_run_tells_parameters_flops_and_bytes(tiny, gnopt):
     found = json.loads(gnopt("train", "tiny.toml", "--dry-run", "--json").out)
     assert found["parameters"] == 8 * 13 + 3 * 9 + 8 * 4 + 12 * 9
     assert found["flops"] > 0
@@ -199,9 +199,8 @@ def test_dry_run_counts_what_a_method_needs_for_a_while(tiny, gnopt):
         temporaries("optimizer.method=kflr", "optimizer.columns=1"),
     )
     batch = 54 // 2  # it grows to half of the training rows
-    assert (
-        exact - one == batch * (12 + 1) * (2 * 8 + 3) * 4
-    )  # columns of 12 outputs at two layers, and at a narrow one
+    # Columns for 12 outputs, at two layers and at a narrow one.
+    assert exact - one == batch * (12 + 1) * (2 * 8 + 3) * 4
     assert one == temporaries("optimizer.method=kfra")
     fixed = temporaries("optimizer.method=kfra", "optimizer.growth_limit=1")
     assert fixed < one
@@ -221,7 +220,7 @@ def test_what_does_not_fit_is_refused(tiny, gnopt, monkeypatch):
     assert not (tiny / "run").exists()
 
 
-def test_init_from(tiny, gnopt):
+def test_init_from_starts_at_the_weights_of_a_checkpoint(tiny, gnopt):
     gnopt("train", "tiny.toml", "--out", "one")
     best = tiny / "one/checkpoints/step-000012.h5"
     assert (
@@ -282,7 +281,7 @@ def test_divergence_has_its_own_exit_code_and_keeps_a_checkpoint(tiny, gnopt):
     assert json.loads((tiny / "run/run.json").read_text())["status"] == "diverged"
 
 
-def test_time_budget(tiny, gnopt):
+def test_a_budget_of_seconds_ends_the_run(tiny, gnopt):
     result = gnopt(
         "train", "tiny.toml", "--out", "run", "--max-updates", 10**6, "--max-seconds", 0.2, "--json"
     )
@@ -305,7 +304,7 @@ def test_seconds_count_training_alone(tiny, gnopt):
     assert all(s < w for s, w in zip(seconds, wall, strict=True))
 
 
-def test_classification(tiny, gnopt):
+def test_a_classifier_reports_its_classification_error(tiny, gnopt):
     result = gnopt(
         "train",
         "tiny.toml",
@@ -324,7 +323,7 @@ def test_classification(tiny, gnopt):
         assert file["network/layers/4/weight"].shape == (3, 8)
 
 
-def test_odd_or_even(tiny, gnopt):
+def test_a_mixture_learns_odd_or_even(tiny, gnopt):
     mixture = ["--set", "network.loss=binary_mixture", "--set", "data.target_transform=parity"]
     result = gnopt(
         "train", "tiny.toml", "--out", "run", "--set", "data.targets=y", *mixture, "--json"

@@ -1,4 +1,4 @@
-"""Everything done with a trained run, and the commands that only tell."""
+"""The commands that use a trained run, and those that only print."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_predict_keeps_groups_and_the_statistics_of_training(tiny, gnopt):
         np.testing.assert_allclose(joined, one["x"][:10], rtol=1e-4, atol=1e-5)
 
 
-def test_export(trained, gnopt):
+def test_every_export_format_holds_the_weights(trained, gnopt):
     for name in ("w.h5", "w.npz", "w.onnx"):
         assert gnopt("export", "run", name).code == 0
     checkpoint = "run/checkpoints/step-000012.h5"
@@ -225,7 +225,7 @@ def test_config_show_is_toml_with_sources(tiny, gnopt):
     assert found["training.seed"] == {"value": 0, "source": "default"}
 
 
-def test_config_check(tiny, gnopt):
+def test_config_check_names_every_problem(tiny, gnopt):
     good = gnopt("config", "check", "tiny.toml")
     assert good.code == 0
     assert "12-8-3-8-12" in good.out
@@ -248,7 +248,7 @@ def test_config_keys_tells_every_option(gnopt, method):
     assert found["training"]["batch_size"]["default"] == 1000
 
 
-def test_usage(process, gnopt):
+def test_wrong_usage_ends_with_code_2(process, gnopt):
     for argv, code in (
         (["--help"], 0),
         ([], 0),

@@ -24,7 +24,7 @@ def test_the_papers_grid_has_35_points_and_the_default():
     assert len({point.slug for point in found}) == 36
 
 
-def test_a_grid_file(tmp_path):
+def test_a_grid_file_has_a_grid_and_named_variants(tmp_path):
     path = tmp_path / "grid.toml"
     path.write_text("""
         [grid]
@@ -85,7 +85,7 @@ def test_unknown_methods_are_all_named():
         choose_variants([], {}, {})
 
 
-def test_labels_of_other_settings():
+def test_a_label_names_every_setting_of_a_point():
     assert (
         GridPoint({"damping_a": 0.5, "damping_rule": "lm"}).label
         == "damping_a 0.5, damping_rule lm"

@@ -63,7 +63,7 @@ def plan(tmp_path: Path) -> ComparisonPlan:
     return plan
 
 
-def test_smoothing():
+def test_the_sliding_mean_is_shorter_in_short_runs():
     values = np.arange(600.0)
     found = smooth(values)
     assert found[0] == 0.0
@@ -74,7 +74,7 @@ def test_smoothing():
     assert len(smooth(np.zeros(0))) == 0
 
 
-def test_columns_of_a_file_that_grows(tmp_path):
+def test_an_incomplete_last_line_of_a_table_is_left_out(tmp_path):
     path = tmp_path / "steps.csv"
     assert len(read_columns(path, ("step",))["step"]) == 0
     path.write_text("step,seconds,loss\n1,0.5,3\n2,,2.5\n3,0.9,1")
@@ -116,7 +116,7 @@ def test_thinning_keeps_both_ends(tmp_path):
     assert kept[-1] == 999
 
 
-def test_the_best_point(plan):
+def test_the_best_point_is_the_lowest_one_without_diverged_runs(plan):
     kfra, adam = evaluate_plan(plan)
     assert kfra.default is None
     assert kfra.best.mean("objective") == 3.0
@@ -125,19 +125,18 @@ def test_the_best_point(plan):
     assert adam.default is not None
     assert adam.default.mean("objective") == pytest.approx(6.05)
     ranked = [result.point.values for result in adam.ranked()]
-    assert ranked[-1] == {
-        "learning_rate": 0.1,
-        "decay_share": 0.5,
-    }  # low, but one of its runs diverged
+    # The objective of this point is low, but one of its runs diverged.
+    assert ranked[-1] == {"learning_rate": 0.1, "decay_share": 0.5}
     assert len(adam.few) == 5
     assert all(result.complete for result in adam.few)
 
 
-def test_warnings(plan):
+def test_warnings_name_diverged_runs_and_the_edge_of_a_grid(plan):
     found = warnings(evaluate_plan(plan))
     assert any("adam: 1 of 14 runs diverged" in text for text in found)
     assert any("highest learning_rate of the grid (0.1)" in text for text in found)
-    assert not any("decay_share" in text for text in found)  # never halving is no edge
+    # A share of 1 never halves the rate, so it is not an edge of the grid.
+    assert not any("decay_share" in text for text in found)
     for run in plan.runs:
         if run.point.get("learning_rate") == 0.1:
             (plan.run_path(run) / "eval.csv").write_text(
@@ -146,7 +145,7 @@ def test_warnings(plan):
     assert not any("edge" in text or "highest" in text for text in warnings(evaluate_plan(plan)))
 
 
-def test_summary_has_every_point(plan):
+def test_the_summary_has_every_point(plan):
     chosen = evaluate_plan(plan)
     rows = summary_rows(chosen)
     assert [row.role for row in rows[:2]] == ["single", "best"]
@@ -160,7 +159,7 @@ def test_summary_has_every_point(plan):
     assert np.isfinite(curves["loss"]).all()
 
 
-def test_times_to_targets(plan):
+def test_a_time_to_a_target_counts_the_runs_that_reached_it(plan):
     chosen = evaluate_plan(plan)
     near, far = times_to(plan, chosen, [7.0, 0.1])[:2], times_to(plan, chosen, [7.0, 0.1])[2:]
     assert [r.target for r in near] == [7.0, 7.0]
@@ -191,7 +190,7 @@ def test_parts_cover_the_runs_once(plan):
             parse_part(text)
 
 
-def test_shares_of_cores_are_stated():
+def test_the_allocation_of_cores_is_stated():
     assert Allocation(1, 2, 2).text() == "one run at a time, 2 threads, 2 cores"
     assert "1 of 2 cores each" in Allocation(2, 1, 2).text()
     assert len(Allocation(2, 1, 2).slots()) == 2

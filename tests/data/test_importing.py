@@ -1,4 +1,4 @@
-"""Importers: what goes in comes out through `open_data`, and what cannot go in is one DataError."""
+"""Importing: `open_data` reads what was imported; unusable sources raise one DataError."""
 
 import gzip
 import struct
@@ -149,7 +149,7 @@ def test_names_are_found_where_they_are_clear(tmp_path):
 
 
 @pytest.mark.parametrize("version", ["5", "7.3"])
-def test_mat(tmp_path, version):
+def test_mat_files_of_both_versions_are_read_by_name(tmp_path, version):
     x, y = RNG.random((6, 4)), np.arange(6.0)[:, None] % 3 + 1
     if version == "5":
         sparse = scipy.sparse.csc_matrix(x)
@@ -199,7 +199,7 @@ IRIS = "5.1,3.5,setosa\n4.9,3.0,virginica\n6.3,3.3,setosa\n"
         ("1\n2\n", None, [[1], [2]], None, None),
     ],
 )
-def test_csv(tmp_path, text, targets, x, y, classes):
+def test_csv_becomes_numbers_and_labels(tmp_path, text, targets, x, y, classes):
     for name, content in (("a.csv", text.encode()), ("a.csv.gz", gzip.compress(text.encode()))):
         (tmp_path / name).write_bytes(content)
         import_data(
@@ -269,7 +269,7 @@ def test_folders_are_classes_and_their_pictures_are_mixed(pictures, tmp_path):
     assert arrays(tmp_path / "s.h5")["x"].shape == (30, 2, 3, 3)
 
 
-def test_pictures_of_sixteen_bits(tmp_path):
+def test_pictures_of_sixteen_bits_are_scaled_to_bytes(tmp_path):
     image = pytest.importorskip("PIL.Image")
     (tmp_path / "deep").mkdir()
     image.fromarray(np.array([[0, 65535], [32768, 257]], np.uint16)).save(
@@ -437,7 +437,7 @@ def test_hostile_source(tmp_path, case):
         ({"settings": ImportSettings(size=(2, 2))}, "--size means nothing"),
     ],
 )
-def test_usage(tmp_path, options, words):
+def test_contradictory_settings_are_refused(tmp_path, options, words):
     source = saved(x=IMAGES)(tmp_path)
     with pytest.raises(ConfigError, match=words):
         import_data(source, tmp_path / "out.h5", **options)

@@ -44,9 +44,8 @@ def test_the_stroke_passes_through_its_points():
     for k in range(3):
         column, row = points[:, k].astype(int).T
         inked = images[np.arange(200), row, column] / 255
-        assert (
-            inked.min() > 0.15
-        )  # an end is rounded off: half the ink, less where its pixel is off centre
+        # An end is rounded off, so it has half the ink, and less if its pixel is off centre.
+        assert inked.min() > 0.15
 
 
 def test_straight_strokes_have_even_ink_and_width():

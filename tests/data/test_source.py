@@ -141,7 +141,7 @@ def test_the_numbers_do_not_depend_on_where_the_rows_are_held(flat, monkeypatch)
     epoch=st.integers(0, 3),
 )
 @settings(max_examples=150, deadline=None)
-def test_every_plan_covers_an_epoch_within_its_memory(
+def test_every_order_covers_an_epoch_within_its_memory(
     rows, row_bytes, chunk, group_bytes, seed, epoch
 ):
     order = choose_order(seed, rows, row_bytes, chunk, group_bytes)
@@ -222,7 +222,7 @@ def test_one_number_a_row_is_one_input(tmp_path):
         assert data.train.rows_at(0, 5)[0].shape == (5, 1)
 
 
-def test_groups(tmp_path):
+def test_groups_of_the_file_are_the_splits(tmp_path):
     x = np.arange(40.0).reshape(20, 2)
     path = write(
         tmp_path / "g.h5",
@@ -321,7 +321,7 @@ def test_the_file_is_not_kept_open_when_all_rows_are_held(flat):
 @pytest.mark.parametrize(
     "memory", ["lots", "", "-3", "2 parsecs", "9" * 400 + "TB", "auto 2", 0, -1, True]
 )
-def test_a_budget_that_is_not_a_size(memory):
+def test_a_budget_that_is_not_a_size_is_refused(memory):
     _, (problem,) = DataSettings.parse({"file": "x.h5", "memory": memory}, "data")
     assert str(problem) == (
         f'data.memory = {memory!r}: expected "auto", a number of bytes, or a size such as "500MB", '
@@ -329,13 +329,13 @@ def test_a_budget_that_is_not_a_size(memory):
     )
 
 
-def test_sizes():
+def test_sizes_are_read_with_their_units():
     sizes = {7: 7, "7": 7, "2KB": 2000, "1.5 GiB": 3 * 2**29, "3mb": 3 * 10**6}
     found = {v: DataSettings(file="", memory=v).memory_bytes() for v in sizes}
     assert found == sizes
     assert 0 < DataSettings(file="", memory=" Auto").memory_bytes() <= free_memory()
 
 
-def test_a_row_larger_than_the_budget(flat):
+def test_a_row_larger_than_the_budget_is_refused(flat):
     with pytest.raises(DataError, match="one row needs 40 bytes"):
         opened(flat, memory=50)

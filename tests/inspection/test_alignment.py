@@ -19,7 +19,7 @@ def cosine(u, v, M=None):
 
 
 @pytest.mark.parametrize("loss_name", ["squared_error", "binary_cross_entropy", "binary_mixture"])
-def test_cosines(loss_name):
+def test_cosines_agree_with_dense_solves(loss_name):
     case, truth = standard("tanh", loss_name, rows=20)
     at = look_at(case, weight_decay=0.0)
     factors = factors_of(at, "kfra", "kfac", "ekfac", "diagonal_gn")
@@ -69,7 +69,7 @@ def test_weight_decay_is_in_the_gradient():
     )
 
 
-def test_damping_where_none_is_given():
+def test_the_default_damping_follows_the_configuration():
     case, _truth = standard("tanh", "squared_error", rows=20)
     at = look_at(case)
     factors = factors_of(at, "kflr")

@@ -74,7 +74,7 @@ def changed(base, **methods):
     return type("Changed", (base,), {"name": "changed", **methods})()
 
 
-def test_wrong_gradient():
+def test_a_wrong_gradient_fails():
     for base in (StudentT, SquaredError):
         found = verdicts(
             changed(
@@ -87,7 +87,7 @@ def test_wrong_gradient():
             refuse_failures(found)
 
 
-def test_wrong_gn_matrix_of_a_convex_loss():
+def test_a_wrong_gn_matrix_of_a_convex_loss_fails():
     wrong = changed(
         SoftmaxCrossEntropy,
         gn_matrix=lambda self, ops, h, y: 1.1 * SoftmaxCrossEntropy.gn_matrix(self, ops, h, y),
@@ -104,7 +104,7 @@ def test_wrong_gn_matrix_of_a_convex_loss():
     assert "gn_matrix against the Hessian" in failed(verdicts(doubled, name="poisson"))
 
 
-def test_wrong_gn_matrix_of_a_loss_that_is_not_convex():
+def test_a_wrong_gn_matrix_of_a_loss_that_is_not_convex_fails():
     wrong = changed(
         StudentT, gn_diagonal=lambda self, ops, h, y: 1.2 * StudentT.gn_diagonal(self, ops, h, y)
     )
@@ -128,7 +128,7 @@ def test_wrong_gn_matrix_of_a_loss_that_is_not_convex():
     )
 
 
-def test_wrong_hessian_root_mean_product_and_sampling():
+def test_a_wrong_hessian_root_mean_product_or_sampling_fails():
     for name, method, expected in (
         (
             "hessian_matrix",
@@ -169,7 +169,7 @@ def test_what_raises_or_has_the_wrong_shape_fails_with_the_reason():
     assert "finite up to |h| = 1e4" in failed(verdicts(overflowing))
 
 
-def test_wrong_activations():
+def test_wrong_activations_fail():
     tanh, relu = get_activation("tanh"), get_activation("relu")
     for wrong, expected in (
         (

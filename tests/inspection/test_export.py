@@ -36,7 +36,7 @@ def exported(path, case, curvature=ALL, layers="all", **settings):
     return found, attributes, samples
 
 
-def test_all_matrices(tmp_path, activation_name, loss_name):
+def test_all_matrices_agree_with_automatic_differentiation(tmp_path, activation_name, loss_name):
     case, truth = standard(activation_name, loss_name)
     asked = ALL if case.loss.likelihood else EXACT
     found, attributes, samples = exported(tmp_path / "e.h5", case, asked)
@@ -83,7 +83,7 @@ def test_small_memory_changes_nothing(tmp_path):
         close(pieces[name], array, 1e-12)
 
 
-def test_only_what_was_asked_for(tmp_path, monkeypatch):
+def test_only_the_requested_matrices_are_written(tmp_path, monkeypatch):
     def never(*_):
         raise AssertionError("a dense block was computed")
 
@@ -124,7 +124,7 @@ def test_blocks_that_cannot_fit_are_refused_before_anything_happens(tmp_path, mo
     assert not path.exists()
 
 
-def test_wrong_choices():
+def test_wrong_choices_are_refused_with_the_known_ones():
     case, _ = standard("tanh", "squared_error")
     for request, part in (
         (InspectionRequest("kfla"), "did you mean 'kfra'"),
@@ -136,7 +136,7 @@ def test_wrong_choices():
             inspect(subject_of(case), request, silent)
 
 
-def test_a_loss_that_cannot_be_sampled():
+def test_sampling_methods_refuse_a_loss_that_is_no_likelihood():
     from gnopt.engine.losses.squared_error import SquaredError
     from gnopt.inspection.choices import choose_curvatures
 

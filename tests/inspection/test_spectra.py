@@ -81,7 +81,7 @@ def test_vectors_that_cannot_fit_are_refused(monkeypatch):
 
 
 @pytest.mark.parametrize("loss_name", ["squared_error", "binary_mixture"])
-def test_whole_matrices(loss_name, monkeypatch):
+def test_densities_of_the_whole_matrices_agree_with_dense_ones(loss_name, monkeypatch):
     case, truth = standard("tanh", loss_name)
     at = look_at(case)
     for kind, matrix in (("gauss_newton", truth.gauss_newton()), ("hessian", truth.hessian())):
@@ -121,7 +121,7 @@ def test_the_full_matrix_is_refused_where_it_cannot_fit(monkeypatch):
         full_gauss_newton(at.sample())
 
 
-def test_products_in_blocks_of_rows():
+def test_products_do_not_depend_on_the_blocks_of_rows():
     case = make_case((4, 5, 3), ("tanh",), "squared_error", rows=200)
     v = np.random.default_rng(0).standard_normal(case.net.size)
     for kind in ("gauss_newton", "hessian"):
@@ -174,7 +174,7 @@ def test_piecewise_linear_nets_have_definite_block_hessians(name, loss_name):
 
 
 @pytest.mark.parametrize("name", ["tanh", "sigmoid", "gelu"])
-def test_curved_nets_do_not(name):
+def test_curved_nets_have_indefinite_block_hessians(name):
     case, _ = standard(name, "squared_error", rows=12)
     found = signs(look_at(case))
     assert not found.premise
@@ -184,7 +184,7 @@ def test_curved_nets_do_not(name):
     assert found.layers[-1].negative_points == 0  # the output layer has the loss's own Hessian
 
 
-def test_nor_does_a_loss_that_is_not_convex():
+def test_a_loss_that_is_not_convex_has_indefinite_block_hessians():
     found = signs(look_at(standard("relu", "binary_mixture", rows=12)[0]))
     assert found.piecewise_linear
     assert not found.output_definite
@@ -204,7 +204,7 @@ def test_eigenvalues_are_those_of_the_blocks():
         close(found.layers[l - 1].lowest_trace, min(np.trace(block) for block in blocks), 1e-9)
 
 
-def test_rows_of_the_theorem():
+def test_the_theorem_uses_as_many_rows_as_are_cheap():
     wide = look_at(make_case((3, 200, 100, 3), ("relu", "relu"), "squared_error", rows=2000))
     assert 1 < affordable_rows(wide) < 2000
     assert signs(wide, rows=2).rows == 2

@@ -63,7 +63,7 @@ def test_variants_of_one_method_share_its_colour_where_lines_differ():
     assert len({shades[v.name, v.method] for v in variants}) == 3
 
 
-def test_files_and_formats(tmp_path):
+def test_the_suffix_names_the_format_and_files_are_reproducible(tmp_path):
     with style():
         figure = new_figure(2, 2)
     assert [path.name for path in save_all(figure, tmp_path / "new/a")] == ["a.png", "a.svg"]

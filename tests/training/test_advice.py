@@ -1,4 +1,4 @@
-"""What a run says at its start of data in units that no network starts well with."""
+"""The notes of a run, at its start, on inputs and targets of a bad scale."""
 
 import h5py
 import numpy as np
@@ -38,9 +38,8 @@ def table():
 
 def test_usual_scales_say_nothing(tmp_path, table):
     assert notes(tmp_path, *table) == []
-    assert (
-        notes(tmp_path, table[0], 5.0 + np.zeros((300, 2))) == []
-    )  # a constant target has no scale
+    # A constant target has no scale.
+    assert notes(tmp_path, table[0], 5.0 + np.zeros((300, 2))) == []
 
 
 def test_large_inputs_name_the_column_and_the_remedy(tmp_path, table):
@@ -54,7 +53,7 @@ def test_large_inputs_name_the_column_and_the_remedy(tmp_path, table):
 
 
 @pytest.mark.parametrize(("factor", "scale"), [(1e5, "1e-05"), (1e-4, "1e+04")])
-def test_targets_far_from_one(tmp_path, table, factor, scale):
+def test_targets_far_from_unit_deviation_are_given_a_scale(tmp_path, table, factor, scale):
     x, y = table
     (note,) = notes(tmp_path, x, y * factor)
     assert "targets deviate" in note

@@ -1,4 +1,4 @@
-"""Checkpoints: every type comes back as it was, files are whole or absent, damage is named."""
+"""Checkpoints: types and bits come back, files are whole or absent, damage is named."""
 
 from __future__ import annotations
 

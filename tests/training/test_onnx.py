@@ -95,7 +95,7 @@ def run(model: bytes, x: np.ndarray) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("activation", [n for n, f in all_activations().items() if f.onnx])
-def test_every_activation(activation):
+def test_an_exported_network_computes_what_gnopt_computes(activation):
     rng = np.random.default_rng(0)
     net = Network(
         [5, 4, 4, 3],
@@ -128,7 +128,7 @@ def test_the_output_is_the_prediction_of_the_loss(loss_name):
         np.testing.assert_allclose(found[name], values, rtol=1e-12)
 
 
-def test_which_siblings_have_a_form():
+def test_the_siblings_that_can_be_exported():
     """Users of exported networks rely on these."""
     formless = {name for name, f in all_activations().items() if not f.onnx}
     assert formless.isdisjoint(

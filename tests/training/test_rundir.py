@@ -13,7 +13,7 @@ from gnopt.training.csv_table import Table, cell, read_table, truncate
 from gnopt.training.rundir import RunDirectory, check_free, default_run_path, read_info
 
 
-def test_cells():
+def test_cells_read_back_as_the_same_numbers():
     assert [cell(v) for v in (None, 3, 0.1, True, "x", 1e-300, float("nan"))] == [
         "",
         "3",
@@ -60,7 +60,7 @@ def test_truncate_drops_later_rows_and_a_broken_end(tmp_path):
         truncate(path, lambda step: True)
 
 
-def test_default_paths(tmp_path, monkeypatch):
+def test_default_paths_avoid_what_is_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert str(default_run_path("c", "kfra", 0)) == "runs/c-kfra-0"
     (tmp_path / "runs/c-kfra-0").mkdir(parents=True)
@@ -70,7 +70,7 @@ def test_default_paths(tmp_path, monkeypatch):
     assert str(default_run_path("c", "kfra", 0)) == "runs/c-kfra-0-3"
 
 
-def test_life_of_a_run(tmp_path):
+def test_a_run_is_created_locked_finished_and_resumed(tmp_path):
     path = tmp_path / "run"
     run = RunDirectory.create(path, "a = 1\n", {"argv": ["gnopt"], "seed": 3}, False)
     assert read_info(path)["status"] == "running"
@@ -105,7 +105,7 @@ def test_life_of_a_run(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "\udcff"])
-def test_damaged_run_json(tmp_path, text):
+def test_a_damaged_run_json_is_a_data_error(tmp_path, text):
     (tmp_path / "run.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(DataError, match=r"run\.json"):
         read_info(tmp_path)
