@@ -18,12 +18,14 @@ OPS = NumpyBackend()
 
 def width(loss: Loss, outputs: int) -> int:
     """Outputs that a loss takes where ``outputs`` are wanted."""
-    return loss.outputs(np.zeros((2, outputs)))
+    return loss.outputs(
+        loss.convert_targets(accepted(loss, np.random.default_rng(0), outputs, outputs))
+    )
 
 
 def least_width(loss: Loss) -> int:
     """The smallest output layer of a loss."""
-    return loss.outputs(loss.convert_targets(accepted(loss, np.random.default_rng(0), 2, 1)))
+    return width(loss, 1)
 
 
 def targets(
@@ -62,7 +64,7 @@ def _hard(rng: np.random.Generator, rows: int, outputs: int) -> Iterator[np.ndar
     yield 2.0 * bits - 1.0
     yield bits[:, :1]
     yield 2.0 * bits[:, :1] - 1.0
-    yield rng.integers(0, outputs, (rows, 1)).astype(float)  # labels
+    yield rng.permutation(np.arange(rows) % outputs)[:, None].astype(float)  # labels
 
 
 def _converted(loss: Loss, y: np.ndarray) -> np.ndarray | None:

@@ -17,6 +17,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from math import factorial
 from typing import Any
 
 import numpy as np
@@ -70,21 +71,50 @@ ACTIVATIONS: dict[str, Callable] = {
     "silu": lambda h: h / (1.0 + jnp.exp(-h)),
 }
 
-# Central differences of eighth order: weights of f(h + j s), j = 1..4, divided by s or s², and of
-# f(h).
-FIRST = (4 / 5, -1 / 5, 4 / 105, -1 / 280)
-SECOND, SECOND_CENTRE = (8 / 5, -1 / 5, 8 / 315, -1 / 560), -205 / 72
-STEP = 0.02
+STEP, WIDTH = 0.02, 9  # differences of eighth order take nine points
+SMOOTH, NOISE = 1e-9, 1e-13  # high differences without a kink, and of rounding alone
+
+
+def _weights(offsets: np.ndarray, order: int) -> np.ndarray:
+    """Weights of f(h + o STEP) in STEPᵒʳᵈᵉʳ times the derivative of an order: exact for polynomials
+    of a degree below the number of points.
+    """
+    unit = np.zeros(len(offsets))
+    unit[order] = factorial(order)
+    return np.linalg.solve(np.vander(offsets, increasing=True).T, unit)
+
+
+CENTRAL, LEFT, RIGHT = (np.arange(WIDTH) - past for past in (4.0, 8.0, 0.0))
 
 
 def differences(f: Callable[[np.ndarray], np.ndarray], h: np.ndarray, order: int) -> np.ndarray:
-    """f, f' or f'' at h, by differences."""
+    """f, f' or f'' at h, by differences.
+
+    Where a kink of f or of its derivatives lies between the points of central differences, those of
+    the smoother side are taken; the left ones, as the package does, where the kink is at h itself.
+    """
     if order == 0:
         return f(h)
-    if order == 1:
-        return sum(c * (f(h + j * STEP) - f(h - j * STEP)) for j, c in enumerate(FIRST, 1)) / STEP
-    steps = sum(c * (f(h + j * STEP) + f(h - j * STEP)) for j, c in enumerate(SECOND, 1))
-    return (steps + SECOND_CENTRE * f(h)) / STEP**2
+    found, roughness = _differences(f, h, CENTRAL, order)
+    if (roughness > SMOOTH).any():
+        left, on_left = _differences(f, h, LEFT, order)
+        right, on_right = _differences(f, h, RIGHT, order)
+        side = np.where(on_left <= on_right + NOISE, left, right)
+        found = np.where(roughness > SMOOTH, side, found)
+    return found
+
+
+def _differences(
+    f: Callable[[np.ndarray], np.ndarray], h: np.ndarray, offsets: np.ndarray, order: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The derivative from these points, and their high differences, which show a kink."""
+    values = np.stack([f(h + o * STEP) for o in offsets])
+    high = [
+        np.abs(np.tensordot(_weights(points, len(points) - 1), values[: len(points)], 1))
+        for points in (offsets, offsets[:-1])
+    ]
+    roughness = np.maximum(*high) / (1.0 + np.abs(values).max(axis=0))
+    return np.tensordot(_weights(offsets, order), values, 1) / STEP**order, roughness
 
 
 def numerical(f: Callable[[np.ndarray], np.ndarray], order: int = 0) -> Callable:
@@ -189,18 +219,20 @@ class PointLoss:
         """∂²E/∂h², (K, K)."""
         if self.known:
             return np.asarray(self._hessian(h, y))
-        K, H = len(h), np.zeros((len(h), len(h)))
-        for i in range(K):
-            for j in range(i + 1):
-                plus = differences(self._along(h, np.eye(K)[i] + np.eye(K)[j], y), np.zeros(()), 2)
-                minus = differences(self._along(h, np.eye(K)[i] - np.eye(K)[j], y), np.zeros(()), 2)
-                H[i, j] = H[j, i] = 0.25 * (plus - minus)
-        return H
+        rows = [differences(self._slope_along(h, e, y), np.zeros(()), 1) for e in np.eye(len(h))]
+        return 0.5 * (np.stack(rows) + np.stack(rows).T)
 
     def _along(
         self, h: np.ndarray, direction: np.ndarray, y: Any
     ) -> Callable[[np.ndarray], np.ndarray]:
         return lambda t: np.asarray(self.value(h + t * direction, y))
+
+    def _slope_along(
+        self, h: np.ndarray, direction: np.ndarray, y: Any
+    ) -> Callable[[np.ndarray], np.ndarray]:
+        """The package's own gradient, which `gradient` has judged: fewer kinks than of E."""
+        targets = np.asarray(y)[None]
+        return lambda t: self.loss.gradient(OPS, (h + t * direction)[None], targets)[0]
 
     def gauss_newton(self, h: np.ndarray, y: Any) -> np.ndarray:
         """𝒢_L; of an unknown loss that is not convex it is the package's own."""

@@ -56,3 +56,16 @@ def test_unknown_losses_are_differentiated_as_well(loss_name, monkeypatch):
             reference.over_rows(getattr(known, quantity), h, case.y),
             1e-8,
         )
+
+
+@pytest.mark.parametrize("at", [-1e-6, 0.0, 1e-6, 0.03, 0.0791, 0.5])
+def test_differences_see_kinks(at):
+    """max(h, 0) and ½ max(h, 0)², where the left derivative counts at the kink itself."""
+    h = np.array([at])
+    slope = (h > 0.0).astype(float)
+    close(reference.differences(lambda v: np.maximum(v, 0.0), h, 1), slope, 1e-9)
+    close(reference.differences(lambda v: np.maximum(v, 0.0), h, 2), 0.0 * h, 1e-7)
+    half = [slope * h, slope]
+    for order, expected in enumerate(half, start=1):
+        found = reference.differences(lambda v: 0.5 * np.maximum(v, 0.0) ** 2, h, order)
+        close(found, expected, 1e-9)

@@ -33,21 +33,22 @@ def test_losses(cuda, counters, loss_name, dtype_name):
     h, v, s = (cuda.asarray(rng.standard_normal(shape), dtype=dtype_name) for shape in shapes)
     y = cuda.asarray(case.y)
     counters.reset()
-    found = [
-        *loss.value_and_gradient(cuda, h, y),
-        loss.value(cuda, h, y),
-        loss.gradient(cuda, h, y),
-        loss.prediction(cuda, h),
-        loss.error(cuda, h, y),
-        loss.gn_matrix(cuda, h, y),
-        loss.gn_mean(cuda, h, y),
-        loss.gn_product(cuda, h, y, v),
-        loss.gn_root(cuda, h, y),
-        loss.gn_root_product(cuda, h, y, s),
-        loss.hessian_matrix(cuda, h, y),
-        loss.hessian_product(cuda, h, y, v[0]),
-        loss.gn_diagonal(cuda, h, y),
-    ]
+    with cuda.deferred_checks(True):  # a root by eigenvalues has a flag, as in an update
+        found = [
+            *loss.value_and_gradient(cuda, h, y),
+            loss.value(cuda, h, y),
+            loss.gradient(cuda, h, y),
+            loss.prediction(cuda, h),
+            loss.error(cuda, h, y),
+            loss.gn_matrix(cuda, h, y),
+            loss.gn_mean(cuda, h, y),
+            loss.gn_product(cuda, h, y, v),
+            loss.gn_root(cuda, h, y),
+            loss.gn_root_product(cuda, h, y, s),
+            loss.hessian_matrix(cuda, h, y),
+            loss.hessian_product(cuda, h, y, v[0]),
+            loss.gn_diagonal(cuda, h, y),
+        ]
     assert counters.syncs == counters.h2d == 0
     assert {array.dtype for array in found} == {np.dtype(dtype_name)}
 
@@ -94,4 +95,4 @@ def test_output_factors(cuda, curvature_name, loss_name, changes, forms):
         return [ops.to_host(G.dense(ops)) for G in curvature.output_factors(sample)]
 
     for found, expected in zip(factors(cuda), factors(NumpyBackend()), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-11)
