@@ -215,9 +215,7 @@ class Block(ABC):
 
     def copied(self) -> Self:
         """Return a shallow copy: a state to go back to, made at every update."""
-        copy = object.__new__(type(self))
-        copy.__dict__.update(self.__dict__)
-        return copy
+        return type(self)(**vars(self))
 
     # ---- statistics ----------------------------------------------------------------------------
 
