@@ -345,10 +345,10 @@ def _check(
 ) -> None:
     from gnopt.inspection import finding_texts
     from gnopt.inspection.check import check, refuse_failures
-    from gnopt.inspection.subject import look, open_subject
+    from gnopt.inspection.subject import open_subject, take_snapshot
 
     with open_subject(target, sets, flags, samples, init_from, which) as subject:
-        verdicts = check(look(subject, subject.weights(subject.places[-1])))
+        verdicts = check(take_snapshot(subject, subject.weights(subject.places[-1])))
     if as_json:
         print_json(
             {

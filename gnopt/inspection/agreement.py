@@ -25,7 +25,7 @@ from gnopt.curvature.exact import pre_activation_matrices
 from gnopt.engine.network import backpropagate
 from gnopt.inspection.blocks import InspectedBlock
 from gnopt.inspection.factors import recursion_flops
-from gnopt.inspection.subject import Look
+from gnopt.inspection.subject import Snapshot
 
 SKETCHES = 8
 EXACT_FLOPS = 5e10  # the exact products are computed up to this cost
@@ -50,30 +50,33 @@ class Agreement:
     cosine_error: float = 0.0
 
 
-def affordable(look: Look) -> bool:
+def affordable(snapshot: Snapshot) -> bool:
     """Return whether the 𝒢_n of the whole sample fit into memory and their products are cheap."""
-    net, rows = look.net, look.tape.rows
+    net, rows = snapshot.net, snapshot.tape.rows
     widest = max(net.sizes[1:])
-    flops = recursion_flops(look) + sum(2.0 * (rows * d) ** 2 for d in net.sizes[1:])
-    return 3 * rows * widest**2 * net.dtype.itemsize <= look.subject.memory and flops <= EXACT_FLOPS
+    flops = recursion_flops(snapshot) + sum(2.0 * (rows * d) ** 2 for d in net.sizes[1:])
+    return (
+        3 * rows * widest**2 * net.dtype.itemsize <= snapshot.subject.memory
+        and flops <= EXACT_FLOPS
+    )
 
 
-def products(look: Look, blocks: Sequence[Sequence[InspectedBlock]]) -> list[Products]:
+def products(snapshot: Snapshot, blocks: Sequence[Sequence[InspectedBlock]]) -> list[Products]:
     """Return the products of layers 1..L; ``blocks[m][l - 1]`` is method m's block of layer l."""
-    backwards = _exact(look, blocks) if affordable(look) else _sketched(look, blocks)
+    backwards = _exact(snapshot, blocks) if affordable(snapshot) else _sketched(snapshot, blocks)
     return backwards[::-1]
 
 
-def _exact(look: Look, blocks: Sequence[Sequence[InspectedBlock]]) -> list[Products]:
+def _exact(snapshot: Snapshot, blocks: Sequence[Sequence[InspectedBlock]]) -> list[Products]:
     products = []
-    for l, M in pre_activation_matrices(look.sample(), hessian=False):
-        abar = look.tape.abar[l - 1]
+    for l, M in pre_activation_matrices(snapshot.sample(), hessian=False):
+        abar = snapshot.tape.abar[l - 1]
         flat = M.reshape(len(M), -1)
         square = ((abar @ abar.T) ** 2 * (flat @ flat.T)).sum(dtype=np.float64) / len(M) ** 2
         mixed = [np.array([method[l - 1].inner(abar, M)]) for method in blocks]
         products.append(
             Products(
-                np.array(look.net.ops.scalars(square))[:, None],
+                np.array(snapshot.net.ops.scalars(square))[:, None],
                 mixed,
                 [method[l - 1].square() for method in blocks],
             )
@@ -81,18 +84,18 @@ def _exact(look: Look, blocks: Sequence[Sequence[InspectedBlock]]) -> list[Produ
     return products
 
 
-def _sketched(look: Look, blocks: Sequence[Sequence[InspectedBlock]]) -> list[Products]:
-    net, ops, loss, y = look.net, look.net.ops, look.subject.loss, look.subject.y
-    rows, itemsize = look.tape.rows, net.dtype.itemsize
+def _sketched(snapshot: Snapshot, blocks: Sequence[Sequence[InspectedBlock]]) -> list[Products]:
+    net, ops, loss, y = snapshot.net, snapshot.net.ops, snapshot.subject.loss, snapshot.subject.y
+    rows, itemsize = snapshot.tape.rows, net.dtype.itemsize
     count = int(
-        min(SKETCHES, max(3, look.subject.memory // (2 * rows * max(net.sizes[1:]) * itemsize)))
+        min(SKETCHES, max(3, snapshot.subject.memory // (2 * rows * max(net.sizes[1:]) * itemsize)))
     )
-    sample = look.sample("agreement")
+    sample = snapshot.sample("agreement")
     start = ops.xp.stack(
         [
             loss.gn_root_product(
                 ops,
-                look.tape.output,
+                snapshot.tape.output,
                 y,
                 ops.rademacher(sample.rng, (rows, loss.rank(net.sizes[-1])), net.dtype),
             )
@@ -100,8 +103,8 @@ def _sketched(look: Look, blocks: Sequence[Sequence[InspectedBlock]]) -> list[Pr
         ]
     )
     products = []
-    for l, columns in backpropagate(net, look.W, look.tape, start):
-        abar = look.tape.abar[l - 1]
+    for l, columns in backpropagate(net, snapshot.W, snapshot.tape, start):
+        abar = snapshot.tape.abar[l - 1]
         exact = np.zeros((count, count))
         for first in range(0, rows, 1000):  # N × N products in strips
             strip = slice(first, first + 1000)

@@ -22,7 +22,7 @@ from gnopt.inspection.blocks import InspectedBlock
 from gnopt.inspection.dense import loss_gradient
 from gnopt.inspection.density import product_with
 from gnopt.inspection.factors import Factors, Note
-from gnopt.inspection.subject import Look
+from gnopt.inspection.subject import Snapshot
 from gnopt.optimizers.solver import conjugate_gradients
 
 GRADIENT = "gradient"  # the plain gradient, shown beside the methods
@@ -71,51 +71,59 @@ class Alignment:
         return {name: getattr(self, name) for name in COLUMNS} | {"layer": self.layer or "all"}
 
 
-def natural_damping(look: Look, factors: Factors) -> float:
+def natural_damping(snapshot: Snapshot, factors: Factors) -> float:
     """λ where none is given: what the configuration says (or a run has adapted), under the relative
     rule its share c_A c_G of the mean eigenvalue of the block-diagonal Gauss-Newton matrix, tr(A)
     tr(G) summed over layers / P.
     """
-    values = look.subject.config.optimizer.values()
+    values = snapshot.subject.config.optimizer.values()
     if values.get("damping_rule") in ("fixed", "lm"):
-        adapted = look.weights.damping if values["damping_rule"] == "lm" else None
+        adapted = snapshot.weights.damping if values["damping_rule"] == "lm" else None
         return float(adapted or values["damping"])
     reference = factors.reference()
     settings = reference.settings
     total = sum(block.trace() for block in reference.blocks)
-    return max(settings.damping_a * settings.damping_g * total / look.net.size, 1e-12)
+    return max(settings.damping_a * settings.damping_g * total / snapshot.net.size, 1e-12)
 
 
-def align(look: Look, factors: Factors, solve: Solve, note: Note) -> list[Alignment]:
+def align(snapshot: Snapshot, factors: Factors, solve: Solve, note: Note) -> list[Alignment]:
     """The cosines of every method at one set of weights, for one λ after the other."""
-    loss, g = loss_gradient(look)
-    g += look.weights.theta * look.subject.config.optimizer.values().get("weight_decay", 0.0)
+    loss, g = loss_gradient(snapshot)
+    g += snapshot.weights.theta * snapshot.subject.config.optimizer.values().get(
+        "weight_decay", 0.0
+    )
     found = []
-    for lam in solve.dampings or (natural_damping(look, factors),):
-        found += _align(look, factors, g, loss, lam, solve, note)
+    for lam in solve.dampings or (natural_damping(snapshot, factors),):
+        found += _align(snapshot, factors, g, loss, lam, solve, note)
     return found
 
 
 def _align(
-    look: Look, factors: Factors, g: Array, loss: float, lam: float, solve: Solve, note: Note
+    snapshot: Snapshot,
+    factors: Factors,
+    g: Array,
+    loss: float,
+    lam: float,
+    solve: Solve,
+    note: Note,
 ) -> list[Alignment]:
-    exact, iterations, residual = _exact_update(look, factors, g, lam, solve)
+    exact, iterations, residual = _exact_update(snapshot, factors, g, lam, solve)
     note(
-        f"exact update at step {look.weights.step}: λ = {lam:.3g}, {iterations} iterations of "
+        f"exact update at step {snapshot.weights.step}: λ = {lam:.3g}, {iterations} iterations of "
         "conjugate gradients, "
         f"relative residual {residual:.1e}"
     )
     names = [*factors.methods, GRADIENT]
     updates = [
         exact,
-        *(_update(look, method.blocks, g, lam) for method in factors.methods.values()),
+        *(_update(snapshot, method.blocks, g, lam) for method in factors.methods.values()),
         -g,
     ]
-    euclid, gauss_newton = _grams(look, updates)
+    euclid, gauss_newton = _grams(snapshot, updates)
     return [
         Alignment(
-            look.subject.name,
-            look.weights.step,
+            snapshot.subject.name,
+            snapshot.weights.step,
             name,
             l,
             lam,
@@ -126,15 +134,15 @@ def _align(
             loss,
         )
         for m, name in enumerate(names, start=1)
-        for l in range(look.net.layers + 1)
+        for l in range(snapshot.net.layers + 1)
     ]
 
 
 def _exact_update(
-    look: Look, factors: Factors, g: Array, lam: float, solve: Solve
+    snapshot: Snapshot, factors: Factors, g: Array, lam: float, solve: Solve
 ) -> tuple[Array, int, float]:
-    net, ops = look.net, look.net.ops
-    product, preconditioner = product_with(look, "gauss_newton"), factors.reference()
+    net, ops = snapshot.net, snapshot.net.ops
+    product, preconditioner = product_with(snapshot, "gauss_newton"), factors.reference()
     inverse = [block.prepare(lam) for block in preconditioner.blocks]
 
     def damped(v: Array) -> Array:
@@ -160,24 +168,26 @@ def _exact_update(
     return found.x, found.iterations, found.residual
 
 
-def _update(look: Look, blocks: Sequence[InspectedBlock], g: Array, lam: float) -> Array:
+def _update(snapshot: Snapshot, blocks: Sequence[InspectedBlock], g: Array, lam: float) -> Array:
     """−(block + damping)⁻¹ ∇ of every layer, flat."""
-    out = look.net.ops.xp.empty_like(g)
-    for block, g_l, out_l in zip(blocks, look.net.views(g), look.net.views(out), strict=True):
+    out = snapshot.net.ops.xp.empty_like(g)
+    for block, g_l, out_l in zip(
+        blocks, snapshot.net.views(g), snapshot.net.views(out), strict=True
+    ):
         out_l[...] = block.prepare(lam)(g_l)
     out *= -1.0
     return out
 
 
-def _grams(look: Look, updates: Sequence[Array]) -> tuple[np.ndarray, np.ndarray]:
+def _grams(snapshot: Snapshot, updates: Sequence[Array]) -> tuple[np.ndarray, np.ndarray]:
     """Inner products of all updates, Euclidean and Gauss-Newton, (L + 1, k, k) each; 0 is the whole
     network.
 
     J v of a vector that is zero outside layer l starts at layer l; the sum over layers is J v of
     the whole vector. Cost: 2 N k per parameter of layer l and of those above it.
     """
-    net, ops, xp = look.net, look.net.ops, look.net.ops.xp
-    k, rows = len(updates), look.tape.rows
+    net, ops, xp = snapshot.net, snapshot.net.ops, snapshot.net.ops.xp
+    k, rows = len(updates), snapshot.tape.rows
     views = [net.views(u) for u in updates]
     euclid = np.zeros((net.layers + 1, k, k))
     curved = np.zeros((net.layers + 1, k, k))
@@ -185,22 +195,22 @@ def _grams(look: Look, updates: Sequence[Array]) -> tuple[np.ndarray, np.ndarray
     for l in range(1, net.layers + 1):
         V = xp.stack([view[l - 1].reshape(-1) for view in views])
         euclid[l] = ops.to_host(V @ V.T)
-        rh = xp.stack([look.tape.abar[l - 1] @ view[l - 1].T for view in views])
+        rh = xp.stack([snapshot.tape.abar[l - 1] @ view[l - 1].T for view in views])
         for above in range(l, net.layers):
-            times_slope(net, look.tape, above, rh, look.workspace)
-            rh = (rh.reshape(k * rows, -1) @ look.W[above][:, :-1].T).reshape(k, rows, -1)
-        curved[l] = _gram(look, rh)
+            times_slope(net, snapshot.tape, above, rh, snapshot.workspace)
+            rh = (rh.reshape(k * rows, -1) @ snapshot.W[above][:, :-1].T).reshape(k, rows, -1)
+        curved[l] = _gram(snapshot, rh)
         total = rh if total is None else total + rh
-    euclid[0], curved[0] = euclid[1:].sum(axis=0), _gram(look, total)
+    euclid[0], curved[0] = euclid[1:].sum(axis=0), _gram(snapshot, total)
     return euclid, curved
 
 
-def _gram(look: Look, Jv: Array) -> np.ndarray:
-    ops = look.net.ops
-    HJv = look.subject.loss.gn_product(ops, look.tape.output, look.subject.y, Jv)
+def _gram(snapshot: Snapshot, Jv: Array) -> np.ndarray:
+    ops = snapshot.net.ops
+    HJv = snapshot.subject.loss.gn_product(ops, snapshot.tape.output, snapshot.subject.y, Jv)
     return (
         ops.to_host(Jv.reshape(len(Jv), -1) @ HJv.reshape(len(Jv), -1).T).astype(np.float64)
-        / look.tape.rows
+        / snapshot.tape.rows
     )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from gnopt.errors import CheckFailed
 from gnopt.inspection import check_activation, check_loss, check_network
 from gnopt.inspection.differences import Check, Skip
-from gnopt.inspection.subject import Look
+from gnopt.inspection.subject import Snapshot
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,18 @@ class Verdict:
         return asdict(self)
 
 
-def check(look: Look) -> list[Verdict]:
-    """Run every check on the subject of ``look``, whose network must be in float64."""
-    return [_verdict(part, *one) for part, one in _all(look)]
+def check(snapshot: Snapshot) -> list[Verdict]:
+    """Run every check on the subject of ``snapshot``, whose network must be in float64."""
+    return [_verdict(part, *one) for part, one in _all(snapshot)]
 
 
-def _all(look: Look) -> Iterator[tuple[str, Check]]:
-    for activation, checks in check_activation.checks(look):
+def _all(snapshot: Snapshot) -> Iterator[tuple[str, Check]]:
+    for activation, checks in check_activation.checks(snapshot):
         for one in checks:
             yield f"activation {activation}", one
-    for one in check_loss.checks(look):
-        yield f"loss {look.subject.loss.name}", one
-    for one in check_network.checks(look):
+    for one in check_loss.checks(snapshot):
+        yield f"loss {snapshot.subject.loss.name}", one
+    for one in check_network.checks(snapshot):
         yield "network", one
 
 

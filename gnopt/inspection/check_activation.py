@@ -9,16 +9,16 @@ import numpy as np
 from gnopt.engine.activations import Activation
 from gnopt.engine.arrays import Backend
 from gnopt.inspection.differences import Check, elementwise_mismatch
-from gnopt.inspection.subject import Look
+from gnopt.inspection.subject import Snapshot
 
 TOLERANCE = 1e-7
 FAR = 1e4  # values must be finite for |h| up to this
 
 
-def checks(look: Look) -> Iterator[tuple[str, list[Check]]]:
+def checks(snapshot: Snapshot) -> Iterator[tuple[str, list[Check]]]:
     """Yield the name and the checks of every activation that the network uses."""
-    ops = look.net.ops
-    used = {f.name: f for f in look.net.activations}
+    ops = snapshot.net.ops
+    used = {f.name: f for f in snapshot.net.activations}
     for name, f in used.items():
         yield name, of_activation(ops, f)
 

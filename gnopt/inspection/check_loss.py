@@ -13,7 +13,7 @@ import numpy as np
 
 from gnopt import rng
 from gnopt.inspection.differences import Check, Skip, elementwise_mismatch, relative
-from gnopt.inspection.subject import Look
+from gnopt.inspection.subject import Snapshot
 
 TOLERANCE = 1e-6
 ROWS = 20
@@ -27,14 +27,14 @@ class LossProbe:
     Half of the outputs are the network's own; the other half are the same, moved at random.
     """
 
-    def __init__(self, look: Look) -> None:
-        self.ops, self.loss = look.net.ops, look.subject.loss
-        self.rng = rng.generator(look.subject.seed, "check loss")
-        K = look.net.sizes[-1]
-        rows = min(look.tape.rows, max(2, ROWS * WIDE // max(K, WIDE)))
-        real = self.ops.to_host(look.tape.output[:rows]).astype(np.float64)
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.ops, self.loss = snapshot.net.ops, snapshot.subject.loss
+        self.rng = rng.generator(snapshot.subject.seed, "check loss")
+        K = snapshot.net.sizes[-1]
+        rows = min(snapshot.tape.rows, max(2, ROWS * WIDE // max(K, WIDE)))
+        real = self.ops.to_host(snapshot.tape.output[:rows]).astype(np.float64)
         self.h = np.concatenate([real, real + self.rng.standard_normal(real.shape)])
-        y = self.ops.to_host(look.subject.y[:rows])
+        y = self.ops.to_host(snapshot.subject.y[:rows])
         self.y = np.concatenate([y, y])
         self.v = self.rng.standard_normal(self.h.shape)
 
@@ -54,9 +54,9 @@ class LossProbe:
         return self.call("gn_matrix", self.h, self.y)
 
 
-def checks(look: Look) -> list[Check]:
+def checks(snapshot: Snapshot) -> list[Check]:
     """Return the checks of the loss."""
-    p = LossProbe(look)
+    p = LossProbe(snapshot)
     return [
         ("shapes of value and gradient", 0.0, lambda: _shapes(p)),
         ("gradient = dE/dh", TOLERANCE, lambda: _gradient(p)),

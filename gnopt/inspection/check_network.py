@@ -21,7 +21,7 @@ from gnopt.inspection.definite import signs
 from gnopt.inspection.dense import loss_gradient
 from gnopt.inspection.density import product_with
 from gnopt.inspection.differences import Check, Skip, mismatch
-from gnopt.inspection.subject import Look, Weights, look
+from gnopt.inspection.subject import Snapshot, Weights, take_snapshot
 
 ROWS = 8
 TOLERANCE = 1e-6
@@ -31,24 +31,24 @@ TIGHT = 1e-9
 class NetworkProbe:
     """The network on a few rows, with two random directions u and v in its parameters."""
 
-    def __init__(self, whole: Look, rows: int) -> None:
+    def __init__(self, whole: Snapshot, rows: int) -> None:
         subject = whole.subject
         self.subject = replace(subject, x=subject.x[:rows], y=subject.y[:rows])
-        self.look = look(self.subject, whole.weights)
-        self.net, self.ops = self.look.net, self.look.net.ops
+        self.snapshot = take_snapshot(self.subject, whole.weights)
+        self.net, self.ops = self.snapshot.net, self.snapshot.net.ops
         self.u, self.v = (self._direction(purpose) for purpose in ("check u", "check v"))
 
     def _direction(self, purpose: str) -> Array:
         ops = self.ops
-        u = ops.normal(self.look.sample(purpose).rng, (self.net.size,), self.net.dtype)
-        for u_l, W_l in zip(self.net.views(u), self.look.W, strict=True):
+        u = ops.normal(self.snapshot.sample(purpose).rng, (self.net.size,), self.net.dtype)
+        for u_l, W_l in zip(self.net.views(u), self.snapshot.W, strict=True):
             length, norm = ops.scalars((u_l * u_l).sum(), (W_l * W_l).sum())
             u_l *= ((norm or 1.0) / length) ** 0.5
         return u
 
-    def moved(self, t: float) -> Look:
+    def moved(self, t: float) -> Snapshot:
         """Return the network at θ + t u."""
-        return look(self.subject, Weights(self.look.weights.theta + t * self.u, 0))
+        return take_snapshot(self.subject, Weights(self.snapshot.weights.theta + t * self.u, 0))
 
     def dot(self, a: Array, b: Array) -> float:
         """Return aᵀ b."""
@@ -56,7 +56,7 @@ class NetworkProbe:
 
     def J(self, v: Array) -> Array:
         """Return J v of every row, (N, K)."""
-        return r_forward(self.net, self.look.W, self.look.tape, [self.net.views(v)])[0]
+        return r_forward(self.net, self.snapshot.W, self.snapshot.tape, [self.net.views(v)])[0]
 
     def outputs(self, t: float) -> np.ndarray:
         """Return h_L at θ + t u, (N, K)."""
@@ -69,7 +69,7 @@ class NetworkProbe:
         return out
 
 
-def checks(whole: Look) -> list[Check]:
+def checks(whole: Snapshot) -> list[Check]:
     """Return the checks of the network."""
     several, one = NetworkProbe(whole, min(ROWS, whole.tape.rows)), NetworkProbe(whole, 1)
     tests: list[Check] = [
@@ -102,47 +102,47 @@ def checks(whole: Look) -> list[Check]:
 
 
 def _gradient(p: NetworkProbe) -> float:
-    _, g = loss_gradient(p.look)
+    _, g = loss_gradient(p.snapshot)
     return mismatch(lambda t: np.array([loss_gradient(p.moved(t))[0]]), np.array([p.dot(g, p.u)]))
 
 
 def _hessian(p: NetworkProbe) -> float:
-    expected = product_with(p.look, "hessian")(p.u)
+    expected = product_with(p.snapshot, "hessian")(p.u)
     return mismatch(lambda t: p.ops.to_host(loss_gradient(p.moved(t))[1]), p.ops.to_host(expected))
 
 
 def _gauss_newton(p: NetworkProbe) -> float:
-    product = product_with(p.look, "gauss_newton")(p.u)
+    product = product_with(p.snapshot, "gauss_newton")(p.u)
     pairs = []
     for v in (p.u, p.v):
-        HJv = p.subject.loss.gn_product(p.ops, p.look.tape.output, p.subject.y, p.J(v))
-        pairs.append((p.dot(v, product), p.dot(p.J(p.u), HJv) / p.look.tape.rows))
+        HJv = p.subject.loss.gn_product(p.ops, p.snapshot.tape.output, p.subject.y, p.J(v))
+        pairs.append((p.dot(v, product), p.dot(p.J(p.u), HJv) / p.snapshot.tape.rows))
     return _worst(pairs)
 
 
 def _recursion(p: NetworkProbe, hessian: bool) -> float:
-    product = product_with(p.look, "hessian" if hessian else "gauss_newton")
+    product = product_with(p.snapshot, "hessian" if hessian else "gauss_newton")
     pairs = []
-    for l, M in pre_activation_matrices(p.look.sample(), hessian):
+    for l, M in pre_activation_matrices(p.snapshot.sample(), hessian):
         part = p.of_layer(p.u, l)
-        moved = p.look.tape.abar[l - 1] @ p.net.views(p.u)[l - 1].T
+        moved = p.snapshot.tape.abar[l - 1] @ p.net.views(p.u)[l - 1].T
         pairs.append((p.ops.scalars((moved @ M[0] * moved).sum())[0], p.dot(part, product(part))))
     return _worst(pairs)
 
 
 def _kronecker(p: NetworkProbe, kind: type[Curvature]) -> float:
-    outputs = kind().output_factors(p.look.sample(kind.name))
-    product = product_with(p.look, "gauss_newton")
+    outputs = kind().output_factors(p.snapshot.sample(kind.name))
+    product = product_with(p.snapshot, "gauss_newton")
     pairs = []
     for l, G in enumerate(outputs, start=1):
-        A = input_factor(p.net, p.look.tape, l).dense(p.ops)
+        A = input_factor(p.net, p.snapshot.tape, l).dense(p.ops)
         part, u_l = p.of_layer(p.u, l), p.net.views(p.u)[l - 1]
         pairs.append((p.dot(u_l, G.dense(p.ops) @ u_l @ A), p.dot(part, product(part))))
     return _worst(pairs)
 
 
 def _theorem(p: NetworkProbe) -> float:
-    result = signs(p.look, 1)
+    result = signs(p.snapshot, 1)
     if not result.premise:
         raise Skip("it holds for piecewise-linear activations and a positive semi-definite 𝓗_L")
     return max(max(-layer.lowest, 0.0) / max(layer.highest, 1e-300) for layer in result.layers)

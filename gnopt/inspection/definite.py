@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gnopt.curvature.exact import pre_activation_matrices
-from gnopt.inspection.subject import Look
+from gnopt.inspection.subject import Snapshot
 
 FLOPS = 6e10  # the default number of rows costs at most this
 # An eigenvalue counts as negative below −SLACK · d · eps · (largest eigenvalue of the layer).
@@ -79,30 +79,30 @@ class Signs:
         )
 
 
-def affordable_rows(look: Look) -> int:
+def affordable_rows(snapshot: Snapshot) -> int:
     """Return how many data points cost at most ``FLOPS``.
 
     A layer of width d below one of width d' costs 2 d'd(d' + d) flops for the recursion and about
     10 d³ for the eigenvalues.
     """
-    net = look.net
+    net = snapshot.net
     recursion = sum(
         2.0 * above * d * (above + d)
         for d, above in zip(net.sizes[1:-1], net.sizes[2:], strict=True)
     )
     per_row = recursion + sum(10.0 * float(d) ** 3 for d in net.sizes[1:])
-    return max(1, min(look.tape.rows, int(FLOPS // per_row)))
+    return max(1, min(snapshot.tape.rows, int(FLOPS // per_row)))
 
 
-def signs(look: Look, rows: int | None = None) -> Signs:
+def signs(snapshot: Snapshot, rows: int | None = None) -> Signs:
     """Find the signs at the first ``rows`` data points; the default is `affordable_rows`."""
-    net, ops = look.net, look.net.ops
-    wanted = min(look.tape.rows, rows or affordable_rows(look))
+    net, ops = snapshot.net, snapshot.net.ops
+    wanted = min(snapshot.tape.rows, rows or affordable_rows(snapshot))
     widest = max(net.sizes[1:])
-    per_chunk = max(1, look.subject.memory // (6 * widest * widest * net.dtype.itemsize))
+    per_chunk = max(1, snapshot.subject.memory // (6 * widest * widest * net.dtype.itemsize))
     parts: dict[int, list[np.ndarray]] = {l: [] for l in range(1, net.layers + 1)}
     for start in range(0, wanted, per_chunk):
-        sample = look.sample().take(slice(start, min(start + per_chunk, wanted)))
+        sample = snapshot.sample().take(slice(start, min(start + per_chunk, wanted)))
         for l, M in pre_activation_matrices(sample, hessian=True):
             values = ops.to_host(ops.eigh_stack(M)[0]).astype(np.float64)
             abar = sample.tape.abar[l - 1]

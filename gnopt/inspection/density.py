@@ -15,42 +15,48 @@ from gnopt.engine.arrays import Array
 from gnopt.engine.network import gn_vector, hessian_vector
 from gnopt.inspection.lanczos import Density, lanczos_density
 from gnopt.inspection.spectrum import spectrum
-from gnopt.inspection.subject import Look
+from gnopt.inspection.subject import Snapshot
 from gnopt.optimizers.base import row_blocks
 
 SMALL = 1500  # parameters up to which the matrices are formed
 
 
-def product_with(look: Look, kind: str) -> Callable[[Array], Array]:
+def product_with(snapshot: Snapshot, kind: str) -> Callable[[Array], Array]:
     """Return the function v → M v for the Gauss-Newton matrix or Hessian M of the whole sample.
 
     ``kind`` is "gauss_newton" or "hessian". Data points are taken in blocks that fit into memory.
     Cost of a product: 8 N P flops for the Gauss-Newton matrix, 14 N P for the Hessian.
     """
-    net, subject, xp = look.net, look.subject, look.net.ops.xp
-    parts = list(row_blocks(net, look.tape.rows, subject.memory))
+    net, subject, xp = snapshot.net, snapshot.subject, snapshot.net.ops.xp
+    parts = list(row_blocks(net, snapshot.tape.rows, subject.memory))
 
     def product(v: Array) -> Array:
         total: Array | None = None
         for rows in parts:
-            sample = look.sample().take(rows)
+            sample = snapshot.sample().take(rows)
             out = xp.empty_like(v)
             if kind == "gauss_newton":
                 gn_vector(
                     net,
-                    look.W,
+                    snapshot.W,
                     sample.tape,
                     subject.loss,
                     sample.y,
                     net.views(v),
                     net.views(out),
-                    look.workspace,
+                    snapshot.workspace,
                 )
             else:
                 hessian_vector(
-                    net, look.W, sample.tape, subject.loss, sample.y, net.views(v), net.views(out)
+                    net,
+                    snapshot.W,
+                    sample.tape,
+                    subject.loss,
+                    sample.y,
+                    net.views(v),
+                    net.views(out),
                 )
-            out *= (rows.stop - rows.start) / look.tape.rows
+            out *= (rows.stop - rows.start) / snapshot.tape.rows
             total = out if total is None else total + out
         assert total is not None
         return total
@@ -58,21 +64,21 @@ def product_with(look: Look, kind: str) -> Callable[[Array], Array]:
     return product
 
 
-def whole_density(look: Look, kind: str, steps: int, probes: int) -> Density:
+def whole_density(snapshot: Snapshot, kind: str, steps: int, probes: int) -> Density:
     """Return the density of the whole matrix ``kind``, "gauss_newton" or "hessian".
 
     ``steps`` and ``probes`` are those of `lanczos_density`; small networks do not use them.
     """
-    net, ops = look.net, look.net.ops
+    net, ops = snapshot.net, snapshot.net.ops
     if net.size > SMALL:
-        sample = look.sample("lanczos")
+        sample = snapshot.sample("lanczos")
         return lanczos_density(
-            product_with(look, kind), net.size, net.dtype, steps, probes, sample.rng, ops
+            product_with(snapshot, kind), net.size, net.dtype, steps, probes, sample.rng, ops
         )
     if kind == "gauss_newton":
-        matrix = full_gauss_newton(look.sample())
+        matrix = full_gauss_newton(snapshot.sample())
     else:
-        product, identity = product_with(look, kind), ops.xp.eye(net.size, dtype=net.dtype)
+        product, identity = product_with(snapshot, kind), ops.xp.eye(net.size, dtype=net.dtype)
         matrix = ops.xp.stack([product(identity[i]) for i in range(net.size)])
         matrix = 0.5 * (matrix + matrix.T)
     values = spectrum(ops, matrix).values.astype(np.float64)

@@ -11,7 +11,7 @@ from gnopt.curvature.blocks import Block, LayerPlan
 from gnopt.curvature.exact import ExactFactors
 from gnopt.curvature.factors import Factor, Forms, input_factor
 from gnopt.inspection.blocks import InspectedBlock, InspectedFactor
-from gnopt.inspection.subject import Look, settings_for
+from gnopt.inspection.subject import Snapshot, settings_for
 from gnopt.optimizers.second_order import SecondOrderSettings
 
 EXPORT_FLOPS = 2e10  # what an export spends on samples where their number is not given
@@ -71,48 +71,52 @@ class Factors:
         return min(self.methods.values(), key=rank)
 
 
-def samples_for(look: Look, given: int | None, export: bool) -> int:
+def samples_for(snapshot: Snapshot, given: int | None, export: bool) -> int:
     """Return how many targets a data point are drawn by curvatures that sample.
 
     As given, else as configured, else (for an export) as many as are cheap, at most 1000.
     """
-    configured = int(look.subject.config.optimizer.values().get("samples", 1))
+    configured = int(snapshot.subject.config.optimizer.values().get("samples", 1))
     if given is not None or not export:
         return given or configured
-    cheap = EXPORT_FLOPS // cost.column_factors(look.net.sizes, look.tape.rows, 1)
+    cheap = EXPORT_FLOPS // cost.column_factors(snapshot.net.sizes, snapshot.tape.rows, 1)
     return int(min(MOST_SAMPLES, max(configured, cheap)))
 
 
-def compute(look: Look, names: Sequence[str], samples: int, note: Note) -> Factors:
+def compute(snapshot: Snapshot, names: Sequence[str], samples: int, note: Note) -> Factors:
     """Make blocks by the methods ``names``: curvatures of the registry, or ``exact`` for the
     recursion per data point.
     """
     plans = [
-        LayerPlan(look.net.ops, l, shape, look.net.dtype, Forms(), period=2)
-        for l, shape in enumerate(look.net.shapes, start=1)
+        LayerPlan(snapshot.net.ops, l, shape, snapshot.net.dtype, Forms(), period=2)
+        for l, shape in enumerate(snapshot.net.shapes, start=1)
     ]
-    A = [InspectedFactor(p, input_factor(look.net, look.tape, p.layer)) for p in plans]
+    A = [InspectedFactor(p, input_factor(snapshot.net, snapshot.tape, p.layer)) for p in plans]
     factors = Factors(A, {})
     for name in names:
-        factors.methods[name] = _method(look, name, samples, A)
+        factors.methods[name] = _method(snapshot, name, samples, A)
         note(f"{name}: {factors.methods[name].seconds:.1f} s")
     return factors
 
 
-def curvature_of(look: Look, name: str, samples: int) -> tuple[Curvature, SecondOrderSettings]:
+def curvature_of(
+    snapshot: Snapshot, name: str, samples: int
+) -> tuple[Curvature, SecondOrderSettings]:
     """Return the curvature called ``name`` as exact as it can be, and its method's settings."""
     kind = ExactFactors if name == ExactFactors.name else get_curvature(name)
-    settings = settings_for(look.subject.config, kind, samples=samples)
+    settings = settings_for(snapshot.subject.config, kind, samples=samples)
     return kind(kind.most_exact(settings.curvature)), settings
 
 
-def _method(look: Look, name: str, samples: int, A: list[InspectedFactor]) -> InspectedMethod:
-    curvature, settings = curvature_of(look, name, samples)
-    sample = look.sample(name)
+def _method(
+    snapshot: Snapshot, name: str, samples: int, A: list[InspectedFactor]
+) -> InspectedMethod:
+    curvature, settings = curvature_of(snapshot, name, samples)
+    sample = snapshot.sample(name)
     start = time.perf_counter()
     G = curvature.output_factors(sample) if curvature.block.factored else None
     blocks = _blocks(curvature, sample, A, G)
-    look.net.ops.synchronize()
+    snapshot.net.ops.synchronize()
     seconds = time.perf_counter() - start
     inspected = [
         InspectedBlock(a.plan, block, a, InspectedFactor(a.plan, G[l]))
@@ -121,7 +125,7 @@ def _method(look: Look, name: str, samples: int, A: list[InspectedFactor]) -> In
         for l, (a, block) in enumerate(zip(A, blocks, strict=True))
     ]
     return InspectedMethod(
-        curvature, settings, inspected, G, seconds, _flops(look, curvature, settings)
+        curvature, settings, inspected, G, seconds, _flops(snapshot, curvature, settings)
     )
 
 
@@ -142,9 +146,11 @@ def _blocks(
     return blocks
 
 
-def _flops(look: Look, curvature: Curvature, settings: SecondOrderSettings) -> dict[str, float]:
+def _flops(
+    snapshot: Snapshot, curvature: Curvature, settings: SecondOrderSettings
+) -> dict[str, float]:
     """Flops of statistics on this sample, of preparing the inverses and of one solve."""
-    net, rows, loss = look.net, look.tape.rows, look.subject.loss
+    net, rows, loss = snapshot.net, snapshot.tape.rows, snapshot.subject.loss
     statistics = curvature.flops(net, loss, rows)
     if curvature.block.factored:
         statistics += cost.input_factors(net.sizes, rows)
@@ -162,6 +168,6 @@ def _flops(look: Look, curvature: Curvature, settings: SecondOrderSettings) -> d
     }
 
 
-def recursion_flops(look: Look) -> float:
+def recursion_flops(snapshot: Snapshot) -> float:
     """Flops of the recursion per data point over the whole sample."""
-    return cost.recursion_by_row(look.net.sizes, look.tape.rows)
+    return cost.recursion_by_row(snapshot.net.sizes, snapshot.tape.rows)

@@ -13,7 +13,7 @@ from gnopt.inspection.definite import signs
 from gnopt.inspection.density import whole_density
 from gnopt.inspection.factors import Factors, Note, compute, samples_for
 from gnopt.inspection.lanczos import Density
-from gnopt.inspection.subject import Look, Subject, look
+from gnopt.inspection.subject import Snapshot, Subject, take_snapshot
 from gnopt.inspection.summary import Summary, summarise
 from gnopt.inspection.surface import Surface, surfaces
 
@@ -57,13 +57,13 @@ def inspect(subject: Subject, request: InspectionRequest, note: Note) -> Finding
     dense.refuse(subject, layers, choice.kinds)
     findings = Findings(layers=layers, rows=subject.rows)
     for weights in subject.every():
-        at = look(subject, weights)
+        at = take_snapshot(subject, weights)
         _at(at, request, choice, findings, note)
     return findings
 
 
 def _at(
-    at: Look, request: InspectionRequest, choice: Choice, findings: Findings, note: Note
+    at: Snapshot, request: InspectionRequest, choice: Choice, findings: Findings, note: Note
 ) -> None:
     findings.samples = samples_for(at, request.kfac_samples, request.export is not None)
     factors = findings.factors = compute(at, choice.methods, findings.samples, note)
@@ -87,7 +87,7 @@ def _at(
 
 
 def _summary(
-    at: Look,
+    at: Snapshot,
     request: InspectionRequest,
     factors: Factors,
     blocks: dict[str, dict[int, Array]],

@@ -25,21 +25,21 @@ from gnopt.engine.arrays import Array
 from gnopt.files import write_hdf5
 from gnopt.inspection.dense import loss_gradient
 from gnopt.inspection.factors import Factors
-from gnopt.inspection.subject import Look
+from gnopt.inspection.subject import Snapshot
 
 FORMAT = "gnopt-curvature"
 
 
 def export_matrices(
     path: Path,
-    look: Look,
+    snapshot: Snapshot,
     factors: Factors,
     blocks: dict[str, dict[int, Array]],
     layers: Sequence[int],
 ) -> None:
     """Write the file atomically; ``blocks`` is {kind: {layer: dense block}}."""
-    net, ops, subject = look.net, look.net.ops, look.subject
-    objective, flat = loss_gradient(look)
+    net, ops, subject = snapshot.net, snapshot.net.ops, snapshot.subject
+    objective, flat = loss_gradient(snapshot)
     gradients = net.views(flat)
 
     def fill(file: h5py.File) -> None:
@@ -50,8 +50,8 @@ def export_matrices(
             loss=subject.config.network.loss,
             activations=[f.name for f in net.activations],
             sizes=list(net.sizes),
-            step=look.weights.step,
-            rows=look.tape.rows,
+            step=snapshot.weights.step,
+            rows=snapshot.tape.rows,
             dtype=str(net.dtype),
             seed=subject.seed,
             objective=objective,
@@ -60,7 +60,7 @@ def export_matrices(
         file["x"], file["y"] = ops.to_host(subject.x), ops.to_host(subject.y)
         for l in layers:
             group = file.create_group(f"layers/{l}")
-            weights = ops.to_host(look.W[l - 1])
+            weights = ops.to_host(snapshot.W[l - 1])
             group["weight"], group["bias"] = weights[:, :-1], weights[:, -1]
             group["gradient"] = ops.to_host(gradients[l - 1])
             group["A"] = ops.to_host(factors.A[l - 1].factor.dense(ops))

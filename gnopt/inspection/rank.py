@@ -17,7 +17,7 @@ import numpy as np
 
 from gnopt.engine.network import backpropagate
 from gnopt.inspection.spectrum import spectrum
-from gnopt.inspection.subject import Look
+from gnopt.inspection.subject import Snapshot
 
 LIMIT = 1500  # largest N · K, K being the columns of the root
 
@@ -32,15 +32,15 @@ class Ranks:
     whole: int  # rank of the whole matrix
 
 
-def ranks(look: Look) -> Ranks:
+def ranks(snapshot: Snapshot) -> Ranks:
     """Measure the ranks in the network's precision.
 
     Cost: (N K)² (o + i) flops a layer, and (N K)³ for each spectrum.
     """
-    net, ops, xp, loss = look.net, look.net.ops, look.net.ops.xp, look.subject.loss
+    net, ops, xp, loss = snapshot.net, snapshot.net.ops, snapshot.net.ops.xp, snapshot.subject.loss
     columns = loss.rank(net.sizes[-1])
-    rows = max(1, min(look.tape.rows, LIMIT // columns))
-    sample = look.sample(rows=rows)
+    rows = max(1, min(snapshot.tape.rows, LIMIT // columns))
+    sample = snapshot.sample(rows=rows)
     h, y = sample.tape.output, sample.y
     root = loss.gn_root(ops, h, y)
     whole = xp.zeros((columns * rows, columns * rows), dtype=net.dtype)

@@ -95,7 +95,7 @@ class Subject:
 
 
 @dataclass
-class Look:
+class Snapshot:
     """A subject at one set of weights, with the forward pass of its whole sample."""
 
     subject: Subject
@@ -127,7 +127,7 @@ class Look:
         return whole if rows is None or rows >= self.tape.rows else whole.take(slice(0, rows))
 
 
-def look(subject: Subject, weights: Weights) -> Look:
+def take_snapshot(subject: Subject, weights: Weights) -> Snapshot:
     """Run the sample forward; GnoptError where its activations cannot fit or are not finite."""
     net = subject.net
     need, free = 2 * net.row_bytes() * subject.rows, net.ops.free_memory()
@@ -140,7 +140,7 @@ def look(subject: Subject, weights: Weights) -> Look:
     tape = forward(net, W, subject.x)
     if not all(map(isfinite, net.ops.scalars(tape.output.sum()))):
         raise GnoptError(f"the outputs of the network at step {weights.step} are not finite")
-    return Look(subject, weights, W, tape, Workspace(net.ops, net.dtype))
+    return Snapshot(subject, weights, W, tape, Workspace(net.ops, net.dtype))
 
 
 @contextmanager

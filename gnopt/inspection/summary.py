@@ -20,7 +20,7 @@ from gnopt.inspection.definite import Signs
 from gnopt.inspection.factors import Factors, InspectedMethod
 from gnopt.inspection.rank import Ranks
 from gnopt.inspection.spectrum import Spectrum
-from gnopt.inspection.subject import Look
+from gnopt.inspection.subject import Snapshot
 
 Row = dict[str, Any]
 
@@ -95,7 +95,7 @@ class Summary:
 
 
 def summarise(
-    look: Look,
+    snapshot: Snapshot,
     factors: Factors,
     found: Sequence[Products],
     dense: dict[str, dict[int, Spectrum]],
@@ -107,18 +107,18 @@ def summarise(
     rows = []
     for l in layers:
         for m, method in enumerate(factors.methods.values()):
-            rows.append(_row(look, l, method, factors, found[l - 1], m))
+            rows.append(_row(snapshot, l, method, factors, found[l - 1], m))
         for kind, spectra in dense.items():
             if l in spectra:
-                rows.append(_dense_row(look, l, kind, spectra[l]))
+                rows.append(_dense_row(snapshot, l, kind, spectra[l]))
     chosen = together([found[l - 1] for l in layers]) if factors.methods else None
     methods = [
-        _method_row(look, layers, method, chosen, m)
+        _method_row(snapshot, layers, method, chosen, m)
         for m, method in enumerate(factors.methods.values())
         if chosen is not None
     ]
     return Summary(
-        look.weights.step,
+        snapshot.weights.step,
         rows,
         methods,
         ranks,
@@ -128,20 +128,25 @@ def summarise(
     )
 
 
-def _facts(look: Look, l: int, method: str) -> Row:
-    o, i = look.net.shapes[l - 1]
+def _facts(snapshot: Snapshot, l: int, method: str) -> Row:
+    o, i = snapshot.net.shapes[l - 1]
     row: Row = dict.fromkeys(COLUMNS)
     row.update(
-        step=look.weights.step, layer=l, inputs=i - 1, outputs=o, parameters=o * i, method=method
+        step=snapshot.weights.step,
+        layer=l,
+        inputs=i - 1,
+        outputs=o,
+        parameters=o * i,
+        method=method,
     )
     return row
 
 
 def _row(
-    look: Look, l: int, method: InspectedMethod, factors: Factors, found: Products, m: int
+    snapshot: Snapshot, l: int, method: InspectedMethod, factors: Factors, found: Products, m: int
 ) -> Row:
     block = method.blocks[l - 1]
-    row = _facts(look, l, method.name)
+    row = _facts(snapshot, l, method.name)
     low, high = block.extremes()
     row.update(
         trace=block.trace(),
@@ -159,13 +164,13 @@ def _row(
             rank=a.rank * g.rank,
             effective_rank=a.effective_rank * g.effective_rank,
             condition=a.condition * g.condition,
-            pi=float(pi(look.net.ops, A.factor, G.factor)),
+            pi=float(pi(snapshot.net.ops, A.factor, G.factor)),
             **_side("G", g),
         )
     else:
         s = block.spectrum
         row.update(rank=s.rank, effective_rank=s.effective_rank, condition=s.condition)
-    row.update(_damped(look, block, method))
+    row.update(_damped(snapshot, block, method))
     found_agreement = agreement(found, m)
     row.update(
         distance=found_agreement.distance,
@@ -188,9 +193,9 @@ def _side(name: str, s: Spectrum) -> Row:
     }
 
 
-def _damped(look: Look, block: InspectedBlock, method: InspectedMethod) -> Row:
+def _damped(snapshot: Snapshot, block: InspectedBlock, method: InspectedMethod) -> Row:
     """The damped range under the configured rule, with λ and boost as a run has left them."""
-    settings, weights = method.settings, look.weights
+    settings, weights = method.settings, snapshot.weights
     adapted = weights.damping if settings.damping_rule == "lm" else None
     lam = adapted or settings.damping
     damping = Damping(settings, settings.weight_decay, lam, weights.boost)
@@ -198,8 +203,8 @@ def _damped(look: Look, block: InspectedBlock, method: InspectedMethod) -> Row:
     return {"damped_min": low, "damped_max": high, "damped_condition": high / low}
 
 
-def _dense_row(look: Look, l: int, kind: str, s: Spectrum) -> Row:
-    row = _facts(look, l, kind)
+def _dense_row(snapshot: Snapshot, l: int, kind: str, s: Spectrum) -> Row:
+    row = _facts(snapshot, l, kind)
     values = s.values.astype("float64")
     row.update(
         trace=float(values.sum()),
@@ -208,7 +213,7 @@ def _dense_row(look: Look, l: int, kind: str, s: Spectrum) -> Row:
         eig_min=s.low,
         eig_max=s.high,
         condition=s.condition,
-        bytes=block_bytes(look.net, l),
+        bytes=block_bytes(snapshot.net, l),
         gradient_damping=s.high,
         effective_rank=s.effective_rank if s.low >= -s.resolution else None,
     )
@@ -216,12 +221,12 @@ def _dense_row(look: Look, l: int, kind: str, s: Spectrum) -> Row:
 
 
 def _method_row(
-    look: Look, layers: Sequence[int], method: InspectedMethod, chosen: Products, m: int
+    snapshot: Snapshot, layers: Sequence[int], method: InspectedMethod, chosen: Products, m: int
 ) -> Row:
     whole = agreement(chosen, m)
     row: Row = dict.fromkeys(METHOD_COLUMNS)
     row.update(
-        step=look.weights.step,
+        step=snapshot.weights.step,
         method=method.name,
         distance=whole.distance,
         distance_error=whole.distance_error,
@@ -229,7 +234,7 @@ def _method_row(
         cosine_error=whole.cosine_error,
         seconds=method.seconds,
         bytes=method.bytes,
-        exact_bytes=sum(block_bytes(look.net, l) for l in layers),
+        exact_bytes=sum(block_bytes(snapshot.net, l) for l in layers),
     )
     row.update({f"flops_{what}": flops for what, flops in method.flops.items()})
     return row

@@ -18,7 +18,7 @@ import numpy as np
 
 from gnopt import rng
 from gnopt.engine.arrays import Array
-from gnopt.inspection.subject import Look
+from gnopt.inspection.subject import Snapshot
 
 FLOPS = 2e11
 POINTS = 41
@@ -44,46 +44,46 @@ class Surface:
         return int(np.logical_and.reduce(above).sum())
 
 
-def surfaces(look: Look, layers: Sequence[int], reach: float = 1.0) -> list[Surface]:
+def surfaces(snapshot: Snapshot, layers: Sequence[int], reach: float = 1.0) -> list[Surface]:
     """Return a surface for each layer and, if there are several, one over all of them jointly.
 
     All surfaces use the same rows, as many as the most expensive one can afford.
     """
-    cost = 2.0 * POINTS**2 * sum(o * i for o, i in look.net.shapes[min(layers) - 1 :])
-    rows = int(max(1, min(look.tape.rows, FLOPS // cost)))
-    single = [_surface(look, [l], reach, rows) for l in layers]
-    return single if len(layers) == 1 else [*single, _surface(look, layers, reach, rows)]
+    cost = 2.0 * POINTS**2 * sum(o * i for o, i in snapshot.net.shapes[min(layers) - 1 :])
+    rows = int(max(1, min(snapshot.tape.rows, FLOPS // cost)))
+    single = [_surface(snapshot, [l], reach, rows) for l in layers]
+    return single if len(layers) == 1 else [*single, _surface(snapshot, layers, reach, rows)]
 
 
-def _surface(look: Look, layers: Sequence[int], reach: float, rows: int) -> Surface:
-    net, ops, xp = look.net, look.net.ops, look.net.ops.xp
+def _surface(snapshot: Snapshot, layers: Sequence[int], reach: float, rows: int) -> Surface:
+    net, ops, xp = snapshot.net, snapshot.net.ops, snapshot.net.ops.xp
     first = min(layers)
     # Both directions span all the chosen layers; other layers keep their weights.
-    directions = {l: _directions(look, l) for l in layers}
+    directions = {l: _directions(snapshot, l) for l in layers}
     at = np.linspace(-reach, reach, POINTS)
     values = np.empty((POINTS, POINTS))
-    abar = look.tape.abar[first - 1][:rows]
-    base, along_x, along_y = (abar @ M.T for M in (look.W[first - 1], *directions[first]))
+    abar = snapshot.tape.abar[first - 1][:rows]
+    base, along_x, along_y = (abar @ M.T for M in (snapshot.W[first - 1], *directions[first]))
     for j, y in enumerate(at.tolist()):
         row = []
         for x in at.tolist():
             h = base + x * along_x + y * along_y
             for l in range(first + 1, net.layers + 1):
-                W = look.W[l - 1]
+                W = snapshot.W[l - 1]
                 if l in directions:
                     W = W + x * directions[l][0] + y * directions[l][1]
                 a = ops.elementwise(net.activations[l - 2].f, h, out=xp.empty_like(h))
                 h = a @ W[:, :-1].T + W[:, -1]
-            loss = look.subject.loss.value(ops, h, look.subject.y[:rows])
+            loss = snapshot.subject.loss.value(ops, h, snapshot.subject.y[:rows])
             row.append(loss.mean(dtype="float64"))
         values[j] = ops.scalars(*row)  # waits for a GPU once for each row of the grid
     return Surface(first if len(layers) == 1 else 0, at, values, rows)
 
 
-def _directions(look: Look, layer: int) -> tuple[Array, Array]:
-    net, ops = look.net, look.net.ops
-    generator = rng.generator(look.subject.seed, "surface", layer)
-    W = look.W[layer - 1]
+def _directions(snapshot: Snapshot, layer: int) -> tuple[Array, Array]:
+    net, ops = snapshot.net, snapshot.net.ops
+    generator = rng.generator(snapshot.subject.seed, "surface", layer)
+    W = snapshot.W[layer - 1]
     (norm,) = ops.scalars((W * W).sum())
     directions = []
     for _ in range(2):

@@ -31,16 +31,16 @@ def draw_spectrum(factors: Factors, layer: int, out: Path) -> list[Path]:
         lines = []
         for number, (name, method) in enumerate(factors.methods.items()):
             block = method.blocks[layer - 1]
-            look = (colour(number), DASHES[number % len(DASHES)], name)
+            appearance = (colour(number), DASHES[number % len(DASHES)], name)
             if block.factored is not None:
                 G = block.factored[1].spectrum
-                _line(axes[1], np.arange(1, len(G.values) + 1), G.values[::-1], *look)
+                _line(axes[1], np.arange(1, len(G.values) + 1), G.values[::-1], *appearance)
                 places, values = product_values(A.values, G.values)
             else:
                 values = block.spectrum.values[::-1]
                 places = np.unique(np.geomspace(1, len(values), 2000).astype(int))
                 values = values[places - 1]
-            lines.append(_line(axes[2], places, values, *look))
+            lines.append(_line(axes[2], places, values, *appearance))
         for axis, title in zip(
             axes,
             (f"input factor A, layer {layer}", "output factor G", "block (A ⊗ G)"),

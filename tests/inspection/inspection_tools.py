@@ -9,7 +9,7 @@ from reference import Case, settings
 from gnopt.config import Config
 from gnopt.data.options import DataSettings
 from gnopt.inspection.factors import Factors, compute
-from gnopt.inspection.subject import Look, Subject, look
+from gnopt.inspection.subject import Snapshot, Subject, take_snapshot
 from gnopt.settings import NetworkSettings, TrainingSettings
 
 
@@ -32,12 +32,12 @@ def subject_of(case: Case, memory: int = 64 << 20, name: str = "case", **optimiz
     )
 
 
-def look_at(case: Case, **options: Any) -> Look:
+def look_at(case: Case, **options: Any) -> Snapshot:
     """The case with its forward pass."""
     subject = subject_of(case, **options)
-    return look(subject, subject.weights(None))
+    return take_snapshot(subject, subject.weights(None))
 
 
-def factors_of(at: Look, *names: str, samples: int = 1) -> Factors:
+def factors_of(at: Snapshot, *names: str, samples: int = 1) -> Factors:
     """Blocks by these methods."""
     return compute(at, names, samples, silent)

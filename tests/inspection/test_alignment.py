@@ -7,7 +7,7 @@ from reference import close, make_case, settings, standard
 
 from gnopt.inspection.alignment import Solve, align, natural_damping
 from gnopt.inspection.inspect import InspectionRequest, inspect
-from gnopt.inspection.subject import Weights, look
+from gnopt.inspection.subject import Weights, take_snapshot
 from gnopt.inspection.surface import POINTS, Surface, surfaces
 
 TIGHT = Solve((0.1,), 1e-12, 2000)
@@ -85,7 +85,7 @@ def test_the_default_damping_follows_the_configuration():
         ("lm", 7.0, 7.0),
     ):
         subject = subject_of(case, damping_rule=rule, damping=3.0)
-        at = look(subject, Weights(subject.initial, 4, adapted))
+        at = take_snapshot(subject, Weights(subject.initial, 4, adapted))
         assert natural_damping(at, factors) == expected
 
 
@@ -122,7 +122,7 @@ def test_surface_is_the_objective():
         U, V = _directions(at, l)
         close(np.linalg.norm(U), np.linalg.norm(case.W[l - 1]), 1e-12)
         W += 0.5 * U - 0.5 * V
-    moved = look(at.subject, Weights(corner, 0))
+    moved = take_snapshot(at.subject, Weights(corner, 0))
     close(
         found[-1].values[0, -1],
         case.loss.value(case.net.ops, moved.tape.output, case.y).mean(),

@@ -90,7 +90,7 @@ def test_sketches_agree_with_the_exact_way(monkeypatch):
         m.blocks for m in factors_of(at, "kfra", "kfac", "ekfac", "diagonal_gn").methods.values()
     ]
     exact = agreement.products(at, blocks)
-    monkeypatch.setattr(agreement, "affordable", lambda look: False)
+    monkeypatch.setattr(agreement, "affordable", lambda snapshot: False)
     sketched = agreement.products(at, blocks)
     for l in range(3):
         for m in range(4):

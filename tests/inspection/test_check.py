@@ -18,7 +18,7 @@ from gnopt.engine.losses.squared_error import SquaredError
 from gnopt.engine.network import Network
 from gnopt.errors import CheckFailed
 from gnopt.inspection.check import check, refuse_failures
-from gnopt.inspection.subject import look
+from gnopt.inspection.subject import take_snapshot
 
 StudentT = module_of("student_t").StudentT
 
@@ -32,7 +32,7 @@ def verdicts(loss, activations=("tanh",), seed=0, name="squared_error"):
     subject.loss = loss
     known = [get_activation(f) if isinstance(f, str) else f for f in (*activations, "identity")]
     subject.net = Network(case.net.sizes, known, case.net.ops, "float64")
-    return check(look(subject, subject.weights(None)))
+    return check(take_snapshot(subject, subject.weights(None)))
 
 
 def failed(found):

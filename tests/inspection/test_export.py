@@ -112,7 +112,7 @@ def test_blocks_that_cannot_fit_are_refused_before_anything_happens(tmp_path, mo
     case = make_case((4, 30, 3), ("tanh",), "squared_error", rows=3)
     monkeypatch.setattr(NumpyBackend, "free_memory", lambda self: 200_000)
     monkeypatch.setattr(
-        "gnopt.inspection.inspect.look", lambda *_: pytest.fail("something was computed")
+        "gnopt.inspection.inspect.take_snapshot", lambda *_: pytest.fail("something was computed")
     )
     path = tmp_path / "e.h5"
     with pytest.raises(GnoptError) as refusal:
