@@ -102,8 +102,8 @@ def command(
     --out. Exit code 4 where some runs failed or diverged. A comparison that was stopped goes on by
     --resume --out DIR.
 
-    The options that CONFIG gives to its method are for that method (and, if it is a second-order
-    one, for all of these); --set optimizer.KEY=VALUE is for every method with that option. A grid
+    The settings that CONFIG gives to its method are for that method and, if it is a second-order
+    one, for all of these; --set optimizer.KEY=VALUE is for every method with that option. A grid
     file is TOML:
 
     \b

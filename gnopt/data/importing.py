@@ -188,18 +188,18 @@ def _share(rows: int, split: str | None, validation: str | None) -> dict[str, in
     return dict(zip(GROUPS, counts, strict=False))
 
 
-def _count(text: str, rows: int, option: str) -> int:
-    return round(_number(text, option) * rows) if "." in text else int(_number(text, option))
+def _count(text: str, rows: int, flag: str) -> int:
+    return round(_number(text, flag) * rows) if "." in text else int(_number(text, flag))
 
 
-def _number(text: str, option: str) -> float:
+def _number(text: str, flag: str) -> float:
     try:
         value = float(text) if "." in text else int(text)
     except ValueError:
         value = -1
     if not 0 <= value < 2**62:
         raise ConfigError(
-            f"{option}: found '{text}'; expected a number of rows, or a fraction such as 0.1"
+            f"{flag}: found '{text}'; expected a number of rows, or a fraction such as 0.1"
         )
     return value
 

@@ -180,7 +180,7 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _columns(layout: _Layout, wanted: str, option: str) -> list[int]:
+def _columns(layout: _Layout, wanted: str, flag: str) -> list[int]:
     numbers = []
     for name in [wanted] if wanted in layout.header else [w.strip() for w in wanted.split(",")]:
         if name in layout.header:
@@ -190,7 +190,7 @@ def _columns(layout: _Layout, wanted: str, option: str) -> list[int]:
         else:
             known = f", or one of {', '.join(layout.header[:12])}" if layout.header else ""
             raise DataError(
-                f"{layout.path}: {option} {name}: no such column; expected 0 to "
+                f"{layout.path}: {flag} {name}: no such column; expected 0 to "
                 f"{layout.width - 1}{known}{nearest(name, layout.header)}"
             )
     return numbers

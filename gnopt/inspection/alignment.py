@@ -1,11 +1,14 @@
-"""Alignment of each method's update with the exact Gauss-Newton update (Botev et al. 2017,
-appendix).
+"""Alignment of each method's update with the exact Gauss-Newton update (Botev et al. 2017).
 
-The exact update solves (GN + λ I) Δ = −∇ by conjugate gradients to a tight tolerance on the same
-rows. Every method's update uses the same gradient and the same λ: Â = A + π √λ I, Ĝ = G + (√λ / π)
-I for Kronecker factors, diagonal + λ for diagonals, so that only the curvature differs. Cosines are
-taken in the Euclidean inner product and in that of the Gauss-Newton matrix, ⟨u, v⟩ = uᵀ GN v, for
-the whole network and layer by layer (with the layer's own block).
+The exact update solves (GN + λ I) Δ = −∇ on the same rows, by conjugate gradients to a tight
+tolerance. Every method's update uses the same gradient and the same λ, so that only the curvature
+differs: Kronecker factors are damped as
+
+    Â = A + π √λ I,   Ĝ = G + (√λ / π) I
+
+and diagonals as diagonal + λ. Cosines are taken in the Euclidean inner product and in that of the
+Gauss-Newton matrix, ⟨u, v⟩ = uᵀ GN v, for the whole network and layer by layer, with the layer's
+own block.
 """
 
 from __future__ import annotations
@@ -42,23 +45,21 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Solve:
-    """How to find the exact update: every λ to compare at (none = `natural_damping`), tolerance,
-    most iterations.
-    """
+    """How to find the exact update."""
 
-    dampings: tuple[float, ...]
-    tolerance: float
-    iterations: int
+    dampings: tuple[float, ...]  # every λ to compare at; empty for `natural_damping`
+    tolerance: float  # relative residual
+    iterations: int  # of conjugate gradients, at most
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """Cosines of one method: layer 0 is the whole network."""
+    """The cosines of one method's update with the exact update."""
 
     run: str
     step: int
     method: str
-    layer: int
+    layer: int  # 0 is the whole network
     damping: float
     cosine: float
     gn_cosine: float
@@ -67,14 +68,16 @@ class Alignment:
     loss: float
 
     def row(self) -> dict[str, float | int | str]:
-        """The row of alignment.csv; layer 0 is written as ``all``."""
+        """Return the row of alignment.csv; layer 0 is written as ``all``."""
         return {name: getattr(self, name) for name in COLUMNS} | {"layer": self.layer or "all"}
 
 
 def natural_damping(snapshot: Snapshot, factors: Factors) -> float:
-    """λ where none is given: what the configuration says (or a run has adapted), under the relative
-    rule its share c_A c_G of the mean eigenvalue of the block-diagonal Gauss-Newton matrix, tr(A)
-    tr(G) summed over layers / P.
+    """Return the λ to use if none is given.
+
+    Under the rules "fixed" and "lm" it is the configured λ, or the λ that the run adapted. Under
+    the relative rule it is c_A c_G times the mean eigenvalue of the block-diagonal Gauss-Newton
+    matrix, Σ_l tr(A_{l-1}) tr(G_l) / P.
     """
     values = snapshot.subject.config.optimizer.values()
     if values.get("damping_rule") in ("fixed", "lm"):
@@ -87,15 +90,15 @@ def natural_damping(snapshot: Snapshot, factors: Factors) -> float:
 
 
 def align(snapshot: Snapshot, factors: Factors, solve: Solve, note: Note) -> list[Alignment]:
-    """The cosines of every method at one set of weights, for one λ after the other."""
+    """Return the cosines of every method at one set of weights, for each λ of ``solve``."""
     loss, g = loss_gradient(snapshot)
     g += snapshot.weights.theta * snapshot.subject.config.optimizer.values().get(
         "weight_decay", 0.0
     )
-    found = []
+    alignments = []
     for lam in solve.dampings or (natural_damping(snapshot, factors),):
-        found += _align(snapshot, factors, g, loss, lam, solve, note)
-    return found
+        alignments += _align(snapshot, factors, g, loss, lam, solve, note)
+    return alignments
 
 
 def _align(
@@ -156,7 +159,7 @@ def _exact_update(
             out_l[...] = solve_layer(r_l)
         return out
 
-    found = conjugate_gradients(
+    solution = conjugate_gradients(
         damped,
         -g,
         ops.xp.zeros_like(g),
@@ -165,11 +168,11 @@ def _exact_update(
         lambda i, residual, models: residual <= solve.tolerance,
         solve.iterations,
     )
-    return found.x, found.iterations, found.residual
+    return solution.x, solution.iterations, solution.residual
 
 
 def _update(snapshot: Snapshot, blocks: Sequence[InspectedBlock], g: Array, lam: float) -> Array:
-    """−(block + damping)⁻¹ ∇ of every layer, flat."""
+    """Return −(block + damping)⁻¹ ∇ of all layers as one vector, (P,)."""
     out = snapshot.net.ops.xp.empty_like(g)
     for block, g_l, out_l in zip(
         blocks, snapshot.net.views(g), snapshot.net.views(out), strict=True
@@ -215,6 +218,6 @@ def _gram(snapshot: Snapshot, Jv: Array) -> np.ndarray:
 
 
 def _cosine(gram: np.ndarray, m: int) -> float:
-    """Cosine of update m and update 0, the exact one."""
+    """Return the cosine of update m and update 0, the exact one."""
     size = gram[0, 0] * gram[m, m]
     return float(gram[0, m] / size**0.5) if size > 0.0 else nan

@@ -1,6 +1,6 @@
 """One layer's block by one method, as training has it, with the spectra that inspection asks of it.
 
-Spectra are found when they are asked for; the input factor's is shared between methods.
+A spectrum is computed when it is first used; all methods share that of the input factor.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class InspectedFactor:
 
 @dataclass
 class InspectedBlock:
-    """A block after one set of statistics; ``A`` and ``G`` are its factors where it has any."""
+    """A block after one set of statistics; ``A`` and ``G`` are its factors, if it has any."""
 
     plan: LayerPlan
     block: Block
@@ -51,7 +51,7 @@ class InspectedBlock:
 
     @property
     def factored(self) -> tuple[InspectedFactor, InspectedFactor] | None:
-        """Return both factors where the block is their product, else None."""
+        """Both factors if the block is their product, else None."""
         if self.A is None or self.G is None or self.block.diagonal() is not None:
             return None
         return self.A, self.G
@@ -86,8 +86,9 @@ class InspectedBlock:
         return min(products), max(products)
 
     def damped(self, damping: Damping, settings: BlockSettings) -> Range:
-        """Smallest and largest eigenvalue of the damped block, as a method of these settings has
-        it.
+        """Return the smallest and largest eigenvalue of the block that a method would invert.
+
+        ``settings`` say whether it damps the factors or their product.
         """
         ops = self.plan.ops
         low, high = self.extremes()

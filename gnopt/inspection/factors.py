@@ -1,4 +1,4 @@
-"""The blocks of every layer by every method asked for, on one sample, and what they cost."""
+"""Make the blocks of every layer by every requested method on one sample, and count their cost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gnopt.inspection.blocks import InspectedBlock, InspectedFactor
 from gnopt.inspection.subject import Snapshot, settings_for
 from gnopt.optimizers.second_order import SecondOrderSettings
 
-EXPORT_FLOPS = 2e10  # what an export spends on samples where their number is not given
+EXPORT_FLOPS = 2e10  # of an export for drawn targets, if their number is not given
 MOST_SAMPLES = 1000
 
 Note = Callable[[str], None]
@@ -22,17 +22,14 @@ Note = Callable[[str], None]
 
 @dataclass
 class InspectedMethod:
-    """One method's blocks, layer by layer (layers 1..L at 0..L-1), and what they took.
-
-    ``G`` are the output factors, None for a method without factors.
-    """
+    """One method's blocks of all layers, and the time and work that they took."""
 
     curvature: Curvature
     settings: SecondOrderSettings
-    blocks: list[InspectedBlock]
-    G: list[Factor] | None
+    blocks: list[InspectedBlock]  # of layers 1..L
+    G: list[Factor] | None  # output factors; None for a method without factors
     seconds: float
-    flops: dict[str, float]  # statistics, inverse, solve
+    flops: dict[str, float]  # of statistics, inverse and solve
 
     @property
     def name(self) -> str:
@@ -41,15 +38,15 @@ class InspectedMethod:
 
     @property
     def bytes(self) -> int:
-        """Bytes kept over all layers."""
+        """Bytes that the method keeps for all layers."""
         return sum(block.bytes() for block in self.blocks)
 
 
 @dataclass
 class Factors:
-    """A_0..A_{L-1}, and the methods by name."""
+    """The input factors, which all methods share, and the methods by name."""
 
-    A: list[InspectedFactor]
+    A: list[InspectedFactor]  # A_0..A_{L-1}
     methods: dict[str, InspectedMethod]
 
     def reference(self) -> InspectedMethod:
@@ -72,9 +69,10 @@ class Factors:
 
 
 def samples_for(snapshot: Snapshot, given: int | None, export: bool) -> int:
-    """Return how many targets a data point are drawn by curvatures that sample.
+    """Return how many targets a sampling curvature draws for each data point.
 
-    As given, else as configured, else (for an export) as many as are cheap, at most 1000.
+    The number is ``given`` or configured. An export without a given number draws at least the
+    configured number, and up to 1000 if they are cheap.
     """
     configured = int(snapshot.subject.config.optimizer.values().get("samples", 1))
     if given is not None or not export:
@@ -84,8 +82,10 @@ def samples_for(snapshot: Snapshot, given: int | None, export: bool) -> int:
 
 
 def compute(snapshot: Snapshot, names: Sequence[str], samples: int, note: Note) -> Factors:
-    """Make blocks by the methods ``names``: curvatures of the registry, or ``exact`` for the
-    recursion per data point.
+    """Make the blocks of the methods ``names``.
+
+    A name is a curvature of the registry, or ``exact`` for the recursion per data point. ``note``
+    is called with a line after each method.
     """
     plans = [
         LayerPlan(snapshot.net.ops, l, shape, snapshot.net.dtype, Forms(), period=2)
@@ -149,7 +149,7 @@ def _blocks(
 def _flops(
     snapshot: Snapshot, curvature: Curvature, settings: SecondOrderSettings
 ) -> dict[str, float]:
-    """Flops of statistics on this sample, of preparing the inverses and of one solve."""
+    """Return the flops of the statistics on this sample, of the inverses and of one solve."""
     net, rows, loss = snapshot.net, snapshot.tape.rows, snapshot.subject.loss
     statistics = curvature.flops(net, loss, rows)
     if curvature.block.factored:
@@ -169,5 +169,5 @@ def _flops(
 
 
 def recursion_flops(snapshot: Snapshot) -> float:
-    """Flops of the recursion per data point over the whole sample."""
+    """Return the flops of the recursion per data point, over the whole sample."""
     return cost.recursion_by_row(snapshot.net.sizes, snapshot.tape.rows)

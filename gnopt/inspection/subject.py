@@ -1,5 +1,6 @@
-"""What is inspected: a network on the first rows of its training data, at one or several sets of
-weights.
+"""The subject of an inspection: a network on the first rows of its training data.
+
+It is inspected at one or several sets of weights, each of which gives a `Snapshot`.
 """
 
 from __future__ import annotations
@@ -35,23 +36,17 @@ SAMPLES = 1000  # rows looked at, unless asked for more or fewer
 
 @dataclass(frozen=True)
 class Weights:
-    """One set of weights: θ on the device, its step, and what the run had made of damping by then.
+    """One set of weights, with the damping that the run used at them."""
 
-    ``damping`` is λ where Levenberg and Marquardt's rule has adapted one, ``boost`` its factor
-    after bad steps.
-    """
-
-    theta: Array
+    theta: Array  # on the device
     step: int
-    damping: float | None = None
-    boost: float = 1.0
+    damping: float | None = None  # λ, if Levenberg and Marquardt's rule adapted one
+    boost: float = 1.0  # factor on the damping after bad steps
 
 
 @dataclass
 class Subject:
-    """Network, loss and sample; ``places`` are the checkpoints to look at, None standing for
-    ``initial``.
-    """
+    """A network with its loss, a sample of its data, and the weights to look at."""
 
     name: str
     config: Config
@@ -59,8 +54,8 @@ class Subject:
     loss: Loss
     x: Array
     y: Array
-    places: list[Path | None]
-    initial: Array | None = None
+    places: list[Path | None]  # checkpoints; None stands for ``initial``
+    initial: Array | None = None  # weights of a configuration that has not been trained
 
     @property
     def rows(self) -> int:
@@ -78,8 +73,9 @@ class Subject:
         return temporaries(self.config.training, self.net.ops)
 
     def weights(self, place: Path | None) -> Weights:
-        """The weights of one place; DataError where the checkpoint is damaged or of another
-        network.
+        """Load the weights of one place.
+
+        Raises DataError if the checkpoint is damaged or belongs to another network.
         """
         if place is None:
             assert self.initial is not None
@@ -90,7 +86,7 @@ class Subject:
         return Weights(theta, stored.step, *_adapted_damping(place))
 
     def every(self) -> Iterator[Weights]:
-        """The weights of every place, oldest first, one at a time."""
+        """Yield the weights of every place, oldest first."""
         return map(self.weights, self.places)
 
 
@@ -110,8 +106,9 @@ class Snapshot:
         return self.subject.net
 
     def sample(self, purpose: str = "", rows: int | None = None) -> CurvatureSample:
-        """Return the sample as curvatures take it, or its first ``rows``, with a random stream for
-        this purpose.
+        """Return the sample, or its first ``rows``, in the form that curvatures take.
+
+        Each ``purpose`` has a random stream of its own, so that one does not change another.
         """
         s = self.subject
         whole = CurvatureSample(
@@ -128,7 +125,7 @@ class Snapshot:
 
 
 def take_snapshot(subject: Subject, weights: Weights) -> Snapshot:
-    """Run the sample forward; GnoptError where its activations cannot fit or are not finite."""
+    """Run the sample forward; GnoptError if its activations do not fit or are not finite."""
     net = subject.net
     need, free = 2 * net.row_bytes() * subject.rows, net.ops.free_memory()
     if need > free:
@@ -152,11 +149,11 @@ def open_subject(
     init_from: Path | None = None,
     which: str = "latest",
 ) -> Iterator[Subject]:
-    """Open a configuration, at its initial weights or those of ``init_from``, or a run at some
-    checkpoints.
+    """Open a configuration or a run to inspect it inside the ``with`` block.
 
-    ``which`` is latest, best, all, or step numbers joined by commas. Raises ConfigError and
-    DataError.
+    A configuration has its initial weights, or those of the checkpoint ``init_from``. A run has the
+    checkpoints ``which``: latest, best, all, or step numbers joined by commas. ``samples`` limits
+    the rows. Raises ConfigError and DataError.
     """
     if target.is_dir() or target.suffix == ".h5":
         subject, data = _of_run(target, sets, flags, init_from, which)
@@ -218,10 +215,10 @@ def _checkpoints(target: Path, which: str) -> list[Path]:
     if target.is_file():
         return [target]
     if which == "all":
-        found = checkpoint.listed(target / "checkpoints")
-        if not found:
+        paths = checkpoint.listed(target / "checkpoints")
+        if not paths:
             raise DataError(f"{target / 'checkpoints'}: no checkpoints")
-        return found
+        return paths
     return [find_checkpoint(target, name.strip()) for name in which.split(",")]
 
 
@@ -237,7 +234,7 @@ def _attach(subject: Subject, data: Data, samples: int | None) -> None:
 
 
 def _adapted_damping(place: Path) -> tuple[float | None, float]:
-    """λ and its boost as the run has left them in a checkpoint."""
+    """Return λ and its boost from the optimizer state of a checkpoint, if it has them."""
     try:
         with h5py.File(place, "r") as file:
             state = file["state/optimizer"]
@@ -251,8 +248,10 @@ def _adapted_damping(place: Path) -> tuple[float | None, float]:
 
 
 def settings_for(config: Config, curvature: type[Curvature], **given: Any) -> SecondOrderSettings:
-    """Return the settings of a curvature's method: its defaults, those of the configuration that it
-    shares, then ``given``; names that the method does not have are left out.
+    """Return the settings of a curvature's method.
+
+    ``given`` settings come before those of the configuration, and these before the defaults. A
+    setting that the method does not have is left out.
     """
     record = second_order.settings_of(curvature)
     known = {option.name for option in record.options()}

@@ -1,9 +1,9 @@
-"""The summary: a row for every layer and method, and one for each method over the whole network.
+"""The summary: a row for every layer and method, and a row for each method over all layers.
 
-A row holds what the module names in ``COLUMNS`` say; None means that it does not apply or was too
-dear to find. ``damped_min`` and ``damped_max`` are the extreme eigenvalues of the block as the
-configured damping leaves it to be inverted; ``gradient_damping`` is the λ that equals the block's
-largest eigenvalue: well above it the update turns into the plain gradient divided by λ.
+``COLUMNS`` names the values of a row; None means that a value does not apply or was too expensive.
+``damped_min`` and ``damped_max`` are the extreme eigenvalues of the block after the configured
+damping. ``gradient_damping`` is the block's largest eigenvalue: with a λ well above it, the update
+is little more than the plain gradient divided by λ.
 """
 
 from __future__ import annotations
@@ -81,37 +81,38 @@ METHOD_COLUMNS = (
 
 @dataclass
 class Summary:
-    """Everything found at one set of weights; ``dense`` is kind → layer → spectrum of the exact
-    block.
-    """
+    """The findings at one set of weights."""
 
     step: int
-    layers: list[Row]
-    methods: list[Row]
+    layers: list[Row]  # a row for each layer and method
+    methods: list[Row]  # a row for each method
     ranks: Ranks | None
     signs: Signs | None
-    exact_norms: list[float] = field(default_factory=list)
-    sketched: bool = False
+    exact_norms: list[float] = field(default_factory=list)  # ‖B‖ of the exact block of each layer
+    sketched: bool = False  # whether distances are estimated by sketches
 
 
 def summarise(
     snapshot: Snapshot,
     factors: Factors,
-    found: Sequence[Products],
+    products: Sequence[Products],
     dense: dict[str, dict[int, Spectrum]],
     layers: Sequence[int],
     ranks: Ranks | None,
     signs: Signs | None,
 ) -> Summary:
-    """Put the rows together."""
+    """Put the findings at one set of weights together.
+
+    ``dense`` is {kind: {layer: spectrum of the exact block}}.
+    """
     rows = []
     for l in layers:
         for m, method in enumerate(factors.methods.values()):
-            rows.append(_row(snapshot, l, method, factors, found[l - 1], m))
+            rows.append(_row(snapshot, l, method, factors, products[l - 1], m))
         for kind, spectra in dense.items():
             if l in spectra:
                 rows.append(_dense_row(snapshot, l, kind, spectra[l]))
-    chosen = together([found[l - 1] for l in layers]) if factors.methods else None
+    chosen = together([products[l - 1] for l in layers]) if factors.methods else None
     methods = [
         _method_row(snapshot, layers, method, chosen, m)
         for m, method in enumerate(factors.methods.values())
@@ -123,8 +124,8 @@ def summarise(
         methods,
         ranks,
         signs,
-        [exact_norm(p) for p in found],
-        any(len(p.exact) > 1 for p in found),
+        [exact_norm(p) for p in products],
+        any(len(p.exact) > 1 for p in products),
     )
 
 
@@ -194,7 +195,10 @@ def _side(name: str, s: Spectrum) -> Row:
 
 
 def _damped(snapshot: Snapshot, block: InspectedBlock, method: InspectedMethod) -> Row:
-    """The damped range under the configured rule, with λ and boost as a run has left them."""
+    """Return the range of the damped eigenvalues under the configured rule.
+
+    λ and its boost are those that the run used at these weights.
+    """
     settings, weights = method.settings, snapshot.weights
     adapted = weights.damping if settings.damping_rule == "lm" else None
     lam = adapted or settings.damping
