@@ -45,13 +45,13 @@ class BenchResult:
     left_out: dict[str, str]
 
     def cost_of(self, method: str) -> UpdateCost | None:
-        """The cost of this method's update; None where it was not timed."""
+        """Return the cost of this method's update, or None if it was not timed."""
         return next((cost for cost in self.costs if cost.method == method), None)
 
 
 @contextlib.contextmanager
 def configuration(config: Path | None, quick: bool) -> Iterator[Path]:
-    """The path of ``config``, or of the built-in problem, which lives as long as the context."""
+    """Give the ``with`` block the path of ``config``, or of a temporary built-in problem."""
     if config is not None:
         yield config
         return
@@ -91,6 +91,6 @@ def run_bench(request: BenchRequest, rounds: int, note: Callable[[str], None]) -
 
 
 def blas_threads() -> int:
-    """Threads of linear algebra in this process: what the environment says, or one per core."""
+    """Return the threads of linear algebra: as the environment says, or one for each core."""
     given = (int(text) for text in machine.chosen_threads().values() if text.isdigit())
     return next(given, len(machine.usable_cores()))

@@ -17,7 +17,7 @@ LONGEST_NAME = 19  # of a method in the widest table; longer names are cut
 
 
 def text(results: Sequence[BenchResult]) -> str:
-    """Everything that the command prints; with several numbers of threads, tables of the best."""
+    """Return all that the command prints; tables are those of the best number of threads."""
     best = best_result(results)
     parts = [headline(best), phase_table(best), work_table(best)]
     if len(results) > 1:
@@ -27,7 +27,7 @@ def text(results: Sequence[BenchResult]) -> str:
 
 
 def headline(result: BenchResult) -> str:
-    """What was timed."""
+    """Return a line that says what was timed."""
     facts = result.problem
     return _wrapped(
         f"{'-'.join(map(str, facts.network))}, {facts.loss}, {facts.batch} rows an update, "
@@ -36,12 +36,12 @@ def headline(result: BenchResult) -> str:
 
 
 def phase_table(result: BenchResult) -> str:
-    """Milliseconds of an update and of its phases, cheapest method first."""
+    """Return a table with the milliseconds of an update and its phases, cheapest first."""
     rows = [
         [
             cost.method[:LONGEST_NAME],
-            number(1e3 * cost.seconds),
-            *[number(1e3 * cost.phases[p]) if p in cost.phases else "" for p in PHASES],
+            three_digits(1e3 * cost.seconds),
+            *[three_digits(1e3 * cost.phases[p]) if p in cost.phases else "" for p in PHASES],
         ]
         for cost in result.costs
     ]
@@ -51,15 +51,15 @@ def phase_table(result: BenchResult) -> str:
 
 
 def work_table(result: BenchResult) -> str:
-    """What an update computes and keeps, by the account of cost, beside how fast that was."""
+    """Return a table of the flops and bytes of an update, and of the speed reached."""
     cheapest = result.costs[0].seconds
     rows = [
         [
             cost.method[:LONGEST_NAME],
             f"{cost.seconds / cheapest:.2f}",
-            number(1e-9 * cost.flops),
+            three_digits(1e-9 * cost.flops),
             f"{100.0 * cost.share:.0f} %",
-            number(1e-6 * cost.state_bytes),
+            three_digits(1e-6 * cost.state_bytes),
             f"{cost.updates}{'*' if cost.updates < cost.period else ''}",
         ]
         for cost in result.costs
@@ -74,19 +74,21 @@ def work_table(result: BenchResult) -> str:
 
 
 def thread_table(results: Sequence[BenchResult]) -> str:
-    """Milliseconds of an update with each number of threads."""
+    """Return a table with the milliseconds of an update for each number of threads."""
     names = [cost.method for cost in best_result(results).costs]
     rows = []
     for name in names:
         seconds = {r.threads: cost.seconds for r in results if (cost := r.cost_of(name))}
-        cells = [number(1e3 * seconds[r.threads]) if r.threads in seconds else "" for r in results]
+        cells = [
+            three_digits(1e3 * seconds[r.threads]) if r.threads in seconds else "" for r in results
+        ]
         rows.append([name[:LONGEST_NAME], *cells, str(min(seconds, key=lambda n: seconds[n]))])
     header = ["method", *[str(result.threads) for result in results], "best"]
     return _table("Milliseconds per update by number of threads", header, rows)
 
 
 def not_timed(result: BenchResult) -> list[str]:
-    """Which methods were left out; those with the same reason together."""
+    """Return a line for each reason why methods were left out."""
     names: dict[str, list[str]] = {}
     for name, reason in result.left_out.items():
         names.setdefault(reason, []).append(name)
@@ -94,12 +96,12 @@ def not_timed(result: BenchResult) -> list[str]:
 
 
 def sentences(results: Sequence[BenchResult]) -> list[str]:
-    """What follows from the tables."""
+    """Return sentences with the conclusions from the tables."""
     threads, cheapest = min(
         ((result.threads, result.costs[0]) for result in results), key=lambda p: p[1].seconds
     )
     found = [
-        f"Cheapest per update: {cheapest.method}, {number(1e3 * cheapest.seconds)} ms with "
+        f"Cheapest per update: {cheapest.method}, {three_digits(1e3 * cheapest.seconds)} ms with "
         f"{_threads(threads)}. Cheaper per update is not better per result: gnopt compare tells "
         "which method gets furthest in the same seconds."
     ]
@@ -107,7 +109,7 @@ def sentences(results: Sequence[BenchResult]) -> list[str]:
         best = best_result(results)
         subject = subject_of(results)
         times = ", ".join(
-            f"{number(1e3 * cost.seconds)} ms with {result.threads}"
+            f"{three_digits(1e3 * cost.seconds)} ms with {result.threads}"
             for result in results
             if (cost := result.cost_of(subject))
         )
@@ -119,8 +121,9 @@ def sentences(results: Sequence[BenchResult]) -> list[str]:
 
 
 def subject_of(results: Sequence[BenchResult]) -> str:
-    """The method whose threads are chosen: the configured one, or the cheapest where it is not
-    timed with every number of threads.
+    """Return the method for which a number of threads is recommended.
+
+    This is the configured method, or the cheapest if the configured one was not always timed.
     """
     configured = results[0].problem.method
     everywhere = all(result.cost_of(configured) for result in results)
@@ -128,7 +131,7 @@ def subject_of(results: Sequence[BenchResult]) -> str:
 
 
 def best_result(results: Sequence[BenchResult]) -> BenchResult:
-    """The result with the number of threads that suits ``subject_of`` best."""
+    """Return the result with the best number of threads for the method of `subject_of`."""
     subject = subject_of(results)
 
     def seconds(result: BenchResult) -> float:
@@ -139,7 +142,7 @@ def best_result(results: Sequence[BenchResult]) -> BenchResult:
 
 
 def as_json(results: Sequence[BenchResult]) -> dict[str, Any]:
-    """The object of ``--json``; ``threads.bench_with`` reads it back."""
+    """Return the object that ``--json`` prints; ``threads.bench_with`` reads it back."""
     return {
         "problem": asdict(results[0].problem),
         "results": [
@@ -155,7 +158,7 @@ def as_json(results: Sequence[BenchResult]) -> dict[str, Any]:
 
 
 def as_csv(results: Sequence[BenchResult]) -> str:
-    """A row for each number of threads, method and phase, "update" being the whole of it."""
+    """Return CSV with a row for each number of threads, method and phase; "update" is the sum."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     names = ("threads", "method", "phase", "seconds", "flops", "share_of_gemm", "state_bytes")
@@ -170,8 +173,8 @@ def as_csv(results: Sequence[BenchResult]) -> str:
     return file.getvalue()
 
 
-def number(value: float) -> str:
-    """Three digits, or a whole number."""
+def three_digits(value: float) -> str:
+    """Return a number in three digits, or as a whole number."""
     return f"{value:.0f}" if abs(value) >= 100.0 else f"{value:#.3g}"
 
 
@@ -184,7 +187,7 @@ def _wrapped(line: str) -> str:
 
 
 def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns under a title, the first one left, the others right."""
+    """Return columns under a title, the first aligned to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     lines = [title]
     for first, *rest in (header, *rows):

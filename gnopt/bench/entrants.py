@@ -84,7 +84,7 @@ def build_methods(
 def _method_settings(
     config: Config, names: Sequence[str], asked: dict[str, object]
 ) -> dict[str, OptimizerSettings]:
-    """The checked settings of each method; SettingsError with all problems at once."""
+    """Return the checked settings of each method; SettingsError with all problems at once."""
     found: dict[str, OptimizerSettings] = {}
     problems: dict[SettingProblem, None] = {}
     for name in names:

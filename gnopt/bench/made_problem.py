@@ -58,7 +58,7 @@ def write(problem: MadeProblem, folder: Path) -> Path:
 
 
 def images(rows: int) -> np.ndarray:
-    """Bytes (rows, 784): the logistic function of ``SOURCES`` normal numbers, mixed at random."""
+    """Return bytes (rows, 784): the logistic function of random mixtures of normal numbers."""
     draw = generator(0, "bench")
     mixing = draw.standard_normal((SOURCES, INPUTS))
     logits = draw.standard_normal((rows, SOURCES)) @ mixing

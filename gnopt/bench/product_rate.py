@@ -27,7 +27,7 @@ class ProductRate:
         self._out = ops.xp.empty_like(self._a)
 
     def measure(self, repeats: int = 2) -> float:
-        """Flops per second of the fastest of ``repeats`` products: 2 n³ over its seconds."""
+        """Return 2 n³ over the seconds of the fastest of ``repeats`` products: flops per second."""
         best = float("inf")
         for _ in range(repeats):
             self._ops.synchronize()

@@ -74,14 +74,14 @@ def take_turns(
 
 
 def turns_of(methods: Sequence[TimedMethod]) -> dict[str, int]:
-    """Rounds between the updates of each method: 1, or more where they are very dear."""
+    """Return {method: rounds between its updates}: 1, or more for very expensive updates."""
     flops = {method.name: method.optimizer.cost(method.rows).flops for method in methods}
     cheapest = min(flops.values())
     return {name: max(1, round(own / (DEAR * cheapest))) for name, own in flops.items()}
 
 
 def average(method: TimedMethod, readings: Sequence[Reading]) -> UpdateCost:
-    """The mean over a period of the medians at each place of it; undone steps are left out."""
+    """Return the mean over a period of the medians at each place; undone steps do not count."""
     used = [r for r in readings if not r.update.rejected] or readings
     cost, period = method.optimizer.cost(method.rows), method.optimizer.period()
     phases = dict.fromkeys(name for r in used for name in r.update.phases)

@@ -120,7 +120,7 @@ def _arguments(
     rounds: int | None,
     quick: bool,
 ) -> list[str]:
-    """The command line of a bench in a process of its own."""
+    """Return the arguments of a bench in another process."""
     arguments = [str(config)] if config else []
     arguments += [part for text in sets for part in ("--set", text)]
     given = {**flags, "methods": ",".join(methods) or None, "rounds": rounds}

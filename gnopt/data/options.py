@@ -68,5 +68,5 @@ class DataSettings(Settings):
         return _budget(self.memory)
 
     def memory_is_given(self) -> bool:
-        """Whether the budget is a size, not a share of what is free."""
+        """Return whether the budget is a given size, not a fraction of the free memory."""
         return not _is_auto(self.memory)

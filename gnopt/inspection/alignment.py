@@ -183,11 +183,11 @@ def _update(snapshot: Snapshot, blocks: Sequence[InspectedBlock], g: Array, lam:
 
 
 def _grams(snapshot: Snapshot, updates: Sequence[Array]) -> tuple[np.ndarray, np.ndarray]:
-    """Inner products of all updates, Euclidean and Gauss-Newton, (L + 1, k, k) each; 0 is the whole
-    network.
+    """Return the inner products of all updates, Euclidean and Gauss-Newton, (L + 1, k, k) each.
 
-    J v of a vector that is zero outside layer l starts at layer l; the sum over layers is J v of
-    the whole vector. Cost: 2 N k per parameter of layer l and of those above it.
+    Index 0 is the whole network, index l is layer l. For a vector that is zero outside layer l, J v
+    starts at layer l; the sum over layers is J v of the whole vector. Cost: 2 N k flops for each
+    parameter of layer l and of the layers above.
     """
     net, ops, xp = snapshot.net, snapshot.net.ops, snapshot.net.ops.xp
     k, rows = len(updates), snapshot.tape.rows

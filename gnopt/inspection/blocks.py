@@ -62,11 +62,11 @@ class InspectedBlock:
         return of_values(np.sort(self.plan.ops.to_host(self.block.diagonal()).ravel()))
 
     def trace(self) -> float:
-        """Trace of the block."""
+        """Return the trace of the block."""
         return self.block.trace(self.plan.ops)
 
     def square(self) -> float:
-        """Squared Frobenius norm of the block."""
+        """Return the squared Frobenius norm of the block."""
         return self.block.square(self.plan.ops)
 
     def quadratic(self, abar: Array, columns: Array) -> np.ndarray:
@@ -78,7 +78,7 @@ class InspectedBlock:
         return self.block.inner(self.plan.ops, abar, M)
 
     def extremes(self) -> Range:
-        """Smallest and largest eigenvalue."""
+        """Return the smallest and largest eigenvalue."""
         if self.factored is None:
             return self.spectrum.low, self.spectrum.high
         A, G = self.factored
@@ -117,7 +117,7 @@ class InspectedBlock:
         return solve
 
     def bytes(self) -> int:
-        """Bytes that the method keeps, prepared inverses or bases included."""
+        """Return the bytes that the method keeps, with prepared inverses or bases."""
         return self.block.nbytes + (
             self.A.factor.nbytes + self.G.factor.nbytes if self.A and self.G else 0
         )

@@ -100,7 +100,7 @@ class Trainer:
         self._started = time.perf_counter() - counters.wall
 
     def finished(self) -> bool:
-        """Whether the budget is used up."""
+        """Return whether the budget is used up."""
         limit = self._settings.max_seconds
         return self.counters.step >= self._settings.updates or 0 < limit <= self.counters.seconds
 
