@@ -527,11 +527,6 @@ def optimizer(
     return make(method_name, Problem(case.net, case.loss, **facts), values or settings(method_name))
 
 
-def supported(method_name: str, loss_name: str) -> bool:
-    """Whether a method can serve a loss."""
-    return get_loss(loss_name).likelihood or not get_method(method_name).needs_likelihood
-
-
 # ---- curvature -----------------------------------------------------------------------------------
 
 

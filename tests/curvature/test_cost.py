@@ -10,7 +10,6 @@ from reference import (
     optimizer,
     sample_of,
     settings,
-    supported,
 )
 
 from gnopt.curvature import all_curvatures, cost
@@ -281,8 +280,6 @@ def counted_phases(case, method, base):
 
 def check_update(method_name, loss_name, sizes=SIZES, rows=400, **changes):
     """Hold ``cost`` against an average update; returns both, by phase."""
-    if not supported(method_name, loss_name):
-        pytest.skip("needs a likelihood")
     case = case_of_loss(loss_name, sizes, rows)
     # No look back at a step, and every iteration of conjugate gradients used.
     values = {"rejection": 0.0, "iterations": 3, "tolerance": 1e-14} | changes

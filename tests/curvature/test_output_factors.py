@@ -57,12 +57,6 @@ def inputs(case, rows=slice(None)):
     return [host(input_factor(case.net, tape, l).dense(case.ops)) for l in layers]
 
 
-def usable(name, loss_name):
-    """Skip a sampling method where the loss is no likelihood."""
-    if get_curvature(name).needs_likelihood and not get_loss(loss_name).likelihood:
-        pytest.skip("needs a likelihood")
-
-
 def deterministic(name):
     """Whether the factors do not depend on the random stream."""
     case, _ = standard("tanh", "binary_cross_entropy")
@@ -94,7 +88,6 @@ def truth_of(name, truth, seed=0):
 
 
 def test_factors(ops, curvature_name, activation_name, loss_name):
-    usable(curvature_name, loss_name)
     case, truth = standard(activation_name, loss_name, ops=ops)
     expected = truth_of(curvature_name, truth)
     if expected is None:
@@ -106,7 +99,6 @@ def test_factors(ops, curvature_name, activation_name, loss_name):
 def test_factors_are_symmetric_and_positive_semidefinite(
     ops, curvature_name, loss_name, dtype_name
 ):
-    usable(curvature_name, loss_name)
     case = make_case(
         (5, 4, 1, 6, 3), ("tanh", "relu", "silu"), loss_name, 9, dtype=dtype_name, ops=ops
     )
@@ -124,7 +116,6 @@ def test_looking_changes_nothing(ops, curvature_name, loss_name):
     """Tape and weights are as before; a workspace does not show; the same seed gives the same
     bits.
     """
-    usable(curvature_name, loss_name)
     case, _ = standard("softplus", loss_name, ops=ops)
     workspace = Workspace(ops, np.float64)
     sample, kind = sample_of(case, workspace=workspace), curvature(curvature_name)
@@ -311,7 +302,6 @@ SAME_BLOCKS = dict.fromkeys(("kflr", "kfac", "ekfac", "empirical_fisher"), (0, 1
 
 def test_narrow_forms_keep_the_blocks_of_the_factors(ops, curvature_name, loss_name):
     """With ``factor_width`` a factor is the diagonal blocks of the whole one."""
-    usable(curvature_name, loss_name)
     case = make_case((4, 5, 6, 3), ("tanh", "gelu"), loss_name, 9, ops=ops)
     whole = factors(case, curvature_name)
     if case.net.sizes[-1] > 3:  # the loss has widened the output layer
@@ -332,7 +322,6 @@ KEPT_AS_ROWS = {"kfac": True, "ekfac": True, "empirical_fisher": True, "kflr": F
 
 def test_few_rows_stay_rows(ops, curvature_name, loss_name):
     """Fewer rows than half a layer's width are kept as they are where nothing is averaged."""
-    usable(curvature_name, loss_name)
     case = make_case((4, 9, 8, 3), ("tanh", "gelu"), loss_name, 3, ops=ops)
     found = curvature(curvature_name).output_factors(sample_of(case, forms=Forms(low_rank=True)))
     if curvature_name in KEPT_AS_ROWS:
@@ -364,7 +353,8 @@ def test_sketch_is_unbiased(ops, loss_name, columns):
 
 def test_sampled_fisher_tends_to_the_fisher(ops, loss_name):
     """Which is KFLR's matrix where the Fisher is 𝒢_L, and is not for the mixture."""
-    usable("kfac", loss_name)
+    if not get_loss(loss_name).likelihood:
+        pytest.skip("needs a likelihood")
     case, truth = standard("sigmoid", loss_name, ops=ops)
     if point_loss(loss_name).fisher(truth.output[0]) is None:
         pytest.skip("no truth by this name")
@@ -380,7 +370,8 @@ def test_sampled_fisher_tends_to_the_fisher(ops, loss_name):
 
 
 def test_samples_average(ops, loss_name):
-    usable("kfac", loss_name)
+    if not get_loss(loss_name).likelihood:
+        pytest.skip("needs a likelihood")
     case, truth = standard("tanh", loss_name, ops=ops)
     rng, total = np.random.default_rng(3), 0.0
     for _ in range(4):
@@ -394,7 +385,6 @@ def test_samples_average(ops, loss_name):
 @pytest.mark.parametrize("sizes", [(3, 3), (1, 1), (2, 1, 1), (1, 1, 1, 2)])
 @pytest.mark.parametrize("rows", [1, 2])
 def test_smallest_nets(ops, curvature_name, loss_name, sizes, rows):
-    usable(curvature_name, loss_name)
     sizes = (*sizes[:-1], max(sizes[-1], least_width(get_loss(loss_name))))
     case = make_case(sizes, ["tanh"] * (len(sizes) - 2), loss_name, rows, ops=ops)
     found = factors(case, curvature_name)
@@ -407,7 +397,6 @@ def test_far_outputs_stay_finite(ops, curvature_name, loss_name, dtype_name):
     """Outputs of ±1e4: the factors may vanish, they may not be NaN, and NumPy has nothing to warn
     of.
     """
-    usable(curvature_name, loss_name)
     case = make_case((4, 5, 3), ("tanh",), loss_name, 8, dtype=dtype_name, ops=ops)
     case.W[-1][:, -1] = ops.asarray(np.resize([1e4, -1e4], len(case.W[-1])))
     with warnings.catch_warnings():

@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 import pytest
 from draws import least_width
-from reference import OPS, host, make_case, optimizer, same, settings, supported
+from reference import OPS, host, make_case, optimizer, same, settings
 
 from gnopt.curvature import all_curvatures
 from gnopt.curvature.factors import Full, LowRank
@@ -44,11 +44,6 @@ def run(case, method_name, updates, values=None, rows=None, **problem):
     return log, theta, state
 
 
-def usable(method_name, loss_name):
-    if not supported(method_name, loss_name):
-        pytest.skip("needs a likelihood")
-
-
 def total(case, theta, eta=0.0):
     """The objective, penalty included."""
     output = type(case)(case.net, case.names, case.loss_name, theta, case.x, case.y).tape().output
@@ -63,7 +58,6 @@ def total(case, theta, eta=0.0):
     "names", [("tanh", "sigmoid"), ("relu", "gelu"), ("softplus", "identity")], ids=str
 )
 def test_fifteen_updates_reduce_the_objective(ops, method_name, loss_name, names):
-    usable(method_name, loss_name)
     case = make_case((4, 5, 3, 3), names, loss_name, 30, seed=1, soft=True, ops=ops)
     log, _, _ = run(case, method_name, 16, settings(method_name, learning_rate=0.01))
     assert (
@@ -101,7 +95,6 @@ SIZES = [(4, 5, 3, 2), (3, 1, 2), (1, 1, 1, 1), (3, 2), (5, 1)]
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 @pytest.mark.parametrize("rows", [1, 3, 10])
 def test_small_problems_in_both_precisions(ops, method_name, loss_name, dtype_name, sizes, rows):
-    usable(method_name, loss_name)
     sizes = (*sizes[:-1], max(sizes[-1], least_width(get_loss(loss_name))))
     case = make_case(sizes, ["tanh"] * (len(sizes) - 2), loss_name, rows, dtype=dtype_name, ops=ops)
     with warnings.catch_warnings():
@@ -256,7 +249,6 @@ def test_which_methods_draw_random_numbers(ops):
 
 
 def test_the_batch_is_left_alone(ops, method_name, loss_name):
-    usable(method_name, loss_name)
     case = make_case((4, 5, 3), ("tanh",), loss_name, 12, ops=ops)
     x, y = case.x.copy(), case.y.copy()
     run(case, method_name, 3)
