@@ -170,20 +170,24 @@ class LayerPlan:
         return f"factor {side} of layer {self.layer}"
 
 
-@dataclass(frozen=True)
 class Refresh:
-    """Which prepared inverses are due at update k: early ones at once, later ones at their slot."""
+    """Which prepared inverses are due at update k of blocks that refresh every ``period`` updates.
 
-    k: int
-    force: bool = False
+    All are due in the first three updates or with ``force``; then each when it is k // 4 updates
+    old; and once that reaches the period, each at its slot.
+    """
+
+    def __init__(self, k: int, period: int, force: bool = False) -> None:
+        self.everything = k <= 3 or force
+        self.oldest = max(1, k // 4)
+        self.at_slots = self.oldest >= period
+        self.place = k % period
 
     def due(self, plan: LayerPlan, side: int, age: int) -> bool:
-        """Whether side 0 (A) or 1 (G), ``age`` updates old, is due by the calendar."""
-        limit = max(1, min(plan.period, self.k // 4))
-        if self.k <= 3 or (limit < plan.period and age >= limit):
+        """Whether side 0 (A) or 1 (G), ``age`` updates old, is due."""
+        if self.everything:
             return True
-        on_slot = limit == plan.period and self.k % plan.period == plan.slots[side]
-        return on_slot or self.force
+        return self.place == plan.slots[side] if self.at_slots else age >= self.oldest
 
 
 @dataclass
@@ -452,7 +456,7 @@ class EigenBlock(FactoredBlock):
     @classmethod
     def of_factors(cls, plan: LayerPlan, A: Factor, G: Factor | None) -> Self:
         block = cls(A, G)
-        block.prepare(plan, Refresh(k=1), fixed(0.0))
+        block.prepare(plan, Refresh(1, plan.period), fixed(0.0))
         return block
 
     def bases(self) -> Bases | None:

@@ -50,6 +50,8 @@ class Network:
         self.dtype = np.dtype(dtype)
         self.shapes = [(o, i + 1) for i, o in zip(self.sizes[:-1], self.sizes[1:], strict=True)]
         self.offsets: list[int] = np.cumsum([0] + [o * i for o, i in self.shapes]).tolist()
+        spans = map(slice, self.offsets[:-1], self.offsets[1:])
+        self._layout = list(zip(spans, self.shapes, strict=True))
 
     @property
     def layers(self) -> int:
@@ -65,12 +67,7 @@ class Network:
         """Return the augmented matrices W_1..W_L, (d_l, d_{l-1} + 1), as views into a flat vector
         of all parameters.
         """
-        return [
-            flat[start:stop].reshape(shape)
-            for start, stop, shape in zip(
-                self.offsets[:-1], self.offsets[1:], self.shapes, strict=True
-            )
-        ]
+        return [flat[span].reshape(shape) for span, shape in self._layout]
 
     def bias_positions(self) -> np.ndarray:
         """Return the positions of the biases in the flat vector: the last column of every W_l."""

@@ -107,7 +107,7 @@ class InspectedBlock:
         ops, block, damping = self.plan.ops, self.block.copied(), fixed(lam)
         # A block with bases is ready: new bases would drop the scales estimated in them.
         if block.bases() is None:
-            block.prepare(self.plan, Refresh(k=1), damping)
+            block.prepare(self.plan, Refresh(1, self.plan.period), damping)
 
         def solve(g: Array) -> Array:
             out = ops.xp.empty_like(g)

@@ -160,9 +160,11 @@ def row_blocks(net: Network, rows: int, memory: int) -> Iterator[slice]:
 class BatchGradient:
     """A batch with its mean loss (0-d float64, on the device) and the flat gradient of that.
 
-    ``tape`` is the forward pass of the rows ``held``, the first of the batch.
+    ``W`` are the weights that it was computed at; ``tape`` is the forward pass of the rows
+    ``held``, the first of the batch.
     """
 
+    W: list[Array]
     x: Array
     y: Array
     loss: Array
@@ -194,7 +196,7 @@ def loss_and_gradient(
             part = workspace.take("gradient part", (net.size,))
             gradient(net, W, tape, delta, net.views(part), workspace)
             out += part
-    return BatchGradient(x, y, total / len(x), out, tape, rows)
+    return BatchGradient(W, x, y, total / len(x), out, tape, rows)
 
 
 def mean_loss(problem: Problem, W: list[Array], x: Array, y: Array, workspace: Workspace) -> Array:

@@ -212,7 +212,7 @@ class Preconditioner:
 
     def prepare(self, state: PreconditionerState, k: int, damping: Damping, force: bool) -> None:
         """Refresh the damped inverses or bases that are due at update k, or all with ``force``."""
-        refresh = Refresh(k, force)
+        refresh = Refresh(k, self.settings.block.period, force)
         for plan, block in zip(self.plans, state.blocks, strict=True):
             block.prepare(plan, refresh, damping)
 

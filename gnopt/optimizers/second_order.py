@@ -249,7 +249,7 @@ class SecondOrder(Optimizer[SecondOrderState]):
         the caller undoes what a rejected step has left in the factors.
         """
         net, make, factors = self.problem.net, self.preconditioner, state.factors
-        W, g, k = net.views(theta), batch.g, state.accepted + 1
+        W, g, k = batch.W, batch.g, state.accepted + 1
         if self.settings.weight_decay:
             with self.timer("vector"):
                 net.ops.axpy(self.settings.weight_decay, theta, g)

@@ -250,7 +250,7 @@ def test_blocks(kind, facts):
     block.observe_input(plan, abar, 0.0, 1.0)
     block.observe_output(plan, G, 0.0, 1.0)
     expected = kind.cost(plan)
-    refresh = OPS.count(lambda: block.prepare(plan, Refresh(1), RELATIVE))
+    refresh = OPS.count(lambda: block.prepare(plan, Refresh(1, plan.period), RELATIVE))
     assert refresh == pytest.approx(expected.refresh, rel=1e-12)
     if kind is DiagonalBlock:
         block.observe_scales(plan, OPS.xp.ones((o, i)), 0.0, 1.0, new=True)

@@ -54,7 +54,7 @@ def block_of(ops, kind, output="full", scales=True, **facts) -> tuple[Block, Lay
     block = kind.start(layer)
     block.observe_input(layer, random(ops, 1, N, I), 0.0, 1.0)
     block.observe_output(layer, OUTPUTS[output](ops), 0.0, 1.0)
-    block.prepare(layer, Refresh(1), RELATIVE)
+    block.prepare(layer, Refresh(1, layer.period), RELATIVE)
     if scales and block.bases() is not None:
         block.observe_scales(layer, squares(ops, block, 4), 0.7, 1.0, new=True)
     return block, layer
@@ -149,7 +149,7 @@ def test_solves_with_the_damped_block(ops, case, damping, period):
     kind, output, scales = case
     block, layer = block_of(ops, kind, output, scales, period=period)
     if isinstance(block, KroneckerBlock):  # an eigenbasis knows nothing of damping
-        block.prepare(layer, Refresh(2), damping)
+        block.prepare(layer, Refresh(2, layer.period), damping)
     g = random(ops, 5, O, I)
     kept, before = g.copy(), lists(block)
     out = solve(ops, block, layer, damping, g)
@@ -166,7 +166,7 @@ def test_the_first_layer_under_the_relative_rule_damps_inputs_in_their_own_units
     x[:, -1] = 1.0
     block.observe_input(layer, ops.asarray(x), 0.0, 1.0)
     block.observe_output(layer, OUTPUTS["full"](ops), 0.0, 1.0)
-    block.prepare(layer, Refresh(1), RELATIVE)
+    block.prepare(layer, Refresh(1, layer.period), RELATIVE)
     A, G = block.pair()
     a, g = RELATIVE.of_factors(ops, A, G)
     raised, rest = A.in_own_units(ops, a, RELATIVE.share_of_inputs)
@@ -185,7 +185,7 @@ def test_a_sketch_of_the_output_factor(ops):
     first = block.sketch
     block.observe_input(layer, random(ops, 1, N, I), 0.0, 1.0)
     block.observe_output(layer, OUTPUTS["full"](ops), 0.0, 1.0)
-    block.prepare(layer, Refresh(1), RELATIVE)
+    block.prepare(layer, Refresh(1, layer.period), RELATIVE)
     assert block.sketch is not first  # the next refresh goes on from there
     A, G = block.pair()
     a, g = RELATIVE.of_factors(ops, A, G)
@@ -223,7 +223,7 @@ def test_sketches_of_layers_start_from_the_seed(ops):
 
 def due(k, side=0, age=100, force=False, period=10, slots=(3, 7)) -> bool:
     fake = LayerPlan(None, 1, (1, 1), np.dtype("float64"), Forms(), period, slots)
-    return Refresh(k, force).due(fake, side, age)
+    return Refresh(k, fake.period, force).due(fake, side, age)
 
 
 def test_refreshes_are_made_at_once_at_first_and_at_their_slot_later():
@@ -246,10 +246,10 @@ def test_prepare_follows_the_calendar(ops, kind):
 
     for k, new in ((41, (False, False)), (43, (True, False)), (47, (False, True))):
         before = held()
-        block.prepare(layer, Refresh(k), RELATIVE)
+        block.prepare(layer, Refresh(k, layer.period), RELATIVE)
         assert tuple(a is not b for a, b in zip(before, held(), strict=True)) == new
     before = held()
-    block.prepare(layer, Refresh(48, force=True), RELATIVE)
+    block.prepare(layer, Refresh(48, layer.period, force=True), RELATIVE)
     assert all(a is not b for a, b in zip(before, held(), strict=True))
     assert (block.age_A, block.age_G) == (0, 0)
 
@@ -257,9 +257,9 @@ def test_prepare_follows_the_calendar(ops, kind):
 def test_a_new_basis_forgets_the_diagonal_in_the_old_one(ops):
     block, layer = block_of(ops, EigenBlock, period=10, slots=(3, 7))
     assert block.scale_terms == 1
-    block.prepare(layer, Refresh(41), RELATIVE)
+    block.prepare(layer, Refresh(41, layer.period), RELATIVE)
     assert block.scale_terms == 1
-    block.prepare(layer, Refresh(43), RELATIVE)
+    block.prepare(layer, Refresh(43, layer.period), RELATIVE)
     assert block.scale_terms == 0
     close(block.diagonal(), block.basis_G.values[:, None] * block.basis_A.values[None, :])
 
@@ -307,7 +307,7 @@ def test_a_copy_of_a_block_is_a_state_to_go_back_to(ops, case):
     before = host(mark.to_dense(layer)).copy()
     block.observe_input(layer, random(ops, 11, N, I), 0.5, 0.5)
     block.observe_output(layer, OUTPUTS[output](ops), 0.5, 0.25)
-    block.prepare(layer, Refresh(1), RELATIVE)
+    block.prepare(layer, Refresh(1, layer.period), RELATIVE)
     if block.bases() is not None:
         block.observe_scales(layer, squares(ops, block, 12), 0.7, 1.0, new=True)
     assert not np.allclose(host(block.to_dense(layer)), before)

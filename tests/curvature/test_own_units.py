@@ -77,7 +77,7 @@ def prepared(ops: Backend, layer: int, damping: Damping) -> np.ndarray:
     block: Block = KroneckerBlock.of_factors(
         plan, Full(ops.asarray(moment(x))), Full(ops.xp.eye(2))
     )
-    block.prepare(plan, Refresh(1), damping)
+    block.prepare(plan, Refresh(1, plan.period), damping)
     inverse = block.inverse_A.right(ops, ops.xp.eye(6), ops.xp.empty((6, 6)))
     return np.linalg.inv(host(inverse)) - moment(x)
 

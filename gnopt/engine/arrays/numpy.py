@@ -26,6 +26,10 @@ class NumpyBackend(Backend):
     tape_bytes = 24 << 20  # keeps BLAS busy and memory low
     xp = np
 
+    def __init__(self, index: int = 0) -> None:
+        super().__init__(index)
+        self._axpy: dict[np.dtype, Any] = {}  # BLAS routines by type
+
     def to_host(self, array: Array) -> np.ndarray:
         return np.asarray(array)
 
@@ -38,9 +42,12 @@ class NumpyBackend(Backend):
     # ---- products --------------------------------------------------------------------------------
 
     def axpy(self, a: Any, x: Array, y: Array) -> None:
-        from scipy.linalg.blas import get_blas_funcs
+        routine = self._axpy.get(y.dtype)
+        if routine is None:  # SciPy is imported when it is first needed
+            from scipy.linalg.blas import get_blas_funcs
 
-        get_blas_funcs("axpy", (x, y))(x, y, a=a)
+            routine = self._axpy[y.dtype] = get_blas_funcs("axpy", (x, y))
+        routine(x, y, a=a)
 
     def ratio(self, where: Any, a: Any, b: Any) -> Any:
         return a / b if where else 0.0
