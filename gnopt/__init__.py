@@ -28,10 +28,10 @@ Reading order: ``errors`` → ``machine`` → ``provenance`` → ``formatting`` 
 
 import os
 
-# The wheels of NumPy and SciPy bring an OpenBLAS each, with threads of its own that spin for about
-# 25 ms after every call, in the way of the other's: with two threads on two cores the update was
-# slower than with one. Threads that sleep at once make it 1.7 times as fast. Read when the
-# libraries load, so it stands here, before anything imports NumPy.
+# The wheels of NumPy and SciPy each bring an OpenBLAS with threads of its own. These threads spin for
+# about 25 ms after every call and take the cores from each other: with two threads on two cores an
+# update was slower than with one. Threads that sleep at once make it 1.7 times as fast. OpenBLAS
+# reads the variable when it is loaded, so it is set here, before anything imports NumPy.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "10")
 
 __version__ = "0.1.0"

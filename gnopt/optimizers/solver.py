@@ -1,10 +1,10 @@
 """Preconditioned conjugate gradients for B x = b, whose numbers stay on the device (Hestenes &
 Stiefel 1952).
 
-Where reading a number waits for the device, iterations are queued without asking whether the
-stopping rule has been met: once it has, the step size is zero and later iterations change nothing.
-Who runs the solver says how far to go before the next look. Where reading costs nothing, it stops
-by itself.
+On a device that queues its work, reading a number waits for all of it. There the solver queues
+iterations without asking whether the stopping rule has been met: once it has, the step size is zero
+and later iterations change nothing. The caller says how many iterations to queue before the numbers
+are read. Where reading costs nothing, the solver stops by itself.
 """
 
 from __future__ import annotations
