@@ -28,9 +28,9 @@ Reading order: ``errors`` → ``machine`` → ``provenance`` → ``formatting`` 
 
 import os
 
-# The wheels of NumPy and SciPy each bring an OpenBLAS with threads of its own. These threads spin for
-# about 25 ms after every call and take the cores from each other: with two threads on two cores an
-# update was slower than with one. Threads that sleep at once make it 1.7 times as fast. OpenBLAS
+# The wheels of NumPy and SciPy each bring an OpenBLAS with threads of its own. These threads spin
+# for about 25 ms after every call and take the cores from each other: with two threads on two cores
+# an update was slower than with one. Threads that sleep at once make it 1.7 times as fast. OpenBLAS
 # reads the variable when it is loaded, so it is set here, before anything imports NumPy.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "10")
 
