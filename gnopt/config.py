@@ -142,7 +142,7 @@ class _Draft:
             registry.find_plug_ins(self.path, [network.loss, *network.activations])
             self._add(network.contradictions())
             if not self.problems:
-                self._add(_method_problems(method, network))
+                self._add(_method_problems(method, optimizer, network))
         if self.problems or not (data and network and optimizer and training):
             raise SettingsError(self.problems)
         return Config(
@@ -264,11 +264,16 @@ def _elsewhere(section: str, name: str, method: str) -> str:
     return ""
 
 
-def _method_problems(method: str, network: NetworkSettings) -> Iterator[SettingProblem]:
+def _method_problems(
+    method: str, settings: OptimizerSettings | None, network: NetworkSettings
+) -> Iterator[SettingProblem]:
+    loss = get_loss(network.loss)
     try:
-        optimizers.check(method, get_loss(network.loss))
+        optimizers.check(method, loss)
     except ConfigError as error:
         yield SettingProblem("optimizer.method", f"optimizer.method: {error}")
+    if settings is not None:
+        yield from settings.contradictions(loss)
 
 
 def to_toml(values: Mapping[str, Mapping[str, object]]) -> str:

@@ -284,3 +284,16 @@ CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.toml"))
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_shipped_configurations(path):
     assert load(path).method in optimizers.methods()
+
+
+def test_a_preconditioner_that_samples_needs_a_likelihood(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text(
+        '[data]\nfile = "x.h5"\n[network]\nhidden = [3]\n'
+        'loss = "siblings.losses.log_cosh:LogCosh"\n[optimizer]\nmethod = "gauss_newton"\n'
+        'preconditioner = "kfac"\n'
+    )
+    with pytest.raises(ConfigError, match="preconditioner = 'kfac' samples") as raised:
+        load(path)
+    assert str(path) in str(raised.value)
+    assert load(path, ["optimizer.preconditioner=kflr"]).method == "gauss_newton"

@@ -19,7 +19,7 @@ from typing import Any
 
 from gnopt.curvature import all_curvatures
 from gnopt.engine.losses import Loss
-from gnopt.errors import ConfigError, nearest
+from gnopt.errors import ConfigError, SettingsError, nearest
 from gnopt.optimizers.base import Optimizer, OptimizerSettings, Problem
 from gnopt.optimizers.second_order import SecondOrder, settings_of
 from gnopt.options import Option
@@ -87,6 +87,9 @@ def check(name: str, loss: Loss) -> None:
 
 
 def make(name: str, problem: Problem, settings: OptimizerSettings) -> Optimizer[Any]:
-    """Build a method; ConfigError where it cannot serve the loss."""
+    """Build a method; ConfigError where it, or one of its settings, cannot serve the loss."""
     check(name, problem.loss)
+    problems = list(settings.contradictions(problem.loss))
+    if problems:
+        raise SettingsError(problems)
     return get_method(name).build(problem, settings)

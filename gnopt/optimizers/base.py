@@ -12,6 +12,7 @@ from gnopt.curvature.cost import Cost
 from gnopt.engine.arrays import Array, Workspace
 from gnopt.engine.losses import Loss
 from gnopt.engine.network import Network, Tape, forward, gradient
+from gnopt.errors import SettingProblem
 from gnopt.optimizers.timing import NullTimer, PhaseTimer
 from gnopt.options import Settings, option
 
@@ -53,6 +54,10 @@ class OptimizerSettings(Settings):
         high=1.0,
         open_high=True,
     )
+
+    def contradictions(self, loss: Loss) -> Iterator[SettingProblem]:
+        """Yield settings that cannot serve this loss; called when a configuration is checked."""
+        yield from ()
 
 
 StateT = TypeVar("StateT", bound=State)

@@ -12,7 +12,7 @@ take.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import inf, isfinite, nan, sqrt
 
@@ -21,8 +21,9 @@ from gnopt.curvature.blocks import KroneckerBlock
 from gnopt.curvature.cost import Cost
 from gnopt.curvature.damping import AdaptiveDampingSettings, adapt
 from gnopt.engine.arrays import Array, Unchecked
+from gnopt.engine.losses import Loss
 from gnopt.engine.network import Tape, forward, gn_vector
-from gnopt.errors import ConfigError, Diverged
+from gnopt.errors import Diverged, SettingProblem
 from gnopt.optimizers.base import (
     Optimizer,
     OptimizerSettings,
@@ -39,6 +40,7 @@ from gnopt.optimizers.solver import BETWEEN_LOOKS, ConjugateGradients, Iterate
 from gnopt.options import option
 
 MAX_REJECTIONS = 12
+NONE = "none"  # no preconditioner
 BACKTRACKS = 6
 FACTS = 5  # numbers of a point of the line search
 
@@ -62,7 +64,7 @@ class Trial:
 def _preconditioners() -> tuple[str, ...]:
     """Names of the curvatures whose damped factors serve conjugate gradients."""
     factored = [n for n, c in all_curvatures().items() if issubclass(c.block, KroneckerBlock)]
-    return ("none", *factored)
+    return (NONE, *factored)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +95,18 @@ class CGSettings(OptimizerSettings, AdaptiveDampingSettings):
         choices=_preconditioners,
     )
     iterations: int = option(250, "most iterations of conjugate gradients", low=1)
+
+    def contradictions(self, loss: Loss) -> Iterator[SettingProblem]:
+        """Yield a preconditioner that samples targets, for a loss that is not a likelihood."""
+        if self.preconditioner == NONE or loss.likelihood:
+            return
+        if get_curvature(self.preconditioner).needs_likelihood:
+            yield SettingProblem(
+                "optimizer.preconditioner",
+                f"optimizer.preconditioner = '{self.preconditioner}' samples targets from the "
+                f"model, and loss '{loss.name}' is not a likelihood",
+                f"another, such as {type(self)().preconditioner}",
+            )
 
 
 @dataclass
@@ -133,17 +147,11 @@ class GaussNewtonCG(Optimizer[CGState]):
     def __init__(self, problem: Problem, settings: CGSettings) -> None:
         super().__init__(problem, settings)
         self.factors: Preconditioner | None = None
-        if settings.preconditioner != "none":
+        if settings.preconditioner != NONE:
             curvature = get_curvature(settings.preconditioner)
             self.factors = self._factors(curvature)
 
     def _factors(self, curvature: type[Curvature]) -> Preconditioner:
-        if curvature.needs_likelihood and not self.problem.loss.likelihood:
-            raise ConfigError(
-                f"optimizer.preconditioner = {curvature.name!r} samples targets from the model, "
-                f"and loss '{self.problem.loss.name}' is not a likelihood; use "
-                f"{type(self.settings)().preconditioner}"
-            )
         # Made anew at every update, but as inverses, which a period of 1 would not make: many
         # solves use them, and on a GPU two products are a fraction of the operations of four
         # triangular solves.
