@@ -127,8 +127,11 @@ class Curvature:
         """Bytes that `means` takes for a while beside the tape, within ``memory``."""
         return 0
 
-    def flops(self, net: Network, loss: Loss, rows: float) -> float:
-        """Flops of one estimate from this many rows (products alone, see ``cost.py``)."""
+    def flops(self, net: Network, loss: Loss, rows: float, width: int = 0) -> float:
+        """Flops of one estimate from this many rows (products alone, see ``cost.py``).
+
+        Factors of wider layers are in diagonal blocks of at most ``width``, 0 = never.
+        """
         raise TypeError(f"curvature {type(self).__name__} does not define flops")
 
 

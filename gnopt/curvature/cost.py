@@ -70,44 +70,47 @@ def input_factors(sizes: Sizes, rows: float, first_known: bool = False, width: i
     return sum(second_moment(rows, i, width) for _, i in shapes(sizes)[int(first_known) :])
 
 
-def slopes(sizes: Sizes, rows: float) -> float:
+def slopes(sizes: Sizes, rows: float, width: int = 0) -> float:
     """n Σ_hidden d²: the second moments of f' that KFRA needs (symmetric)."""
-    return rows * sum(float(d) ** 2 for d in sizes[1:-1])
+    return sum(second_moment(rows, d, width) for d in sizes[1:-1])
 
 
-def recursion(sizes: Sizes, diagonal: bool) -> float:
+def recursion(sizes: Sizes, diagonal: bool, width: int = 0) -> float:
     """Σ_hidden 2 d_{l+1} d_l (d_{l+1} + d_l): W ᵀ(G W) of KFRA; d_{l+1} d_l² where G is diagonal,
     as the Gram matrix of scaled rows of W.
     """
     total = 0.0
     for position, (above, below) in enumerate(_between(sizes)):
         if diagonal and position == 0:
-            total += float(above) * below * below
+            total += float(above) * _squares(below, width)
         else:
-            total += 2.0 * above * below * (above + below)
+            total += 2.0 * (below * _squares(above, width) + above * _squares(below, width))
     return total
 
 
-def kfra_factors(sizes: Sizes, rows: float, diagonal: bool) -> float:
+def kfra_factors(sizes: Sizes, rows: float, diagonal: bool, width: int = 0) -> float:
     """Output factors of KFRA: ``slopes`` and ``recursion``, independent of the number of outputs
     but for its G_L.
     """
     return (
-        slopes(sizes, rows)
-        + recursion(sizes, diagonal)
+        slopes(sizes, rows, width)
+        + recursion(sizes, diagonal, width)
         + (0.0 if diagonal else rows * float(sizes[-1]) ** 2)
     )
 
 
-def column_factors(sizes: Sizes, rows: float, columns: int, output: bool = True) -> float:
+def column_factors(
+    sizes: Sizes, rows: float, columns: int, output: bool = True, width: int = 0
+) -> float:
     """S (2 n Σ_{l>1} d_l d_{l-1} + n Σ d²): output factors from S backpropagated columns (KFAC,
     sketched KFLR); the output layer's is left out where it is known otherwise.
     """
     layers = sizes[1:] if output else sizes[1:-1]
-    return columns * (through(sizes, rows) + rows * sum(float(d) ** 2 for d in layers))
+    moments = sum(second_moment(rows, d, width) for d in layers)
+    return columns * (through(sizes, rows) + moments)
 
 
-def kflr_factors(sizes: Sizes, rows: float, rank: int, diagonal: bool) -> float:
+def kflr_factors(sizes: Sizes, rows: float, rank: int, diagonal: bool, width: int = 0) -> float:
     """Output factors of exact KFLR: k columns per row, k = rank at first.
 
     Each layer takes 2 n k d_{l+1} d_l for passing them back and n k d_l² for their second moment; a
@@ -115,26 +118,30 @@ def kflr_factors(sizes: Sizes, rows: float, rank: int, diagonal: bool) -> float:
     layer with 2 d_l < k the columns are replaced by d_l: n (2 k d_l² + 9 d_l³) for the small
     matrices C Cᵀ of the rows and their roots.
     """
-    total, k = (0.0 if diagonal else rows * rank * float(sizes[-1]) ** 2), rank
+    total, k = (0.0 if diagonal else second_moment(rows * rank, sizes[-1], width)), rank
     hidden = _between(sizes)
     for position, (above, below) in enumerate(hidden):
         if not (diagonal and position == 0):
             total += 2.0 * rows * k * above * below
-        total += rows * k * float(below) ** 2
+        total += second_moment(rows * k, below, width)
         if 2 * below < k and position < len(hidden) - 1:
             total += rows * (2.0 * k * float(below) ** 2 + EIGEN * float(below) ** 3)
             k = below
     return total
 
 
-def scales(sizes: Sizes, rows: float, columns: int, rotated: bool) -> float:
+def scales(sizes: Sizes, rows: float, columns: int, rotated: bool, width: int = 0) -> float:
     """S (2 n Σ_{l>1} d_l d_{l-1} + 2 n Σ o i): diagonals of blocks from S backpropagated columns.
 
     In the eigenbases of both factors (``rotated``) the rotations add 2 n (o² + i²) a layer.
     """
-    layers = shapes(sizes)
-    turns = sum(2.0 * rows * (o * o + i * i) for o, i in layers) if rotated else 0.0
-    return columns * (through(sizes, rows) + forward(sizes, rows) + turns)
+    if not rotated:
+        return columns * (through(sizes, rows) + forward(sizes, rows))
+    total = 0.0
+    for o, i in shapes(sizes):
+        turns = multiply(_padded(o, width), 1, width) + multiply(_padded(i, width), 1, width)
+        total += turns + 2.0 * _padded(o, width) * _padded(i, width)
+    return columns * (through(sizes, rows) + rows * total)
 
 
 def recursion_by_row(sizes: Sizes, rows: float) -> float:
@@ -146,8 +153,8 @@ def recursion_by_row(sizes: Sizes, rows: float) -> float:
 
 
 def second_moment(rows: float, d: int, width: int = 0) -> float:
-    """n d b: Xᵀ X for n rows (symmetric)."""
-    return rows * float(d) * _block(d, width)
+    """n d²: Xᵀ X for n rows (symmetric); n Σ b² over blocks."""
+    return rows * _squares(d, width)
 
 
 def cholesky(d: int, width: int = 0) -> float:
@@ -194,6 +201,13 @@ def _count(d: int, width: int) -> int:
 def _block(d: int, width: int) -> int:
     """Dimension of the blocks but the last, which may be smaller."""
     return -(-d // _count(d, width))
+
+
+def _squares(d: int, width: int) -> float:
+    """Σ b² over the diagonal blocks, without the padding of the last."""
+    b = _block(d, width)
+    whole, rest = divmod(d, b)
+    return float(whole * b * b + rest * rest)
 
 
 def _padded(d: int, width: int) -> int:

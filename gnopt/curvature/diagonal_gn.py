@@ -43,7 +43,7 @@ class DiagonalGaussNewton(Curvature):
         count = self.settings.columns
         return mean_products(sample, sketch_columns(sample, count), count, bases)
 
-    def flops(self, net: Network, loss: Loss, rows: float) -> float:
+    def flops(self, net: Network, loss: Loss, rows: float, width: int = 0) -> float:
         return cost.scales(net.sizes, rows, self.settings.columns, rotated=False)
 
 

@@ -58,9 +58,9 @@ class EKFAC(KFAC):
         draws = (sample.loss.sampled_gradient(ops, h, sample.rng) for _ in range(count))
         return mean_products(sample, draws, count, bases)
 
-    def flops(self, net: Network, loss: Loss, rows: float) -> float:
-        return super().flops(net, loss, rows) + cost.scales(
-            net.sizes, rows, self.settings.samples, rotated=True
+    def flops(self, net: Network, loss: Loss, rows: float, width: int = 0) -> float:
+        return super().flops(net, loss, rows, width) + cost.scales(
+            net.sizes, rows, self.settings.samples, rotated=True, width=width
         )
 
 

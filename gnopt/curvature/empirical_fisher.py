@@ -21,8 +21,8 @@ class EmpiricalFisher(Curvature):
             sample, sample.loss.gradient(sample.net.ops, sample.tape.output, sample.y)
         )
 
-    def flops(self, net: Network, loss: Loss, rows: float) -> float:
-        return cost.column_factors(net.sizes, rows, 1)
+    def flops(self, net: Network, loss: Loss, rows: float, width: int = 0) -> float:
+        return cost.column_factors(net.sizes, rows, 1, width=width)
 
 
 CURVATURE = EmpiricalFisher

@@ -76,7 +76,7 @@ class ExactFactors(Curvature):
     def means(self, sample: CurvatureSample) -> list[Factor]:
         return [Full(G) for G in mean_pre_activation(sample, hessian=False)]
 
-    def flops(self, net: Network, loss: Loss, rows: float) -> float:
+    def flops(self, net: Network, loss: Loss, rows: float, width: int = 0) -> float:
         return cost.recursion_by_row(net.sizes, rows)
 
 

@@ -66,8 +66,8 @@ class KFAC(Curvature):
         draws = (sample.loss.sampled_gradient(ops, h, sample.rng) for _ in range(count))
         return mean_moments(sample, draws, count)
 
-    def flops(self, net: Network, loss: Loss, rows: float) -> float:
-        return cost.column_factors(net.sizes, rows, self.settings.samples)
+    def flops(self, net: Network, loss: Loss, rows: float, width: int = 0) -> float:
+        return cost.column_factors(net.sizes, rows, self.settings.samples, width=width)
 
 
 CURVATURE = KFAC

@@ -63,11 +63,11 @@ class KFLR(Curvature):
         rank = loss.rank(net.sizes[-1])
         return _row_bytes(net, loss, rank) * _block_rows(net, loss, rank, rows, memory)
 
-    def flops(self, net: Network, loss: Loss, rows: float) -> float:
+    def flops(self, net: Network, loss: Loss, rows: float, width: int = 0) -> float:
         columns = self._sketched(net, loss)
         if columns:
-            return cost.column_factors(net.sizes, rows, columns, output=not loss.diagonal)
-        return cost.kflr_factors(net.sizes, rows, loss.rank(net.sizes[-1]), loss.diagonal)
+            return cost.column_factors(net.sizes, rows, columns, not loss.diagonal, width)
+        return cost.kflr_factors(net.sizes, rows, loss.rank(net.sizes[-1]), loss.diagonal, width)
 
     def _sketched(self, net: Network, loss: Loss) -> int:
         """Number of random columns; 0 where all columns of the root are fewer."""

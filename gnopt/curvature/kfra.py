@@ -61,8 +61,8 @@ class KFRA(Curvature):
                 block *= means[l].congruence(ops, weight[:, r])
         return means
 
-    def flops(self, net: Network, loss: Loss, rows: float) -> float:
-        return cost.kfra_factors(net.sizes, rows, loss.diagonal)
+    def flops(self, net: Network, loss: Loss, rows: float, width: int = 0) -> float:
+        return cost.kfra_factors(net.sizes, rows, loss.diagonal, width)
 
 
 CURVATURE = KFRA

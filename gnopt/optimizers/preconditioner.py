@@ -230,7 +230,7 @@ class Preconditioner:
     def cost(self, rows: float) -> Cost:
         """Return what an average update with statistics of ``rows`` data points costs."""
         net, settings = self.problem.net, self.settings
-        statistics = self.curvature.flops(net, self.problem.loss, rows)
+        statistics = self.curvature.flops(net, self.problem.loss, rows, self.forms.width)
         if self.block.factored:
             known = settings.block.known_after > 0
             statistics += input_factors(net.sizes, rows, known, settings.block.width)

@@ -15,7 +15,7 @@ from reference import (
 from gnopt.curvature import all_curvatures, cost
 from gnopt.curvature.blocks import DiagonalBlock, EigenBlock, KroneckerBlock, LayerPlan, Refresh
 from gnopt.curvature.damping import Damping, DampingSettings
-from gnopt.curvature.factors import Diagonal, Forms, LowRank, second_moment
+from gnopt.curvature.factors import Diagonal, Forms, LowRank, pieces, second_moment
 from gnopt.engine.arrays import Workspace
 from gnopt.engine.losses import get_loss
 from gnopt.engine.network import forward, gn_vector
@@ -43,7 +43,7 @@ def test_passes_by_hand():
 def test_factors_by_hand():
     assert cost.input_factors(TINY, 7) == 7 * (16 + 25 + 9)
     assert cost.input_factors(TINY, 7, first_known=True) == 7 * (25 + 9)
-    assert cost.input_factors(TINY, 7, width=3) == 7 * (4 * 2 + 5 * 3 + 3 * 3)
+    assert cost.input_factors(TINY, 7, width=3) == 7 * (2 * 4 + (9 + 4) + 9)
     # Layer 2 from layer 3 (5 above 2): G W is 2·5·5·2, its product with Wᵀ 2·5·2·2; then 2 above 4.
     assert cost.recursion(TINY, diagonal=False) == (100 + 40) + (2 * 2 * 2 * 4 + 2 * 2 * 4 * 4)
     assert cost.recursion(TINY, diagonal=True) == 5 * 2 * 2 + (32 + 64)
@@ -76,7 +76,7 @@ def test_one_factor_by_hand():
     # Width 4 makes blocks of 4, 4 and, padded, 4 of dimension 11; width 3 blocks of 3, 3, 3 and 3.
     assert (cost.inverse(11, 4), cost.inverse(11, 3)) == (3 * 4**3, 4 * 3**3)
     assert cost.cholesky(11, 4) == pytest.approx(3 * 4**3 / 3)
-    assert cost.second_moment(7, 11, 4) == 7 * 11 * 4
+    assert cost.second_moment(7, 11, 4) == 7 * (16 + 16 + 9)
     assert (cost.multiply(11, 5, 4), cost.numbers(11, 4)) == (2 * 11 * 4 * 5, 3 * 16)
     assert cost.inverse(6, 6) == cost.inverse(6, 100) == cost.inverse(6)
     assert cost.sketch(30, 3) == pytest.approx(2 * 900 * 3 + 8 * 30 * 9 + 4 / 3 * 27)
@@ -191,16 +191,22 @@ def test_estimates_of_columns(name, columns, sizes, loss_name):
 
 @pytest.mark.parametrize("loss_name", LOSSES)
 @pytest.mark.parametrize("sizes", [SIZES, NARROW, (40, 10)], ids=str)
-def test_estimates_of_every_curvature(curvature_name, sizes, loss_name):
-    check_estimate(curvature_name, case_of_loss(loss_name, sizes))
+@pytest.mark.parametrize("width", [0, 8])
+def test_estimates_of_every_curvature(curvature_name, width, sizes, loss_name):
+    check_estimate(curvature_name, case_of_loss(loss_name, sizes), width)
 
 
-def check_estimate(name, case, **changes):
+def check_estimate(name, case, width=0, **changes):
     """Hold ``flops`` against what factors and diagonals take."""
-    kind, net, sample = curvature(name, **changes), case.net, sample_of(case)
+    kind, net = curvature(name, **changes), case.net
+    sample = sample_of(case, forms=Forms(width))
 
     def basis(d):
-        return OPS.xp.eye(d) if kind.block.factored else None
+        if not kind.block.factored:
+            return None
+        blocks = pieces(d, width)
+        whole = OPS.xp.eye(blocks[0].stop)
+        return whole if len(blocks) == 1 else OPS.xp.stack([whole] * len(blocks))
 
     def estimate():
         if kind.block.factored:
@@ -208,7 +214,8 @@ def check_estimate(name, case, **changes):
         if kind.estimates_scales:
             kind.scales(sample, [(basis(o), basis(i)) for o, i in net.shapes])
 
-    assert OPS.count(estimate) == pytest.approx(kind.flops(net, case.loss, ROWS), rel=1e-12)
+    expected = kind.flops(net, case.loss, ROWS, width)
+    assert OPS.count(estimate) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("width", [0, 8])
@@ -221,7 +228,7 @@ def test_input_factors(width):
             second_moment(OPS, abar, 1.0, Forms(width))
 
     # The last of several blocks may be narrower, which the formula leaves out.
-    rel = 0.05 if width else 1e-12
+    rel = 1e-12
     assert OPS.count(moments) == pytest.approx(
         cost.input_factors(SIZES, ROWS, width=width), rel=rel
     )

@@ -21,7 +21,7 @@ class FOOF(Curvature):
         net = sample.net
         return [Diagonal(net.ops.xp.ones(d, dtype=net.dtype)) for d in net.sizes[1:]]
 
-    def flops(self, net: Network, loss: Loss, rows: float) -> float:
+    def flops(self, net: Network, loss: Loss, rows: float, width: int = 0) -> float:
         return 0.0
 
 

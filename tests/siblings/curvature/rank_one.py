@@ -24,7 +24,7 @@ class RankOne(Curvature):
             factors.append(second_moment(ops, signs @ delta_l, 1.0 / rows, Forms(low_rank=True)))
         return factors[::-1]
 
-    def flops(self, net: Network, loss: Loss, rows: float) -> float:
+    def flops(self, net: Network, loss: Loss, rows: float, width: int = 0) -> float:
         return cost.through(net.sizes, rows) + 2.0 * rows * sum(net.sizes[1:])
 
 

@@ -34,8 +34,8 @@ class ShrunkFisher(Curvature):
                 block[i, i] += share
         return means
 
-    def flops(self, net: Network, loss: Loss, rows: float) -> float:
-        return cost.column_factors(net.sizes, rows, 1)
+    def flops(self, net: Network, loss: Loss, rows: float, width: int = 0) -> float:
+        return cost.column_factors(net.sizes, rows, 1, width=width)
 
 
 CURVATURE = ShrunkFisher
