@@ -14,9 +14,12 @@ HELD_OUT = 0.1  # default fraction of the training rows that are held out for va
 
 def _read_path(text: str) -> Path:
     try:
-        return Path(text).expanduser().resolve()
-    except (RuntimeError, ValueError, OSError) as error:  # no such user, or a NUL character
+        path = Path(text).expanduser()
+    except RuntimeError as error:  # no such user
         raise ConfigError(f"{text!r}: {error}") from None
+    if "\0" in text:
+        raise ConfigError(f"{text!r}: holds a NUL character")
+    return path
 
 
 def _budget(memory: int | str) -> int:
