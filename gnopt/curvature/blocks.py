@@ -352,7 +352,7 @@ class KroneckerBlock(FactoredBlock):
 
     @classmethod
     def of_factors(cls, plan: LayerPlan, A: Factor, G: Factor | None) -> Self:
-        return cls(A, G)
+        return cls(A=A, G=G)
 
     def prepare(self, plan: LayerPlan, refresh: Refresh, damping: Damping) -> None:
         self.age_A += 1
@@ -435,7 +435,72 @@ class KroneckerBlock(FactoredBlock):
 
 
 @dataclass
-class EigenBlock(FactoredBlock):
+class ScaledBlock(Block):
+    """What blocks with a diagonal S share: its average, and what follows from it and the bases."""
+
+    scales: Array | None = None
+    scale_terms: int = 0  # statistics in ``scales`` since a basis changed
+
+    def observe_scales(
+        self, plan: LayerPlan, S: Array, decay: float, share: float, new: bool
+    ) -> None:
+        self.scale_terms += new
+        beta = min(1.0 - 1.0 / self.scale_terms, decay)
+        keep = beta if new else 1.0
+        self.scales = weighted_sum(plan.ops, self.scales, S, keep, (1.0 - beta) * share)
+
+    def diagonal(self) -> Array:
+        """Return S."""
+        return self.scales
+
+    def shift(self, ops: Backend, damping: Damping) -> Any:
+        """Return what damping adds to S."""
+        return damping.of_diagonal(ops, self.scales)
+
+    def matrices(self, ops: Backend) -> Bases:
+        """Return the bases as matrices (d, d), or (d, m b) where they are made of blocks."""
+        return None, None
+
+    def trace(self, ops: Backend) -> float:
+        return ops.scalars(self.diagonal().sum())[0]
+
+    def square(self, ops: Backend) -> float:
+        S = self.diagonal()
+        return ops.scalars((S * S).sum())[0]
+
+    def quadratic(self, ops: Backend, abar: Array, columns: Array) -> np.ndarray:
+        Q_G, Q_A = self.matrices(ops)
+        rotated = columns if Q_G is None else columns @ Q_G
+        left = self._squared_inputs(Q_A, abar)
+        right = ops.xp.einsum("snk,snk,nk->s", rotated, rotated, left)
+        return ops.to_host(right).astype(np.float64) / len(abar)
+
+    def inner(self, ops: Backend, abar: Array, M: Array) -> float:
+        xp = ops.xp
+        Q_G, Q_A = self.matrices(ops)
+        if Q_G is None:
+            diagonal = xp.einsum("nkk->nk", M)
+        else:
+            diagonal = xp.einsum("nkj,kj->nj", M @ Q_G, Q_G)
+        return ops.scalars((diagonal * self._squared_inputs(Q_A, abar)).sum(axis=1).mean())[0]
+
+    def _squared_inputs(self, Q_A: Array | None, abar: Array) -> Array:
+        """Return S applied to the squared inputs in its basis, (N, o)."""
+        rotated = abar if Q_A is None else abar @ Q_A
+        return (rotated * rotated) @ self.diagonal().T
+
+    def to_dense(self, plan: LayerPlan) -> Array:
+        """Return (Q_A ⊗ Q_G) diag(vec S) (Q_A ⊗ Q_G)ᵀ."""
+        xp, S = plan.ops.xp, self.diagonal()
+        Q_G, Q_A = self.matrices(plan.ops)
+        Q_A = xp.eye(S.shape[1], dtype=S.dtype) if Q_A is None else Q_A
+        Q_G = xp.eye(S.shape[0], dtype=S.dtype) if Q_G is None else Q_G
+        Q = xp.kron(Q_A, Q_G)
+        return xp.matmul(Q * S.T.reshape(-1)[None, :], Q.T)
+
+
+@dataclass
+class EigenBlock(FactoredBlock, ScaledBlock):
     """A diagonal in the eigenbases of A and G: Δ = Q_G [(Q_Gᵀ g Q_A) / (S + λ)] Q_Aᵀ.
 
     Without re-estimated scales S is the product of the eigenvalues, and the damping is that of the
@@ -444,8 +509,6 @@ class EigenBlock(FactoredBlock):
 
     basis_A: Eigenbasis | None = None
     basis_G: Eigenbasis | None = None
-    scales: Array | None = None
-    scale_terms: int = 0  # statistics in ``scales`` since a basis changed
 
     Settings: ClassVar[type[BlockSettings]] = FactoredSettings
 
@@ -455,7 +518,7 @@ class EigenBlock(FactoredBlock):
 
     @classmethod
     def of_factors(cls, plan: LayerPlan, A: Factor, G: Factor | None) -> Self:
-        block = cls(A, G)
+        block = cls(A=A, G=G)
         block.prepare(plan, Refresh(1, plan.period), fixed(0.0))
         return block
 
@@ -463,13 +526,6 @@ class EigenBlock(FactoredBlock):
         if self.basis_A is None or self.basis_G is None:
             return None
         return self.basis_G.vectors, self.basis_A.vectors
-
-    def observe_scales(
-        self, plan: LayerPlan, S: Array, decay: float, share: float, new: bool
-    ) -> None:
-        self.scales, self.scale_terms = _averaged(
-            plan.ops, self.scales, self.scale_terms, S, decay, share, new
-        )
 
     def prepare(self, plan: LayerPlan, refresh: Refresh, damping: Damping) -> None:
         """Refresh the bases; a diagonal in the old basis says nothing of the new one."""
@@ -491,9 +547,8 @@ class EigenBlock(FactoredBlock):
         return self.basis_G.values[:, None] * self.basis_A.values[None, :]
 
     def shift(self, ops: Backend, damping: Damping) -> Any:
-        """Return what damping adds to S."""
         if self.scale_terms:
-            return damping.of_diagonal(ops, self.scales)
+            return super().shift(ops, damping)
         return damping.of_product(ops, *self.pair())
 
     def solve(
@@ -518,24 +573,7 @@ class EigenBlock(FactoredBlock):
             kept += 2.0 * cost.numbers(o, width)
         return cost.BlockCost(refresh, solve, kept * plan.dtype.itemsize)
 
-    def trace(self, ops: Backend) -> float:
-        return ops.scalars(self.diagonal().sum())[0]
-
-    def square(self, ops: Backend) -> float:
-        S = self.diagonal()
-        return ops.scalars((S * S).sum())[0]
-
-    def quadratic(self, ops: Backend, abar: Array, columns: Array) -> np.ndarray:
-        return _quadratic(ops, self.diagonal(), *self._matrices(ops), abar, columns)
-
-    def inner(self, ops: Backend, abar: Array, M: Array) -> float:
-        return _inner(ops, self.diagonal(), *self._matrices(ops), abar, M)
-
-    def to_dense(self, plan: LayerPlan) -> Array:
-        return _dense(plan.ops, self.diagonal(), *self._matrices(plan.ops))
-
-    def _matrices(self, ops: Backend) -> Bases:
-        """Return the bases as matrices (d, d), or (d, m b) where they are made of blocks."""
+    def matrices(self, ops: Backend) -> Bases:
         bases = self.bases()
         assert bases is not None
         A, G = self.pair()
@@ -547,11 +585,8 @@ class EigenBlock(FactoredBlock):
 
 
 @dataclass
-class DiagonalBlock(Block):
+class DiagonalBlock(ScaledBlock):
     """diag(vec S), without any factors: Δ = g / (S + λ)."""
-
-    scales: Array | None = None
-    scale_terms: int = 0
 
     factored: ClassVar[bool] = False
 
@@ -566,21 +601,6 @@ class DiagonalBlock(Block):
     def bases(self) -> Bases:
         return None, None
 
-    def observe_scales(
-        self, plan: LayerPlan, S: Array, decay: float, share: float, new: bool
-    ) -> None:
-        self.scales, self.scale_terms = _averaged(
-            plan.ops, self.scales, self.scale_terms, S, decay, share, new
-        )
-
-    def diagonal(self) -> Array:
-        """Return S."""
-        return self.scales
-
-    def shift(self, ops: Backend, damping: Damping) -> Any:
-        """Return what damping adds to S."""
-        return damping.of_diagonal(ops, self.scales)
-
     def solve(
         self, plan: LayerPlan, damping: Damping, g: Array, out: Array, scratch: Scratch
     ) -> None:
@@ -592,72 +612,12 @@ class DiagonalBlock(Block):
         o, i = plan.shape
         return cost.BlockCost(0.0, 0.0, float(o) * i * plan.dtype.itemsize)
 
-    def trace(self, ops: Backend) -> float:
-        return ops.scalars(self.diagonal().sum())[0]
-
-    def square(self, ops: Backend) -> float:
-        S = self.diagonal()
-        return ops.scalars((S * S).sum())[0]
-
-    def quadratic(self, ops: Backend, abar: Array, columns: Array) -> np.ndarray:
-        return _quadratic(ops, self.diagonal(), None, None, abar, columns)
-
-    def inner(self, ops: Backend, abar: Array, M: Array) -> float:
-        return _inner(ops, self.diagonal(), None, None, abar, M)
-
     def to_dense(self, plan: LayerPlan) -> Array:
         return plan.ops.xp.diag(self.diagonal().T.reshape(-1))
 
     @property
     def nbytes(self) -> int:
         return int(self.diagonal().nbytes)
-
-
-# ---- what blocks with a diagonal share -----------------------------------------------------------
-
-
-def _averaged(
-    ops: Backend, old: Array | None, terms: int, S: Array, decay: float, share: float, new: bool
-) -> tuple[Array, int]:
-    """Return the bias-corrected moving average with S in it, written into S, and its terms."""
-    terms += new
-    beta = min(1.0 - 1.0 / terms, decay)
-    return weighted_sum(ops, old, S, beta if new else 1.0, (1.0 - beta) * share), terms
-
-
-def _quadratic(
-    ops: Backend, S: Array, Q_G: Array | None, Q_A: Array | None, abar: Array, columns: Array
-) -> np.ndarray:
-    left = _squared_inputs(S, Q_A, abar)
-    rotated = columns if Q_G is None else columns @ Q_G
-    right = ops.xp.einsum("snk,snk,nk->s", rotated, rotated, left)
-    return ops.to_host(right).astype(np.float64) / len(abar)
-
-
-def _inner(
-    ops: Backend, S: Array, Q_G: Array | None, Q_A: Array | None, abar: Array, M: Array
-) -> float:
-    xp = ops.xp
-    if Q_G is None:
-        diagonal = xp.einsum("nkk->nk", M)
-    else:
-        diagonal = xp.einsum("nkj,kj->nj", M @ Q_G, Q_G)
-    return ops.scalars((diagonal * _squared_inputs(S, Q_A, abar)).sum(axis=1).mean())[0]
-
-
-def _squared_inputs(S: Array, Q_A: Array | None, abar: Array) -> Array:
-    """Return S applied to the squared inputs in its basis, (N, o)."""
-    rotated = abar if Q_A is None else abar @ Q_A
-    return (rotated * rotated) @ S.T
-
-
-def _dense(ops: Backend, S: Array, Q_G: Array | None, Q_A: Array | None) -> Array:
-    """Return (Q_A ⊗ Q_G) diag(vec S) (Q_A ⊗ Q_G)ᵀ."""
-    xp = ops.xp
-    Q_A = xp.eye(S.shape[1], dtype=S.dtype) if Q_A is None else Q_A
-    Q_G = xp.eye(S.shape[0], dtype=S.dtype) if Q_G is None else Q_G
-    Q = xp.kron(Q_A, Q_G)
-    return xp.matmul(Q * S.T.reshape(-1)[None, :], Q.T)
 
 
 def _matrix(ops: Backend, Q: Array | None, d: int) -> Array | None:

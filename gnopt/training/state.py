@@ -10,6 +10,7 @@ from __future__ import annotations
 import types
 import typing
 from dataclasses import MISSING, fields, is_dataclass
+from inspect import isabstract
 from typing import Any
 
 from gnopt.engine.arrays import Array, Backend
@@ -97,10 +98,13 @@ def _parts(kind: Any) -> tuple[Any, ...]:
 
 
 def _records(kind: Any) -> list[Any]:
-    """Return the records that a field may hold: those of its types, and of their subclasses."""
+    """Return the records that a field may hold: those of its types, and of their subclasses.
+
+    A class that leaves methods to its subclasses cannot be made, so it is not one of them.
+    """
     found = []
     for part in _parts(kind):
-        found += [part] if is_dataclass(part) else []
+        found += [part] if is_dataclass(part) and not isabstract(part) else []
         if isinstance(part, type):
             siblings: list[type] = part.__subclasses__()
             found += [record for sibling in siblings for record in _records(sibling)]
