@@ -28,7 +28,7 @@ array([0.5 , 0.25])
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -529,6 +529,18 @@ def mix(
     if type(old) is not type(new) and weight_old == 0.0:
         old = None
     return new.added(ops, old, weight_old, weight_new)
+
+
+def mix_each(
+    ops: Backend,
+    old: Sequence[Factor],
+    new: Sequence[Factor],
+    weight_old: float,
+    weight_new: float,
+) -> list[Factor]:
+    """Return `mix` of every layer's factor; an empty ``old`` begins a sum."""
+    held: Sequence[Factor | None] = old or [None for _ in new]
+    return [mix(ops, a, b, weight_old, weight_new) for a, b in zip(held, new, strict=True)]
 
 
 def weighted_sum(

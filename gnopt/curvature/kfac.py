@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gnopt.curvature import Curvature, CurvatureSample, CurvatureSettings, cost
-from gnopt.curvature.factors import Factor, mix, second_moment
+from gnopt.curvature.factors import Factor, mix_each, second_moment
 from gnopt.engine.arrays import Array
 from gnopt.engine.losses import Loss
 from gnopt.engine.network import Network, backpropagate
@@ -35,13 +35,9 @@ def mean_moments(
 ) -> list[Factor]:
     """Return the average of `moments_of_columns` over ``count`` ≥ 1 columns."""
     factors: list[Factor] = []
-    for i, delta in enumerate(columns):
+    for delta in columns:
         parts = moments_of_columns(sample, delta, output)
-        held: list[Factor | None] = [*factors] if i else [None] * len(parts)
-        factors = [
-            mix(sample.net.ops, old, G, 1.0 if i else 0.0, 1.0 / count)
-            for old, G in zip(held, parts, strict=True)
-        ]
+        factors = mix_each(sample.net.ops, factors, parts, 1.0, 1.0 / count)
     return factors
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gnopt.curvature import Curvature, CurvatureSample, cost, get_curvature
 from gnopt.curvature.blocks import Block, LayerPlan
@@ -125,7 +125,12 @@ def _method(
         for l, (a, block) in enumerate(zip(A, blocks, strict=True))
     ]
     return InspectedMethod(
-        curvature, settings, inspected, G, seconds, _flops(snapshot, curvature, settings)
+        curvature,
+        settings,
+        inspected,
+        G,
+        seconds,
+        _flops(snapshot, curvature, settings, [a.plan for a in A]),
     )
 
 
@@ -147,7 +152,10 @@ def _blocks(
 
 
 def _flops(
-    snapshot: Snapshot, curvature: Curvature, settings: SecondOrderSettings
+    snapshot: Snapshot,
+    curvature: Curvature,
+    settings: SecondOrderSettings,
+    plans: Sequence[LayerPlan],
 ) -> dict[str, float]:
     """Return the flops of the statistics on this sample, of the inverses and of one solve."""
     net, rows, loss = snapshot.net, snapshot.tape.rows, snapshot.subject.loss
@@ -155,11 +163,10 @@ def _flops(
     if curvature.block.factored:
         statistics += cost.input_factors(net.sizes, rows)
     chosen = curvature.block.chosen(settings.block)
+    diagonal = curvature.diagonal_factors(net, loss)
     each = [
-        chosen.cost(LayerPlan(net.ops, l, shape, net.dtype, Forms(), period=2, diagonal_G=diagonal))
-        for l, (shape, diagonal) in enumerate(
-            zip(net.shapes, curvature.diagonal_factors(net, loss), strict=True), start=1
-        )
+        chosen.cost(replace(plan, diagonal_G=known))
+        for plan, known in zip(plans, diagonal, strict=True)
     ]
     return {
         "statistics": statistics,

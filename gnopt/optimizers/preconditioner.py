@@ -16,7 +16,7 @@ from gnopt.curvature import Curvature, CurvatureSample, CurvatureSettings
 from gnopt.curvature.blocks import Block, BlockSettings, LayerPlan, Refresh
 from gnopt.curvature.cost import Cost, input_factors
 from gnopt.curvature.damping import Damping, DampingSettings
-from gnopt.curvature.factors import Factor, Forms, mix
+from gnopt.curvature.factors import Factor, Forms, mix_each
 from gnopt.engine.arrays import Array, Workspace
 from gnopt.engine.network import Network, Tape, forward
 from gnopt.optimizers.base import Problem, row_blocks
@@ -164,9 +164,7 @@ class Preconditioner:
             self._observe_scales(state, sample, share, new=i == 0)
             if self.block.factored:
                 self._observe_inputs(state, sample, beta if i == 0 else 1.0, (1.0 - beta) * share)
-                new = self.curvature.means(sample)
-                old: list[Factor | None] = [*means] if i else [None] * len(new)
-                means = [mix(ops, a, b, 1.0, share) for a, b in zip(old, new, strict=True)]
+                means = mix_each(ops, means, self.curvature.means(sample), 1.0, share)
         if self.block.factored:
             outputs = self.curvature.finish(means, sample)
             for plan, block, G in zip(self.plans, state.blocks, outputs, strict=True):
@@ -233,7 +231,7 @@ class Preconditioner:
         statistics = self.curvature.flops(net, self.problem.loss, rows, self.forms.width)
         if self.block.factored:
             known = settings.block.known_after > 0
-            statistics += input_factors(net.sizes, rows, known, settings.block.width)
+            statistics += input_factors(net.sizes, rows, known, self.forms.width)
         each = [self.block.cost(plan) for plan in self.plans]
         return Cost(
             {

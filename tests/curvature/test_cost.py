@@ -23,6 +23,7 @@ from gnopt.optimizers import make
 from gnopt.optimizers.base import Problem, loss_and_gradient
 from gnopt.optimizers.quadratic import curvature_products
 from gnopt.optimizers.timing import PHASES, Stopwatch
+from peers.problems import FULL
 
 DEEP = (784, 1000, 500, 250, 30, 250, 500, 1000, 784)
 TINY = (3, 4, 2, 5)  # augmented inputs 4, 5, 3
@@ -80,17 +81,6 @@ def test_one_factor_by_hand():
     assert (cost.multiply(11, 5, 4), cost.numbers(11, 4)) == (2 * 11 * 4 * 5, 3 * 16)
     assert cost.inverse(6, 6) == cost.inverse(6, 100) == cost.inverse(6)
     assert cost.sketch(30, 3) == pytest.approx(2 * 900 * 3 + 8 * 30 * 9 + 4 / 3 * 27)
-
-
-FULL = {
-    "factor_rows": 1.0,
-    "factor_period": 1,
-    "inverse_period": 1,
-    "model_rows": 1.0,
-    "input_updates": 0,
-    "directions": [],
-    "sketch_g": 1.0,
-}
 
 
 def phases(method_name, sizes=DEEP, loss_name="binary_cross_entropy", rows=1000, **changes):
