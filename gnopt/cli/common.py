@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -88,6 +88,12 @@ def _finite(value: object) -> object:
     if isinstance(value, float) and not abs(value) < float("inf"):
         return None
     return value
+
+
+def warn(lines: Iterable[str]) -> None:
+    """Print lines that the user should see beside the result, on stderr."""
+    for line in lines:
+        click.echo(f"note: {line}", err=True)
 
 
 def table(rows: list[tuple[str, str]]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from gnopt.cli import verbosity
-from gnopt.cli.common import as_json, given_flags, print_json, run_argument
+from gnopt.cli.common import as_json, given_flags, print_json, run_argument, warn
 from gnopt.errors import DataError
 
 
@@ -37,6 +37,7 @@ def command(
     """Objective (without weight decay), floor and error of RUN, a run directory or one of its
     checkpoints.
     """
+    from gnopt.training.constant import shortcoming
     from gnopt.training.evaluate import evaluate
     from gnopt.training.load import load_run
 
@@ -56,6 +57,7 @@ def command(
             name: evaluate(trained.net, trained.loss, trained.theta, s)
             for name, s in splits.items()
         }
+        constants = {name: trained.constant_loss(s) for name, s in splits.items()}
     result: dict[str, object] = {
         "checkpoint": str(trained.path),
         "step": trained.stored.step,
@@ -66,11 +68,14 @@ def command(
                 "objective": e.loss,
                 "floor": e.floor,
                 "gap": e.loss - e.floor,
+                "constant": constant.loss if (constant := constants[name]) else None,
                 "error": e.error,
             }
             for name, e in evaluations.items()
         },
     }
+    for name, constant in constants.items():
+        warn(shortcoming(name, evaluations[name].loss, constant) if constant else ())
     if as_json:
         print_json(result)
         return

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from gnopt.cli import verbosity
-from gnopt.cli.common import as_json, print_json, run_argument
+from gnopt.cli.common import as_json, print_json, run_argument, warn
 
 
 @click.command("export")
@@ -20,6 +20,7 @@ from gnopt.cli.common import as_json, print_json, run_argument
 @verbosity
 def command(run: Path, out: Path, which: str, as_json: bool) -> None:
     """Write the network of RUN to OUT, whose suffix names the format: .h5, .npz or .onnx."""
+    from gnopt.training.constant import shortcomings
     from gnopt.training.export import export_network
     from gnopt.training.load import load_stored
 
@@ -33,3 +34,4 @@ def command(run: Path, out: Path, which: str, as_json: bool) -> None:
         click.echo(
             f"{out}: {'-'.join(map(str, network.sizes))} at step {network.step}, from {path}"
         )
+    warn(shortcomings(network.losses))

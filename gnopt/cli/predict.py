@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from gnopt.cli import verbosity
-from gnopt.cli.common import as_json, given_flags, print_json, run_argument
+from gnopt.cli.common import as_json, given_flags, print_json, run_argument, warn
 
 
 @click.command("predict")
@@ -33,12 +33,15 @@ def command(
     """Apply the network of RUN to every row of DATA; the result OUT is itself a data file
     (`/x`).
     """
+    from gnopt.training.constant import shortcomings
     from gnopt.training.load import load_run
     from gnopt.training.predict import predict
 
-    written = predict(load_run(run, which, given_flags(device=device)), data, out, layer)
+    trained = load_run(run, which, given_flags(device=device))
+    written = predict(trained, data, out, layer)
     if as_json:
         print_json({"out": str(out), "layer": layer, "datasets": written})
     else:
         for path, shape in written.items():
             click.echo(f"{out}:{path}  {shape[0]:,} rows of {shape[1]:,}")
+    warn(shortcomings(trained.stored.losses))

@@ -119,11 +119,14 @@ def summary(trainer: Trainer, outcome: TrainingOutcome) -> dict[str, object]:
         "objective": train.loss,
         "floor": train.floor,
         "gap": train.loss - train.floor,
+        "constant": outcome.train_constant and outcome.train_constant.loss,
         "error": train.error,
         "error_name": trainer.experiment.loss.error_name,
         "rows": train.rows,
         "validation_objective": validation and validation.loss,
+        "validation_constant": outcome.validation_constant and outcome.validation_constant.loss,
         "validation_error": validation and validation.error,
+        "shortcomings": outcome.shortcomings(),
         "checkpoint": str(trainer.saved),
     }
 
@@ -135,6 +138,10 @@ def _rows(trainer: Trainer, outcome: TrainingOutcome) -> list[tuple[str, str]]:
         ("gap to floor", f"{train.loss - train.floor:.6g} above {train.floor:.6g}"),
         (trainer.experiment.loss.error_name, f"{train.error:.6g}"),
     ]
+    constant = outcome.train_constant
+    if constant is not None:
+        worse = ": the network is no better" if constant.no_better(train.loss) else ""
+        rows.insert(2, ("best constant", f"{constant.loss:.6g}{worse}"))
     if validation is not None:
         rows.append(("validation", f"{validation.loss:.6g}, error {validation.error:.6g}"))
     return [

@@ -3,9 +3,12 @@
 ::
 
     /                       attributes: format, schema, step, loss, dtype, gnopt; after an
-                            evaluation also train_loss and validation_loss
+                            evaluation also train_loss and validation_loss, with the
+                            loss of the best constant predictor and the floor on the same rows:
+                            train_constant, train_floor, validation_constant, ...
     /network/layers/1..L    weight (d_l, d_{l-1}), bias (d_l,), attribute activation
     /inputs/mean, std       (D,), mean and deviation by which the inputs were standardised, if any
+    /constant               (K,), outputs h of the best constant predictor, if it is known
     /state                  the tree of optimizer state and counters (see `tree`)
 
 ``/network`` holds the published weights, which evaluation and prediction use. If these are an
@@ -33,6 +36,9 @@ from gnopt.training.tree import read_tree, write_tree
 
 FORMAT = "gnopt-checkpoint"
 SCHEMA = 1
+_LOSSES = [
+    f"{rows}_{what}" for rows in ("train", "validation") for what in ("loss", "constant", "floor")
+]
 _NAME = re.compile(r"step-(\d{6,})\.h5")
 
 
@@ -46,6 +52,7 @@ class StoredNetwork:
     step: int = 0
     losses: dict[str, float] = field(default_factory=dict)
     statistics: Statistics | None = None  # of the standardisation of the inputs, if any
+    constant: np.ndarray | None = None  # outputs h of the best constant predictor, (K,)
 
     @property
     def sizes(self) -> list[int]:
@@ -76,6 +83,8 @@ def write_network(file: h5py.File, network: StoredNetwork) -> None:
     if network.statistics is not None:
         for name, values in network.statistics._asdict().items():
             file[f"inputs/{name}"] = values
+    if network.constant is not None:
+        file["constant"] = network.constant
 
 
 def save(path: Path, network: StoredNetwork, state: Any) -> None:
@@ -132,11 +141,7 @@ def load_network(path: Path) -> StoredNetwork:
                     f"{path}:/network/layers/{index}/weight: takes {after.shape[1] - 1} inputs, "
                     f"but layer {index - 1} has {before.shape[0]} outputs"
                 )
-        losses = {
-            key: float(file.attrs[key])
-            for key in ("train_loss", "validation_loss")
-            if key in file.attrs
-        }
+        losses = {key: float(file.attrs[key]) for key in _LOSSES if key in file.attrs}
         statistics = None
         if "inputs" in file:
             statistics = Statistics(*(file[f"inputs/{name}"][()] for name in Statistics._fields))
@@ -145,8 +150,13 @@ def load_network(path: Path) -> StoredNetwork:
                     f"{path}:/inputs: found shape {statistics.mean.shape}, "
                     f"expected ({weights[0].shape[1] - 1},)"
                 )
+        constant = np.asarray(file["constant"][()]) if "constant" in file else None
+        if constant is not None and constant.shape != (len(weights[-1]),):
+            raise DataError(
+                f"{path}:/constant: found shape {constant.shape}, expected ({len(weights[-1])},)"
+            )
         loss, step = str(file.attrs["loss"]), int(file.attrs["step"])
-        return StoredNetwork(weights, activations[:-1], loss, step, losses, statistics)
+        return StoredNetwork(weights, activations[:-1], loss, step, losses, statistics, constant)
 
 
 def _read_layer(layers: h5py.Group, index: int, dtype: np.dtype, limit: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from pathlib import Path
 from gnopt.config import Config, Flags, load
 from gnopt.data.options import DataSettings
 from gnopt.data.source import Data, open_data
+from gnopt.data.split import Split
 from gnopt.engine.activations import get_activation
 from gnopt.engine.arrays import Array, get_backend
 from gnopt.engine.losses import Loss, get_loss
@@ -16,6 +17,7 @@ from gnopt.errors import ConfigError, DataError
 from gnopt.registry import find_plug_ins
 from gnopt.training import checkpoint
 from gnopt.training.checkpoint import StoredNetwork
+from gnopt.training.constant import Constant, ConstantLoss
 from gnopt.training.setup import flat
 from gnopt.training.start import newest
 
@@ -30,6 +32,14 @@ class TrainedNetwork:
     net: Network
     loss: Loss
     theta: Array
+
+    def constant_loss(self, split: Split) -> ConstantLoss | None:
+        """Return the loss of the best constant predictor of the training rows on all rows of
+        ``split``, or None if the checkpoint does not hold the constant.
+        """
+        if self.stored.constant is None:
+            return None
+        return Constant(self.stored.constant).loss_on(self.loss, self.net.ops, split)
 
     def open_data(self, settings: DataSettings | None = None) -> Data:
         """Open the data of the run, or of other settings.

@@ -7,18 +7,20 @@ import math
 import shlex
 import signal
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from gnopt import machine
+from gnopt.data.split import Split
 from gnopt.engine.arrays import Array
 from gnopt.errors import Diverged, GnoptError, Interrupted
 from gnopt.optimizers.base import State
 from gnopt.training import checkpoint
 from gnopt.training.advice import scale_notes
 from gnopt.training.batches import Batches
+from gnopt.training.constant import Constant, ConstantLoss, best_constant, shortcomings
 from gnopt.training.evaluate import Evaluation, evaluate
 from gnopt.training.rundir import RunDirectory, resume_command
 from gnopt.training.setup import Experiment
@@ -72,6 +74,28 @@ class TrainingOutcome:
     counters: Counters
     train: Evaluation
     validation: Evaluation | None
+    # Loss of the best constant predictor on the same rows, where it is known.
+    train_constant: ConstantLoss | None = None
+    validation_constant: ConstantLoss | None = None
+
+    def losses(self) -> dict[str, float]:
+        """Return the attributes of a checkpoint that say how good its weights are."""
+        found = {"train_loss": self.train.loss}
+        if self.validation:
+            found["validation_loss"] = self.validation.loss
+        for name, constant in self._constants():
+            found |= {f"{name}_constant": constant.loss, f"{name}_floor": constant.floor}
+        return found
+
+    def _constants(self) -> list[tuple[str, ConstantLoss]]:
+        pairs = ("train", self.train_constant), ("validation", self.validation_constant)
+        return [(name, constant) for name, constant in pairs if constant is not None]
+
+    def shortcomings(self) -> list[str]:
+        """Return a line for the training and one for the validation rows on which the network is no
+        better than a constant.
+        """
+        return shortcomings(self.losses())
 
 
 class Trainer:
@@ -97,6 +121,8 @@ class Trainer:
         self._batches = Batches(experiment.data.train, experiment.loss, experiment.ops)
         # The weights to publish instead of those after the last step; see `_close`.
         self._closing: Array | None = None
+        self._constant: Constant | None = None
+        self._constants: dict[str, ConstantLoss] = {}  # by the name of a split
         self._started = time.perf_counter() - counters.wall
 
     def finished(self) -> bool:
@@ -113,8 +139,11 @@ class Trainer:
         outcome: TrainingOutcome | None = None
         try:
             with Signals() as signals:
+                e = self.experiment
+                self._constant = best_constant(e.loss, e.ops, e.target_mean, e.data.train)
                 if self.counters.step == 0:
                     outcome = self._evaluate()
+                    self._show_constant(outcome)
                     self._save(outcome)
                 while not self.finished() and not signals.received:
                     self._update()
@@ -122,6 +151,8 @@ class Trainer:
                 if signals.received and not self.finished():
                     self._stop(signals.received)
                 outcome = self._close(outcome)
+                for text in outcome.shortcomings() if self.counters.step else ():
+                    self._say(text)
         except Diverged as error:
             where = (
                 f"last good checkpoint: {self.saved}"
@@ -193,10 +224,28 @@ class Trainer:
             "is not handed out: "
             f"{left.train.loss:.6g} on the training rows, {outcome.train.loss:.6g} without it"
         )
-        self.run.log(text)
-        self.reporter.note(text)
+        self._say(text)
         self._save(outcome)
         return outcome
+
+    def _say(self, text: str) -> None:
+        """Tell the user, on the display and in the log."""
+        self.run.log(text)
+        self.reporter.note(text)
+
+    def _show_constant(self, outcome: TrainingOutcome) -> None:
+        constant = outcome.train_constant
+        if constant is not None and constant.gap > 0.0:
+            self._say(f"constant {constant.loss:.4f}: the objective of the best constant predictor")
+
+    def _constant_loss(self, split: Split, limit: int) -> ConstantLoss | None:
+        """Return the loss of the best constant on the rows that an evaluation takes."""
+        if self._constant is None:
+            return None
+        if split.name not in self._constants:
+            e = self.experiment
+            self._constants[split.name] = self._constant.loss_on(e.loss, e.ops, split, limit)
+        return self._constants[split.name]
 
     def _weights(self) -> Array:
         if self._closing is not None:
@@ -205,10 +254,13 @@ class Trainer:
 
     def _evaluate(self, write: bool = True) -> TrainingOutcome:
         e, counters, theta = self.experiment, self.counters, self._weights()
-        train = evaluate(e.net, e.loss, theta, e.data.train, self._settings.evaluate_rows)
-        validation = (
-            evaluate(e.net, e.loss, theta, e.data.validation) if e.data.validation else None
-        )
+        limit = self._settings.evaluate_rows
+        train = evaluate(e.net, e.loss, theta, e.data.train, limit)
+        train_constant = self._constant_loss(e.data.train, limit)
+        validation, validation_constant = None, None
+        if e.data.validation:
+            validation = evaluate(e.net, e.loss, theta, e.data.validation)
+            validation_constant = self._constant_loss(e.data.validation, 0)
         row: Row = {
             "step": counters.step,
             "epoch": counters.examples / e.data.train.rows,
@@ -235,7 +287,7 @@ class Trainer:
             value = row[name]
             if value is not None and not math.isfinite(value):
                 raise Diverged(f"evaluation after update {counters.step}: {name} is {value}")
-        return TrainingOutcome(counters, train, validation)
+        return TrainingOutcome(counters, train, validation, train_constant, validation_constant)
 
     def _save(self, outcome: TrainingOutcome | None) -> None:
         """Write a checkpoint, and point ``best`` to it if its evaluation beats those before.
@@ -245,11 +297,7 @@ class Trainer:
         e, folder, theta = self.experiment, self.run.checkpoints, self._weights()
         if not math.isfinite(e.ops.scalars(theta.sum(dtype="float64"))[0]):
             raise Diverged(f"update {self.counters.step}: the weights are not finite")
-        losses = {}
-        if outcome:
-            losses["train_loss"] = outcome.train.loss
-            if outcome.validation:
-                losses["validation_loss"] = outcome.validation.loss
+        losses = outcome.losses() if outcome else {}
         judged = losses.get("validation_loss", losses.get("train_loss", math.nan))
         best = judged <= self.counters.best
         # Only checkpoints on the regular schedule count for `best` in the counters; otherwise an
@@ -261,7 +309,9 @@ class Trainer:
         if theta is not self.theta:
             state["theta"] = e.ops.to_host(self.theta)
         path = folder / checkpoint.checkpoint_name(self.counters.step)
-        checkpoint.save(path, e.stored(theta, self.counters.step, **losses), state)
+        outputs = self._constant.outputs if self._constant else None
+        stored = replace(e.stored(theta, self.counters.step, **losses), constant=outputs)
+        checkpoint.save(path, stored, state)
         if best:
             checkpoint.point(folder, "best", path)
         checkpoint.point(folder, "latest", path)
@@ -320,7 +370,13 @@ def run_to_end(trainer: Trainer) -> TrainingOutcome:
         raise
     else:
         run.log("done")
-        run.finish("done", 0, step=trainer.counters.step, peak_bytes=machine.peak_memory())
+        run.finish(
+            "done",
+            0,
+            step=trainer.counters.step,
+            peak_bytes=machine.peak_memory(),
+            shortcomings=outcome.shortcomings(),
+        )
         return outcome
     finally:
         reporter.end()
