@@ -7,6 +7,7 @@ import math
 import shlex
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -102,7 +103,8 @@ class Trainer:
     """One run: its experiment, directory, weights, optimizer state and counters.
 
     ``train`` continues from the counters to the end of the budget, so a new run and a resumed run
-    take the same path.
+    take the same path. ``clock`` returns seconds; the budget ``training.max_seconds`` and all times
+    in the logs are counted by it. ``time.process_time`` makes runs comparable on a busy machine.
     """
 
     def __init__(
@@ -113,7 +115,9 @@ class Trainer:
         state: State,
         counters: Counters,
         reporter: Reporter,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        self._clock = clock
         self.experiment, self.run, self.reporter = experiment, run, reporter
         self.theta, self.state, self.counters = theta, state, counters
         self.saved: Path | None = checkpoint.pointed(run.checkpoints, "latest")
@@ -123,7 +127,7 @@ class Trainer:
         self._closing: Array | None = None
         self._constant: Constant | None = None
         self._constants: dict[str, ConstantLoss] = {}  # by the name of a split
-        self._started = time.perf_counter() - counters.wall
+        self._started = self._clock() - counters.wall
 
     def finished(self) -> bool:
         """Return whether the budget is used up."""
@@ -166,7 +170,7 @@ class Trainer:
 
     def _update(self) -> None:
         e, counters = self.experiment, self.counters
-        start = time.perf_counter()
+        start = self._clock()
         count = e.optimizer.batch_size(self.state, self._settings.batch_size)
         x, y = self._batches.take(counters.examples, count)
         if counters.step + 1 < self._settings.updates:
@@ -174,8 +178,8 @@ class Trainer:
         stats = e.optimizer.update(self.theta, self.state, x, y, counters.step + 1)
         e.ops.synchronize()
         self._batches.settle()
-        counters.seconds += time.perf_counter() - start
-        counters.wall = time.perf_counter() - self._started
+        counters.seconds += self._clock() - start
+        counters.wall = self._clock() - self._started
         counters.step += 1
         counters.examples += count
         row: Row = {
@@ -304,7 +308,7 @@ class Trainer:
         # interrupted and resumed run could choose another one than a run never interrupted.
         if best and self._on_schedule() and self._closing is None:
             self.counters.best, self.counters.best_step = judged, self.counters.step
-        self.counters.wall = time.perf_counter() - self._started
+        self.counters.wall = self._clock() - self._started
         state = {"counters": asdict(self.counters), "optimizer": to_tree(self.state, e.ops)}
         if theta is not self.theta:
             state["theta"] = e.ops.to_host(self.theta)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -47,11 +48,13 @@ def begin(
     reporter: Reporter,
     argv: list[str],
     check: Callable[[Experiment], None],
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Trainer:
     """Create a run directory and return a trainer at step 0.
 
     ``out`` of None chooses a free directory below ``runs``. ``check`` is called with the experiment
-    before anything is written, and may refuse it. Raises GnoptError with nothing written.
+    before anything is written, and may refuse it. ``clock`` is what the trainer counts its seconds
+    by. Raises GnoptError with nothing written.
     """
     if out is not None:
         rundir.check_free(out, overwrite)
@@ -67,7 +70,7 @@ def begin(
         "init_from": str(init_from.resolve()) if init_from else None,
     }
     run = RunDirectory.create(path, to_toml(config.values()), info, overwrite)
-    return Trainer(experiment, run, theta, state, Counters(), reporter)
+    return Trainer(experiment, run, theta, state, Counters(), reporter, clock)
 
 
 def resume(
