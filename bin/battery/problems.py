@@ -139,8 +139,8 @@ class Problem:
                 ", ".join(
                     [f"inputs {x.columns} {x.distribution} {x.units}", *filter(None, extras)]
                 ),
-                f"targets {y.columns} {y.units}, noise {y.noise:.2g}, imbalance {y.imbalance:.2g}, "
-                f"teacher {y.features} x {y.roughness:.2g}",
+                f"targets {y.columns} {y.units}, noise {y.noise:g}, imbalance {y.imbalance:g}, "
+                f"teacher {y.features} x {y.roughness:g}",
             ]
         )
 
@@ -205,7 +205,8 @@ def _plain(columns: int) -> Units:
 def problem(index: int, seed: int = PUBLISHED) -> Problem:
     """Return problem ``index`` of the battery with this master seed.
 
-    Activations and losses take turns, so that all of their pairs occur.
+    Activations and losses take turns, so that all of their pairs occur. Numbers are log-uniform
+    between their limits; some batches are as large as they may be: all of the rows, mostly.
     """
     draws = _Draws(seed, index)
     activations, losses = list(all_activations()), turns()
@@ -218,7 +219,8 @@ def problem(index: int, seed: int = PUBLISHED) -> Problem:
     hidden = _draw_hidden(draws, widths)
     parameters = _parameters((inputs.columns, *hidden, recipe.outputs or targets.columns))
     rows = draws.whole(20, max(20, min(20_000, int(_ROWS / parameters))))
-    batch = draws.whole(1, max(1, min(rows, int(_BATCH / parameters))))
+    most = max(1, min(rows, int(_BATCH / parameters)))
+    batch = most if draws.chance(0.15) else draws.whole(1, most)
     dtype = "float64" if draws.chance(0.1) else "float32"
     return Problem(
         seed, index, hidden, widths, activation, loss, dtype, rows, batch, inputs, targets
