@@ -21,7 +21,7 @@ class Task:
     index: int
     entrant: Entrant
     limit: Limit
-    sets: tuple[str, ...]
+    sets: tuple[str, ...] = ()
 
     def perform(self) -> Result:
         """Make the run; called in the process of a worker."""
@@ -29,43 +29,55 @@ class Task:
 
     def lost(self) -> Result:
         """Return the result of a run whose process died."""
+        constant, floor = problem(self.index, self.seed).constant()
         return Result(
-            self.index, self.entrant.name, self.limit.seconds, 0.0, 0, 1, nan, nan, nan,
-            "the process was lost", "",
-        )  # fmt: skip
+            problem=self.index,
+            entrant=self.entrant.name,
+            budget=self.limit.seconds,
+            seconds=0.0,
+            updates=0,
+            exit=1,
+            objective=nan,
+            constant=constant,
+            floor=floor,
+            message="the process was lost",
+            notes="",
+        )
 
 
 def perform(tasks: Sequence[Task], jobs: int) -> Iterator[Result]:
-    """Yield the results of ``tasks`` as they come, from ``jobs`` processes."""
-    left = list(tasks)
-    while left:
-        done: set[Task] = set()
-        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-            for task, result in _results(pool, left, jobs):
-                done.add(task)
-                yield result
-        left = [task for task in left if task not in done]
+    """Yield the results of ``tasks`` as they come, from ``jobs`` processes.
 
-
-def _results(
-    pool: ProcessPoolExecutor, tasks: Sequence[Task], jobs: int
-) -> Iterator[tuple[Task, Result]]:
-    """Yield results until the tasks end or a process is lost, with the lost runs as the last."""
+    When a process dies, all that run at this moment are lost with it. Each of their tasks is then
+    performed once more, alone, which shows whose process it was.
+    """
     waiting = iter(tasks)
-    running: dict[Future[Result], Task] = {}
-    broken = False
     while True:
-        while len(running) < jobs and not broken:
-            task = next(waiting, None)
-            if task is None:
-                break
-            running[pool.submit(task.perform)] = task
-        if not running:
+        suspects: list[Task] = []
+        yield from _in_a_pool(waiting, jobs, suspects)
+        if not suspects:
             return
-        for future in wait(running, return_when="FIRST_COMPLETED").done:
-            task = running.pop(future)
-            try:
-                yield task, future.result()
-            except BrokenProcessPool:
-                broken = True
-                yield task, task.lost()
+        for task in suspects:
+            guilty: list[Task] = []
+            yield from _in_a_pool(iter([task]), 1, guilty)
+            yield from (task.lost() for task in guilty)
+
+
+def _in_a_pool(waiting: Iterator[Task], jobs: int, lost: list[Task]) -> Iterator[Result]:
+    """Yield results until no task waits or a process dies; ``lost`` gets the tasks of that moment.
+
+    Not more tasks than processes are handed over, so that those that wait can go to another pool.
+    """
+    running: dict[Future[Result], Task] = {}
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        while True:
+            while len(running) < jobs and not lost and (task := next(waiting, None)):
+                running[pool.submit(task.perform)] = task
+            if not running:
+                return
+            for future in wait(running, return_when="FIRST_COMPLETED").done:
+                task = running.pop(future)
+                try:
+                    yield future.result()
+                except BrokenProcessPool:
+                    lost.append(task)

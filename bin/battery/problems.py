@@ -210,8 +210,8 @@ def problem(index: int, seed: int = PUBLISHED) -> Problem:
     """
     draws = _Draws(seed, index)
     activations, losses = list(all_activations()), turns()
-    activation = activations[index % len(activations)]
-    loss = losses[(index + index // len(activations)) % len(losses)]
+    round_, place = divmod(index, len(activations))
+    activation, loss = activations[place], losses[(place - round_) % len(losses)]
     recipe = RECIPES[loss]
     inputs = _draw_inputs(draws)
     targets = _draw_targets(draws, recipe)

@@ -45,7 +45,7 @@ def summaries(columns: dict[str, Summary]) -> str:
 
 def _share(gap: float, verdict: Verdict) -> str:
     """A gap as a share of the best constant predictor's."""
-    return f"{gap / (verdict.adam.constant - verdict.adam.floor):.2e}" if gap < math.inf else "-"
+    return f"{gap / verdict.result.constant_gap:.2e}" if gap < math.inf else "-"
 
 
 def line(verdict: Verdict) -> str:
@@ -65,7 +65,7 @@ def losers(found: Sequence[Verdict], seed: int) -> str:
     """Return the problems on which the method ended above Adam, the worst first, described."""
     worse = sorted((v for v in found if v.ratio > 1.0), key=lambda v: -v.ratio)
     texts = [
-        f"{line(v)}{'; no better than a constant' if v.stands else ''}\n"
+        f"{line(v)}{'; no better than a constant' if v.result.stands else ''}\n"
         f"       {problem(v.result.problem, seed)}"
         + (f"\n       {v.result.message}" if v.result.message else "")
         for v in worse

@@ -13,11 +13,11 @@ import h5py
 
 from battery.problems import Problem
 from gnopt.config import Config, load, to_toml
-from gnopt.errors import ConfigError, GnoptError, nearest
+from gnopt.errors import ConfigError, GnoptError, Interrupted, nearest
 from gnopt.optimizers import methods, options_of
 from gnopt.training import start
 from gnopt.training.estimate import check_memory
-from gnopt.training.loop import Reporter, Trainer, run_to_end
+from gnopt.training.loop import Counters, Reporter, run_to_end
 
 RATES = (1e-1, 1e-2, 3e-3, 1e-3, 1e-4)  # of Adam, the best of which counts
 DEFAULTS = ("kfra", "kflr", "kfac", "adam")
@@ -93,6 +93,16 @@ class Result:
         gap = self.objective - self.floor
         return gap if self.exit == 0 and math.isfinite(gap) else math.inf
 
+    @property
+    def constant_gap(self) -> float:
+        """How far the best constant predictor is above the floor."""
+        return self.constant - self.floor
+
+    @property
+    def stands(self) -> bool:
+        """Whether the run ended no better than the best constant predictor."""
+        return self.gap >= 0.999 * self.constant_gap
+
 
 class _Notes(Reporter):
     """Keeps what a run tells its user."""
@@ -109,32 +119,46 @@ def run(problem: Problem, entrant: Entrant, limit: Limit, sets: Sequence[str] = 
 
     Seconds are those of the processor, so that other work on the machine takes nothing from a run.
     """
-    notes, trainer = _Notes(), None
+    notes, counters = _Notes(), Counters()
     objective, code, message = math.nan, 0, ""
-    constant, floor = problem.constant()
-    with TemporaryDirectory(prefix="gnopt-battery-") as folder:
+    with TemporaryDirectory(prefix="gnopt-battery-") as name:
+        folder = Path(name)
         try:
-            config = configuration(problem, Path(folder), limit, entrant.sets(sets))
+            config = configuration(problem, folder, limit, entrant.sets(sets))
             trainer = start.begin(
-                config, Path(folder) / "run", None, False, notes, [], check_memory,
-                time.process_time,
-            )  # fmt: skip
-            objective = run_to_end(trainer).train.loss
+                config,
+                out=folder / "run",
+                init_from=None,
+                overwrite=False,
+                reporter=notes,
+                argv=[],
+                check=check_memory,
+                clock=time.process_time,
+            )
+            counters = trainer.counters
+            try:
+                objective = run_to_end(trainer).train.loss
+            finally:
+                trainer.experiment.data.close()
+        except Interrupted:  # the battery is stopped, which says nothing of the run
+            raise
         except Exception as error:
             code = error.exit_code if isinstance(error, GnoptError) else 1
-            message = f"{type(error).__name__}: {error}".replace(folder, "").splitlines()[0]
-        finally:
-            if trainer is not None:
-                trainer.experiment.data.close()
-    step, seconds = _spent(trainer)
+            message = f"{type(error).__name__}: {error}".splitlines()[0].replace(name, "")
+    constant, floor = problem.constant()
     return Result(
-        problem.index, entrant.name, limit.seconds, seconds, step, code, objective, constant,
-        floor, message, " | ".join(notes.texts),
-    )  # fmt: skip
-
-
-def _spent(trainer: Trainer | None) -> tuple[int, float]:
-    return (0, 0.0) if trainer is None else (trainer.counters.step, trainer.counters.seconds)
+        problem=problem.index,
+        entrant=entrant.name,
+        budget=limit.seconds,
+        seconds=counters.seconds,
+        updates=counters.step,
+        exit=code,
+        objective=objective,
+        constant=constant,
+        floor=floor,
+        message=message,
+        notes=" | ".join(notes.texts),
+    )
 
 
 def configuration(problem: Problem, folder: Path, limit: Limit, sets: Sequence[str]) -> Config:

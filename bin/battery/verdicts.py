@@ -26,7 +26,7 @@ class Verdict:
     def equal(self) -> bool:
         """Whether both are solved, or differ by less than the precision of an objective."""
         gaps = self.result.gap, self.adam.gap
-        if max(gaps) <= SOLVED * (self.adam.constant - self.adam.floor):
+        if max(gaps) <= SOLVED * self.result.constant_gap:
             return True
         largest = max(abs(self.result.objective), abs(self.adam.objective))
         return abs(gaps[0] - gaps[1]) <= _PRECISION[self.dtype] * largest
@@ -48,12 +48,6 @@ class Verdict:
         return self.result.gap <= self.adam.gap and self.result.gap < math.inf
 
     @property
-    def stands(self) -> bool:
-        """Whether the method ended no better than the best constant predictor."""
-        r = self.result
-        return r.gap >= (r.constant - r.floor) * (1.0 - 1e-3)
-
-    @property
     def word(self) -> str:
         """The verdict in a word."""
         if self.result.exit == 3:
@@ -71,9 +65,7 @@ def verdicts(table: Table, method: str, dtypes: dict[int, str]) -> list[Verdict]
     """Return the verdicts on ``method`` for all problems that it and Adam were run on."""
     best: dict[int, Result] = {}
     for (index, entrant), result in table.results.items():
-        if entrant.split()[0] == "adam" and (
-            index not in best or result.gap < best[index].gap or math.isnan(best[index].floor)
-        ):
+        if entrant.split()[0] == "adam" and (index not in best or result.gap < best[index].gap):
             best[index] = result
     return [
         Verdict(result, best[index], dtypes[index])
@@ -91,7 +83,7 @@ class Summary:
     strictly: int
     within: int  # at most 10 % above, those below included
     above: int  # by more than 3 times
-    stands: int  # no better than the best constant, where Adam is
+    stands: int  # no better than the best constant, and more than 10 % above Adam
     diverged: int  # exit 3
     errors: int  # another exit code
     infinite: int  # not finite
@@ -108,7 +100,7 @@ class Summary:
             sum(v.strictly for v in found),
             sum(r <= 1.1 for r in ratios),
             sum(r > 3.0 for r in ratios),
-            sum(v.stands and v.ratio > 1.1 for v in found),
+            sum(v.result.stands and v.ratio > 1.1 for v in found),
             sum(v.result.exit == 3 for v in found),
             sum(v.result.exit not in (0, 3) for v in found),
             sum(v.result.exit == 0 and not math.isfinite(v.result.objective) for v in found),
