@@ -13,6 +13,7 @@ ROWS = {
     "problems": "problems",
     "below": "at or below the best Adam",
     "strictly": "the same, strictly",
+    "close": "at most 1 % above it",
     "within": "at most 10 % above it",
     "above": "above 3 times",
     "stands": "no better than a constant, Adam better",

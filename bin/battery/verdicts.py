@@ -81,6 +81,7 @@ class Summary:
     problems: int
     below: int  # at or below Adam, equal ones included
     strictly: int
+    close: int  # at most 1 % above, those below included
     within: int  # at most 10 % above, those below included
     above: int  # by more than 3 times
     stands: int  # no better than the best constant, and more than 10 % above Adam
@@ -98,6 +99,7 @@ class Summary:
             len(found),
             sum(r <= 1.0 for r in ratios),
             sum(v.strictly for v in found),
+            sum(r <= 1.01 for r in ratios),
             sum(r <= 1.1 for r in ratios),
             sum(r > 3.0 for r in ratios),
             sum(v.result.stands and v.ratio > 1.1 for v in found),
