@@ -104,6 +104,13 @@ class TrainingSettings(Settings):
     memory: int | str = option(
         "256MB", "most bytes of temporaries, such as KFLR's columns", form=SIZE
     )
+    restarts: int = option(
+        2,
+        "most other starts, from weights scaled to the data, of a run whose loss has not left that "
+        "of the best constant predictor after 100 updates (first order: 1000) and two passes; "
+        "0 = only say so",
+        low=0,
+    )
     max_seconds: float = option(
         0.0,
         "stop after so many seconds of training, evaluation aside; 0 = never",

@@ -188,6 +188,9 @@ def _problem(config: Config, request: ComparisonRequest) -> dict[str, dict[str, 
         training = training.changed(updates=request.updates)
     if config.sources["training.keep_checkpoints"] == "default":
         training = training.changed(keep_checkpoints=1)
+    if config.sources["training.restarts"] == "default":
+        # All runs begin with the same weights; one that stands still shows it.
+        training = training.changed(restarts=0)
     return {
         "data": config.data.values(),
         "network": config.network.values(),

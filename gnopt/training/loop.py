@@ -23,10 +23,12 @@ from gnopt.training.advice import scale_notes
 from gnopt.training.batches import Batches
 from gnopt.training.constant import Constant, ConstantLoss, best_constant, shortcomings
 from gnopt.training.evaluate import Evaluation, evaluate
+from gnopt.training.ladder import Finding, Ladder
 from gnopt.training.rundir import RunDirectory, resume_command
 from gnopt.training.setup import Experiment
 from gnopt.training.signals import Signals
 from gnopt.training.state import to_tree
+from gnopt.training.watch import Watch
 
 # A run has diverged if one of these is not finite. In other columns NaN means "not applicable".
 _GUARDED = ("loss", "grad_norm", "step_norm")
@@ -114,12 +116,14 @@ class Trainer:
         theta: Array,
         state: State,
         counters: Counters,
+        watch: Watch,
         reporter: Reporter,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._clock = clock
         self.experiment, self.run, self.reporter = experiment, run, reporter
         self.theta, self.state, self.counters = theta, state, counters
+        self.watch = watch
         self.saved: Path | None = checkpoint.pointed(run.checkpoints, "latest")
         self._settings = experiment.config.training
         self._batches = Batches(experiment.data.train, experiment.loss, experiment.ops)
@@ -127,6 +131,7 @@ class Trainer:
         self._closing: Array | None = None
         self._constant: Constant | None = None
         self._constants: dict[str, ConstantLoss] = {}  # by the name of a split
+        self._ladder = Ladder(experiment, watch, bool(run.info.get("init_from")))
         self._started = self._clock() - counters.wall
 
     def finished(self) -> bool:
@@ -145,12 +150,18 @@ class Trainer:
             with Signals() as signals:
                 e = self.experiment
                 self._constant = best_constant(e.loss, e.ops, e.target_mean, e.data.train)
+                self._ladder.constant = self._constant
                 if self.counters.step == 0:
                     outcome = self._evaluate()
                     self._show_constant(outcome)
                     self._save(outcome)
                 while not self.finished() and not signals.received:
-                    self._update()
+                    if self._ladder.due(self.counters.step):
+                        self._look()
+                    try:
+                        self._update()
+                    except Diverged as error:
+                        self._rescue(error)
                     outcome = self._after_update()
                 if signals.received and not self.finished():
                     self._stop(signals.received)
@@ -175,7 +186,8 @@ class Trainer:
         x, y = self._batches.take(counters.examples, count)
         if counters.step + 1 < self._settings.updates:
             self._batches.announce(counters.examples + count, count)
-        stats = e.optimizer.update(self.theta, self.state, x, y, counters.step + 1)
+        number = counters.step + 1 - self.watch.begun
+        stats = e.optimizer.update(self.theta, self.state, x, y, number)
         e.ops.synchronize()
         self._batches.settle()
         counters.seconds += self._clock() - start
@@ -195,6 +207,32 @@ class Trainer:
         for name in _GUARDED:
             if not math.isfinite(stats.get(name) or 0.0):
                 raise Diverged(f"update {counters.step}: {name} is {stats[name]}")
+        self._ladder.observe(counters.step, count, stats)
+
+    def _look(self) -> None:
+        """Look whether the run stands still, and take the next step of the ladder if it does.
+
+        Called before an update, not after one: a run that ends here and is resumed later decides
+        the same as one that goes on.
+        """
+        counters = self.counters
+        finding = self._ladder.look(self.theta, counters.step, counters.examples)
+        if finding is not None:
+            self._follow(finding)
+
+    def _rescue(self, error: Diverged) -> None:
+        """Make another start if one is left for a run that diverged; raise the error otherwise."""
+        finding = self._ladder.rescue(error, self.counters.step, self.counters.examples)
+        if finding is None:
+            raise error
+        self._follow(finding)
+
+    def _follow(self, finding: Finding) -> None:
+        self._say(finding.text)
+        if finding.theta is not None:
+            self.theta = finding.theta
+        if finding.anew:
+            self.state = self.experiment.optimizer.init(self.theta)
 
     def _after_update(self) -> TrainingOutcome | None:
         last = self.finished()
@@ -309,7 +347,11 @@ class Trainer:
         if best and self._on_schedule() and self._closing is None:
             self.counters.best, self.counters.best_step = judged, self.counters.step
         self.counters.wall = self._clock() - self._started
-        state = {"counters": asdict(self.counters), "optimizer": to_tree(self.state, e.ops)}
+        state = {
+            "counters": asdict(self.counters),
+            "watch": to_tree(self.watch, e.ops),
+            "optimizer": to_tree(self.state, e.ops),
+        }
         if theta is not self.theta:
             state["theta"] = e.ops.to_host(self.theta)
         path = folder / checkpoint.checkpoint_name(self.counters.step)

@@ -19,6 +19,7 @@ from gnopt.training.loop import Counters, Reporter, Trainer, is_due
 from gnopt.training.rundir import RunDirectory
 from gnopt.training.setup import Experiment, build, flat
 from gnopt.training.state import Tree, from_tree
+from gnopt.training.watch import Watch
 
 
 def describe_run(experiment: Experiment, argv: list[str]) -> dict[str, Any]:
@@ -70,7 +71,7 @@ def begin(
         "init_from": str(init_from.resolve()) if init_from else None,
     }
     run = RunDirectory.create(path, to_toml(config.values()), info, overwrite)
-    return Trainer(experiment, run, theta, state, Counters(), reporter, clock)
+    return Trainer(experiment, run, theta, state, Counters(), Watch(), reporter, clock)
 
 
 def resume(
@@ -100,8 +101,9 @@ def resume(
         check(experiment)
         _check_data(run, experiment.data.fingerprint)
         start = run.info.get("init_from")
-        theta, state, counters = _restore(experiment, newest(out), Path(start) if start else None)
-        trainer = Trainer(experiment, run, theta, state, counters, reporter)
+        restored = _restore(experiment, newest(out), Path(start) if start else None)
+        trainer = Trainer(experiment, run, *restored, reporter)
+        counters = trainer.counters
         on_schedule = is_due(counters.step, config.training.evaluate_every)
         keep_eval = counters.step > 0 and (trainer.finished() or on_schedule)
         run.rewind(
@@ -139,12 +141,14 @@ def newest(run: Path) -> Path | None:
 
 def _restore(
     experiment: Experiment, path: Path | None, init_from: Path | None
-) -> tuple[Array, State, Counters]:
-    """Return θ, optimizer state and counters of a checkpoint, or those of step 0 without one."""
+) -> tuple[Array, State, Counters, Watch]:
+    """Return θ, optimizer state, counters and what was noticed of a checkpoint, or those of step 0
+    without one.
+    """
     ops, net = experiment.ops, experiment.net
     if path is None:
         theta = experiment.initial_weights(init_from)
-        return theta, experiment.optimizer.init(theta), Counters()
+        return theta, experiment.optimizer.init(theta), Counters(), Watch()
     stored = checkpoint.load_network(path)
     checkpoint.check_fits(stored, list(net.sizes), path)
     saved = checkpoint.load_state(path)
@@ -153,7 +157,8 @@ def _restore(
         if theta.shape != (net.size,):
             raise ValueError(f"theta of shape {theta.shape}, expected ({net.size},)")
         state = _optimizer_state(experiment, saved["optimizer"])
-        return ops.asarray(theta), state, Counters(**saved["counters"])
+        watch = from_tree(Watch, saved["watch"], ops, "watch") if "watch" in saved else Watch()
+        return ops.asarray(theta), state, Counters(**saved["counters"]), watch
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise DataError(f"{path}:/state: not the state of a run: {error}") from error
 

@@ -1,11 +1,16 @@
-"""A network that is no better than a constant is never handed out without a sentence."""
+"""A network that is no better than a constant is never handed out without a sentence, and a run
+that stands still makes another start.
+"""
 
 import json
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from cli_tools import CONFIG
+from cli_tools import CONFIG, rows, same_runs
+
+from gnopt.training import setup
 
 SENTENCE = "than the best constant on the training rows"
 # Steps too short to learn anything by.
@@ -55,3 +60,118 @@ def test_a_trained_network_needs_no_word(tiny, gnopt):
     result = gnopt("train", "tiny.toml", "--out", "run", "--max-updates", 30)
     assert SENTENCE not in result.err
     assert SENTENCE not in gnopt("evaluate", "run", "--split", "train").err
+
+
+# ---- the ladder ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Efforts of ten updates."""
+    monkeypatch.setattr("gnopt.training.watch.EFFORT", {1: 10, 2: 10})
+
+
+@pytest.fixture
+def dead(tiny, short, monkeypatch):
+    """A configuration whose first weights leave every unit of the first layer dead, so that no
+    method can move them.
+    """
+
+    def initialize(sizes, *others, **named):
+        theta = original(sizes, *others, **named)
+        first = theta[: sizes[1] * (sizes[0] + 1)].reshape(sizes[1], -1)
+        first[:, :-1], first[:, -1] = 0.0, -1.0
+        return theta
+
+    original = setup.initialize
+    monkeypatch.setattr(setup, "initialize", initialize)
+    (tiny / "dead.toml").write_text(CONFIG.replace('"tanh"', '"relu"'))
+    return "dead.toml"
+
+
+def told(folder):
+    """The lines of the ladder in a log."""
+    lines = (folder / "log.txt").read_text().splitlines()
+    words = "best constant's", "; start "
+    return [line.partition(" ")[2] for line in lines if any(word in line for word in words)]
+
+
+@pytest.mark.parametrize("method", ["adam", "gauss_newton"])
+def test_another_start_cures_a_dead_network(dead, gnopt, method):
+    arguments = ["train", dead, "--set", f"optimizer.method={method}"]
+    if method == "adam":
+        arguments += ["--set", "optimizer.learning_rate=0.05"]
+    result = gnopt(*arguments, "--out", "run", "--max-updates", 40)
+    assert result.code == 0, result.err
+    (line,) = told(Path("run"))
+    assert line.startswith("update 10: in 10 updates")
+    assert "layer 1: 8 of 8 relu units give 0 on every row; start 2 begins" in line
+    assert line in result.err
+    assert SENTENCE not in result.err
+
+
+def test_without_restarts_a_run_only_says_so(dead, gnopt):
+    settings = ["--set", "training.restarts=0", "--max-updates", 40]
+    settings += ["--set", "optimizer.method=adam"]
+    assert gnopt("train", dead, "--out", "run", *settings).code == 0
+    (line,) = told(Path("run"))
+    assert "layer 1" in line
+    assert "; try another network.activation, fewer layers" in line
+
+
+@pytest.mark.parametrize("stop", [9, 10, 11, 17, 20, 25])
+@pytest.mark.parametrize("method", ["kfac", "momentum"])
+def test_a_run_resumed_on_the_ladder_equals_one_that_was_never_stopped(dead, gnopt, method, stop):
+    settings = [
+        *("--set", f"optimizer.method={method}"),
+        *("--set", "training.checkpoint_every=4"),
+        *("--set", "data.targets=y", "--set", "network.loss=softmax_cross_entropy"),
+    ]
+    if method == "momentum":  # learns nothing, and climbs the whole ladder
+        settings += ["--set", "optimizer.learning_rate=1e-9"]
+    whole, parts = ["--out", "whole"], ["--out", "parts"]
+    assert gnopt("train", dead, *whole, "--max-updates", 45, *settings).code == 0
+    assert gnopt("train", dead, *parts, "--max-updates", stop, *settings).code == 0
+    result = gnopt("train", *parts, "--resume", "--max-updates", 45)
+    assert result.code == 0, result.err
+    same_runs(Path("whole"), Path("parts"))
+    assert len(told(Path("whole"))) == (3 if method == "momentum" else 1)
+
+
+def test_weights_that_were_given_are_kept(dead, gnopt):
+    adam = ["--set", "optimizer.method=adam"]
+    assert gnopt("train", dead, "--out", "first", "--max-updates", 2, *adam).code == 0
+    given = ["--init-from", "first/checkpoints/step-000002.h5"]
+    assert gnopt("train", dead, "--out", "run", "--max-updates", 30, *adam, *given).code == 0
+    (line,) = told(Path("run"))
+    assert "start 2" not in line
+
+
+def test_a_run_that_diverges_before_it_has_learned_starts_again(tiny, gnopt):
+    wild = ["--set", "optimizer.method=sgd", "--set", "optimizer.learning_rate=1e30"]
+    result = gnopt("train", "tiny.toml", "--out", "run", *wild)
+    assert result.code == 3
+    log = (tiny / "run/log.txt").read_text()
+    assert "start 2 begins" in log
+    assert "start 3 begins" in log
+    assert "start 4" not in log
+
+
+def test_all_the_way_to_advice(tiny, process):
+    result = process("train", "tiny.toml", "--out", "run", "--max-updates", 3100, *IDLE)
+    assert result.code == 0, result.err
+    lines = told(tiny / "run")
+    assert [line.split(":")[0] for line in lines] == ["update 1000", "update 2000", "update 3000"]
+    assert "; start 2 begins" in lines[0]
+    assert "; start 3 begins" in lines[1]
+    assert "try another network.activation" in lines[2]
+    assert "start 3 of 3" not in lines[2]
+
+
+def test_a_run_that_learns_never_hears_of_it(tiny, gnopt, short):
+    assert gnopt("train", "tiny.toml", "--out", "run", "--max-updates", 60).code == 0
+    with_it = rows(tiny / "run/steps.csv")
+    assert told(tiny / "run") == []
+    off = ["--set", "training.restarts=0"]
+    assert gnopt("train", "tiny.toml", "--out", "off", "--max-updates", 60, *off).code == 0
+    assert rows(tiny / "off/steps.csv") == with_it
