@@ -149,6 +149,17 @@ def _augmented(ws: Workspace, layer: int, rows: int, width: int) -> Array:
     return ws.take(("abar", layer, width), (rows, width + 1), ones)
 
 
+def still_units(net: Network, tape: Tape) -> Array:
+    """Return how many hidden units give the same on all rows of the tape, 0-d on the device.
+
+    Nothing is learned through such a unit: it is dead or saturated, or its inputs do not vary.
+    """
+    count = net.ops.xp.zeros((), dtype=np.int64)
+    for a in tape.abar[1:]:
+        count = count + (a[:, :-1] == a[0, :-1]).all(axis=0).sum()
+    return count
+
+
 def slope(net: Network, tape: Tape, layer: int, workspace: Workspace | None = None) -> Array:
     """Return f'(h_l) of a hidden layer l = 1..L-1, (N, d_l)."""
     a = tape.abar[layer][:, :-1]

@@ -22,7 +22,7 @@ from gnopt.curvature.cost import Cost
 from gnopt.curvature.damping import AdaptiveDampingSettings, adapt
 from gnopt.engine.arrays import Array, Unchecked
 from gnopt.engine.losses import Loss
-from gnopt.engine.network import Tape, forward, gn_vector
+from gnopt.engine.network import Tape, forward, gn_vector, still_units
 from gnopt.errors import Diverged, SettingProblem
 from gnopt.optimizers.base import (
     Optimizer,
@@ -122,11 +122,12 @@ class CGState(State):
 @dataclass
 class CGProposal:
     """What an update knows before it steps: loss, ‖∇‖², the last iterate and points to choose from,
-    likeliest first.
+    likeliest first; ``dead`` units give the same on all rows of the batch.
     """
 
     loss: float
     gg: float
+    dead: int
     iterations: int
     residual: float
     solution: Array
@@ -218,6 +219,7 @@ class GaussNewtonCG(Optimizer[CGState]):
             "predicted": predicted,
             "iterations": proposal.iterations,
             "residual": proposal.residual,
+            "dead_units": proposal.dead,
         }
         if settings.damping_rule == "lm" and (step % settings.damping_period == 0 or not accepted):
             state.damping = adapt(settings, state.damping, rho if accepted else -1.0)
@@ -246,7 +248,8 @@ class GaussNewtonCG(Optimizer[CGState]):
         settings = self.settings
         W, g, limit = net.views(theta), xp.empty_like(theta), settings.iterations
         with self.timer("passes"):
-            loss = loss_and_gradient(self.problem, W, x, y, g, self.workspace).loss
+            batch = loss_and_gradient(self.problem, W, x, y, g, self.workspace)
+            loss, dead = batch.loss, still_units(net, batch.tape)
         with self.timer("vector"):
             ops.axpy(settings.weight_decay, theta, g)
         rows = self.product_rows(len(x))
@@ -269,10 +272,10 @@ class GaussNewtonCG(Optimizer[CGState]):
                 solver.run(until)
                 points = [solver.last(), *solver.earlier(solver.index)]
                 tried = points if ops.queued else points[:1]
-                values = [loss, xp.vdot(g, g), solver.active, solver.count, solver.residual()]
+                values = [loss, xp.vdot(g, g), dead, solver.active, solver.count, solver.residual()]
                 for point in tried:
                     values += self._facts(theta, x, y, point)
-                loss_value, gg, active, count, residual, *facts = ops.scalars(*values)
+                loss_value, gg, dead_value, active, count, residual, *facts = ops.scalars(*values)
             ops.confirm([loss_value, gg, residual])
             if not active or until == limit:
                 break
@@ -281,7 +284,7 @@ class GaussNewtonCG(Optimizer[CGState]):
         for i, trial in enumerate([last, *earlier][: len(tried)]):
             self._note(trial, facts[FACTS * i : FACTS * (i + 1)])
         trials = [last, *(trial for trial in earlier if trial.iterate.index < count)]
-        return CGProposal(loss_value, gg, int(count), residual, solver.x, trials)
+        return CGProposal(loss_value, gg, int(dead_value), int(count), residual, solver.x, trials)
 
     def _facts(self, theta: Array, x: Array, y: Array, point: Iterate) -> list[Array]:
         """Return the loss at θ + Δ and the numbers of a ``Trial``, 0-d on the device."""

@@ -111,8 +111,3 @@ def blamed(layers: list[LayerFacts]) -> str:
                 f"{layer.gradient / largest:.1g} of the largest"
             )
     return ""
-
-
-def dead_layers(layers: list[LayerFacts]) -> list[str]:
-    """Return a line for each layer that has lost more than half of its units."""
-    return [text for layer in layers if (text := layer.dead())]

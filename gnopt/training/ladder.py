@@ -60,6 +60,22 @@ class Ladder:
         """Take note of update ``step``, made on a batch of so many rows."""
         self.watch.observe(self.effort, step, rows, stats)
 
+    def dead(self, theta: Array, units: float) -> list[str]:
+        """Return a line for each layer that has lost more than half of its units and was not spoken
+        of in this start; ``units`` is the number of dead ones in all layers.
+
+        One pass over some rows is made where there may be such a layer, and not again before there
+        are a quarter more dead units.
+        """
+        e, watch = self.experiment, self.watch
+        if not (2.0 * units > min(e.net.sizes[1:-1], default=0) and units >= 1.25 * watch.dead):
+            return []
+        watch.dead = units
+        found = [layer for layer in layer_facts(e, theta) if layer.dead()]
+        new = [layer for layer in found if layer.number not in watch.dead_layers]
+        watch.dead_layers += [layer.number for layer in new]
+        return [layer.dead() for layer in new]
+
     def due(self, step: int) -> bool:
         """Whether to look at the run before the update after ``step``."""
         return self.watch.due(self.effort, step)

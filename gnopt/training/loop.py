@@ -208,6 +208,8 @@ class Trainer:
             if not math.isfinite(stats.get(name) or 0.0):
                 raise Diverged(f"update {counters.step}: {name} is {stats[name]}")
         self._ladder.observe(counters.step, count, stats)
+        for text in self._ladder.dead(self.theta, stats.get("dead_units", 0.0)):
+            self._say(f"update {counters.step}: {text}")
 
     def _look(self) -> None:
         """Look whether the run stands still, and take the next step of the ladder if it does.

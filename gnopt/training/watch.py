@@ -56,7 +56,8 @@ class Watch:
     starts: int = 0  # other starts made so far
     renewals: int = 0  # times that the method was begun anew at the weights that it had
     given_up: bool = False
-    dead: int = 0  # units that were dead when they were last spoken of
+    dead: float = 0.0  # units that were dead when layers were last searched for them
+    dead_layers: list[int] = field(default_factory=list)  # those that were spoken of
     since: int = 0  # the update of the last look
     first_gradient: float = 0.0  # norm, at the first update of this start
     gradient: float = 0.0  # norm, at the last update
@@ -91,7 +92,7 @@ class Watch:
         """Count another start, made after update ``step`` from weights with this loss."""
         self.begun_examples, self.origin = examples, loss
         self.begun, self.starts, self.first_gradient = step, self.starts + 1, 0.0
-        self.loss, self.left = inf, False
+        self.loss, self.left, self.dead, self.dead_layers = inf, False, 0.0, []
         self.look_again(step)
 
     def suspicious(self, constant: ConstantLoss) -> bool:

@@ -19,6 +19,7 @@ from gnopt.engine.network import (
     hessian_vector,
     r_forward,
     slope,
+    still_units,
 )
 
 
@@ -247,3 +248,17 @@ def test_passes_stay_in_single_precision(ops, activation_name, loss_name):
     hessian_vector(net, W, tape, double.loss, y, net.views(v), net.views(out))
     close(out, truth.hessian().sum(axis=1), 1e-4)
     assert r_forward(net, W, tape, [net.views(v)]).dtype == np.float32
+
+
+def test_units_that_give_the_same_on_all_rows_are_counted(ops):
+    activations = [get_activation(name) for name in ("relu", "tanh", "identity")]
+    net = Network((3, 4, 5, 2), activations, ops, "float32")
+    x = np.random.default_rng(0).normal(size=(20, 3)).astype("float32")
+    theta = np.random.default_rng(1).normal(size=net.size).astype("float32")
+    W = net.views(theta)
+    assert int(still_units(net, forward(net, net.views(ops.asarray(theta)), ops.asarray(x)))) == 0
+    W[0][1:3, -1] = -100.0  # relu gives 0
+    W[1][4, -1] = 100.0  # tanh gives 1
+    tape = forward(net, net.views(ops.asarray(theta)), ops.asarray(x))
+    assert int(still_units(net, tape)) == 3
+    assert int(still_units(net, tape.head(1))) == 9

@@ -9,8 +9,9 @@ import pytest
 from gnopt.config import load
 from gnopt.engine.network import forward
 from gnopt.training import restart
-from gnopt.training.blame import blamed, dead_layers, layer_facts
+from gnopt.training.blame import blamed, layer_facts
 from gnopt.training.constant import ConstantLoss
+from gnopt.training.ladder import Ladder
 from gnopt.training.setup import build
 from gnopt.training.watch import Effort, Watch
 
@@ -117,8 +118,8 @@ def test_dead_units_are_counted(make, ops):
     e = replace(e, ops=ops, net=type(e.net)(e.net.sizes, e.net.activations, ops, "float64"))
     facts = layer_facts(e, ops.asarray(spoilt(e, 1, kill)))
     assert [layer.still for layer in facts] == [4, 0, 0]
-    assert dead_layers(facts) == ["layer 1: 4 of 7 relu units give 0 on every row"]
-    assert blamed(facts) == dead_layers(facts)[0]
+    assert blamed(facts) == "layer 1: 4 of 7 relu units give 0 on every row"
+    assert [layer.dead() for layer in facts[1:]] == ["", ""]
 
 
 def test_a_lost_signal_is_found_in_the_first_layer_that_loses_it(make):
@@ -136,6 +137,19 @@ def test_saturated_units_are_found(make):
     e = make("tanh")
     facts = layer_facts(e, spoilt(e, 3, saturate))
     assert blamed(facts).startswith("layer 3: its tanh units are saturated")
+
+
+def test_each_layer_that_dies_is_spoken_of_once(make):
+    def kill(W):
+        W[:4, -1] = -100.0
+
+    e = make("relu")
+    ladder, theta = Ladder(e, Watch(), keep=False), spoilt(e, 1, kill)
+    assert ladder.dead(theta, 2.0) == []
+    assert ladder.dead(theta, 4.0) == ["layer 1: 4 of 7 relu units give 0 on every row"]
+    assert ladder.dead(theta, 6.0) == []
+    kill(e.net.views(theta)[2])
+    assert ladder.dead(theta, 9.0) == ["layer 3: 4 of 6 relu units give 0 on every row"]
 
 
 # ---- noticing ------------------------------------------------------------------------------------
