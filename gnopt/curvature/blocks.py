@@ -30,6 +30,9 @@ from gnopt import rng
 from gnopt.curvature import cost
 from gnopt.curvature.damping import Damping, DampingSettings, fixed
 from gnopt.curvature.factors import (
+    HIDDEN_NOISE,
+    NOISE,
+    Diagonal,
     Eigenbasis,
     Factor,
     Forms,
@@ -38,9 +41,11 @@ from gnopt.curvature.factors import (
     rotate,
     second_moment,
     to_basis,
+    usable,
     weighted_sum,
 )
 from gnopt.engine.arrays import Array, Backend
+from gnopt.errors import Diverged
 from gnopt.options import Settings, option
 
 Bases = tuple[Array | None, Array | None]  # (Q_G, Q_A) of a layer; None is the identity
@@ -359,19 +364,27 @@ class KroneckerBlock(FactoredBlock):
         if self.inverse_A is None or refresh.due(plan, 0, self.age_A):
             A, G = self.pair()
             self.age_A, (amount, _) = 0, damping.of_factors(plan.ops, A, G)
-            if plan.layer == 1 and damping.relative:
-                A, amount = A.in_own_units(plan.ops, amount, damping.share_of_inputs)
-            self.inverse_A = self._invert(plan, A, amount, "A")
+            raised = A
+            if damping.relative:
+                noise = NOISE if plan.layer == 1 else HIDDEN_NOISE
+                raised, amount = A.in_own_units(plan.ops, amount, damping.share_of_inputs, noise)
+            try:
+                self.inverse_A = self._invert(plan, raised, amount, "A")
+            except Diverged:
+                self.inverse_A, self.A = A.diagonal_inverse(plan.ops, amount), usable(plan.ops, A)
         self.age_G += 1
         if self.inverse_G is None or refresh.due(plan, 1, self.age_G):
             A, G = self.pair()
             self.age_G, (_, amount) = 0, damping.of_factors(plan.ops, A, G)
-            if self.sketch is None:
-                self.inverse_G = self._invert(plan, G, amount, "G")
-            else:
-                self.inverse_G, self.sketch = G.sketched_inverse(
-                    plan.ops, self.sketch, amount, plan.name("G")
-                )
+            try:
+                if self.sketch is None:
+                    self.inverse_G = self._invert(plan, G, amount, "G")
+                else:
+                    self.inverse_G, self.sketch = G.sketched_inverse(
+                        plan.ops, self.sketch, amount, plan.name("G")
+                    )
+            except Diverged:
+                self.inverse_G, self.G = G.diagonal_inverse(plan.ops, amount), usable(plan.ops, G)
 
     def _invert(self, plan: LayerPlan, M: Factor, amount: Any, side: str) -> SymmetricMap:
         if plan.period == 1:  # a single solve uses it
@@ -532,11 +545,18 @@ class EigenBlock(FactoredBlock, ScaledBlock):
         self.age_A += 1
         if self.basis_A is None or refresh.due(plan, 0, self.age_A):
             self.age_A, self.scale_terms = 0, 0
-            self.basis_A = self.pair()[0].eigenbasis(plan.ops, plan.name("A"))
+            self.basis_A, self.A = self._basis(plan, self.pair()[0], "A")
         self.age_G += 1
         if self.basis_G is None or refresh.due(plan, 1, self.age_G):
             self.age_G, self.scale_terms = 0, 0
-            self.basis_G = self.pair()[1].eigenbasis(plan.ops, plan.name("G"))
+            self.basis_G, self.G = self._basis(plan, self.pair()[1], "G")
+
+    def _basis(self, plan: LayerPlan, M: Factor, side: str) -> tuple[Eigenbasis, Factor]:
+        try:
+            return M.eigenbasis(plan.ops, plan.name(side)), M
+        except Diverged:
+            diagonal = Diagonal(M.diagonal_of(plan.ops))
+            return diagonal.eigenbasis(plan.ops, plan.name(side)), usable(plan.ops, M)
 
     def diagonal(self) -> Array:
         """Return S: the re-estimated scales, else the products of the eigenvalues."""
@@ -558,8 +578,8 @@ class EigenBlock(FactoredBlock, ScaledBlock):
         assert self.basis_A is not None
         assert self.basis_G is not None
         Q_G, Q_A = self.basis_G.vectors, self.basis_A.vectors
-        inner = rotate(plan.ops, Q_G, g, Q_A)
-        inner /= self.diagonal() + self.shift(plan.ops, damping)
+        inner = rotate(plan.ops, Q_G, g, Q_A)  # g itself where both bases are the identity
+        inner = inner / (self.diagonal() + self.shift(plan.ops, damping))
         out[...] = rotate(plan.ops, Q_G, inner, Q_A, back=True)[: len(g), : g.shape[1]]
 
     @classmethod

@@ -30,15 +30,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from gnopt.engine.arrays import Array, Backend
 from gnopt.engine.network import Network, Tape
 
-TINY = 1e-30  # floor of a mean diagonal: a dead layer keeps finite damping
+TINY = 1e-12  # floor of a mean diagonal: a dead layer keeps finite damping
 SWALLOWED = 10.0  # damping at so many times an input's variance leaves nothing of it
-# A variance below this share of the second moment is rounding, or too little to invert in float32.
-NOISE = 1e-4
+# A variance below this share of the second moment is rounding, or too little to invert in float32:
+# of the data, and of hidden units, whose outputs are correlated.
+NOISE, HIDDEN_NOISE = 1e-4, 1e-3
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,14 @@ class Factor(SymmetricMap):
         """Return the same inverse in the form that is cheapest to make, for a single solve."""
         return self.damped_inverse(ops, damping, what)
 
+    def diagonal_inverse(self, ops: Backend, damping: Any) -> SymmetricMap:
+        """Return (diag M + damping · I)⁻¹, which exists where rounding has spoilt the rest of M."""
+        return Diagonal(1.0 / (self.diagonal_of(ops) + damping))
+
+    @abstractmethod
+    def diagonal_of(self, ops: Backend) -> Array:
+        """Return the diagonal of M, (d,)."""
+
     @abstractmethod
     def eigenbasis(self, ops: Backend, what: str) -> Eigenbasis:
         """Return the eigendecomposition."""
@@ -134,7 +144,9 @@ class Factor(SymmetricMap):
         """
         return self.damped_inverse(ops, damping, what), basis
 
-    def in_own_units(self, ops: Backend, amount: Any, share: float) -> tuple[Factor, Any]:
+    def in_own_units(
+        self, ops: Backend, amount: Any, share: float, noise: float
+    ) -> tuple[Factor, Any]:
         """Return this second moment of inputs and what to add to its diagonal, see `Full`.
 
         Forms other than `Full` are damped by one amount for all inputs.
@@ -178,6 +190,9 @@ class Full(Factor):
         """Return the Cholesky factor of M + damping · I: d³/3 flops, a third of an inverse."""
         return CholeskyInverse(ops.cholesky(_damped(self.matrix, damping), what))
 
+    def diagonal_of(self, ops: Backend) -> Array:
+        return self.matrix.reshape(-1)[:: len(self.matrix) + 1]
+
     def sketched_inverse(
         self, ops: Backend, basis: Array, damping: Any, what: str
     ) -> tuple[LowRankInverse, Array]:
@@ -219,7 +234,9 @@ class Full(Factor):
     def right(self, ops: Backend, B: Array, out: Array) -> Array:
         return ops.xp.matmul(B, self.matrix, out=out)
 
-    def in_own_units(self, ops: Backend, amount: Any, share: float) -> tuple[Factor, Any]:
+    def in_own_units(
+        self, ops: Backend, amount: Any, share: float, noise: float
+    ) -> tuple[Factor, Any]:
         """Return this second moment and what to add to its diagonal so that most inputs stay alive.
 
         Inputs of very different scales, or with means far beyond their deviations, would lose most
@@ -231,19 +248,20 @@ class Full(Factor):
             T x = (x − mean) / deviation
 
         Elsewhere the factor and ``amount`` come back as they are; the choice is made on the device,
-        without a fetch. Cost: 3 d² flops.
+        without a fetch. A variance below ``noise`` times the second moment counts as that
+        much. Cost: 3 d² flops.
         """
         A, xp = self.matrix, ops.xp
         diagonal, m = A.reshape(-1)[:: len(A) + 1], A[:, -1]
         v = diagonal - m * m
-        varies = v > NOISE * diagonal
+        varies = v > noise * diagonal
         swallowed = varies & (SWALLOWED * v < amount)
         counts = swallowed.sum(dtype=A.dtype), varies.sum(dtype=A.dtype)
         wild = (2.0 * counts[0] >= xp.maximum(counts[1], 1.0)).astype(A.dtype)
         c = share * wild
         # An input that is always zero gets a unit of its own, one that is constant a little: A is
         # singular without.
-        v = xp.where(diagonal > 0.0, xp.maximum(v, NOISE * diagonal), 1.0)
+        v = xp.where(diagonal > 0.0, xp.maximum(v, noise * diagonal), 1.0)
         v[-1] = 0.0  # the unit of the bias is in m mᵀ
         raised = A + xp.outer(c * m, m)
         raised.reshape(-1)[:: len(A) + 1] += c * v
@@ -275,6 +293,9 @@ class Diagonal(Factor):
             return Full(self.dense(ops)).added(ops, old, weight_old, weight)
         held = None if old is None else old.diagonal
         return Diagonal(weighted_sum(ops, held, self.diagonal, weight_old, weight))
+
+    def diagonal_of(self, ops: Backend) -> Array:
+        return self.diagonal
 
     def damped_inverse(self, ops: Backend, damping: Any, what: str) -> Diagonal:
         return Diagonal(1.0 / (self.diagonal + damping))
@@ -334,6 +355,9 @@ class Blocks(Factor):
             return Full(self.dense(ops)).added(ops, old, weight_old, weight)
         held = old.blocks if isinstance(old, Blocks) else None
         return Blocks(weighted_sum(ops, held, self.blocks, weight_old, weight), self.size)
+
+    def diagonal_of(self, ops: Backend) -> Array:
+        return ops.xp.einsum("mii->mi", self.blocks).reshape(-1)[: self.size]
 
     def damped_inverse(self, ops: Backend, damping: Any, what: str) -> Blocks:
         """Return the inverse block by block: d b² flops."""
@@ -404,6 +428,9 @@ class LowRank(Factor):
             return Full(self.dense(ops)).added(ops, old, weight_old, weight)
         both = LowRank(ops.xp.concatenate([old.rows * weight_old**0.5, rows]))
         return both if 2 * len(both.rows) < self.dimension else Full(both.dense(ops))
+
+    def diagonal_of(self, ops: Backend) -> Array:
+        return (self.rows * self.rows).sum(axis=0)
 
     def damped_inverse(self, ops: Backend, damping: Any, what: str) -> LowRankInverse:
         """Return (Xᵀ X + c I)⁻¹ = (I − Xᵀ (c I + X Xᵀ)⁻¹ X) / c by Woodbury: n² d flops."""
@@ -554,6 +581,16 @@ def weighted_sum(
     flat = new.reshape(-1)
     ops.axpy(weight_old, old.reshape(-1), flat)
     return flat.reshape(new.shape)
+
+
+def usable(ops: Backend, M: Factor) -> Factor:
+    """Return M, or a factor of zeros in its place where M holds numbers that are not finite.
+
+    An average that holds one such number would hold it for ever.
+    """
+    diagonal = M.diagonal_of(ops)
+    (total,) = ops.scalars(diagonal.sum())
+    return M if isfinite(total) else Diagonal(ops.xp.zeros_like(diagonal))
 
 
 def _damped(M: Array, damping: Any) -> Array:

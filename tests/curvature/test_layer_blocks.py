@@ -159,8 +159,9 @@ def test_solves_with_the_damped_block(ops, case, damping, period):
     assert all(value is before[name] for name, value in lists(block).items())
 
 
-def test_the_first_layer_under_the_relative_rule_damps_inputs_in_their_own_units(ops):
-    layer = plan(ops, layer=1)
+@pytest.mark.parametrize(("number", "noise"), [(1, 1e-4), (2, 1e-3)])
+def test_the_relative_rule_damps_inputs_in_their_own_units(ops, number, noise):
+    layer = plan(ops, layer=number)
     block = KroneckerBlock.start(layer)
     x = np.random.default_rng(0).standard_normal((50, I)) * [1e-3, 1.0, 1e3, 1.0, 1.0]
     x[:, -1] = 1.0
@@ -169,7 +170,7 @@ def test_the_first_layer_under_the_relative_rule_damps_inputs_in_their_own_units
     block.prepare(layer, Refresh(1, layer.period), RELATIVE)
     A, G = block.pair()
     a, g = RELATIVE.of_factors(ops, A, G)
-    raised, rest = A.in_own_units(ops, a, RELATIVE.share_of_inputs)
+    raised, rest = A.in_own_units(ops, a, RELATIVE.share_of_inputs, noise)
     system = np.kron(
         host(raised.dense(ops)) + float(rest) * np.eye(I),
         host(G.dense(ops)) + float(g) * np.eye(O),
@@ -396,3 +397,31 @@ def test_cost_is_positive_and_less_where_less_is_done(ops, kind, width):
         assert whole.refresh < kind.cost(plan(ops, period=10)).refresh
     if kind is KroneckerBlock:
         assert kind.cost(plan(ops, period=1, forms=Forms(width))).refresh < whole.refresh
+
+
+@pytest.mark.parametrize("kind", [KroneckerBlock, EigenBlock])
+@pytest.mark.parametrize("side", ["A", "G"])
+def test_a_factor_that_cannot_be_inverted_counts_by_its_diagonal(ops, kind, side):
+    """Rounding can leave a factor that is not positive definite, and overflow one that is not
+    finite; the next statistics start anew then.
+    """
+    if kind is EigenBlock and ops.queued:
+        pytest.skip("an eigendecomposition exists of every symmetric matrix")
+    for value in (-5.0, np.inf):
+        layer = plan(ops)
+        block = kind.start(layer)
+        block.observe_input(layer, random(ops, 1, N, I), 0.0, 1.0)
+        block.observe_output(layer, OUTPUTS["full"](ops), 0.0, 1.0)
+        M = getattr(block, side).dense(ops).copy()
+        M[0, 1] = M[1, 0] = value if np.isfinite(value) else 0.0
+        M[2, 2] = abs(value)
+        setattr(block, side, Full(M))
+        with np.errstate(all="ignore"):
+            block.prepare(layer, Refresh(1, layer.period), RELATIVE)
+            out = host(solve(ops, block, layer, RELATIVE, random(ops, 5, O, I)))
+        kept = host(getattr(block, side).dense(ops))
+        if np.isfinite(value):
+            same(kept, host(M))
+            assert np.isfinite(out).all()
+        else:
+            same(kept, np.zeros_like(kept))

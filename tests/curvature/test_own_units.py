@@ -8,7 +8,7 @@ from reference import host
 
 from gnopt.curvature.blocks import Block, KroneckerBlock, LayerPlan, Refresh
 from gnopt.curvature.damping import Damping, DampingSettings, fixed
-from gnopt.curvature.factors import Blocks, Diagonal, Factor, Forms, Full, LowRank
+from gnopt.curvature.factors import NOISE, Blocks, Diagonal, Factor, Forms, Full, LowRank
 from gnopt.engine.arrays import Backend
 
 RELATIVE = Damping(DampingSettings(damping_rule="relative", damping_a=0.08), 0.0, 1.0)
@@ -22,7 +22,7 @@ def moment(x: np.ndarray) -> np.ndarray:
 def damped(ops: Backend, A: np.ndarray) -> np.ndarray:
     factor: Factor = Full(ops.asarray(A))
     amount, _ = RELATIVE.of_factors(ops, factor, Full(ops.xp.eye(2)))
-    raised, rest = factor.in_own_units(ops, amount, RELATIVE.share_of_inputs)
+    raised, rest = factor.in_own_units(ops, amount, RELATIVE.share_of_inputs, NOISE)
     np.testing.assert_array_equal(host(factor.dense(ops)), A)
     return host(raised.dense(ops)) + host(rest) * np.eye(len(A))
 
@@ -65,7 +65,7 @@ def test_dead_inputs_and_float32_stay_positive_definite(ops):
 def test_factors_that_are_not_full_are_left_alone(ops):
     ones = ops.xp.ones
     for A in (Blocks(ones((2, 3, 3)), 6), LowRank(ones((2, 5))), Diagonal(ones(4))):
-        raised, rest = A.in_own_units(ops, 2.0, 0.08)
+        raised, rest = A.in_own_units(ops, 2.0, 0.08, NOISE)
         assert raised is A
         assert rest == 2.0
 
@@ -82,8 +82,13 @@ def prepared(ops: Backend, layer: int, damping: Damping) -> np.ndarray:
     return np.linalg.inv(host(inverse)) - moment(x)
 
 
-def test_inputs_alone_have_units_of_their_own(ops):
-    """The first layer's A, under the relative rule; everywhere else one amount is added."""
-    for layer, damping, alike in ((1, RELATIVE, False), (2, RELATIVE, True), (1, fixed(0.3), True)):
+def test_the_relative_rule_alone_has_own_units(ops):
+    """For the inputs of every layer; the other rules add one amount."""
+    for layer, damping, alike in (
+        (1, RELATIVE, False),
+        (2, RELATIVE, False),
+        (1, fixed(0.3), True),
+        (2, fixed(0.3), True),
+    ):
         added = np.diag(prepared(ops, layer, damping))
         assert (added.max() - added.min() < 1e-3 * added.max()) == alike
