@@ -9,7 +9,9 @@ share that is taken back,
 
 averaged over updates, is about the noise's share of the preconditioned gradient; g'·δ is computed
 anyway for the quadratic model. Above ``growth_noise`` the batch grows by ``growth_rate`` per
-update, up to ``growth_limit`` times the configured size and half of the data.
+update, up to ``growth_limit`` times its first size, or further where more rows cost little
+(``cheap_rows``). A batch of more than half of the data becomes all of the data: an update then
+minimises the objective itself, and its loss can be compared with the next one's.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ class GrowthSettings(Settings):
 
     growth_limit: float = option(
         4.0,
-        "the batch may grow to this multiple of training.batch_size, and to half of "
-        "the data; 1 = fixed batch",
+        "the batch may grow to this multiple of its first size, or to as many rows as cost little; "
+        "1 = batches of training.batch_size, whatever they cost",
         low=1.0,
     )
     growth_noise: float = option(
@@ -48,15 +50,20 @@ class GrowthState:
     noise: float = 0.0
     gain: float = 0.0
 
-    def observe(self, settings: GrowthSettings, slope: float) -> None:
-        """Take note of the slope along the last step on the new batch; called once an update."""
+    def observe(self, settings: GrowthSettings, slope: float, available: int) -> None:
+        """Take note of the slope along the last step on the new batch; called once an update.
+
+        ``available`` rows are the most that any batch can hold.
+        """
         if self.gain > 0.0:
             share = min(max(slope / self.gain, -1.0), 2.0)
             self.noise += (1.0 - MEMORY) * (share - self.noise)
         if self.noise > settings.growth_noise:
-            self.multiple = min(self.multiple * settings.growth_rate, settings.growth_limit)
+            self.multiple = min(self.multiple * settings.growth_rate, float(available))
 
 
-def grown(base: int, multiple: float, available: int) -> int:
-    """Return the rows of a batch of configured size ``base`` that has grown by ``multiple``."""
-    return min(round(base * multiple), max(base, available // 2), available)
+def grown(rows: float, available: int) -> int:
+    """Return the rows of a batch that is to hold ``rows`` of the ``available`` ones: all of them
+    where it would hold more than half.
+    """
+    return available if 2 * rows > available else round(rows)

@@ -1,4 +1,6 @@
-"""Warn, before training starts, of inputs and targets whose scale slows every method down."""
+"""Say, before training starts, what a user should know of the run: inputs and targets whose scale
+slows every method down, and batches of another size than configured.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,22 @@ LARGE = 10.0
 # Beyond this deviation of a target (or below its inverse), the output weights must first grow (or
 # shrink) by the same factor.
 WIDE = 30.0
+
+
+def batch_notes(experiment: Experiment, first: int) -> list[str]:
+    """Return a line if the ``first`` batch does not hold the configured number of rows."""
+    wanted, rows = experiment.config.training.batch_size, experiment.data.train.rows
+    if first == min(wanted, rows):
+        return []
+    if first == rows:
+        held = f"all {rows:,} training rows"
+    else:
+        held = f"{first:,} rows"
+    why = "it is more than half of them" if 2 * wanted > rows else "fewer would cost nearly as much"
+    return [
+        f"batches hold {held}, not training.batch_size = {wanted}: {why} "
+        "(optimizer.growth_limit = 1 keeps that size)"
+    ]
 
 
 def scale_notes(experiment: Experiment) -> list[str]:

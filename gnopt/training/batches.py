@@ -27,7 +27,10 @@ class Batches:
         self._next: tuple[tuple[int, int], Future[tuple[Batch, Any]]] | None = None
 
     def take(self, position: int, count: int) -> Batch:
-        """Return ``count`` examples from ``position`` on; raises what reading them raises."""
+        """Return ``count`` examples from ``position`` on; raises what reading them raises.
+
+        As many examples as there are rows are all of the data.
+        """
         self.settle()
         announced, self._next = self._next, None
         if announced is None or announced[0] != (position, count):
@@ -56,6 +59,8 @@ class Batches:
             self._threads.shutdown()
 
     def _load(self, position: int, count: int) -> Batch:
+        if count == self.split.rows:  # from the first row of an epoch on, each row comes once
+            position -= position % count
         x, y = self.split.batch(position, count)
         targets = self.loss.convert_targets(y)
         device_x = self.ops.asarray(x)

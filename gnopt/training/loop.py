@@ -19,7 +19,7 @@ from gnopt.engine.arrays import Array
 from gnopt.errors import Diverged, GnoptError, Interrupted
 from gnopt.optimizers.base import State
 from gnopt.training import checkpoint
-from gnopt.training.advice import scale_notes
+from gnopt.training.advice import batch_notes, scale_notes
 from gnopt.training.batches import Batches
 from gnopt.training.constant import Constant, ConstantLoss, best_constant, shortcomings
 from gnopt.training.evaluate import Evaluation, evaluate
@@ -133,6 +133,11 @@ class Trainer:
         self._constants: dict[str, ConstantLoss] = {}  # by the name of a split
         self._ladder = Ladder(experiment, watch, bool(run.info.get("init_from")))
         self._started = self._clock() - counters.wall
+
+    def first_notes(self) -> list[str]:
+        """Return lines that a user should read before the first update."""
+        e, batch = self.experiment, self._settings.batch_size
+        return [*scale_notes(e), *batch_notes(e, e.optimizer.batch_size(self.state, batch))]
 
     def finished(self) -> bool:
         """Return whether the budget is used up."""
@@ -404,7 +409,7 @@ def run_to_end(trainer: Trainer) -> TrainingOutcome:
             f"{trainer.counters.step}: {shlex.join(run.info['argv'])}"
         )
         reporter.begin(trainer.experiment, run, trainer.counters)
-        for text in scale_notes(trainer.experiment) if trainer.counters.step == 0 else ():
+        for text in trainer.first_notes() if trainer.counters.step == 0 else ():
             run.log(text)
             reporter.note(text)
         with np.errstate(all="ignore"):  # the loop checks for numbers that are not finite itself

@@ -198,7 +198,7 @@ def test_dry_run_counts_what_a_method_needs_for_a_while(tiny, gnopt):
         temporaries("optimizer.method=kflr"),
         temporaries("optimizer.method=kflr", "optimizer.columns=1"),
     )
-    batch = 54 // 2  # it grows to half of the training rows
+    batch = 54  # it grows to all training rows
     # Columns for 12 outputs, at two layers and at a narrow one.
     assert exact - one == batch * (12 + 1) * (2 * 8 + 3) * 4
     assert one == temporaries("optimizer.method=kfra")
