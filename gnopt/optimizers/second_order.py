@@ -15,17 +15,20 @@ evaluated again for the reduction ratio, at the price of a forward pass.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, make_dataclass
 from math import inf, isfinite, lcm, nan, sqrt
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
 from gnopt.curvature import Curvature, cost
 from gnopt.curvature.cost import Cost
 from gnopt.curvature.damping import adapt
+from gnopt.curvature.factors import TINY
 from gnopt.engine.arrays import Array, Backend, Unchecked, Workspace
+from gnopt.engine.network import Tape, forward
 from gnopt.errors import Diverged
 from gnopt.optimizers import preconditioner
 from gnopt.optimizers.base import (
@@ -37,6 +40,7 @@ from gnopt.optimizers.base import (
     Stats,
     loss_and_gradient,
     mean_loss,
+    row_blocks,
 )
 from gnopt.optimizers.growth import GrowthSettings, GrowthState, grown
 from gnopt.optimizers.preconditioner import (
@@ -49,6 +53,13 @@ from gnopt.options import option
 
 RIDGE = 1e-6  # of the quadratic model with unit diagonal
 LEAST_MODEL_ROWS = 62
+# Flops that cost little: of the quadratic model's pass, and of an update's passes over the batch.
+CHEAP_MODEL, CHEAP_PASSES = 1e8, 5e8
+FREE_ROWS = 1000.0  # no batch is made larger than this unasked
+CALLS = 5e5  # flops in the time that the calls of one layer take in an update, whatever its width
+DECAY_SHARE = 0.03  # weight decay is no more than this share of a layer's gradient
+TRUST = 10.0  # longest direction of a layer in units of its weights' norm
+LEAST_NORM = 0.1  # of weights with d_out outputs, in units of √d_out: zero weights may move
 BLAME = 0.1  # a step is undone if it left an unseen batch worse by this share of its loss
 RAISE, RELAX = 4.0, 0.9  # damping's factor after a rejected step, and per accepted one
 ROUNDING = 1e-6  # a rise of the loss by this share is no rise
@@ -178,6 +189,13 @@ class SecondOrder(Optimizer[SecondOrderState]):
         self.curvature = curvature(settings.curvature)
         self.preconditioner = Preconditioner(problem, settings, self.curvature, self.workspace)
         self.biases = problem.net.ops.asarray(problem.net.bias_positions())
+        passes = cost.forward(problem.net.sizes, 1) + cost.backward(problem.net.sizes, 1)
+        fixed = self.preconditioner.cost(0).flops + CALLS * problem.net.layers
+        self.free = min(fixed / passes, FREE_ROWS)
+        self.cheap = CHEAP_PASSES / passes
+        self.least_norms = problem.net.ops.asarray(
+            [LEAST_NORM**2 * o for o in problem.net.sizes[1:]], problem.net.dtype
+        )
 
     def init(self, theta: Array) -> SecondOrderState:
         return SecondOrderState(
@@ -188,10 +206,23 @@ class SecondOrder(Optimizer[SecondOrderState]):
         )
 
     def batch_size(self, state: SecondOrderState, base: int) -> int:
-        return grown(base, state.growth.multiple, self.problem.rows)
+        if self.settings.growth_limit == 1.0:
+            return min(base, self.problem.rows)
+        rows = self._first_rows(base) * state.growth.multiple
+        return grown(min(rows, self._most_rows(base)), self.problem.rows)
 
     def largest_batch(self, base: int) -> int:
-        return grown(base, self.settings.growth_limit, self.problem.rows)
+        if self.settings.growth_limit == 1.0:
+            return min(base, self.problem.rows)
+        return grown(self._most_rows(base), self.problem.rows)
+
+    def _first_rows(self, base: int) -> float:
+        """Return the rows of the first batch: ``base``, or as many as double an update's cost."""
+        return max(float(base), self.free)
+
+    def _most_rows(self, base: int) -> float:
+        """Return the rows up to which a batch may grow."""
+        return max(self.settings.growth_limit * self._first_rows(base), self.cheap)
 
     def update(self, theta: Array, state: SecondOrderState, x: Array, y: Array, step: int) -> Stats:
         settings, k = self.settings, state.accepted + 1
@@ -229,7 +260,7 @@ class SecondOrder(Optimizer[SecondOrderState]):
             mark = state.factors.mark()
             try:
                 with ops.deferred_checks(deferred):
-                    return self.propose(theta, state, batch, step), mark
+                    return self.propose(theta, state, batch, step, deferred), mark
             except Unchecked:
                 state.factors.restore(mark)
             except Diverged:
@@ -241,7 +272,12 @@ class SecondOrder(Optimizer[SecondOrderState]):
         raise AssertionError("checks at once leave nothing unchecked")
 
     def propose(
-        self, theta: Array, state: SecondOrderState, batch: BatchGradient, step: int
+        self,
+        theta: Array,
+        state: SecondOrderState,
+        batch: BatchGradient,
+        step: int,
+        deferred: bool,
     ) -> StepProposal:
         """Take statistics, refresh inverses, and make the direction and the quadratic model.
 
@@ -250,9 +286,9 @@ class SecondOrder(Optimizer[SecondOrderState]):
         """
         net, make, factors = self.problem.net, self.preconditioner, state.factors
         W, g, k = batch.W, batch.g, state.accepted + 1
-        if self.settings.weight_decay:
-            with self.timer("vector"):
-                net.ops.axpy(self.settings.weight_decay, theta, g)
+        with self.timer("vector"):
+            unit = 1.0 if deferred and net.ops.queued else _shorten(net.ops, g)
+            self.decay(theta, g, unit)
         tape, held = batch.tape, batch.held
         if make.due(factors, k):
             with self.timer("statistics"):
@@ -266,15 +302,51 @@ class SecondOrder(Optimizer[SecondOrderState]):
         with self.timer("solve"):
             make.solve(factors, g, damping, D)
             D *= -1.0
-        V = self.directions(state, D)
-        n = self.model_rows(tape.rows, len(batch.x))
-        head, y_head = tape.head(n), batch.y[held][:n]
-        with self.timer("model"):
-            Q = curvature_products(
-                net, W, head, self.problem.loss, y_head, list(V.values()), self.workspace
-            )
         with self.timer("vector"):
-            return self.fetch(theta, g, D, batch.loss, V, Q)
+            self.bound(theta, g, D)
+        V = self.directions(state, D)
+        with self.timer("model"):
+            Q = self.model(batch, tape, held, list(V.values()))
+        with self.timer("vector"):
+            return self.fetch(theta, g, D, batch.loss, V, Q, unit)
+
+    def decay(self, theta: Array, g: Array, unit: float) -> None:
+        """Add weight decay to the gradient g in this unit, g_l ← g_l + η_l W_l.
+
+        η_l = min(η, DECAY_SHARE ‖g_l‖ / ‖W_l‖): the preconditioner multiplies a gradient by the
+        inverse curvature of the loss, so that a decay which outweighs a vanishing gradient would
+        drive the weights of that layer to zero within a few updates.
+        """
+        net, ops, xp = self.problem.net, self.problem.net.ops, self.problem.net.ops.xp
+        if not self.settings.weight_decay:
+            return
+        gg, ww = ops.squared_norms(g, net.offsets), ops.squared_norms(theta, net.offsets)
+        share = DECAY_SHARE * xp.sqrt(gg / xp.maximum(ww, TINY))
+        eta = xp.minimum(share, self.settings.weight_decay / unit)
+        for l, (start, stop) in enumerate(itertools.pairwise(net.offsets)):
+            ops.axpy(eta[l], theta[start:stop], g[start:stop])
+
+    def bound(self, theta: Array, g: Array, D: Array) -> None:
+        """Shorten the directions D_l of layers to ‖D_l‖ ≤ TRUST ‖W_l‖, biases aside in W_l.
+
+        A layer whose direction is not finite, or zero because its curvature overflows, takes the
+        negative gradient. Where the curvature of a
+        layer vanishes, its direction would otherwise be so long that the one step size along D
+        leaves nothing for the other layers (the trust ratio of You et al. 2017).
+        """
+        net, ops, xp = self.problem.net, self.problem.net.ops, self.problem.net.ops.xp
+        biases = xp.take(theta, self.biases)
+        ends = [0, *itertools.accumulate(net.sizes[1:])]
+        ww = ops.squared_norms(theta, net.offsets) - ops.squared_norms(biases, ends)
+        longest = TRUST**2 * xp.maximum(ww, self.least_norms)
+        dd = ops.squared_norms(D, net.offsets)
+        usable = (dd > 0.0) & (dd < inf)
+        dd = xp.where(usable, dd, ops.squared_norms(g, net.offsets))
+        scale = xp.sqrt(xp.minimum(longest / xp.maximum(dd, TINY), 1.0))
+        for l, (start, stop) in enumerate(itertools.pairwise(net.offsets)):
+            if ops.queued or not (usable[l] and scale[l] == 1.0):
+                part = D[start:stop]
+                ops.elementwise(_bounded, part, g[start:stop], usable[l], scale[l], out=part)
 
     def directions(self, state: SecondOrderState, D: Array) -> dict[str, Array]:
         """Return the directions of the quadratic model by name, D first."""
@@ -287,14 +359,46 @@ class SecondOrder(Optimizer[SecondOrderState]):
         chosen = {name: past[name] for name in self.settings.directions}
         return {"preconditioned": D} | {n: v for n, v in chosen.items() if v is not None}
 
-    def model_rows(self, held: int, rows: int) -> int:
-        """Return how many rows the quadratic model uses."""
-        return min(held, max(LEAST_MODEL_ROWS, round(self.settings.model_rows * rows)))
+    def model_rows(self, rows: int) -> int:
+        """Return how many rows of a batch the quadratic model uses."""
+        cheap = int(CHEAP_MODEL / (12 * self.problem.net.size))
+        return min(rows, max(LEAST_MODEL_ROWS, cheap, round(self.settings.model_rows * rows)))
+
+    def model(self, batch: BatchGradient, tape: Tape, held: slice, V: list[Array]) -> Array:
+        """Return Vᵀ GN V over the first rows of the batch, (k, k) on the device.
+
+        ``tape`` holds the batch's first rows, ``held``. Where the model wants more of them, it runs
+        the batch through again in parts.
+        """
+        problem, W, n = self.problem, batch.W, self.model_rows(len(batch.x))
+        if n <= tape.rows:
+            y = batch.y[held][:n]
+            return curvature_products(
+                problem.net, W, tape.head(n), problem.loss, y, V, self.workspace
+            )
+        total: Any = 0.0
+        for rows in row_blocks(problem.net, n, problem.memory):
+            part = forward(problem.net, W, batch.x[rows], self.workspace)
+            Q = curvature_products(
+                problem.net, W, part, problem.loss, batch.y[rows], V, self.workspace
+            )
+            total = total + Q * (part.rows / n)
+        return total
 
     def fetch(
-        self, theta: Array, g: Array, D: Array, loss: Array, V: dict[str, Array], Q: Array
+        self,
+        theta: Array,
+        g: Array,
+        D: Array,
+        loss: Array,
+        V: dict[str, Array],
+        Q: Array,
+        unit: float,
     ) -> StepProposal:
-        """Bring all numbers that the choice of the step needs to the host together."""
+        """Bring all numbers that the choice of the step needs to the host together.
+
+        ``unit`` is that of g.
+        """
         ops, xp, v, m = self.problem.net.ops, self.problem.net.ops.xp, list(V.values()), len(V)
         # Output biases at the data's mean can be most of ‖θ‖ and say nothing of how far weights may
         # move.
@@ -315,9 +419,9 @@ class SecondOrder(Optimizer[SecondOrderState]):
             fetched[0],
             D,
             list(V),
-            fetched[1],
+            unit**2 * fetched[1],
             fetched[2],
-            np.array(fetched[3 : 3 + m]),
+            unit * np.array(fetched[3 : 3 + m]),
             gram + np.tril(gram, -1).T,
             0.5 * (GN + GN.T),
         )
@@ -332,19 +436,26 @@ class SecondOrder(Optimizer[SecondOrderState]):
         kappa = settings.weight_decay + state.boost * (
             state.damping if adaptive else settings.model_damping
         )
+        if not adaptive:
+            # Where the curvature along all directions is below κ, κ would decide the step alone.
+            along = np.diag(proposal.curvature) / np.maximum(np.diag(gram), TINY)
+            highest = float(along.max())
+            kappa = min(kappa, highest) if highest > 0.0 else kappa
         model = proposal.curvature + kappa * gram
-        if settings.rescale:
-            steps = minimise(model, b, RIDGE)
-        else:
-            steps = np.eye(len(b))[0] * settings.learning_rate
-        norm = sqrt(max(float(steps @ gram @ steps), 0.0))
         # Rescaling undoes damping alone, so the boost shortens the longest step as well.
         longest = settings.step_limit * sqrt(max(proposal.ww, 0.0)) / state.boost
+        if not settings.rescale:
+            steps = np.eye(len(b))[0] * settings.learning_rate
+        elif isfinite(model[0, 0]):
+            steps = minimise(model, b, RIDGE)
+        else:  # the curvature along D overflows
+            steps = np.eye(len(b))[0] * (longest or 1.0) / sqrt(gram[0, 0] + TINY)
+        norm = sqrt(max(float(steps @ gram @ steps), 0.0))
         if 0.0 < longest < norm:
             steps *= longest / norm
             norm = longest
         if "previous" in names:
-            state.growth.observe(settings, float(b[names.index("previous")]))
+            state.growth.observe(settings, float(b[names.index("previous")]), self.problem.rows)
         state.growth.gain = -float(b @ steps)
         state.last_loss = proposal.loss
         chosen = dict(zip(names, steps.tolist(), strict=True))
@@ -520,13 +631,34 @@ class SecondOrder(Optimizer[SecondOrderState]):
                 "passes": (1.0 + judged) * cost.forward(net.sizes, rows)
                 + cost.backward(net.sizes, rows),
                 **factors.phases,
-                "model": cost.quadratic_model(
-                    net.sizes, self.model_rows(rows, rows), 1 + len(kinds)
-                ),
+                "model": cost.quadratic_model(net.sizes, self.model_rows(rows), 1 + len(kinds)),
             },
             factors.state + net.size * (3.0 + len(kinds)) * net.dtype.itemsize,
             float(self.curvature.temporaries(net, self.problem.loss, largest, self.problem.memory)),
         )
+
+
+def _shorten(ops: Backend, g: Array) -> float:
+    """Return 1; where ‖g‖² overflows, its largest finite entry, and divide g by that.
+
+    Entries that are not finite become 0.
+    """
+    xp = ops.xp
+    (square,) = ops.scalars(xp.vdot(g, g))
+    if isfinite(square):
+        return 1.0
+    g[...] = xp.where(xp.abs(g) < inf, g, 0.0)
+    (unit,) = ops.scalars(xp.abs(g).max())
+    if unit == 0.0:
+        return 1.0
+    g *= 1.0 / unit
+    return unit
+
+
+def _bounded(ops: Backend, D: Array, g: Array, usable: Array, scale: Array, out: Array) -> Array:
+    """Return scale · D, or −scale · g where D is not ``usable``."""
+    xp = ops.xp
+    return xp.multiply(xp.where(usable, D, -g), scale, out=out)
 
 
 def _advance(

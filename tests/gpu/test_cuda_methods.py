@@ -188,14 +188,16 @@ def test_a_failed_factorisation_shows_at_the_fetch_and_is_made_anew(
 
 
 @pytest.mark.parametrize("method", ["kfra", "ekfac", "gauss_newton"])
-def test_factors_that_are_not_finite_are_named(cuda, counters, monkeypatch, method):
+def test_factors_that_are_not_finite_leave_the_gradient(cuda, counters, monkeypatch, method):
+    """Each layer then takes a step along its gradient."""
     case = make_case("binary_cross_entropy")
     optimizer = case.optimizer(cuda, method, **SMALL)
     theta, x, y = cuda.asarray(case.theta), cuda.asarray(case.x), cuda.asarray(case.y)
     gram = cuda.gram
     monkeypatch.setattr(cuda, "gram", lambda X, scale, out=None: gram(X, scale, out) * float("nan"))
-    with pytest.raises(Diverged, match=r"factor .* holds numbers that are not finite"):
-        optimizer.update(theta, optimizer.init(theta), x, y, 1)
+    stats = optimizer.update(theta, optimizer.init(theta), x, y, 1)
+    assert np.isfinite(stats["step_norm"])
+    assert np.isfinite(cuda.to_host(theta)).all()
 
 
 @pytest.mark.parametrize("method", ["kfra", "ekfac", "gauss_newton", "hessian_free"])

@@ -314,7 +314,7 @@ def test_loss_and_gradient_in_blocks(ops, loss_name, dtype_name):
 @pytest.mark.parametrize("rows", [200, 203, 403])
 def test_updates_in_blocks_are_those_of_the_whole_batch(ops, method_name, rows, factor_rows):
     """Also where statistics need more rows than the first block holds, but no more than one block
-    may.
+    may, and where the quadratic model needs more.
     """
     case = make_case((60, 20, 3), ("tanh",), "binary_cross_entropy", rows, soft=True, ops=ops)
     case.theta[...] *= 0.3

@@ -73,7 +73,7 @@ def dense_direction(case, truth, name, s):
         host(g.dense(case.ops))
         for g in optimizer(case, name, s).curvature.output_factors(sample(case))
     ]
-    g = truth.gradient() + ETA * host(case.theta)
+    g = truth.gradient() + decay(case.net, truth.gradient(), host(case.theta), ETA)
     out = np.zeros_like(g)
     for l, (G_l, g_l, out_l) in enumerate(
         zip(G, case.net.views(g), case.net.views(out), strict=True)
@@ -93,7 +93,23 @@ def dense_direction(case, truth, name, s):
             )
             block = np.kron(A_l + add_A * np.eye(len(A_l)), G_l + add_G * np.eye(len(G_l)))
         out_l[...] = -np.linalg.solve(block, g_l.ravel(order="F")).reshape(g_l.shape, order="F")
+    return bounded(case.net, out, host(case.theta))
+
+
+def decay(net, g, theta, eta):
+    """Each layer's weight decay: no more than 3 % of its gradient."""
+    out = np.zeros_like(g)
+    for g_l, W_l, out_l in zip(net.views(g), net.views(theta), net.views(out), strict=True):
+        out_l[...] = W_l * min(eta, 0.03 * np.linalg.norm(g_l) / np.linalg.norm(W_l))
     return out
+
+
+def bounded(net, D, theta):
+    """Each layer's direction, no longer than 10 times its weights."""
+    for D_l, W_l in zip(net.views(D), net.views(theta), strict=True):
+        longest = 10.0 * max(np.linalg.norm(W_l[:, :-1]), 0.1 * math.sqrt(len(W_l)))
+        D_l *= min(1.0, longest / np.linalg.norm(D_l))
+    return D
 
 
 def sample(case):
@@ -272,7 +288,7 @@ def test_step_minimises_the_quadratic_model(ops, name, rule):
     """
     case = small(ops, "binary_cross_entropy")
     s = dict(
-        damping_rule=rule, damping=0.5, damping_period=100, weight_decay=ETA, model_damping=0.02
+        damping_rule=rule, damping=0.5, damping_period=100, weight_decay=1e-3, model_damping=1e-3
     )
     method, theta, state = start(
         case, name, **(PLAIN | s | {"directions": ["previous", "decayed_sum"]})
@@ -288,8 +304,8 @@ def test_step_minimises_the_quadratic_model(ops, name, rule):
             fewer.append(host(other_theta) - before)
         truth, stats = Truth(at(case, theta)), method.update(theta, state, case.x, case.y, k)
         delta = host(theta) - before
-        g = truth.gradient() + ETA * before
-        kappa = ETA + (0.02 if rule == "relative" else 0.5)
+        g = truth.gradient() + decay(case.net, truth.gradient(), before, 1e-3)
+        kappa = 1e-3 + (1e-3 if rule == "relative" else 0.5)
         Q = truth.gauss_newton() + kappa * np.eye(len(g))
 
         def q(d, g=g, Q=Q):
@@ -312,14 +328,14 @@ def test_step_minimises_the_quadratic_model(ops, name, rule):
 def test_one_direction_is_rescaled_by_the_closed_form(ops):
     """α = −∇ᵀD / (Dᵀ GN D + κ ‖D‖²)."""
     case, truth = small(ops), Truth(small(ops))
-    s = PLAIN | {"weight_decay": ETA, "model_damping": 0.02}
+    s = PLAIN | {"weight_decay": 1e-3, "model_damping": 1e-3}
     method, theta, state = start(case, "kfra", rescale=False, learning_rate=1.0, **s)
     method.update(theta, state, case.x, case.y, 1)
     D = host(theta - case.theta)
     method, theta, state = start(case, "kfra", **s)
     stats = method.update(theta, state, case.x, case.y, 1)
-    g = truth.gradient() + ETA * host(case.theta)
-    alpha = -(g @ D) / (D @ truth.gauss_newton() @ D + (ETA + 0.02) * D @ D)
+    g = truth.gradient() + decay(case.net, truth.gradient(), host(case.theta), 1e-3)
+    alpha = -(g @ D) / (D @ truth.gauss_newton() @ D + 2e-3 * D @ D)
     assert stats["alpha"] == pytest.approx(alpha, rel=1e-5)  # up to the ridge
     close(theta - case.theta, alpha * D, 1e-5)
 
@@ -673,6 +689,96 @@ def test_sketched_updates_are_those_of_the_exact_inverse_where_G_has_few_eigenva
     close(seen[0], seen[1], 1e-4)  # past statistics fade out of the sketch
 
 
+# ---- layers whose curvature or gradient says little ----------------------------------------------
+
+
+def proposal_of(case, method, theta):
+    """The gradient and the direction of the first update at θ, on the host."""
+    method.attempt(theta, method.init(theta), case.x, case.y, 1)
+    size = (case.net.size,)
+    return (
+        host(method.workspace.take("gradient", size)),
+        host(method.workspace.take("direction", size)),
+    )
+
+
+@pytest.mark.parametrize("name", DRIVEN)
+@pytest.mark.parametrize("eta", [1e-4, 10.0])
+def test_weight_decay_is_at_most_a_small_share_of_a_layers_gradient(ops, name, eta):
+    case = small(ops)
+    method, theta, _ = start(case, name, **PLAIN | {"weight_decay": eta})
+    g, _ = proposal_of(case, method, theta)
+    truth = Truth(case).gradient()
+    close(g, truth + decay(case.net, truth, host(case.theta), eta), 1e-12)
+    for whole, plain in zip(case.net.views(g), case.net.views(truth), strict=True):
+        assert np.linalg.norm(whole - plain) <= 0.03 * np.linalg.norm(plain) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("name", DRIVEN)
+def test_no_layer_moves_far_beyond_its_weights(ops, name):
+    """The first layer's gradient and curvature vanish with the second one's weights: without a
+    bound its direction is g / TINY.
+    """
+    case = small(ops)
+    W = case.net.views(case.theta)
+    W[1][:, :-1] *= 1e-9
+    method, theta, _ = start(case, name, **PLAIN)
+    _, D = proposal_of(case, method, theta)
+    for D_l, W_l in zip(case.net.views(D), case.net.views(host(theta)), strict=True):
+        limit = 10.0 * max(np.linalg.norm(W_l[:, :-1]), 0.1 * math.sqrt(len(W_l)))
+        assert 0.0 < np.linalg.norm(D_l) <= limit * (1 + 1e-9)
+
+
+HOSTILE = {
+    "inputs that are all zero": lambda x: x * 0.0,
+    "inputs far too large": lambda x: x * 1e12,
+    "one input far too large": lambda x: x * np.array([1e15] + [1.0] * (x.shape[1] - 1)),
+    "a time stamp": lambda x: x + np.array([1.6e9] + [0.0] * (x.shape[1] - 1)),
+    "inputs far too small": lambda x: x * 1e-12,
+    "one and the same row": lambda x: x * 0.0 + x[:1],
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid", "softplus"])
+@pytest.mark.parametrize("hostile", HOSTILE)
+@pytest.mark.parametrize("name", DRIVEN)
+def test_hostile_inputs_are_trained_on(name, hostile, activation, dtype):
+    case = make_case((4, 6, 6, 3), (activation,) * 2, "softmax_cross_entropy", 30, dtype=dtype)
+    x = HOSTILE[hostile](host(case.x).astype(np.float64)).astype(dtype)
+    case = Case(case.net, case.names, case.loss_name, case.theta, x, case.y)
+    method, theta, state = start(case, name)
+    with np.errstate(all="ignore"):
+        log = [method.update(theta, state, case.x, case.y, k) for k in range(1, 13)]
+    assert all(np.isfinite([row["loss"], row["grad_norm"], row["step_norm"]]).all() for row in log)
+    assert np.isfinite(theta).all()
+    assert log[-1]["loss"] <= log[0]["loss"] * (1.0 + 1e-6)
+
+
+@pytest.mark.parametrize("name", DRIVEN)
+@pytest.mark.parametrize("value", [0.0, -3.0])
+def test_layers_of_dead_units_do_not_stop_a_run(ops, name, value):
+    case = small(ops, names=("relu", "relu"))
+    W = case.net.views(case.theta)
+    W[0][:, :-1], W[0][:, -1] = 0.0, value  # no unit ever gives more than 0
+    method, theta, state = start(case, name)
+    log = [method.update(theta, state, case.x, case.y, k) for k in range(1, 8)]
+    assert all(math.isfinite(row["step_norm"]) for row in log)
+    assert log[-1]["loss"] < log[0]["loss"]  # the output's biases still learn
+
+
+@pytest.mark.parametrize("name", DRIVEN)
+def test_gradients_whose_squares_overflow_are_followed(name):
+    case = make_case((4, 5, 3), ("relu",), "squared_error", 20, dtype="float32")
+    case = Case(case.net, case.names, case.loss_name, case.theta, case.x * 1e13, case.y)
+    method, theta, state = start(case, name)
+    with np.errstate(all="ignore"):
+        log = [method.update(theta, state, case.x, case.y, k) for k in range(1, 25)]
+    assert all(math.isfinite(row["grad_norm"]) for row in log)
+    assert np.isfinite(theta).all()
+    assert log[-1]["loss"] < 1e-3 * log[0]["loss"]
+
+
 # ---- batch growth --------------------------------------------------------------------------------
 
 
@@ -687,13 +793,14 @@ def test_batch_never_shrinks_and_stays_within_its_limits(slopes, base, available
     s = settings("kfra", growth_limit=limit, growth_noise=threshold, growth_rate=1.3)
     state, sizes = GrowthState(), []
     for slope in slopes:
-        sizes.append(grown(base, state.multiple, available))
+        sizes.append(grown(min(base * state.multiple, base * limit), available))
         state.gain = 1.0
-        state.observe(s, slope)
+        state.observe(s, slope, available)
     assert sizes == sorted(sizes)
-    assert sizes[0] == min(base, available)
-    assert max(sizes) <= min(available, max(round(base * limit), 1))
-    assert max(sizes) <= max(base, available // 2)
+    assert sizes[0] == (available if 2 * base > available else base)
+    assert max(sizes) <= available
+    assert max(sizes) <= round(base * limit) or max(sizes) == available
+    assert all(size == available or 2 * size <= available for size in sizes)
 
 
 def test_batch_grows_with_noise_alone():
@@ -702,10 +809,24 @@ def test_batch_grows_with_noise_alone():
         state = GrowthState()
         for _ in range(60):
             state.gain = 1.0
-            state.observe(s, slope)
-        assert (grown(100, state.multiple, 10_000) == 400) == grows
-        assert (grown(100, state.multiple, 10_000) == 100) != grows
-        assert grown(100, state.multiple, 500) == (250 if grows else 100)
+            state.observe(s, slope, 10_000)
+        assert (state.multiple == 10_000.0) == grows
+        assert (state.multiple == 1.0) != grows
+
+
+@pytest.mark.parametrize("name", DRIVEN)
+def test_batches_start_where_more_rows_are_nearly_free(ops, name):
+    case = small(ops)
+    method, _, state = start(case, name, rows=100_000)
+    first = method.batch_size(state, 1)
+    assert 1 < first <= 1000
+    assert method.batch_size(state, 5000) == 5000
+    assert method.batch_size(state, 60_000) == 100_000  # more than half of the data is all of it
+    state.growth.multiple = 1e6
+    assert method.batch_size(state, 1) == method.largest_batch(1) >= 4 * first
+    fixed, _, state = start(case, name, rows=100_000, growth_limit=1.0)
+    assert fixed.batch_size(state, 1) == fixed.largest_batch(1) == 1
+    assert fixed.batch_size(state, 60_000) == 60_000
 
 
 def test_growth_takes_the_slope_along_the_last_step(ops):
@@ -717,7 +838,8 @@ def test_growth_takes_the_slope_along_the_last_step(ops):
     for k in range(1, 6):
         rows = np.random.default_rng(k).integers(0, 60, 20)
         batch = Case(case.net, case.names, case.loss_name, theta.copy(), case.x[rows], case.y[rows])
-        g = Truth(batch).gradient() + ETA * host(theta)
+        g = Truth(batch).gradient()
+        g += decay(case.net, g, host(theta), ETA)
         if k > 1:
             noise += 0.1 * (min(max(g @ delta / gain, -1.0), 2.0) - noise)
         before = host(theta.copy())

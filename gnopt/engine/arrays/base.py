@@ -8,6 +8,7 @@ update, random numbers are those of host generators, and scalars are fetched tog
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -100,6 +101,14 @@ class Backend(Functions):
         result = self.xp.matmul(X.T, X, out=out)
         result *= scale
         return result
+
+    def squared_norms(self, flat: Array, offsets: Sequence[int]) -> Array:
+        """Return the squared norm of each piece ``offsets[i] .. offsets[i + 1]`` of a vector, on
+        the device.
+        """
+        xp = self.xp
+        parts = [flat[a:b] for a, b in itertools.pairwise(offsets)]
+        return xp.stack([xp.asarray(xp.vdot(part, part)) for part in parts])
 
     @abstractmethod
     def ratio(self, where: Any, a: Any, b: Any) -> Any:
