@@ -22,12 +22,18 @@ def _read_path(text: str) -> Path:
     return path
 
 
+def _read_switch(value: bool | str) -> bool | str:
+    if isinstance(value, str) and not _is_auto(value):
+        raise ConfigError(f'{value!r}: expected true, false or "auto"')
+    return value
+
+
 def _budget(memory: int | str) -> int:
     return free_memory() // 2 if _is_auto(memory) else size_in_bytes(memory)
 
 
-def _is_auto(memory: int | str) -> bool:
-    return isinstance(memory, str) and memory.strip().lower() == "auto"
+def _is_auto(value: int | str) -> bool:
+    return isinstance(value, str) and value.strip().lower() == "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +62,12 @@ class DataSettings(Settings):
         high=1,
         open_high=True,
     )
-    standardize: bool = option(
-        False, "shift and scale each input to mean 0 and deviation 1 over the training rows"
+    standardize: bool | str = option(
+        "auto",
+        "shift and scale each input to mean 0 and deviation 1 over the training rows (less where "
+        'a value would be farther than 10 from 0); "auto" does so only where inputs are of scales '
+        "that networks do not start well with, and never for an autoencoder",
+        form=Form(_read_switch, lambda: 'true, false or "auto"'),
     )
     memory: int | str = option(
         "auto",
@@ -65,6 +75,10 @@ class DataSettings(Settings):
         'are read in blocks while training; "auto" is half of the free memory',
         form=Form(_budget, lambda: f'"auto", {SIZES}'),
     )
+
+    def standardize_if_asked(self) -> bool:
+        """Return whether the scales of the inputs decide if they are standardised."""
+        return _is_auto(self.standardize)
 
     def memory_bytes(self) -> int:
         """Return the bytes of rows that may be held in memory."""

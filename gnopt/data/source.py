@@ -12,9 +12,10 @@ import numpy as np
 
 from gnopt.data.fingerprint import Fingerprint, fingerprint
 from gnopt.data.hdf5 import Column, column, holds, is_group, open_file
+from gnopt.data.moments import Statistics
 from gnopt.data.options import HELD_OUT, DataSettings
 from gnopt.data.order import GROUP_BYTES, choose_order
-from gnopt.data.split import Split, Statistics, is_label
+from gnopt.data.split import Split, is_label
 from gnopt.errors import DataError, nearest
 
 _Pair = tuple[Column, "Column | None"]
@@ -30,6 +31,7 @@ class Data:
     target_shape: tuple[int, ...]  # of one target
     fingerprint: Fingerprint
     statistics: Statistics | None = None  # by which the inputs are standardised, if they are
+    why_standardized: str | None = None  # the column that asked for it, if "auto" decided
     _handle: h5py.File | None = field(default=None, repr=False)
 
     def close(self) -> None:
@@ -63,8 +65,9 @@ def open_data(
     a group called "validation" is used instead, if there is one; with any other fraction this group
     is ignored. A group "test" without targets is ignored if targets are needed.
 
-    ``statistics`` standardise the inputs in place of those of the training rows, so that a trained
-    network sees new data on the scale of its training data.
+    With ``standardize = "auto"``, one pass over the inputs decides; inputs that are also the
+    targets stay as they are. ``statistics`` standardise the inputs in place of those of the
+    training rows, so that a trained network sees new data on the scale of its training data.
     Raises DataError for anything wrong with the file.
     """
     budget = settings.memory_bytes()
@@ -93,14 +96,14 @@ def open_data(
                     f"{x.file}: data.target_transform = 'parity': expected whole-number labels, "
                     f"found {'inputs' if y is None else y.path} as targets"
                 )
-        if settings.standardize:
-            statistics = statistics or splits["train"].moments()
-            _check_statistics(statistics, pairs["train"][0])
+        x, y = pairs["train"]
+        why = None
+        if statistics is None:
+            statistics, why = _choose_statistics(splits["train"], settings, pairs["train"])
+        if statistics is not None:
+            _check_statistics(statistics, x)
             for split in splits.values():
                 split.statistics = statistics
-        else:
-            statistics = None
-        x, y = pairs["train"]
         data = Data(
             splits["train"],
             splits.get("validation"),
@@ -108,6 +111,7 @@ def open_data(
             target_shape(x, y),
             fingerprint(handle),
             statistics,
+            why,
             handle,
         )
         undo.pop_all()
@@ -213,6 +217,28 @@ def _check_alike(pairs: dict[str, _Pair]) -> None:
             raise DataError(
                 f"{x.file}: {other_y.path} holds {kinds[1]}; expected {kinds[0]}, as {y.path}"
             )
+
+
+def _choose_statistics(
+    train: Split, settings: DataSettings, pair: _Pair
+) -> tuple[Statistics | None, str | None]:
+    """Return what standardises the inputs, or None, and why if the settings leave it open."""
+    x, y = pair
+    if not settings.standardize_if_asked():
+        return train.moments().statistics() if settings.standardize else None, None
+    if y is None or _within_one(x):
+        return None, None
+    moments = train.moments()
+    why = moments.why_standardize()
+    return moments.statistics() if why else None, why
+
+
+def _within_one(x: Column) -> bool:
+    """Return whether the type of the inputs keeps them in -1 .. 1, as that of scaled pixels."""
+    if x.dtype.kind not in "iu":
+        return x.dtype.kind == "b"
+    limits = np.iinfo(x.dtype)
+    return max(limits.max, -limits.min) * abs(x.scale) <= 1.01
 
 
 def _check_statistics(statistics: Statistics, x: Column) -> None:

@@ -4,27 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from gnopt.data.hdf5 import Column
+from gnopt.data.moments import Moments, Statistics, moments
 from gnopt.data.order import Group, Order
 
 # float64 bytes of one piece of a pass over all rows; fixed, so that sums are always the same.
 _PASS_BYTES = 8 * 2**20
 _Raw = tuple[np.ndarray, "np.ndarray | None"]  # inputs and targets as stored
 _Loaded = tuple[Group, np.ndarray, _Raw]  # a group, the order of its rows, and the rows
-
-
-class Statistics(NamedTuple):
-    """Mean and deviation of each input over the training rows, (D,) float64.
-
-    The deviation of a constant input is set to 1.
-    """
-
-    mean: np.ndarray
-    std: np.ndarray
 
 
 class Split:
@@ -72,24 +63,9 @@ class Split:
         for start in range(0, self.rows, rows_per_chunk):
             yield self.rows_at(start, start + rows_per_chunk)
 
-    def moments(self) -> Statistics:
-        """Return mean and deviation of each input, from one pass over the rows.
-
-        Pieces are combined by the pairwise update of Chan, Golub & LeVeque (1983).
-        """
-        rows, mean, square = 0, np.zeros(self.inputs), np.zeros(self.inputs)
-        low, high = np.full(self.inputs, np.inf), np.full(self.inputs, -np.inf)
-        for block in self._all_inputs():
-            center = block.mean(axis=0)
-            delta, total = center - mean, rows + len(block)
-            mean += delta * (len(block) / total)
-            square += ((block - center) ** 2).sum(axis=0) + delta**2 * (rows * len(block) / total)
-            np.minimum(low, block.min(axis=0), out=low)
-            np.maximum(high, block.max(axis=0), out=high)
-            rows = total
-        constant = low == high
-        std = np.sqrt(square / rows)
-        return Statistics(np.where(constant, low, mean), np.where(constant | (std == 0), 1.0, std))
+    def moments(self) -> Moments:
+        """Return mean, deviation and limits of each input, from one pass over the rows."""
+        return moments(self._all_inputs(), self._x.scale, self._x.dtype)
 
     def close(self) -> None:
         """Wait for a read in progress, and free the rows."""
@@ -114,12 +90,11 @@ class Split:
         return self._x.read(start, stop), None if self._y is None else self._y.read(start, stop)
 
     def _all_inputs(self) -> Iterator[np.ndarray]:
-        """Yield all inputs as scaled float64, in pieces whose size depends on the width alone."""
+        """Yield all inputs as stored, in pieces whose size depends on the width alone."""
         step = max(1, _PASS_BYTES // (8 * self._x.width))
         for start in range(0, self.rows, step):
             stop = min(start + step, self.rows)
-            block = self._x.read(start, stop) if self._held is None else self._held[0][start:stop]
-            yield np.multiply(block, self._x.scale, dtype=np.float64)
+            yield self._x.read(start, stop) if self._held is None else self._held[0][start:stop]
 
     # ---- groups of the stream
 

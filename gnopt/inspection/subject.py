@@ -18,7 +18,7 @@ import numpy as np
 from gnopt import rng
 from gnopt.config import Config, Flags, load
 from gnopt.curvature import Curvature, CurvatureSample
-from gnopt.data.source import Data, open_data
+from gnopt.data.source import Data
 from gnopt.engine.activations import get_activation
 from gnopt.engine.arrays import Array, Workspace, get_backend
 from gnopt.engine.losses import Loss, get_loss
@@ -197,9 +197,7 @@ def _of_run(
     training = config.training
     activations = [get_activation(name) for name in [*config.network.activations, "identity"]]
     net = Network(stored.sizes, activations, get_backend(training.device), training.dtype)
-    data = open_data(
-        config.data, seed=training.seed, dtype=training.dtype, statistics=stored.statistics
-    )
+    data = stored.open_data(config.data, seed=training.seed, dtype=training.dtype)
     if data.train.inputs != net.sizes[0]:
         data.close()
         raise DataError(

@@ -1,16 +1,15 @@
 """Say, before training starts, what a user should know of the run: inputs and targets whose scale
-slows every method down, and batches of another size than configured.
+slows every method down or that are standardised, and batches of another size than configured.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from gnopt.data.moments import LARGE, TINY
 from gnopt.training.setup import Experiment
 
 ROWS = 1000
-# Above this root mean square of an input, initial weights of the usual size saturate every unit.
-LARGE = 10.0
 # Beyond this deviation of a target (or below its inverse), the output weights must first grow (or
 # shrink) by the same factor.
 WIDE = 30.0
@@ -33,30 +32,44 @@ def batch_notes(experiment: Experiment, first: int) -> list[str]:
 
 
 def scale_notes(experiment: Experiment) -> list[str]:
-    """Return a line on the inputs and a line on the targets, each only if its scale is bad.
+    """Return a line on the inputs and a line on the targets, each only if there is need.
 
-    The first ``ROWS`` training rows decide. The loop logs the lines when a run starts.
+    Inputs that are standardised because their scales ask for it are mentioned; of others, and of
+    the targets, the first ``ROWS`` training rows decide. The loop logs the lines at the start.
     """
+    x, y = experiment.data.train.rows_at(0, ROWS)
+    notes = [_input_note(experiment, x), _target_note(experiment, x, y)]
+    return [note for note in notes if note]
+
+
+def _input_note(experiment: Experiment, x: np.ndarray) -> str:
     data = experiment.data
-    notes = []
-    x, y = data.train.rows_at(0, ROWS)
+    if data.why_standardized:
+        return f"inputs are standardised: {data.why_standardized}; data.standardize = false if not"
     sizes = np.sqrt(np.square(x, dtype=np.float64).mean(axis=0))
     widest = int(sizes.argmax())
-    if sizes[widest] > LARGE:
-        notes.append(
-            f"inputs are large: column {widest} has a root mean square of {sizes[widest]:.3g} "
-            f"in the first {len(x):,} rows; data.standardize = true, or a smaller 'scale' of the "
-            "data set, will help"
-        )
+    if data.statistics is not None or TINY <= sizes[widest] <= LARGE or not sizes[widest]:
+        return ""
+    large = sizes[widest] > LARGE
+    factor = "smaller" if large else "larger"
+    return (
+        f"inputs are {'large' if large else 'small'}: column {widest} has "
+        f"{'a' if large else 'the largest'} root mean square of {sizes[widest]:.3g} in the first "
+        f"{len(x):,} rows; data.standardize = true, or a {factor} 'scale' of the data set, will "
+        "help"
+    )
+
+
+def _target_note(experiment: Experiment, x: np.ndarray, y: np.ndarray) -> str:
     values = np.asarray(y, dtype=np.float64).reshape(len(x), -1)
     linear = y is not x and np.array_equal(
         experiment.loss.initial_bias(experiment.target_mean), experiment.target_mean
     )
     deviation = float(values.std(axis=0).max())
     if linear and not 1.0 / WIDE <= deviation <= WIDE and deviation > 0.0:
-        notes.append(
+        return (
             f"targets deviate by {deviation:.3g} from their mean; networks start with outputs "
             "that vary by about 1: give the targets an attribute 'scale' of about "
             f"{1.0 / deviation:.1g}"
         )
-    return notes
+    return ""

@@ -29,7 +29,9 @@ import h5py
 import numpy as np
 
 from gnopt import __version__
-from gnopt.data.split import Statistics
+from gnopt.data.moments import Statistics
+from gnopt.data.options import DataSettings
+from gnopt.data.source import Data, open_data
 from gnopt.errors import DataError
 from gnopt.files import write_hdf5, write_text
 from gnopt.training.tree import read_tree, write_tree
@@ -58,6 +60,11 @@ class StoredNetwork:
     def sizes(self) -> list[int]:
         """Layer widths [D, d_1, ..., d_L]."""
         return [self.weights[0].shape[1] - 1, *(w.shape[0] for w in self.weights)]
+
+    def open_data(self, settings: DataSettings, *, seed: int, dtype: str) -> Data:
+        """Open data whose inputs are standardised as those that the network was trained on."""
+        settings = settings.changed(standardize=self.statistics is not None)
+        return open_data(settings, seed=seed, dtype=dtype, statistics=self.statistics)
 
 
 def write_network(file: h5py.File, network: StoredNetwork) -> None:

@@ -167,11 +167,11 @@ class Ladder:
 
     def _advice(self, found: bool) -> str:
         """Return what a user may try where other starts have not helped."""
-        data, network = self.experiment.config.data, self.experiment.config.network
+        data, network = self.experiment.data, self.experiment.config.network
         advice = ["another network.activation"]
         if len(network.hidden) > 1:
             advice.append("fewer layers")
-        if data.standardize is False:
+        if data.statistics is None:
             advice.append("data.standardize = true")
         why = "" if found else "the inputs may tell no more about the targets; else "
         return f"{why}try {', '.join(advice)}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gnopt.config import Config, Flags, load
 from gnopt.data.options import DataSettings
-from gnopt.data.source import Data, open_data
+from gnopt.data.source import Data
 from gnopt.data.split import Split
 from gnopt.engine.activations import get_activation
 from gnopt.engine.arrays import Array, get_backend
@@ -49,12 +49,7 @@ class TrainedNetwork:
         """
         settings = settings or self.config.data
         training = self.config.training
-        data = open_data(
-            settings,
-            seed=training.seed,
-            dtype=training.dtype,
-            statistics=self.stored.statistics,
-        )
+        data = self.stored.open_data(settings, seed=training.seed, dtype=training.dtype)
         if data.train.inputs != self.net.sizes[0]:
             data.close()
             raise DataError(

@@ -68,15 +68,21 @@ def flat(weights: list[np.ndarray], dtype: DTypeLike) -> np.ndarray:
     return np.concatenate([w.ravel() for w in weights]).astype(dtype)
 
 
-def build(config: Config, ops: Backend | None = None) -> Experiment:
+def build(
+    config: Config,
+    ops: Backend | None = None,
+    trained: checkpoint.StoredNetwork | None = None,
+) -> Experiment:
     """Open the data and make network, loss and optimizer; raises ConfigError and DataError.
 
-    ``ops`` replaces the backend of the configured device.
+    ``ops`` replaces the backend of the configured device. The inputs are standardised as those of
+    the network ``trained``, where a run goes on from it.
     """
     training = config.training
     ops = ops or get_backend(training.device)
     loss = get_loss(config.network.loss)
-    data = open_data(config.data, seed=training.seed, dtype=training.dtype)
+    opened = trained.open_data if trained else open_data
+    data = opened(config.data, seed=training.seed, dtype=training.dtype)
     try:
         outputs, mean = target_facts(loss, data)
         net = make_network(config, data.train.inputs, outputs, ops)

@@ -97,11 +97,13 @@ def resume(
         config = load(config_path or own, sets, flags)
         if own.is_file():
             refuse_changes(load(own), config)
-        experiment = build(config)
+        path = newest(out)
+        stored = checkpoint.load_network(path) if path else None
+        experiment = build(config, trained=stored)
         check(experiment)
         _check_data(run, experiment.data.fingerprint)
         start = run.info.get("init_from")
-        restored = _restore(experiment, newest(out), Path(start) if start else None)
+        restored = _restore(experiment, path, Path(start) if start else None)
         trainer = Trainer(experiment, run, *restored, reporter)
         counters = trainer.counters
         on_schedule = is_due(counters.step, config.training.evaluate_every)

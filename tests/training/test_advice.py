@@ -42,14 +42,23 @@ def test_usual_scales_say_nothing(tmp_path, table):
     assert notes(tmp_path, table[0], 5.0 + np.zeros((300, 2))) == []
 
 
-def test_large_inputs_name_the_column_and_the_remedy(tmp_path, table):
+def test_large_inputs_are_standardised_and_the_note_names_the_column(tmp_path, table):
     x, y = table
     x[:, 1] += 2000.0
     (note,) = notes(tmp_path, x, y)
-    assert "column 1" in note
+    assert "inputs are standardised: column 1" in note
     assert "2e+03" in note
-    assert "data.standardize" in note
+    assert "data.standardize = false" in note
     assert notes(tmp_path, x, y, "squared_error", "data.standardize=true") == []
+
+
+@pytest.mark.parametrize(("factor", "words"), [(1e3, "are large"), (1e-8, "are small")])
+def test_inputs_left_as_they_are_are_noted(tmp_path, table, factor, words):
+    x, y = table
+    (note,) = notes(tmp_path, factor * x, y, "squared_error", "data.standardize=false")
+    assert words in note
+    assert "data.standardize = true" in note
+    assert notes(tmp_path, 0.0 * x, y, "squared_error", "data.standardize=false") == []
 
 
 @pytest.mark.parametrize(("factor", "scale"), [(1e5, "1e-05"), (1e-4, "1e+04")])

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from gnopt.data.split import Statistics
+from gnopt.data.moments import Statistics
 from gnopt.errors import DataError
 from gnopt.files import replacement, write_text
 from gnopt.training import checkpoint

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from gnopt.data.split import Statistics
+from gnopt.data.moments import Statistics
 from gnopt.engine.activations import all_activations, get_activation
 from gnopt.engine.arrays.numpy import NumpyBackend
 from gnopt.engine.losses import get_loss
