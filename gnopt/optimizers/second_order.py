@@ -28,7 +28,7 @@ from gnopt.curvature.cost import Cost
 from gnopt.curvature.damping import adapt
 from gnopt.curvature.factors import TINY
 from gnopt.engine.arrays import Array, Backend, Unchecked, Workspace
-from gnopt.engine.network import Tape, forward
+from gnopt.engine.network import Tape, forward, still_units
 from gnopt.errors import Diverged
 from gnopt.optimizers import preconditioner
 from gnopt.optimizers.base import (
@@ -64,6 +64,7 @@ BLAME = 0.1  # a step is undone if it left an unseen batch worse by this share o
 RAISE, RELAX = 4.0, 0.9  # damping's factor after a rejected step, and per accepted one
 ROUNDING = 1e-6  # a rise of the loss by this share is no rise
 MAX_REJECTIONS = 12  # in a row
+COUNTED = 4  # dead units are counted at every fourth set of statistics, for the sake of small nets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +161,8 @@ class StepProposal:
 
     ``slopes`` b = Vᵀ∇, ``gram`` VᵀV and ``curvature`` Vᵀ GN V belong to the directions V called
     ``names``; ``gg`` = ‖∇‖², ``ww`` the squared norm of the weights without biases. Without names
-    the loss was not finite and there is no step to choose.
+    the loss was not finite and there is no step to choose. ``dead`` units gave the same on all rows
+    of the statistics; NaN where they were not counted.
     """
 
     loss: float
@@ -171,6 +173,7 @@ class StepProposal:
     slopes: np.ndarray = field(default_factory=lambda: np.zeros(0))
     gram: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     curvature: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    dead: float = nan
 
 
 class SecondOrder(Optimizer[SecondOrderState]):
@@ -289,10 +292,12 @@ class SecondOrder(Optimizer[SecondOrderState]):
         with self.timer("vector"):
             unit = 1.0 if deferred and net.ops.queued else _shorten(net.ops, g)
             self.decay(theta, g, unit)
-        tape, held = batch.tape, batch.held
+        tape, held, still = batch.tape, batch.held, None
         if make.due(factors, k):
             with self.timer("statistics"):
                 tape, held = make.observe(factors, W, tape, held, batch.x, batch.y, step, k)
+                if factors.statistics % COUNTED == 1:
+                    still = still_units(net, tape.head(make.rows(len(batch.x), k)))
         # No previous update: there was none yet, or it was undone, and the inverses lack the
         # damping raised since.
         fresh, damping = state.previous is None, make.damping(state.damping, state.boost)
@@ -308,7 +313,7 @@ class SecondOrder(Optimizer[SecondOrderState]):
         with self.timer("model"):
             Q = self.model(batch, tape, held, list(V.values()))
         with self.timer("vector"):
-            return self.fetch(theta, g, D, batch.loss, V, Q, unit)
+            return self.fetch(theta, g, D, batch.loss, V, Q, unit, still)
 
     def decay(self, theta: Array, g: Array, unit: float) -> None:
         """Add weight decay to the gradient g in this unit, g_l ← g_l + η_l W_l.
@@ -394,10 +399,11 @@ class SecondOrder(Optimizer[SecondOrderState]):
         V: dict[str, Array],
         Q: Array,
         unit: float,
+        still: Array | None,
     ) -> StepProposal:
-        """Bring all numbers that the choice of the step needs to the host together.
+        """Bring all numbers that the choice of the step and the log need to the host together.
 
-        ``unit`` is that of g.
+        ``unit`` is that of g; ``still`` counts dead units where statistics were taken.
         """
         ops, xp, v, m = self.problem.net.ops, self.problem.net.ops.xp, list(V.values()), len(V)
         # Output biases at the data's mean can be most of ‖θ‖ and say nothing of how far weights may
@@ -409,6 +415,7 @@ class SecondOrder(Optimizer[SecondOrderState]):
             xp.vdot(theta, theta) - xp.vdot(biases, biases),
             *[xp.vdot(v_i, g) for v_i in v],
             *[xp.vdot(v[i], v[j]) for i in range(m) for j in range(m) if j <= i],
+            *([] if still is None else [still]),
             *Q.reshape(-1),
         )
         ops.confirm(fetched)
@@ -424,6 +431,7 @@ class SecondOrder(Optimizer[SecondOrderState]):
             unit * np.array(fetched[3 : 3 + m]),
             gram + np.tril(gram, -1).T,
             0.5 * (GN + GN.T),
+            nan if still is None else fetched[-m * m - 1],
         )
 
     def choose_step(
@@ -471,6 +479,7 @@ class SecondOrder(Optimizer[SecondOrderState]):
             "predicted": float(b @ steps + 0.5 * steps @ model @ steps),
             "batch": rows,
             "noise": state.growth.noise,
+            "dead_units": proposal.dead,
         }
         return chosen, stats
 

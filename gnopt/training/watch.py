@@ -4,7 +4,7 @@ An effort is ``EFFORT`` updates of a method of its order and at least two passes
 rows (or ``ENOUGH`` rows, where there are more). After each effort the loss, averaged over the rows
 of its second half, is held against the loss of the best constant predictor. A run that is not
 clearly below it is evaluated once. It stands still if the constant is no worse, unless it is still
-well above the constant and came nearer by a tenth of the way since the first half of the effort. A
+well above the constant and came nearer by half of the way since the first half of the effort. A
 method of second order also stands still if its step sizes have collapsed, whatever it has learned.
 """
 
@@ -18,7 +18,7 @@ from gnopt.training.constant import ConstantLoss
 EFFORT = {1: 1000, 2: 100}  # updates, by the order of the method
 PASSES, ENOUGH = 2, 100_000  # an effort has seen so many passes over the rows, or so many rows
 CLEAR = 0.05  # share of the way to the floor at which an average needs no evaluation
-PROGRESS = 0.1  # share of the way to the constant that a run must have come nearer to it
+PROGRESS = 0.5  # share of the way to the constant that a run must have come nearer to it
 MOVED = 1e-5  # a path of this share of the norm of θ is no movement
 REJECTED = 0.9  # share of rejected steps at which a run is held up by its damping
 FLAT = 1e-2  # share of its first norm to which a gradient falls where a run has converged

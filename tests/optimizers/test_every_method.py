@@ -412,3 +412,18 @@ def test_settings_are_not_written_to(ops, method_name):
     values = settings(method_name)
     run(case, method_name, 12, values, rows=20)
     assert values == settings(method_name)
+
+
+# ---- dead units ----------------------------------------------------------------------------------
+
+
+def test_second_order_methods_count_units_that_give_the_same_on_all_rows(ops, method_name):
+    case = make_case((3, 5, 4, 2), ("relu", "tanh"), "squared_error", 30, ops=ops)
+    first = case.net.views(case.theta)[0]
+    first[:2, -1] = -1000.0
+    log, _, _ = run(case, method_name, 2)
+    if methods()[method_name].order == 1:
+        assert "dead_units" not in log[0]
+    else:
+        assert log[0]["dead_units"] == 2
+        assert list(log[1]) == list(log[0])

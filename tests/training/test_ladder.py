@@ -191,8 +191,8 @@ def test_single_batches_do_not_decide():
 
 
 def test_a_run_that_comes_nearer_to_the_constant_progresses_and_one_that_is_there_does_not():
-    assert watched([90.0] * 5 + [50.0] * 5).progresses(CONSTANT)
-    assert not watched([90.0] * 5 + [89.0] * 5).progresses(CONSTANT)
+    assert watched([90.0] * 5 + [40.0] * 5).progresses(CONSTANT)
+    assert not watched([90.0] * 5 + [60.0] * 5).progresses(CONSTANT)
     assert not watched([90.0] * 5 + [1.01] * 5).progresses(CONSTANT)
 
 
