@@ -107,7 +107,7 @@ class TrainingSettings(Settings):
     restarts: int = option(
         2,
         "most other starts, from weights scaled to the data, of a run whose loss has not left that "
-        "of the best constant predictor after 100 updates (first order: 1000) and two passes; "
+        "of the best constant predictor after 50 updates (first order: 1000) and two passes; "
         "0 = only say so",
         low=0,
     )

@@ -86,27 +86,38 @@ class Ladder:
         ``examples`` is the number of rows that the run has seen. A run that clearly beats the
         constant costs a fetch of one number; another is evaluated.
         """
-        e, watch = self.experiment, self.watch
-        constant = self.reference()
-        if constant is None:
-            watch.given_up = True
-            return None
-        finding = None
-        (squared,) = e.ops.scalars(e.ops.xp.vdot(theta, theta))
-        collapsed = watch.collapsed(self.effort, step, sqrt(squared))
-        if (collapsed or watch.suspicious(constant)) and not watch.progresses(constant):
-            value = self._loss(theta)
-            best = min(constant.loss, watch.origin)
-            if ConstantLoss(best, constant.floor).no_better(value):
-                finding = self._another_start(theta, step, examples, value, constant)
-            else:
-                watch.left = True
-                if collapsed and value > constant.floor + ARRIVED * constant.gap:
-                    finding = self._renewal(theta, step, value)
-        elif not watch.suspicious(constant):
-            watch.left = True
+        watch, constant = self.watch, self.reference()
+        finding = self._find(theta, step, examples, constant) if constant else None
         watch.look_again(step)
         return finding
+
+    def _find(
+        self, theta: Array, step: int, examples: int, constant: ConstantLoss
+    ) -> Finding | None:
+        ops, watch = self.experiment.ops, self.watch
+        (squared,) = ops.scalars(ops.xp.vdot(theta, theta))
+        collapsed = watch.collapsed(self.effort, step, sqrt(squared))
+        suspicious = watch.suspicious(constant)
+        if not (suspicious or collapsed) or watch.progresses(constant):
+            return self._beaten(step) if not suspicious else None
+        value = self._loss(theta)
+        lowest = min(constant.loss, watch.origin)
+        if ConstantLoss(lowest, constant.floor).no_better(value):
+            if watch.given_up:
+                return None
+            return self._another_start(theta, step, examples, value, constant.loss)
+        if collapsed and not watch.given_up and value > constant.floor + ARRIVED * constant.gap:
+            watch.left = True
+            return self._renewal(theta, step, value)
+        return self._beaten(step)
+
+    def _beaten(self, step: int) -> Finding | None:
+        """Note that this start beats the constant; say so if advice was given before."""
+        said, self.watch.left = self.watch.left, True
+        if said or not self.watch.given_up:
+            return None
+        self.watch.given_up = False
+        return Finding(f"update {step}: the loss has left the best constant's after all")
 
     def rescue(self, error: Diverged, step: int, examples: int) -> Finding | None:
         """Return another start for a run whose numbers stopped being finite before it beat the
@@ -139,13 +150,14 @@ class Ladder:
         return evaluate(e.net, e.loss, theta, e.data.train, ROWS).loss
 
     def _another_start(
-        self, theta: Array, step: int, examples: int, value: float, constant: ConstantLoss
+        self, theta: Array, step: int, examples: int, value: float, constant: float
     ) -> Finding:
         e, watch = self.experiment, self.watch
         passes = (examples - watch.begun_examples) / e.data.train.rows
         text = (
             f"update {step}: in {step - watch.begun} updates ({passes:.3g} epochs) the loss has "
-            f"not left the best constant's: {value:.6g} against {constant.loss:.6g}"
+            f"{'come back to' if watch.left else 'not left'} the best constant's: "
+            f"{value:.6g} against {constant:.6g}"
         )
         found = blamed(layer_facts(e, theta))
         text += f"; {found}" if found else ""
@@ -167,11 +179,11 @@ class Ladder:
 
     def _advice(self, found: bool) -> str:
         """Return what a user may try where other starts have not helped."""
-        data, network = self.experiment.data, self.experiment.config.network
+        data, network = self.experiment.config.data, self.experiment.config.network
         advice = ["another network.activation"]
         if len(network.hidden) > 1:
             advice.append("fewer layers")
-        if data.statistics is None:
+        if data.standardize is False:
             advice.append("data.standardize = true")
         why = "" if found else "the inputs may tell no more about the targets; else "
         return f"{why}try {', '.join(advice)}"

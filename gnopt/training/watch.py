@@ -15,7 +15,7 @@ from math import inf
 
 from gnopt.training.constant import ConstantLoss
 
-EFFORT = {1: 1000, 2: 100}  # updates, by the order of the method
+EFFORT = {1: 1000, 2: 50}  # updates, by the order of the method
 PASSES, ENOUGH = 2, 100_000  # an effort has seen so many passes over the rows, or so many rows
 CLEAR = 0.05  # share of the way to the floor at which an average needs no evaluation
 PROGRESS = 0.5  # share of the way to the constant that a run must have come nearer to it
@@ -81,7 +81,7 @@ class Watch:
     def due(self, effort: Effort, step: int) -> bool:
         """Whether an effort is over after update ``step``."""
         rows = sum(half.rows for half in self.halves)
-        return not self.given_up and step - self.since >= effort.updates and rows >= effort.rows
+        return step - self.since >= effort.updates and rows >= effort.rows
 
     def look_again(self, step: int) -> None:
         """Begin another effort after update ``step``."""

@@ -10,7 +10,7 @@ from gnopt.config import load
 from gnopt.engine.network import forward
 from gnopt.training import restart
 from gnopt.training.blame import blamed, layer_facts
-from gnopt.training.constant import ConstantLoss
+from gnopt.training.constant import Constant, ConstantLoss
 from gnopt.training.ladder import Ladder
 from gnopt.training.setup import build
 from gnopt.training.watch import Effort, Watch
@@ -150,6 +150,20 @@ def test_each_layer_that_dies_is_spoken_of_once(make):
     assert ladder.dead(theta, 6.0) == []
     kill(e.net.views(theta)[2])
     assert ladder.dead(theta, 9.0) == ["layer 3: 4 of 6 relu units give 0 on every row"]
+
+
+def test_advice_is_taken_back_where_the_run_leaves_the_constant_after_all(make):
+    e = make()
+    ladder = Ladder(e, Watch(given_up=True), keep=False)
+    ladder.constant = Constant(e.target_mean)
+    row = {"loss": 1e-3, "grad_norm": 1.0, "step_norm": 1.0}
+    for step in range(1, 2 * ladder.effort.updates + 1):
+        ladder.observe(step, 300, row)
+        if ladder.due(step):
+            finding = ladder.look(restart.scaled_weights(e, 1), step, 300 * step)
+            first = step == ladder.effort.updates
+            assert ("after all" in finding.text) if first else finding is None
+    assert not ladder.watch.given_up
 
 
 # ---- noticing ------------------------------------------------------------------------------------
