@@ -115,31 +115,28 @@ def moments(blocks: Iterable[np.ndarray], scale: float, stored: np.dtype[Any]) -
     """Return the moments of all rows of ``blocks``, each (n, D) of the type ``stored``.
 
     A stored number times ``scale`` is the number that is meant. Blocks are combined by the pairwise
-    update of Chan, Golub & LeVeque (1983). Each column is divided by a power of 2, about the
-    largest magnitude in the first block, so that squares neither overflow nor become 0.
+    update of Chan, Golub & LeVeque (1983). Sums are kept in units of a power of 2 about the largest
+    magnitude of each column, so that squares neither overflow nor become 0.
     """
-    rows, unit = 0, np.ones(0)
-    mean = square = low = high = np.zeros(0)
+    rows, unit = 0, np.array(np.finfo(np.float64).tiny)
+    mean = square = np.array(0.0)
+    low, high = np.array(np.inf), np.array(-np.inf)
     for block in blocks:
-        if not rows:
-            width = block.shape[1]
-            largest = np.abs(block.astype(np.float64, copy=False)).max(axis=0) * abs(scale)
-            unit = np.ldexp(1.0, np.where(largest > 0.0, np.frexp(largest)[1] - 1, 0))
-            mean, square = np.zeros(width), np.zeros(width)
-            low, high = np.full(width, np.inf), np.full(width, -np.inf)
         values = np.multiply(block, scale, dtype=np.float64)
+        low, high = np.minimum(low, values.min(axis=0)), np.maximum(high, values.max(axis=0))
+        _, exponent = np.frexp(np.maximum(-low, high))
+        grown = np.maximum(unit, np.ldexp(1.0, exponent - 1))
+        mean, square, unit = mean * (unit / grown), square * (unit / grown) ** 2, grown
         values /= unit
         center = values.mean(axis=0)
         delta, total = center - mean, rows + len(values)
-        mean += delta * (len(values) / total)
-        np.minimum(low, values.min(axis=0), out=low)
-        np.maximum(high, values.max(axis=0), out=high)
+        mean = mean + delta * (len(values) / total)
         values -= center
-        square += np.einsum("nd,nd->d", values, values)
-        square += delta**2 * (rows * len(values) / total)
+        square = square + np.einsum("nd,nd->d", values, values)
+        square = square + delta**2 * (rows * len(values) / total)
         rows = total
     deviation = np.sqrt(square / rows)
-    return Moments(mean * unit, deviation * unit, low * unit, high * unit, _rounding(stored))
+    return Moments(mean * unit, deviation * unit, low, high, _rounding(stored))
 
 
 def _rounding(stored: np.dtype[Any]) -> float:

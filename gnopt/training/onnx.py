@@ -5,6 +5,9 @@ A protobuf message is a list of (field number, value), and a network needs few k
 Operator set 13, IR version 8. Every hidden layer is Gemm and its activation; the graph gives
 ``logits`` (h_L) and, where the loss says its ONNX form, ``output`` (the prediction). Which
 operators compute an activation or a prediction is a fact of the activation or the loss.
+
+Raw inputs are standardised first, if those of the run were. ``input`` is of the type of the
+weights, or float64 where float32 does not hold the digits in which a raw input varies.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from gnopt.data.moments import Statistics
 from gnopt.engine.activations import get_activation
 from gnopt.engine.losses import get_loss
 from gnopt.engine.onnx_form import OnnxForm
@@ -48,8 +52,12 @@ def message(fields: Iterable[Field]) -> bytes:
     return bytes(out)
 
 
+def _kind(dtype: np.dtype) -> int:
+    return _DOUBLE if dtype == np.float64 else _FLOAT
+
+
 def _tensor(name: str, array: np.ndarray) -> bytes:
-    kind = _DOUBLE if array.dtype == np.float64 else _FLOAT
+    kind = _kind(array.dtype)
     raw = array.astype(array.dtype.newbyteorder("<")).tobytes()
     return message([*((1, int(d)) for d in array.shape), (2, kind), (8, name.encode()), (9, raw)])
 
@@ -71,8 +79,8 @@ class _Graph:
         self.nodes: list[bytes] = []
         self.tensors: dict[str, bytes] = {}
 
-    def constant(self, name: str, value: np.ndarray | float) -> str:
-        tensor = _tensor(name, np.asarray(value, dtype=self.dtype))
+    def constant(self, name: str, value: np.ndarray | float, dtype: np.dtype | None = None) -> str:
+        tensor = _tensor(name, np.asarray(value, dtype=dtype or self.dtype))
         if self.tensors.setdefault(name, tensor) != tensor:
             raise GnoptError(f"ONNX: constant '{name}' is given two values; rename one of them")
         return name
@@ -102,16 +110,27 @@ def _form_of(activation: str) -> OnnxForm:
     return form
 
 
+def _fit(statistics: Statistics, dtype: np.dtype) -> bool:
+    """Return whether inputs of this type, standardised, have an error of 1e-3 at most."""
+    mean, std = np.abs(statistics.mean), statistics.std
+    limits = np.finfo(dtype)
+    in_range = (mean <= limits.max) & (std <= limits.max) & (std >= limits.tiny)
+    return bool(np.all(in_range & (limits.eps * mean <= 1e-3 * std)))
+
+
 def encode(network: StoredNetwork) -> bytes:
     """Return the bytes of the ONNX model; GnoptError for an activation without an ONNX form."""
     dtype = network.weights[0].dtype
-    graph, kind = _Graph(dtype), _DOUBLE if dtype == np.float64 else _FLOAT
-    at = "input"
+    graph, kind = _Graph(dtype), _kind(dtype)
+    at, taken = "input", dtype
     if network.statistics is not None:
+        taken = dtype if _fit(network.statistics, dtype) else np.dtype(np.float64)
         mean, std = (
-            graph.constant(f"input_{k}", v) for k, v in network.statistics._asdict().items()
+            graph.constant(f"input_{k}", v, taken) for k, v in network.statistics._asdict().items()
         )
         at = graph.node("Div", [graph.node("Sub", [at, mean], "centred"), std], "standardized")
+        if taken != dtype:
+            at = graph.node("Cast", [at], "cast", to=kind)
     last = len(network.weights)
     for index, weights in enumerate(network.weights, start=1):
         weight = graph.constant(f"weight_{index}", weights[:, :-1])
@@ -132,7 +151,7 @@ def encode(network: StoredNetwork) -> bytes:
             *((1, node) for node in graph.nodes),
             (2, b"gnopt"),
             *((5, tensor) for tensor in graph.tensors.values()),
-            (11, _value_info("input", sizes[0], kind)),
+            (11, _value_info("input", sizes[0], _kind(taken))),
             *((12, _value_info(name, sizes[-1], kind)) for name in outputs),
         ]
     )

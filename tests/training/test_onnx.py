@@ -66,6 +66,7 @@ OPERATORS = {
     "Add": lambda at, x, y: x + y,
     "Sub": lambda at, x, y: x - y,
     "Div": lambda at, x, y: x / y,
+    "Cast": lambda at, x: x.astype({1: "f4", 11: "f8"}[at["to"]]),
     "LeakyRelu": lambda at, x: np.where(x > 0, x, at["alpha"] * x),
     "Erf": lambda at, x: np.vectorize(math.erf)(x),
     "Elu": lambda at, x: np.where(x > 0, x, at["alpha"] * np.expm1(x)),
@@ -113,6 +114,27 @@ def test_an_exported_network_computes_what_gnopt_computes(activation):
     h = forward(net, net.views(theta), (x - statistics.mean) / statistics.std).output
     np.testing.assert_allclose(found["logits"], h, rtol=1e-6, atol=1e-6)  # attributes are float32
     np.testing.assert_allclose(found["output"], 1 / (1 + np.exp(-h)), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "kind"), [(1.6e9, 1e3, 11), (0.0, 1e-50, 11), (40.0, 2.0, 1)]
+)
+def test_raw_inputs_are_doubles_where_floats_would_lose_their_digits(mean, std, kind):
+    rng = np.random.default_rng(0)
+    weights = [rng.standard_normal((2, 4)).astype(np.float32)]
+    statistics = Statistics(np.array([0.0, mean, 1.0]), np.array([1.0, std, 0.5]))
+    z = rng.integers(-3, 4, (6, 3))
+    x = (z * statistics.std + statistics.mean).astype({1: "f4", 11: "f8"}[kind])
+    model = encode(StoredNetwork(weights, [], "squared_error", statistics=statistics))
+    (graph,) = every(model, 7)
+    (entry,) = every(graph, 11)
+    (tensor,) = every(every(entry, 2)[0], 1)
+    assert every(tensor, 1) == [kind]
+    found = run(model, x)["logits"]
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(
+        found, z @ weights[0][:, :-1].T + weights[0][:, -1], rtol=1e-5, atol=1e-5
+    )
 
 
 def test_the_output_is_the_prediction_of_the_loss(loss_name):
