@@ -36,6 +36,7 @@ class Split:
         self.parity = False  # give odd labels as 1, even ones as 0
         self._x, self._y, self._order, self._dtype = x, y, order, np.dtype(dtype)
         self._held = self._hold() if in_memory else None
+        self._seen = in_memory  # whether every input was read, and so checked, once
         self._current: _Loaded | None = None
         self._next: tuple[int, Future[_Loaded]] | None = None  # position of its first row
         self._pool: ThreadPoolExecutor | None = None
@@ -63,9 +64,25 @@ class Split:
         for start in range(0, self.rows, rows_per_chunk):
             yield self.rows_at(start, start + rows_per_chunk)
 
+    def targets(self, rows_per_chunk: int) -> Iterator[np.ndarray]:
+        """Yield the targets of all rows in file order, ``rows_per_chunk`` at a time.
+
+        Inputs that no pass has read yet are read, too, so that a bad number is met at the start.
+        """
+        for start in range(0, self.rows, rows_per_chunk):
+            stop = min(start + rows_per_chunk, self.rows)
+            if self._y is None or not self._seen:
+                yield self.rows_at(start, stop)[1]
+            elif self._held is None:
+                yield self._as_targets(self._y, self._y.read(start, stop))
+            else:
+                yield self._as_targets(self._y, self._raw(start, stop)[1])
+
     def moments(self) -> Moments:
         """Return mean, deviation and limits of each input, from one pass over the rows."""
-        return moments(self._all_inputs(), self._x.scale, self._x.dtype)
+        found = moments(self._all_inputs(), self._x.scale, self._x.dtype)
+        self._seen = True
+        return found
 
     def close(self) -> None:
         """Wait for a read in progress, and free the rows."""
@@ -145,13 +162,15 @@ class Split:
         x = _as_float(raw[0], self._x.scale, self._dtype, self.statistics)
         if self._y is None:
             return x, x
-        y = raw[1]
-        assert y is not None
-        if is_label(self._y):
-            labels = y.reshape(-1).astype(np.int64)
-            return x, labels % 2 if self.parity else labels
-        y = _as_float(y, self._y.scale, self._dtype)
-        return x, y if self._y.shape else y.reshape(-1)
+        return x, self._as_targets(self._y, raw[1])
+
+    def _as_targets(self, column: Column, raw: np.ndarray | None) -> np.ndarray:
+        assert raw is not None
+        if is_label(column):
+            labels = raw.reshape(-1).astype(np.int64)
+            return labels % 2 if self.parity else labels
+        y = _as_float(raw, column.scale, self._dtype)
+        return y if column.shape else y.reshape(-1)
 
 
 def is_label(column: Column) -> bool:

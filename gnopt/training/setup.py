@@ -120,7 +120,7 @@ def target_facts(loss: Loss, data: Data) -> tuple[int, np.ndarray]:
     Both come from one pass over the training rows. Raises DataError if a target is not finite.
     """
     outputs, total = 0, np.zeros(0)
-    for _, y in data.train.chunks(CHUNK):
+    for y in data.train.targets(CHUNK):
         targets = loss.convert_targets(y)
         outputs = max(outputs, loss.outputs(targets))
         part = loss.target_sum(targets, outputs)

@@ -287,6 +287,35 @@ def test_statistics_in_pieces_are_those_of_the_whole(flat, monkeypatch):
         np.testing.assert_allclose(std, x.std(axis=0), rtol=1e-12)
 
 
+@pytest.mark.parametrize("memory", ["auto", "15KB"])
+@pytest.mark.parametrize("standardize", ["auto", False])
+@pytest.mark.parametrize("name", ["y", "soft", "inputs"])
+def test_targets_alone_are_those_of_the_rows(flat, memory, standardize, name):
+    with opened(flat, targets=name, memory=memory, standardize=standardize) as data:
+        alone = list(data.train.targets(130))
+        beside = [y for _, y in data.train.chunks(130)]
+        for one, other in zip(alone, beside, strict=True):
+            assert one.tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize("standardize", ["auto", True, False])
+def test_inputs_on_disk_are_read_once_before_training(flat, monkeypatch, standardize):
+    from gnopt.data.hdf5 import Column
+
+    rows = []
+    read = Column.read
+
+    def watched(self, start, stop):
+        if self.width == 20:
+            rows.append(stop - start)
+        return read(self, start, stop)
+
+    monkeypatch.setattr(Column, "read", watched)
+    with opened(flat, targets="y", memory="15KB", standardize=standardize) as data:
+        list(data.train.targets(100))
+        assert sum(rows) == ROWS  # validation rows, which fit into memory, included
+
+
 def test_fingerprint_follows_the_content(tmp_path):
     a = write(tmp_path / "a.h5", x=np.zeros((5, 2)))
     with opened(a) as data:
