@@ -20,7 +20,7 @@ def split(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "rows.h5"
     with h5py.File(path, "w") as file:
         file["x"], file["y"] = np.arange(ROWS, dtype="f4")[:, None], np.zeros(ROWS, "f4")
-    settings = DataSettings.make({"file": str(path), "targets": "y", "validation": 0})
+    settings = DataSettings(file=str(path), targets="y", validation=0, standardize=False)
     data = open_data(settings, seed=3, dtype="float32")
     yield data.train
     data.close()
