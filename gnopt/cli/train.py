@@ -127,6 +127,7 @@ def summary(trainer: Trainer, outcome: TrainingOutcome) -> dict[str, object]:
         "validation_constant": outcome.validation_constant and outcome.validation_constant.loss,
         "validation_error": validation and validation.error,
         "shortcomings": outcome.shortcomings(),
+        "starts": trainer.watch.starts + 1,
         "checkpoint": str(trainer.saved),
     }
 

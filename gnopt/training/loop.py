@@ -428,6 +428,7 @@ def run_to_end(trainer: Trainer) -> TrainingOutcome:
             0,
             step=trainer.counters.step,
             peak_bytes=machine.peak_memory(),
+            starts=trainer.watch.starts + 1,
             shortcomings=outcome.shortcomings(),
         )
         return outcome

@@ -3,6 +3,7 @@ that stands still makes another start.
 """
 
 import json
+import shutil
 from pathlib import Path
 
 import h5py
@@ -136,6 +137,34 @@ def test_a_run_resumed_on_the_ladder_equals_one_that_was_never_stopped(dead, gno
     assert result.code == 0, result.err
     same_runs(Path("whole"), Path("parts"))
     assert len(told(Path("whole"))) == (3 if method == "momentum" else 1)
+
+
+@pytest.mark.parametrize("last", [8, 12, 20])
+def test_a_killed_run_climbs_the_same_ladder_again(dead, gnopt, last):
+    settings = [
+        *("--set", "optimizer.method=momentum", "--set", "optimizer.learning_rate=1e-9"),
+        *("--set", "training.checkpoint_every=4", "--set", "training.keep_checkpoints=20"),
+    ]
+    assert gnopt("train", dead, "--out", "whole", "--max-updates", 36, *settings).code == 0
+    assert len(told(Path("whole"))) == 3
+    shutil.copytree("whole", "killed")
+    (Path("killed") / "checkpoints" / "latest").unlink()
+    for path in Path("killed/checkpoints").glob("step-*.h5"):
+        if int(path.stem.partition("-")[2]) > last:
+            path.unlink()
+    assert gnopt("train", "--out", "killed", "--resume").code == 0
+    same_runs(Path("whole"), Path("killed"))
+
+
+def test_dead_units_are_counted_and_spoken_of_once(dead, gnopt):
+    settings = ["--set", "training.restarts=0", "--max-updates", 30]
+    assert gnopt("train", dead, "--out", "run", *settings).code == 0
+    counts = [row["dead_units"] for row in rows(Path("run/steps.csv"))]
+    assert counts[0].startswith("19")  # all: what follows a dead layer does not vary
+    text = "update 1: layer 1: 8 of 8 relu units give 0 on every row"
+    assert (Path("run") / "log.txt").read_text().count(text) == 1
+    info = json.loads((Path("run") / "run.json").read_text())
+    assert info["starts"] == 1
 
 
 def test_weights_that_were_given_are_kept(dead, gnopt):
