@@ -9,7 +9,7 @@ from gnopt import optimizers
 from gnopt.data.options import DataSettings
 from gnopt.engine.activations import all_activations, get_activation
 from gnopt.engine.arrays import Device
-from gnopt.engine.initializers import INITIALIZERS
+from gnopt.engine.initializers import AUTO, INITIALIZERS
 from gnopt.engine.losses import all_losses, get_loss
 from gnopt.errors import ConfigError, SettingProblem
 from gnopt.options import REQUIRED, SIZE, Form, Option, Settings, option
@@ -34,7 +34,11 @@ class NetworkSettings(Settings):
     loss: str = option(
         REQUIRED, 'output layer and loss; or "module:Name"', choices=all_losses, plug_ins=True
     )
-    init: str = option("glorot", "distribution of the initial weights", choices=tuple(INITIALIZERS))
+    init: str = option(
+        AUTO,
+        "distribution of the initial weights; auto: as each layer's activation asks for",
+        choices=tuple(INITIALIZERS),
+    )
     output_bias: str = option(
         "data_mean",
         "start of the output bias: inverse link of the mean target or zero",

@@ -22,7 +22,7 @@ def command(as_json: bool) -> None:
         "methods": {name: method.summary for name, method in optimizers.methods().items()},
         "losses": {name: loss.summary for name, loss in all_losses().items()},
         "activations": {name: activation.summary for name, activation in all_activations().items()},
-        "initialisers": {name: summary for name, (_, summary) in INITIALIZERS.items()},
+        "initialisers": {name: one.summary for name, one in INITIALIZERS.items()},
     }
     if as_json:
         print_json(registries)

@@ -48,11 +48,11 @@ class Experiment:
             checkpoint.check_fits(stored, list(self.net.sizes), init_from)
             return self.ops.asarray(flat(stored.weights, self.net.dtype))
         settings, seed = self.config.network, self.config.training.seed
-        theta = initialize(
-            self.net.sizes, settings.init, rng.generator(seed, "init"), self.net.dtype
-        )
+        rules = [f.init_rule for f in self.net.activations]
+        draw = rng.generator(seed, "init")
+        theta = initialize(self.net.sizes, settings.init, draw, self.net.dtype, rules)
         if settings.output_bias == "data_mean":
-            self.net.views(theta)[-1][:, -1] = self.loss.initial_bias(self.target_mean)
+            self.net.views(theta)[-1][:, -1] += self.loss.initial_bias(self.target_mean)
         return self.ops.asarray(theta)
 
     def stored(self, theta: Array, step: int, **losses: float) -> checkpoint.StoredNetwork:

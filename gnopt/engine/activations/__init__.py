@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gnopt.engine.arrays import Array, Backend
+import numpy as np
+
+from gnopt.engine.arrays import Array, Backend, get_backend
+from gnopt.engine.initializers import InitRule
 from gnopt.engine.onnx_form import OnnxForm
 from gnopt.registry import discover, lookup
 
@@ -27,6 +30,7 @@ class Activation:
     ``piecewise_linear`` says that f'' is zero; f'(0) is then the slope on the left (0 for relu).
     ``onnx`` appends f to an ONNX graph, from the name of h to the name of a; without it, networks
     with this activation are exported to the other formats only.
+    ``init`` says how initial weights fit f; without it, this is computed from f.
     """
 
     name: str
@@ -37,6 +41,18 @@ class Activation:
     from_output: bool = False
     piecewise_linear: bool = False
     onnx: OnnxForm | None = None
+    init: InitRule | None = None
+
+    @property
+    def init_rule(self) -> InitRule:
+        """How initial weights fit f: ``init`` or, without it, what ``InitRule.measured`` finds."""
+        return self.init or InitRule.measured(self.values)
+
+    def values(self, h: Array) -> tuple[Array, Array]:
+        """Return f(h) and f'(h) of float64 numbers on the host."""
+        ops = get_backend("cpu")
+        a = self.f(ops, h.copy(), np.empty_like(h))
+        return a, self.df(ops, h, a, np.empty_like(h))
 
 
 def all_activations() -> dict[str, Activation]:

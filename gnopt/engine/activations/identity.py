@@ -2,6 +2,7 @@
 
 from gnopt.engine.activations import Activation
 from gnopt.engine.arrays import Array, Backend
+from gnopt.engine.initializers import NEUTRAL
 from gnopt.engine.onnx_form import Operator
 
 
@@ -29,4 +30,5 @@ ACTIVATION = Activation(
     from_output=True,
     piecewise_linear=True,
     onnx=Operator("Identity"),
+    init=NEUTRAL,
 )

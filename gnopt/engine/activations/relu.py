@@ -2,6 +2,7 @@
 
 from gnopt.engine.activations import Activation
 from gnopt.engine.arrays import Array, Backend
+from gnopt.engine.initializers import InitRule, he
 from gnopt.engine.onnx_form import Operator
 
 
@@ -27,4 +28,5 @@ ACTIVATION = Activation(
     from_output=True,
     piecewise_linear=True,
     onnx=Operator("Relu"),
+    init=InitRule(he, output=0.1),
 )

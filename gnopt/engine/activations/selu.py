@@ -2,6 +2,7 @@
 
 from gnopt.engine.activations import Activation
 from gnopt.engine.arrays import Array, Backend
+from gnopt.engine.initializers import InitRule, lecun
 from gnopt.engine.onnx_form import Operator
 
 ALPHA = 1.6732632423543772
@@ -37,4 +38,5 @@ ACTIVATION = Activation(
     _d2f,
     from_output=True,
     onnx=Operator("Selu", alpha=ALPHA, gamma=SCALE),
+    init=InitRule(lecun),
 )

@@ -2,6 +2,7 @@
 
 from gnopt.engine.activations import Activation
 from gnopt.engine.arrays import Array, Backend
+from gnopt.engine.initializers import InitRule, glorot
 from gnopt.engine.onnx_form import Operator
 
 
@@ -26,4 +27,5 @@ ACTIVATION = Activation(
     _d2f,
     from_output=True,
     onnx=Operator("Sigmoid"),
+    init=InitRule(glorot, stretch=2.0, unit=0.5, mean=0.5),
 )

@@ -2,6 +2,7 @@
 
 from gnopt.engine.activations import Activation
 from gnopt.engine.arrays import Array, Backend
+from gnopt.engine.initializers import InitRule, glorot
 from gnopt.engine.onnx_form import Operator
 
 
@@ -19,5 +20,12 @@ def _d2f(ops: Backend, h: Array, a: Array) -> Array:
 
 
 ACTIVATION = Activation(
-    "tanh", "hyperbolic tangent", _f, _df, _d2f, from_output=True, onnx=Operator("Tanh")
+    "tanh",
+    "hyperbolic tangent",
+    _f,
+    _df,
+    _d2f,
+    from_output=True,
+    onnx=Operator("Tanh"),
+    init=InitRule(glorot),
 )
