@@ -64,6 +64,18 @@ class Split:
         for start in range(0, self.rows, rows_per_chunk):
             yield self.rows_at(start, start + rows_per_chunk)
 
+    def spread(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return about ``count`` rows in pieces that are spread over the file."""
+        pieces = min(10, self.rows)
+        size = max(1, count // pieces)
+        starts = [self.rows * i // pieces for i in range(pieces)]
+        ends = [*starts[1:], self.rows]
+        parts = [
+            self.rows_at(start, min(start + size, end))
+            for start, end in zip(starts, ends, strict=True)
+        ]
+        return np.concatenate([x for x, _ in parts]), np.concatenate([y for _, y in parts])
+
     def targets(self, rows_per_chunk: int) -> Iterator[np.ndarray]:
         """Yield the targets of all rows in file order, ``rows_per_chunk`` at a time.
 

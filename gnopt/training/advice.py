@@ -7,12 +7,10 @@ from __future__ import annotations
 import numpy as np
 
 from gnopt.data.moments import LARGE, TINY
+from gnopt.engine.initializers import AUTO
 from gnopt.training.setup import Experiment
 
 ROWS = 1000
-# Beyond this deviation of a target (or below its inverse), the output weights must first grow (or
-# shrink) by the same factor.
-WIDE = 30.0
 
 
 def batch_notes(experiment: Experiment, first: int) -> list[str]:
@@ -34,11 +32,11 @@ def batch_notes(experiment: Experiment, first: int) -> list[str]:
 def scale_notes(experiment: Experiment) -> list[str]:
     """Return a line on the inputs and a line on the targets, each only if there is need.
 
-    Inputs that are standardised because their scales ask for it are mentioned; of others, and of
-    the targets, the first ``ROWS`` training rows decide. The loop logs the lines at the start.
+    Inputs that are standardised because their scales ask for it are mentioned; of others the first
+    ``ROWS`` training rows decide. The loop logs the lines at the start.
     """
     x, y = experiment.data.train.rows_at(0, ROWS)
-    notes = [_input_note(experiment, x), _target_note(experiment, x, y)]
+    notes = [_input_note(experiment, x), "" if y is x else _target_note(experiment)]
     return [note for note in notes if note]
 
 
@@ -60,16 +58,19 @@ def _input_note(experiment: Experiment, x: np.ndarray) -> str:
     )
 
 
-def _target_note(experiment: Experiment, x: np.ndarray, y: np.ndarray) -> str:
-    values = np.asarray(y, dtype=np.float64).reshape(len(x), -1)
-    linear = y is not x and np.array_equal(
-        experiment.loss.initial_bias(experiment.target_mean), experiment.target_mean
-    )
-    deviation = float(values.std(axis=0).max())
-    if linear and not 1.0 / WIDE <= deviation <= WIDE and deviation > 0.0:
+def _target_note(experiment: Experiment) -> str:
+    units = experiment.target_units()
+    if (units == 1.0).all():
+        return ""
+    deviation = float(units.max())
+    attribute = f"an attribute 'scale' of about {1.0 / deviation:.1g}"
+    begin = f"targets deviate by {deviation:.3g} from their mean"
+    if experiment.config.network.init == AUTO:
         return (
-            f"targets deviate by {deviation:.3g} from their mean; networks start with outputs "
-            "that vary by about 1: give the targets an attribute 'scale' of about "
-            f"{1.0 / deviation:.1g}"
+            f"{begin}: the output weights start in these units; for a first-order method, give the "
+            f"targets {attribute}"
         )
-    return ""
+    return (
+        f"{begin}; networks start with outputs that vary by about 1: give the targets {attribute}, "
+        f"or set network.init = {AUTO}"
+    )

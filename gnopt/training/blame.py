@@ -12,7 +12,6 @@ import numpy as np
 from gnopt.engine.arrays import Array
 from gnopt.engine.network import forward, gradient, slope
 from gnopt.training.evaluate import targets_for
-from gnopt.training.restart import spread_rows
 from gnopt.training.setup import Experiment
 
 ROWS = 1000
@@ -50,7 +49,7 @@ class LayerFacts:
 def layer_facts(experiment: Experiment, theta: Array) -> list[LayerFacts]:
     """Return the facts of every hidden layer at weights θ, in one fetch from the device."""
     e, net, ops, xp = experiment, experiment.net, experiment.ops, experiment.ops.xp
-    x, y = spread_rows(e.data.train, ROWS)
+    x, y = e.data.train.spread(ROWS)
     targets = targets_for(e.loss, y, net.sizes[-1], "train")
     W = net.views(theta)
     tape = forward(net, W, ops.asarray(x))

@@ -12,13 +12,10 @@ from __future__ import annotations
 import numpy as np
 
 from gnopt import rng
-from gnopt.data.split import Split
 from gnopt.engine.activations import Activation
 from gnopt.engine.arrays import Backend, get_backend
-from gnopt.training.setup import Experiment, flat
+from gnopt.training.setup import Experiment, flat, sample_rows
 
-ROWS = 1000  # rows that say how large signals are;
-NUMBERS, FEWEST = 1 << 25, 100  # fewer where they would hold more numbers than this
 # Deviation of pre-activations. At one half, deep narrow networks keep more of their inputs than at
 # one: of 36 networks with six activations, 10 x 20 and 20 x 5 units, most trained further.
 SPREAD = 0.5
@@ -29,19 +26,6 @@ STEEPER = 1.05  # by this factor, for the sake of a larger mean
 OUTPUT_SPREAD = 0.1  # deviation of h_L: a start close to the best constant
 # A column that deviates less than this share of its mean is constant, up to rounding.
 CONSTANT = 1e-7
-
-
-def spread_rows(split: Split, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return about ``count`` rows in pieces that are spread over the file."""
-    pieces = min(10, split.rows)
-    size = max(1, count // pieces)
-    starts = [split.rows * i // pieces for i in range(pieces)]
-    ends = [*starts[1:], split.rows]
-    parts = [
-        split.rows_at(start, min(start + size, end))
-        for start, end in zip(starts, ends, strict=True)
-    ]
-    return np.concatenate([x for x, _ in parts]), np.concatenate([y for _, y in parts])
 
 
 def scaled_weights(experiment: Experiment, number: int) -> np.ndarray:
@@ -55,11 +39,12 @@ def scaled_weights(experiment: Experiment, number: int) -> np.ndarray:
         rng.generator(experiment.config.training.seed, "restart", number),
     )
     split = experiment.data.train
-    x, _ = spread_rows(split, max(FEWEST, min(ROWS, NUMBERS // split.inputs)))
+    x, _ = split.spread(sample_rows(split.inputs))
     a = np.asarray(x, dtype=np.float64)
     deviation = a.std(axis=0)
     constant = deviation <= CONSTANT * np.abs(a).max(axis=0)
     units = np.where(constant, np.inf, deviation)
+    output_units = experiment.target_units()[:, None]
     weights: list[np.ndarray] = []
     for shape, f in zip(net.shapes, net.activations, strict=True):
         W = _orthonormal(generator, shape[0], shape[1] - 1) / units
@@ -67,6 +52,7 @@ def scaled_weights(experiment: Experiment, number: int) -> np.ndarray:
         W *= _scale((a - mean) @ W.T, OUTPUT_SPREAD if last else SPREAD)
         h, bias = (a - mean) @ W.T, -(W @ mean)
         if last:
+            W, bias = W * output_units, bias * output_units[:, 0]
             bias += loss.initial_bias(experiment.target_mean)
         else:
             shift, a = _steepest(ops, f, h)

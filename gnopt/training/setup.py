@@ -14,7 +14,7 @@ from gnopt.config import Config
 from gnopt.data.source import Data, open_data
 from gnopt.engine.activations import get_activation
 from gnopt.engine.arrays import Array, Backend, get_backend
-from gnopt.engine.initializers import initialize
+from gnopt.engine.initializers import AUTO, initialize
 from gnopt.engine.losses import Loss, get_loss
 from gnopt.engine.network import Network
 from gnopt.errors import DataError
@@ -23,6 +23,12 @@ from gnopt.options import size_in_bytes
 from gnopt.settings import TrainingSettings
 from gnopt.training import checkpoint
 from gnopt.training.evaluate import CHUNK
+
+# Rows that say how large signals and targets are; fewer where they hold more than NUMBERS numbers.
+ROWS, FEWEST, NUMBERS = 1000, 100, 1 << 25
+# Outputs vary by about 1 at the start: with targets of a deviation above WIDE or below its inverse,
+# the output weights would first have to grow or shrink by as much.
+WIDE = 30.0
 
 
 @dataclass
@@ -51,9 +57,30 @@ class Experiment:
         rules = [f.init_rule for f in self.net.activations]
         draw = rng.generator(seed, "init")
         theta = initialize(self.net.sizes, settings.init, draw, self.net.dtype, rules)
+        W_L = self.net.views(theta)[-1]
+        if settings.init == AUTO:
+            W_L *= self.target_units()[:, None]
         if settings.output_bias == "data_mean":
-            self.net.views(theta)[-1][:, -1] += self.loss.initial_bias(self.target_mean)
+            W_L[:, -1] += self.loss.initial_bias(self.target_mean)
         return self.ops.asarray(theta)
+
+    def target_units(self) -> np.ndarray:
+        """Return the units in which outputs start, (K,) float64: 1, or the targets' deviations.
+
+        Deviations count where the loss takes targets of any units and the largest deviation is
+        beyond ``WIDE``: then each output is in units of its own, and one with a constant target
+        starts, at its bias, as a constant. Rows spread over the training data decide.
+        """
+        split, ones = self.data.train, np.ones(self.net.sizes[-1])
+        if not self.loss.linear:
+            return ones
+        y = np.asarray(split.spread(sample_rows(split.inputs))[1], dtype=np.float64)
+        y = y.reshape(len(y), -1)
+        deviation = y.std(axis=0)
+        rounding = 4.0 * np.finfo(self.net.dtype).eps * np.abs(y).max(axis=0)
+        deviation[deviation <= rounding] = 0.0
+        largest = float(deviation.max())
+        return ones if largest == 0.0 or 1.0 / WIDE <= largest <= WIDE else deviation
 
     def stored(self, theta: Array, step: int, **losses: float) -> checkpoint.StoredNetwork:
         """Return the network with weights θ as a checkpoint stores it, on the host."""
@@ -61,6 +88,11 @@ class Experiment:
         names = self.config.network.activations
         loss = self.config.network.loss
         return checkpoint.StoredNetwork(weights, names, loss, step, losses, self.data.statistics)
+
+
+def sample_rows(inputs: int) -> int:
+    """Return how many rows of this many inputs say how large signals are."""
+    return max(FEWEST, min(ROWS, NUMBERS // inputs))
 
 
 def flat(weights: list[np.ndarray], dtype: DTypeLike) -> np.ndarray:

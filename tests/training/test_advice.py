@@ -62,11 +62,15 @@ def test_inputs_left_as_they_are_are_noted(tmp_path, table, factor, words):
 
 
 @pytest.mark.parametrize(("factor", "scale"), [(1e5, "1e-05"), (1e-4, "1e+04")])
-def test_targets_far_from_unit_deviation_are_given_a_scale(tmp_path, table, factor, scale):
+@pytest.mark.parametrize(
+    ("init", "words"), [("auto", "output weights start in these units"), ("he", "init = auto")]
+)
+def test_targets_far_from_unit_deviation_are_noted(tmp_path, table, factor, scale, init, words):
     x, y = table
-    (note,) = notes(tmp_path, x, y * factor)
+    (note,) = notes(tmp_path, x, y * factor, "squared_error", f"network.init={init}")
     assert "targets deviate" in note
     assert f"about {scale}" in note
+    assert words in note
 
 
 def test_counts_and_labels_have_no_scale(tmp_path, table):

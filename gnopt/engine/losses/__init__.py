@@ -32,6 +32,7 @@ class Loss:
     diagonal: bool = False
     likelihood: bool = True  # E = −log p(y | h) + const: y can be sampled from the model
     convex: bool = True  # E is convex in h: 𝒢_L is ∂²E/∂h²
+    linear: bool = False  # h is in the units of the targets, which may be any
     error_name: str = "squared error"
     onnx: OnnxForm | None = None  # appends `prediction` to an ONNX graph; None leaves it out
 

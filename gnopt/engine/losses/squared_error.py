@@ -13,6 +13,7 @@ class SquaredError(Loss):
     name = "squared_error"
     summary = "half the squared distance; 𝒢_L = I"
     diagonal = True
+    linear = True
     onnx = Operator("Identity")
 
     def value(self, ops: Backend, h: Array, y: Array) -> Array:
