@@ -13,8 +13,10 @@ import numpy as np
 FARTHEST = 10.0
 # Above this root mean square of an input, initial weights of the usual size saturate every unit.
 LARGE = 10.0
-# Where every input deviates less, units start with the same output for all rows.
-TINY = 0.05
+# Where every input deviates less, units start with nearly the same output for all rows; rare flags
+# and dark pixels deviate as little, but reach 1.
+TINY = 0.2
+FLAG = 0.9
 # A mean of this many deviations hides how the input varies.
 SHIFTED = 20.0
 # Deviations of two inputs in different units may be this far apart.
@@ -66,10 +68,11 @@ class Moments:
     def why_standardize(self) -> str | None:
         """Return the column that asks for standardised inputs, in words, or None.
 
-        Asked for by: a root mean square above ``LARGE``; deviations below ``TINY`` in all columns;
-        a mean beyond ``SHIFTED`` deviations; a deviation ``APART`` from the largest one. The last
-        two do not count where more than half of the columns have their least or their greatest
-        value in common: these are in the same units, such as pixels with an empty border.
+        Asked for by: a root mean square above ``LARGE``; deviations below ``TINY`` in all columns,
+        unless a value is ``FLAG`` from its mean; a mean beyond ``SHIFTED`` deviations; a deviation
+        ``APART`` from the largest one. The last two do not count where more than half of the
+        columns have their least or their greatest value in common: these are in the same units,
+        such as pixels with an empty border.
         """
         size = np.hypot(self.mean, self.deviation)
         worst = int(size.argmax())
@@ -80,7 +83,7 @@ class Moments:
             return None
         deviation, mean = self._bounded()[varying], np.abs(self.mean[varying])
         widest, narrowest = int(deviation.argmax()), int(deviation.argmin())
-        if deviation[widest] < TINY:
+        if deviation[widest] < TINY and self._reach.max() < FLAG:
             return f"no column deviates by more than {deviation[widest]:.3g}"
         if _mostly_equal(self.low[varying]) or _mostly_equal(self.high[varying]):
             return None
@@ -100,9 +103,14 @@ class Moments:
 
     def _bounded(self) -> np.ndarray:
         """Return the deviations, raised where a value is farther than ``FARTHEST`` of them."""
-        reach = np.maximum(self.high - self.mean, self.mean - self.low)
-        bounded: np.ndarray = np.maximum(self.deviation, reach / FARTHEST)
+        bounded: np.ndarray = np.maximum(self.deviation, self._reach / FARTHEST)
         return bounded
+
+    @property
+    def _reach(self) -> np.ndarray:
+        """How far a value is from the mean at most."""
+        reach: np.ndarray = np.maximum(self.high - self.mean, self.mean - self.low)
+        return reach
 
 
 def _mostly_equal(values: np.ndarray) -> bool:

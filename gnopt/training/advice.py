@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gnopt.data.moments import LARGE, TINY
+from gnopt.data.moments import moments
 from gnopt.engine.initializers import AUTO
 from gnopt.training.setup import Experiment
 
@@ -32,29 +32,31 @@ def batch_notes(experiment: Experiment, first: int) -> list[str]:
 def scale_notes(experiment: Experiment) -> list[str]:
     """Return a line on the inputs and a line on the targets, each only if there is need.
 
-    Inputs that are standardised because their scales ask for it are mentioned; of others the first
+    Inputs that were standardised because they asked for it are mentioned. So are inputs that ask
+    for it but are left as they are, by the setting or as the targets of an autoencoder; the first
     ``ROWS`` training rows decide. The loop logs the lines at the start.
     """
     x, y = experiment.data.train.rows_at(0, ROWS)
-    notes = [_input_note(experiment, x), "" if y is x else _target_note(experiment)]
+    notes = [_input_note(experiment, x, y), "" if y is x else _target_note(experiment)]
     return [note for note in notes if note]
 
 
-def _input_note(experiment: Experiment, x: np.ndarray) -> str:
+def _input_note(experiment: Experiment, x: np.ndarray, y: np.ndarray) -> str:
     data = experiment.data
     if data.why_standardized:
-        return f"inputs are standardised: {data.why_standardized}; data.standardize = false if not"
-    sizes = np.sqrt(np.square(x, dtype=np.float64).mean(axis=0))
-    widest = int(sizes.argmax())
-    if data.statistics is not None or TINY <= sizes[widest] <= LARGE or not sizes[widest]:
+        return (
+            f"inputs are standardised: {data.why_standardized}; data.standardize = false leaves "
+            "them as they are"
+        )
+    autoencoder = y is x
+    judged = experiment.config.data.standardize_if_asked() and not autoencoder
+    why = moments([x], 1.0, x.dtype).why_standardize()
+    if judged or data.statistics is not None or why is None:
         return ""
-    large = sizes[widest] > LARGE
-    factor = "smaller" if large else "larger"
+    remedy = "" if autoencoder else "data.standardize = true, or "
     return (
-        f"inputs are {'large' if large else 'small'}: column {widest} has "
-        f"{'a' if large else 'the largest'} root mean square of {sizes[widest]:.3g} in the first "
-        f"{len(x):,} rows; data.standardize = true, or a {factor} 'scale' of the data set, will "
-        "help"
+        f"inputs of this scale slow training down: {why} in the first {len(x):,} rows; {remedy}"
+        "an attribute 'scale' of the data set will help"
     )
 
 

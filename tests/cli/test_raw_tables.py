@@ -46,7 +46,7 @@ def test_a_run_says_which_column_asked_for_it(table, process):
     assert line in (table / "run/log.txt").read_text()
     raw = process("train", "table.toml", "--out", "raw", "--set", "data.standardize=false")
     assert "inputs are standardised" not in raw.err
-    assert "inputs are large: column 3" in raw.err
+    assert "slow training down: column 3" in raw.err
     assert process("train", "table.toml", "--dry-run").code == 0
 
 

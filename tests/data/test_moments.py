@@ -46,6 +46,7 @@ LEFT_ALONE = {
     "a flag": lambda rng: (rng.random((500, 1)) < 0.99).astype(float),
     "mixed": mixed,
     "images": digits,
+    "dark images": lambda rng: np.minimum(1.0, 1e-3 / (1.0 - digits(rng) + 1e-3)),
     "images on white": lambda rng: 1.0 - digits(rng),
     "images of mean 0": lambda rng: (digits(rng) - 0.1307) / 0.3081,
     "zeros": lambda rng: np.zeros((50, 3)),
@@ -59,7 +60,7 @@ def test_left_as_they_are(rng, kind, dtype):
     assert taken(LEFT_ALONE[kind](rng).astype(dtype)).why_standardize() is None
 
 
-@pytest.mark.parametrize("factor", [1e-12, 1e-3, 30.0, 1e12])
+@pytest.mark.parametrize("factor", [1e-12, 1e-3, 0.1, 30.0, 1e12])
 def test_one_scale_that_is_bad_for_all(rng, factor):
     assert taken(factor * rng.standard_normal((500, 3))).why_standardize()
 

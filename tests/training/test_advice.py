@@ -52,13 +52,19 @@ def test_large_inputs_are_standardised_and_the_note_names_the_column(tmp_path, t
     assert notes(tmp_path, x, y, "squared_error", "data.standardize=true") == []
 
 
-@pytest.mark.parametrize(("factor", "words"), [(1e3, "are large"), (1e-8, "are small")])
+@pytest.mark.parametrize(("factor", "words"), [(1e3, "root mean square"), (1e-8, "no column")])
 def test_inputs_left_as_they_are_are_noted(tmp_path, table, factor, words):
     x, y = table
     (note,) = notes(tmp_path, factor * x, y, "squared_error", "data.standardize=false")
     assert words in note
     assert "data.standardize = true" in note
     assert notes(tmp_path, 0.0 * x, y, "squared_error", "data.standardize=false") == []
+
+
+def test_large_inputs_of_an_autoencoder_are_noted(tmp_path, table):
+    (note,) = notes(tmp_path, 100.0 * table[0], table[1], "squared_error", "data.targets=inputs")
+    assert "slow training down" in note
+    assert "'scale'" in note
 
 
 @pytest.mark.parametrize(("factor", "scale"), [(1e5, "1e-05"), (1e-4, "1e+04")])
