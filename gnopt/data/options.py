@@ -66,7 +66,8 @@ class DataSettings(Settings):
         "auto",
         "shift and scale each input to mean 0 and deviation 1 over the training rows (less where "
         'a value would be farther than 10 from 0); "auto" does so only where inputs are of scales '
-        "that networks do not start well with, and never for an autoencoder",
+        "that networks do not start well with, never for an autoencoder, and as before for the "
+        "weights of --init-from",
         form=Form(_read_switch, lambda: 'true, false or "auto"'),
     )
     memory: int | str = option(

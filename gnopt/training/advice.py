@@ -48,10 +48,12 @@ def _input_note(experiment: Experiment, x: np.ndarray, y: np.ndarray) -> str:
             f"inputs are standardised: {data.why_standardized}; data.standardize = false leaves "
             "them as they are"
         )
-    autoencoder = y is x
-    judged = experiment.config.data.standardize_if_asked() and not autoencoder
+    autoencoder, left_open = y is x, experiment.config.data.standardize_if_asked()
+    if data.statistics is not None:
+        taken = "inputs are standardised as those of the network that the run starts from"
+        return taken if left_open else ""
     why = moments([x], 1.0, x.dtype).why_standardize()
-    if judged or data.statistics is not None or why is None:
+    if why is None or (left_open and not autoencoder):
         return ""
     remedy = "" if autoencoder else "data.standardize = true, or "
     return (

@@ -59,7 +59,7 @@ def begin(
     """
     if out is not None:
         rundir.check_free(out, overwrite)
-    experiment = build(config)
+    experiment = build(config, trained=_model_of_inputs(config, init_from))
     check(experiment)
     theta = experiment.initial_weights(init_from)
     state = experiment.optimizer.init(theta)
@@ -72,6 +72,16 @@ def begin(
     }
     run = RunDirectory.create(path, to_toml(config.values()), info, overwrite)
     return Trainer(experiment, run, theta, state, Counters(), Watch(), reporter, clock)
+
+
+def _model_of_inputs(config: Config, init_from: Path | None) -> checkpoint.StoredNetwork | None:
+    """Return the network that a new run starts from, if its inputs are to be standardised alike.
+
+    They are where data.standardize leaves it open: the weights were trained on such inputs.
+    """
+    if init_from is None or not config.data.standardize_if_asked():
+        return None
+    return checkpoint.load_network(init_from)
 
 
 def resume(
@@ -97,13 +107,13 @@ def resume(
         config = load(config_path or own, sets, flags)
         if own.is_file():
             refuse_changes(load(own), config)
-        path = newest(out)
-        stored = checkpoint.load_network(path) if path else None
+        path, start = newest(out), run.info.get("init_from")
+        init_from = Path(start) if start else None
+        stored = checkpoint.load_network(path) if path else _model_of_inputs(config, init_from)
         experiment = build(config, trained=stored)
         check(experiment)
         _check_data(run, experiment.data.fingerprint)
-        start = run.info.get("init_from")
-        restored = _restore(experiment, path, Path(start) if start else None)
+        restored = _restore(experiment, path, init_from)
         trainer = Trainer(experiment, run, *restored, reporter)
         counters = trainer.counters
         on_schedule = is_due(counters.step, config.training.evaluate_every)

@@ -131,6 +131,23 @@ def test_evaluation_on_other_rows_keeps_the_statistics_of_training(table, gnopt)
     assert np.mean(parts) == pytest.approx(objective(), rel=1e-5)
 
 
+@pytest.mark.parametrize("stop", [0, 4])
+def test_a_run_from_given_weights_sees_inputs_as_they_did(table, gnopt, stop):
+    assert gnopt("train", "table.toml", "--out", "run").code == 0
+    with h5py.File("table.h5") as file, h5py.File("other.h5", "w") as other:
+        other["x"], other["y"] = 3.0 * file["x"][()], file["y"][()]
+    new = ["table.toml", "--data", "other.h5", "--init-from", "run/checkpoints/step-000012.h5"]
+    result = gnopt("train", *new, "--out", "new", "--max-updates", stop)
+    assert result.code == 0, result.err
+    assert "as those of the network that the run starts from" in result.err
+    assert gnopt("train", "--resume", "--out", "new", "--max-updates", 6).code == 0
+    with (
+        h5py.File("run/checkpoints/step-000012.h5") as one,
+        h5py.File("new/checkpoints/step-000006.h5") as other,
+    ):
+        assert one["inputs/mean"][()].tobytes() == other["inputs/mean"][()].tobytes()
+
+
 def test_compare_standardises_every_variant_alike(table, gnopt):
     argv = ["--methods", "kfra,adam", "--budget-updates", 3, "--out", "compared"]
     result = gnopt("compare", "table.toml", *argv)
