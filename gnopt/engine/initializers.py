@@ -127,10 +127,29 @@ class Initializer:
 
     summary: str
     draw: Draw
+    adapts: bool = False  # weights may be made anew where they lose the signal of the data
 
     def layers(self, rules: Sequence[InitRule]) -> list[LayerDraw]:
         """Return the draws of layers whose activations have these rules."""
         return [LayerDraw(self.draw)] * len(rules)
+
+    def weights(
+        self,
+        sizes: Sequence[int],
+        rng: np.random.Generator,
+        dtype: DTypeLike,
+        rules: Sequence[InitRule] = (),
+    ) -> np.ndarray:
+        """Return θ (flat, host) for layers of these sizes.
+
+        ``rules`` are those of the layers' activations; without them all are taken as neutral.
+        """
+        layers = self.layers(rules or [NEUTRAL] * (len(sizes) - 1))
+        pieces = [
+            layer.matrix(rng, d_out, d_in).ravel()
+            for layer, (d_in, d_out) in zip(layers, itertools.pairwise(sizes), strict=True)
+        ]
+        return np.concatenate(pieces).astype(dtype)
 
 
 class Auto(Initializer):
@@ -146,7 +165,9 @@ class Auto(Initializer):
 AUTO = "auto"
 INITIALIZERS: dict[str, Initializer] = {
     AUTO: Auto(
-        "what the activations ask for: glorot for tanh, he for relu, lecun for selu, ...", glorot
+        "what the activations ask for: glorot for tanh, he for relu, lecun for selu, ...",
+        glorot,
+        adapts=True,
     ),
     "glorot": Initializer("uniform, variance 2 / (d_in + d_out) (Glorot & Bengio 2010)", glorot),
     "he": Initializer("normal, variance 2 / d_in, for relu (He et al. 2015)", he),
@@ -157,6 +178,16 @@ INITIALIZERS: dict[str, Initializer] = {
 }
 
 
+def get_initializer(name: str) -> Initializer:
+    """Return the initialiser called ``name``; ConfigError if there is none."""
+    if name not in INITIALIZERS:
+        raise ConfigError(
+            f"unknown initialiser '{name}'{nearest(name, INITIALIZERS)}; "
+            f"known: {', '.join(INITIALIZERS)}"
+        )
+    return INITIALIZERS[name]
+
+
 def initialize(
     sizes: Sequence[int],
     name: str,
@@ -164,18 +195,5 @@ def initialize(
     dtype: DTypeLike,
     rules: Sequence[InitRule] = (),
 ) -> np.ndarray:
-    """Return θ (flat, host) for layers of these sizes; ConfigError for an unknown name.
-
-    ``rules`` are those of the layers' activations; without them all are taken as neutral.
-    """
-    if name not in INITIALIZERS:
-        raise ConfigError(
-            f"unknown initialiser '{name}'{nearest(name, INITIALIZERS)}; "
-            f"known: {', '.join(INITIALIZERS)}"
-        )
-    layers = INITIALIZERS[name].layers(rules or [NEUTRAL] * (len(sizes) - 1))
-    pieces = [
-        layer.matrix(rng, d_out, d_in).ravel()
-        for layer, (d_in, d_out) in zip(layers, itertools.pairwise(sizes), strict=True)
-    ]
-    return np.concatenate(pieces).astype(dtype)
+    """Return what `Initializer.weights` of the initialiser called ``name`` returns."""
+    return get_initializer(name).weights(sizes, rng, dtype, rules)

@@ -4,7 +4,7 @@ Training writes a run directory; later commands read the directory to evaluate, 
 Nothing here prints: the loop calls the methods of a `Reporter`, and the command line shows them.
 
 Reading order: ``tree`` → ``state`` → ``checkpoint`` → ``csv_table`` → ``rundir`` → ``evaluate`` →
-``constant`` → ``setup`` → ``estimate``, ``advice``, ``batches``, ``signals`` → ``watch`` →
-``restart`` → ``blame`` → ``ladder`` → ``loop`` → ``start`` → ``load`` → ``predict`` → ``onnx`` →
+``constant`` → ``restart`` → ``setup`` → ``estimate``, ``advice``, ``batches``, ``signals`` →
+``watch`` → ``blame`` → ``ladder`` → ``loop`` → ``start`` → ``load`` → ``predict`` → ``onnx`` →
 ``export``.
 """

@@ -20,7 +20,6 @@ from gnopt.optimizers.base import Stats
 from gnopt.training.blame import blamed, layer_facts
 from gnopt.training.constant import ROWS, Constant, ConstantLoss
 from gnopt.training.evaluate import evaluate
-from gnopt.training.restart import scaled_weights
 from gnopt.training.setup import Experiment
 from gnopt.training.watch import Effort, Watch
 
@@ -137,7 +136,7 @@ class Ladder:
 
     def _fresh(self, text: str, step: int, examples: int) -> Finding:
         e, watch = self.experiment, self.watch
-        theta = e.ops.asarray(scaled_weights(e, watch.starts + 1))
+        theta = e.ops.asarray(e.scaled_weights(watch.starts + 1))
         watch.start_again(step, examples, self._loss(theta))
         return Finding(
             f"{text}; start {watch.starts + 1} begins, from new weights scaled to the data",

@@ -14,7 +14,7 @@ from gnopt.config import Config
 from gnopt.data.source import Data, open_data
 from gnopt.engine.activations import get_activation
 from gnopt.engine.arrays import Array, Backend, get_backend
-from gnopt.engine.initializers import AUTO, initialize
+from gnopt.engine.initializers import get_initializer
 from gnopt.engine.losses import Loss, get_loss
 from gnopt.engine.network import Network
 from gnopt.errors import DataError
@@ -23,6 +23,7 @@ from gnopt.options import size_in_bytes
 from gnopt.settings import TrainingSettings
 from gnopt.training import checkpoint
 from gnopt.training.evaluate import CHUNK
+from gnopt.training.restart import lost_signal, scaled_weights
 
 # Rows that say how large signals and targets are; fewer where they hold more than NUMBERS numbers.
 ROWS, FEWEST, NUMBERS = 1000, 100, 1 << 25
@@ -42,6 +43,8 @@ class Experiment:
     loss: Loss
     optimizer: Optimizer[Any]
     target_mean: np.ndarray
+    # Why the weights of step 0 are not simply drawn, for the user; set by `initial_weights`.
+    start_note: str = ""
 
     def initial_weights(self, init_from: Path | None = None) -> Array:
         """Return θ of step 0, on the device.
@@ -53,16 +56,39 @@ class Experiment:
             stored = checkpoint.load_network(init_from)
             checkpoint.check_fits(stored, list(self.net.sizes), init_from)
             return self.ops.asarray(flat(stored.weights, self.net.dtype))
-        settings, seed = self.config.network, self.config.training.seed
+        initializer = get_initializer(self.config.network.init)
+        draw = rng.generator(self.config.training.seed, "init")
         rules = [f.init_rule for f in self.net.activations]
-        draw = rng.generator(seed, "init")
-        theta = initialize(self.net.sizes, settings.init, draw, self.net.dtype, rules)
-        W_L = self.net.views(theta)[-1]
-        if settings.init == AUTO:
-            W_L *= self.target_units()[:, None]
-        if settings.output_bias == "data_mean":
-            W_L[:, -1] += self.loss.initial_bias(self.target_mean)
+        theta = initializer.weights(self.net.sizes, draw, self.net.dtype, rules)
+        if initializer.adapts:
+            x, _ = self.data.train.spread(FEWEST)
+            lost = lost_signal(self.net, self.net.views(theta), x)
+            if lost:
+                self.start_note = (
+                    f"initial weights are scaled to the data layer by layer: {lost} with those "
+                    "that network.init draws"
+                )
+                return self.ops.asarray(self.scaled_weights(0))
+            self.net.views(theta)[-1][:] *= self.target_units()[:, None]
+        if self.config.network.output_bias == "data_mean":
+            self._add_output_bias(theta)
         return self.ops.asarray(theta)
+
+    def scaled_weights(self, number: int) -> np.ndarray:
+        """Return θ, on the host, scaled to the data; every ``number`` has weights of its own.
+
+        0 is the start of a run whose drawn weights lose the signal, 1 its first other start.
+        """
+        x, _ = self.data.train.spread(sample_rows(self.data.train.inputs))
+        draw = rng.generator(self.config.training.seed, "restart", number)
+        weights = scaled_weights(self.net, x, draw)
+        weights[-1] *= self.target_units()[:, None]
+        theta = flat(weights, self.net.dtype)
+        self._add_output_bias(theta)
+        return theta
+
+    def _add_output_bias(self, theta: np.ndarray) -> None:
+        self.net.views(theta)[-1][:, -1] += self.loss.initial_bias(self.target_mean)
 
     def target_units(self) -> np.ndarray:
         """Return the units in which outputs start, (K,) float64: 1, or the targets' deviations.

@@ -56,7 +56,7 @@ def make(tmp_path):
 
 def test_signals_are_as_large_in_every_layer_and_no_unit_is_dead(make, activation_name):
     e = make(activation_name, [6] * 12)
-    theta = restart.scaled_weights(e, 1)
+    theta = e.scaled_weights(1)
     W = e.net.views(theta)
     x, _ = e.data.train.rows_at(0, 300)
     tape = forward(e.net, W, x)
@@ -75,7 +75,7 @@ def test_the_scale_of_the_inputs_does_not_matter(make, scale):
     for factors, shift in ((1.0, 0.0), (np.array([1.0, scale, 1.0, 1.0 / scale]), 0.0)):
         e = make(x=x * factors + shift)
         rows, _ = e.data.train.rows_at(0, 300)
-        outputs.append(forward(e.net, e.net.views(restart.scaled_weights(e, 1)), rows).output)
+        outputs.append(forward(e.net, e.net.views(e.scaled_weights(1)), rows).output)
     np.testing.assert_allclose(outputs[1], outputs[0], rtol=1e-6)
 
 
@@ -83,14 +83,14 @@ def test_a_constant_input_is_left_out(make):
     x = np.random.default_rng(0).normal(size=(300, 4))
     x[:, 2] = 1e6
     e = make(x=x)
-    first = e.net.views(restart.scaled_weights(e, 1))[0]
+    first = e.net.views(e.scaled_weights(1))[0]
     assert (first[:, 2] == 0.0).all()
     assert (first[:, [0, 1, 3]] != 0.0).all()
 
 
 def test_every_start_has_weights_of_its_own(make):
     e = make()
-    one, again, other = (restart.scaled_weights(e, number) for number in (1, 1, 2))
+    one, again, other = (e.scaled_weights(number) for number in (1, 1, 2))
     assert np.array_equal(one, again)
     assert not np.isclose(one, other).any()
 
@@ -100,14 +100,14 @@ def test_every_start_has_weights_of_its_own(make):
 
 def spoilt(e, layer, change):
     """Good weights, with those of one layer changed."""
-    theta = restart.scaled_weights(e, 1)
+    theta = e.scaled_weights(1)
     change(e.net.views(theta)[layer - 1])
     return theta
 
 
 def test_good_weights_blame_no_layer(make):
     e = make()
-    assert blamed(layer_facts(e, restart.scaled_weights(e, 1))) == ""
+    assert blamed(layer_facts(e, e.scaled_weights(1))) == ""
 
 
 def test_dead_units_are_counted(make, ops):
@@ -160,7 +160,7 @@ def test_advice_is_taken_back_where_the_run_leaves_the_constant_after_all(make):
     for step in range(1, 2 * ladder.effort.updates + 1):
         ladder.observe(step, 300, row)
         if ladder.due(step):
-            finding = ladder.look(restart.scaled_weights(e, 1), step, 300 * step)
+            finding = ladder.look(e.scaled_weights(1), step, 300 * step)
             first = step == ladder.effort.updates
             assert ("after all" in finding.text) if first else finding is None
     assert not ladder.watch.given_up

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from gnopt.config import load
-from gnopt.training.restart import scaled_weights
 from gnopt.training.setup import WIDE, build
 
 CONFIG = """
@@ -100,7 +99,7 @@ def test_rates_have_no_units(experiment):
 
 def test_another_start_is_in_these_units_too(experiment):
     W_L = experiment(targets()), experiment(1e6 * targets())
-    plain, large = (e.net.views(scaled_weights(e, 1))[-1][:, :-1] for e in W_L)
+    plain, large = (e.net.views(e.scaled_weights(1))[-1][:, :-1] for e in W_L)
     np.testing.assert_allclose(large, 1e6 * plain, rtol=1e-5)
 
 
