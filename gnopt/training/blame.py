@@ -86,6 +86,12 @@ def layer_facts(experiment: Experiment, theta: Array) -> list[LayerFacts]:
     ]
 
 
+def inputs_vary(experiment: Experiment) -> bool:
+    """Return whether the training inputs are not all the same, as some rows show it."""
+    x, _ = experiment.data.train.spread(ROWS)
+    return not bool((x == x[0]).all())
+
+
 def blamed(layers: list[LayerFacts]) -> str:
     """Return what is wrong with the first layer in which something is, or nothing."""
     largest = max((layer.gradient for layer in layers), default=0.0)

@@ -17,7 +17,7 @@ from math import sqrt
 from gnopt.engine.arrays import Array
 from gnopt.errors import Diverged
 from gnopt.optimizers.base import Stats
-from gnopt.training.blame import blamed, layer_facts
+from gnopt.training.blame import blamed, inputs_vary, layer_facts
 from gnopt.training.constant import ROWS, Constant, ConstantLoss
 from gnopt.training.evaluate import evaluate
 from gnopt.training.setup import Experiment
@@ -158,6 +158,9 @@ class Ladder:
             f"{'come back to' if watch.left else 'not left'} the best constant's: "
             f"{value:.6g} against {constant:.6g}"
         )
+        if not inputs_vary(e):
+            watch.given_up = True
+            return Finding(f"{text}; the inputs are the same on every row")
         found = blamed(layer_facts(e, theta))
         text += f"; {found}" if found else ""
         if watch.starts >= self.restarts:

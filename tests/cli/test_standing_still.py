@@ -167,6 +167,16 @@ def test_dead_units_are_counted_and_spoken_of_once(dead, gnopt):
     assert info["starts"] == 1
 
 
+def test_inputs_that_do_not_vary_are_named(tiny, gnopt, short):
+    with h5py.File(tiny / "same.h5", "w") as file:
+        file["x"], file["y"] = np.ones((60, 3)), np.random.default_rng(0).integers(0, 3, 60)
+    settings = ["--set", "data.targets=y", "--set", "network.loss=softmax_cross_entropy"]
+    result = gnopt("train", "tiny.toml", "--data", "same.h5", "--out", "run", *settings)
+    assert result.code == 0, result.err
+    (line,) = told(tiny / "run")
+    assert line.endswith("; the inputs are the same on every row")
+
+
 def test_weights_that_were_given_are_kept(dead, gnopt):
     adam = ["--set", "optimizer.method=adam"]
     assert gnopt("train", dead, "--out", "first", "--max-updates", 2, *adam).code == 0
