@@ -64,6 +64,10 @@ BLAME = 0.1  # a step is undone if it left an unseen batch worse by this share o
 RAISE, RELAX = 4.0, 0.9  # damping's factor after a rejected step, and per accepted one
 ROUNDING = 1e-6  # a rise of the loss by this share is no rise
 MAX_REJECTIONS = 12  # in a row
+# Where all of the data is one batch: the damping at which steps have become too short to get past a
+# kink, the first and the greatest rise above the lowest loss that is let pass then, and the updates
+# without a new lowest loss after which less is.
+STUCK, FIRST_SLACK, MOST_SLACK, PATIENCE = 256.0, 1e-3, 0.03, 50
 COUNTED = 4  # dead units are counted at every fourth set of statistics, for the sake of small nets
 
 
@@ -139,7 +143,10 @@ class SecondOrderState(State):
 
     ``damping`` is λ and ``boost`` its factor after rejected steps; ``anchor`` is θ before the last
     step, ``previous`` that step, ``decayed_sum`` the sum of ``terms`` past directions; the factors
-    hold the blocks of the layers.
+    hold the blocks of the layers. Where batches are all of the data, ``lowest`` is the lowest loss,
+    ``slack`` the share by which a loss may exceed it, ``low`` the θ of the lowest loss while that
+    is more than rounding, and ``stale`` counts updates since the lowest loss or the last change of
+    the slack.
     """
 
     factors: PreconditionerState
@@ -149,6 +156,10 @@ class SecondOrderState(State):
     accepted: int = 0
     rejected_in_row: int = 0
     last_loss: float = inf
+    lowest: float = inf
+    slack: float = ROUNDING
+    low: Array | None = None
+    stale: int = 0
     anchor: Array | None = None
     previous: Array | None = None
     decayed_sum: Array | None = None
@@ -236,6 +247,7 @@ class SecondOrder(Optimizer[SecondOrderState]):
             proposal, _ = self.attempt(theta, state, x, y, step)
             rejected += 1
         with self.timer("vector"):
+            self.note_lowest(theta, state, proposal.loss, len(x))
             steps, stats = self.choose_step(state, proposal, len(x))
             self.advance(theta, state, proposal.D, steps)
         if settings.damping_rule == "lm" and k % settings.damping_period == 0:
@@ -544,14 +556,34 @@ class SecondOrder(Optimizer[SecondOrderState]):
             )
         ops.xp.copyto(theta, state.anchor)
         self._reject(state, step, isfinite(value))
+        if self._exact(len(x)) and isfinite(value) and state.boost > STUCK:
+            # Only at a kink of the loss, as relu has them, are steps as short as that turned down.
+            # Going up a little, as runs on other rows at every update do, leads past it.
+            state.boost, state.stale = 1.0, 0
+            state.slack = min(max(10.0 * state.slack, FIRST_SLACK), MOST_SLACK)
         return True
+
+    def note_lowest(self, theta: Array, state: SecondOrderState, value: float, rows: int) -> None:
+        """Keep the lowest loss of all of the data, ``value`` at θ if it is, and become stricter
+        where there was none for long.
+        """
+        if not self._exact(rows):
+            return
+        if value < state.lowest:
+            state.lowest, state.stale = value, 0
+            state.low = theta.copy() if state.slack > ROUNDING else None
+            return
+        state.stale += 1
+        if state.stale >= PATIENCE and state.slack > ROUNDING:
+            state.slack, state.stale = max(ROUNDING, state.slack / 10.0), 0
 
     def jumped(self, state: SecondOrderState, value: float, rows: int) -> bool:
         """Whether the loss of a batch calls for a look at the last step: it is not finite, or far
         above the loss of the batch before.
         """
-        last = state.last_loss
-        tolerance = ROUNDING if self._exact(rows) else self.settings.rejection
+        last, tolerance = state.last_loss, self.settings.rejection
+        if self._exact(rows):
+            last, tolerance = min(last, state.lowest), state.slack
         return not isfinite(value) or (tolerance > 0.0 and value - last > tolerance * abs(last))
 
     def to_blame(self, value: float, before: float, rows: int) -> bool:
@@ -570,6 +602,8 @@ class SecondOrder(Optimizer[SecondOrderState]):
             return None
         net, ops = self.problem.net, self.problem.net.ops
         (value,) = ops.scalars(mean_loss(self.problem, net.views(theta), x, y, self.workspace))
+        if state.low is not None and self._exact(len(x)) and not value <= state.lowest:
+            return state.low
         if not self.jumped(state, value, len(x)):
             return None
         (before,) = ops.scalars(

@@ -416,7 +416,7 @@ def test_bad_step_is_undone_bit_for_bit_and_damping_raised(ops):
 def test_steps_get_shorter_while_they_are_rejected(ops, rule):
     """Damping alone would not do it: the quadratic model scales a shorter direction up again."""
     case = small(ops)
-    method, theta, state = start(case, "kfra", damping_rule=rule)
+    method, theta, state = start(case, "kfra", rows=1000, damping_rule=rule)
     for k in range(1, 4):
         method.update(theta, state, case.x, case.y, k)
     lengths = []
@@ -426,6 +426,37 @@ def test_steps_get_shorter_while_they_are_rejected(ops, rule):
         assert stats["rejected"] == 1
         lengths.append(stats["step_norm"])
     assert lengths[-1] < 1e-2 * lengths[0]
+
+
+def test_where_steps_have_become_too_short_the_loss_may_rise_a_little(ops):
+    """With all of the data in each batch; the lowest loss is kept and comes back at the end."""
+    case = small(ops)
+    method, theta, state = start(case, "kfra")
+    for k in range(1, 4):
+        method.update(theta, state, case.x, case.y, k)
+    allowed = []
+    for k in range(4, 60):
+        anchor = theta.copy()
+        theta *= 50.0  # a step that is turned down
+        stats = method.update(theta, state, case.x, case.y, k)
+        assert stats["rejected"] == 1
+        assert stats["damping"] <= 256.0 * 4.0
+        allowed.append(state.slack)
+        ops.xp.copyto(theta, anchor)
+    assert allowed[0] == 1e-6
+    assert max(allowed) == 0.03
+    lowest = state.lowest
+    method.update(theta, state, case.x, case.y, 60)
+    theta *= 50.0
+    if state.low is not None:
+        closing = method.closing_weights(theta, state, case.x, case.y)
+        assert objective(case, closing) == pytest.approx(min(lowest, state.lowest), rel=1e-6)
+    strict = []
+    for k in range(61, 600):  # steps from here on fall on the same point: there is no lower loss
+        ops.xp.copyto(theta, anchor)
+        method.update(theta, state, case.x, case.y, k)
+        strict.append(state.slack)
+    assert min(strict) <= 0.003
 
 
 @pytest.mark.parametrize("name", DRIVEN)
