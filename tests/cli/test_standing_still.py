@@ -78,14 +78,15 @@ def dead(tiny, short, monkeypatch):
     method can move them.
     """
 
-    def initialize(sizes, *others, **named):
-        theta = original(sizes, *others, **named)
-        first = theta[: sizes[1] * (sizes[0] + 1)].reshape(sizes[1], -1)
-        first[:, :-1], first[:, -1] = 0.0, -1.0
+    def initial_weights(experiment, init_from=None):
+        theta = original(experiment, init_from)
+        if init_from is None:
+            first = experiment.net.views(theta)[0]
+            first[:, :-1], first[:, -1] = 0.0, -1.0
         return theta
 
-    original = setup.initialize
-    monkeypatch.setattr(setup, "initialize", initialize)
+    original = setup.Experiment.initial_weights
+    monkeypatch.setattr(setup.Experiment, "initial_weights", initial_weights)
     (tiny / "dead.toml").write_text(CONFIG.replace('"tanh"', '"relu"'))
     return "dead.toml"
 
