@@ -17,8 +17,9 @@ LARGE = 10.0
 # and dark pixels deviate as little, but reach 1.
 TINY = 0.2
 FLAG = 0.9
-# A mean of this many deviations hides how the input varies.
-SHIFTED = 20.0
+# If all numbers of a column are farther from 0 than this many deviations, their mean hides how the
+# input varies.
+SHIFTED = 2.0
 # Deviations of two inputs in different units may be this far apart.
 APART = 200.0
 # Numbers that are stored as float64 were often computed, in more steps than one.
@@ -69,9 +70,9 @@ class Moments:
         """Return the column that asks for standardised inputs, in words, or None.
 
         Asked for by: a root mean square above ``LARGE``; deviations below ``TINY`` in all columns,
-        unless a value is ``FLAG`` from its mean; a mean beyond ``SHIFTED`` deviations; a deviation
-        ``APART`` from the largest one. The last two do not count where more than half of the
-        columns have their least or their greatest value in common: these are in the same units,
+        unless a value is ``FLAG`` from its mean; a column ``SHIFTED`` deviations away from 0; a
+        deviation ``APART`` from the largest one. The last two do not count where more than half of
+        the columns have their least or their greatest value in common: these are in the same units,
         such as pixels with an empty border.
         """
         size = np.hypot(self.mean, self.deviation)
@@ -81,14 +82,15 @@ class Moments:
         varying = np.flatnonzero(~self.constant)
         if not len(varying):
             return None
-        deviation, mean = self._bounded()[varying], np.abs(self.mean[varying])
+        deviation = self._bounded()[varying]
         widest, narrowest = int(deviation.argmax()), int(deviation.argmin())
         if deviation[widest] < TINY and self._reach.max() < FLAG:
             return f"no column deviates by more than {deviation[widest]:.3g}"
         if _mostly_equal(self.low[varying]) or _mostly_equal(self.high[varying]):
             return None
-        shifted = int((mean / deviation).argmax())
-        if mean[shifted] > SHIFTED * deviation[shifted]:
+        distance = np.maximum(self.low, -self.high)[varying]  # of the nearest value from 0
+        shifted = int((distance / deviation).argmax())
+        if distance[shifted] > SHIFTED * deviation[shifted]:
             column = varying[shifted]
             return (
                 f"column {column} deviates by {deviation[shifted]:.3g} from its mean of "

@@ -69,6 +69,7 @@ ASKING = {
     "a large column": (2, lambda x: 40.0 * x, "root mean square of 40"),
     "a large constant": (1, lambda x: 0.0 * x + 1e6, "root mean square of 1e+06"),
     "a shifted column": (2, lambda x: 5.0 + 0.01 * x, "from its mean of 5"),
+    "a column below 0": (0, lambda x: x - 8.0, "from its mean of -8"),
     "another unit": (1, lambda x: 1e-4 * x, "deviates by"),
 }
 
