@@ -19,8 +19,11 @@ from gnopt.errors import ConfigError, nearest
 # (generator, d_out, d_in) → the weights of a layer without its biases, (d_out, d_in) float64.
 Draw = Callable[[np.random.Generator, int, int], np.ndarray]
 
-# Points of the quadrature: an error of some 0.1 % for functions with a kink, none for smooth ones.
+# Points of the quadrature: an error below 1 % for functions with a kink, none for smooth ones.
 POINTS = 100
+# Hidden layers that fixed gains serve where nothing else is known. With 12 layers of relu, gelu and
+# softplus, kfra already trained further from weights scaled to the data; with 8 it did not.
+REACH = 10
 
 
 def glorot(rng: np.random.Generator, d_out: int, d_in: int) -> np.ndarray:
@@ -60,6 +63,9 @@ class InitRule:
     Weights of an output layer after f are ``output`` times as large. With less than 1, outputs
     start near their biases: he's gain in a last layer of many outputs costs the first updates.
 
+    A fixed gain serves networks of up to ``reach`` hidden layers, 0 for any number. Behind more
+    layers of a function whose mean is not zero, rows of the data are nearly alike.
+
     ``neutral`` marks the inputs and the identity, which ask for nothing: next to them the other
     side of a layer decides.
     """
@@ -69,26 +75,25 @@ class InitRule:
     unit: float = 1.0
     mean: float = 0.0
     output: float = 1.0
+    reach: int = 0
     neutral: bool = False
 
     @classmethod
     def measured(cls, values: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]) -> InitRule:
         """Return the rule of an activation from ``values``, which returns f(h) and f'(h).
 
-        Weights are normal. Over standard normal h, a gain of 1 / deviation of f would preserve the
-        variance of signals forwards, 1 / root mean square of f' that of gradients backwards; the
-        rule takes the geometric mean, and the mean of f to centre signals by. The moments are found
-        by Gauss-Hermite quadrature. Where they are zero or not finite, f counts as the identity.
+        Weights are normal, with a gain that keeps gradients as large as they are, 1 / root mean
+        square of f' over standard normal h, and biases that take away the mean of f. Both moments
+        are found by Gauss-Hermite quadrature. Where they are not finite, or f' is zero, f counts as
+        the identity.
         """
         h, weights = np.polynomial.hermite_e.hermegauss(POINTS)
         weights = weights / weights.sum()
         with np.errstate(all="ignore"):
             f, slope = values(h)
-            mean = float(weights @ f)
-            forwards = float(weights @ np.square(f - mean))
-            backwards = float(weights @ np.square(slope))
-            unit = (forwards * backwards) ** 0.25
-        return cls(lecun, unit=unit, mean=mean) if 0.0 < unit < np.inf else cls(lecun)
+            mean, unit = float(weights @ f), float(np.sqrt(weights @ np.square(slope)))
+        found = 0.0 < unit < np.inf and np.isfinite(mean)
+        return cls(lecun, unit=unit, mean=mean, output=0.1, reach=REACH) if found else cls(lecun)
 
 
 NEUTRAL = InitRule(neutral=True)

@@ -34,12 +34,16 @@ CONSTANT = 1e-7
 
 
 def lost_signal(net: Network, weights: Sequence[np.ndarray], x: np.ndarray) -> str:
-    """Return in which hidden layer the signal vanishes or explodes, in words, or "" if in none.
+    """Return why the weights do not carry the signal of the data, in words, or "" if they do.
 
-    The signal is the deviation over the rows x, (N, D), of what a layer's units put out, or take
-    in, in the units that their activation is drawn for. It is found on the host, the same for every
-    device.
+    The signal is the deviation over the rows x, (N, D), of what a hidden layer's units put out, or
+    take in, in the units that their activation is drawn for. It is found on the host, the same for
+    every device. Networks beyond the reach of an activation's rule are not tried.
     """
+    depth = net.layers - 1
+    for f in net.activations:
+        if 0 < f.init_rule.reach < depth:
+            return f"{depth} hidden layers are too deep for {f.name} with fixed gains"
     ops, a = get_backend("cpu"), np.asarray(x, dtype=net.dtype)
     hidden = zip(weights[:-1], net.activations, strict=False)
     for number, (W, f) in enumerate(hidden, start=1):
@@ -49,7 +53,7 @@ def lost_signal(net: Network, weights: Sequence[np.ndarray], x: np.ndarray) -> s
         out = _deviation(a) / rule.unit
         if into > EXPLODED or not out >= VANISHED:
             what = "explodes" if into > EXPLODED else "vanishes"
-            return f"the signal {what} in layer {number}"
+            return f"the signal {what} in layer {number} with drawn ones"
     return ""
 
 

@@ -64,10 +64,7 @@ class Experiment:
             x, _ = self.data.train.spread(FEWEST)
             lost = lost_signal(self.net, self.net.views(theta), x)
             if lost:
-                self.start_note = (
-                    f"initial weights are scaled to the data layer by layer: {lost} with those "
-                    "that network.init draws"
-                )
+                self.start_note = f"initial weights are scaled to the data layer by layer: {lost}"
                 return self.ops.asarray(self.scaled_weights(0))
             self.net.views(theta)[-1][:] *= self.target_units()[:, None]
         if self.config.network.output_bias == "data_mean":

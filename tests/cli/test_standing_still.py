@@ -56,6 +56,24 @@ def test_those_who_use_the_network_are_told(tiny, gnopt):
     assert SENTENCE in gnopt("export", "run", "out.npz").err
 
 
+def test_first_weights_that_are_scaled_to_the_data_are_told(tiny, process):
+    deep = ["--set", f"network.hidden={[4] * 12}", "--set", 'network.activation="gelu"']
+    short = ["--max-updates", 2]
+    told = "initial weights are scaled to the data layer by layer: 12 hidden layers"
+    result = process("train", "tiny.toml", "--out", "run", *deep, *short)
+    assert result.code == 0, result.err
+    assert told in result.err
+    assert told in (tiny / "run/log.txt").read_text()
+    named = process("train", "tiny.toml", "--out", "he", *deep, *short, "--set", "network.init=he")
+    assert "initial weights" not in named.err
+    assert process("train", "tiny.toml", *deep, "--dry-run").code == 0
+    resumed = process("train", "--out", "run", "--resume", "--max-updates", 4)
+    assert resumed.code == 0, resumed.err
+    whole = process("train", "tiny.toml", "--out", "whole", *deep, "--max-updates", 4)
+    assert whole.code == 0, whole.err
+    same_runs(Path("whole"), Path("run"))
+
+
 def test_a_trained_network_needs_no_word(tiny, gnopt):
     (tiny / "tiny.toml").write_text(CONFIG.replace('"identity"', '"tanh"'))
     result = gnopt("train", "tiny.toml", "--out", "run", "--max-updates", 30)

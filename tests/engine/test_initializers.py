@@ -129,7 +129,7 @@ def test_a_layer_asks_the_activations_on_its_two_sides():
 
 
 def moments(f):
-    """Mean and deviation of f, and root mean square of f', at standard normal h, by SciPy."""
+    """Mean of f and root mean square of f' at standard normal h, by SciPy."""
     ops = get_backend("cpu")
 
     def value(h):
@@ -142,17 +142,15 @@ def moments(f):
     def expected(g):
         return sum(quad(lambda h: g(h) * norm.pdf(h), *ends)[0] for ends in ((-12, 0), (0, 12)))
 
-    mean = expected(value)
-    deviation = expected(lambda h: (value(h) - mean) ** 2) ** 0.5
-    return mean, deviation, expected(lambda h: slope(h) ** 2) ** 0.5
+    return expected(value), expected(lambda h: slope(h) ** 2) ** 0.5
 
 
 def test_a_rule_computed_from_f_has_its_moments(activation_name):
     f = get_activation(activation_name)
-    mean, deviation, slope = moments(f)
+    mean, slope = moments(f)
     rule = InitRule.measured(f.values)
     assert rule.mean == pytest.approx(mean, abs=3e-3)
-    assert rule.unit == pytest.approx((deviation * slope) ** 0.5, rel=3e-3)
+    assert rule.unit == pytest.approx(slope, rel=1e-2)
 
 
 def test_an_activation_without_a_rule_gets_the_computed_one():
@@ -160,12 +158,12 @@ def test_an_activation_without_a_rule_gets_the_computed_one():
         named = {name: f for name, f in all_activations().items() if f.init is None}
         assert set(newcomers.NAMES["activations"]) <= set(named)
         for f in named.values():
-            mean, deviation, slope = moments(f)
+            mean, slope = moments(f)
             assert f.init_rule.mean == pytest.approx(mean, abs=1e-6)
-            assert f.init_rule.unit == pytest.approx((deviation * slope) ** 0.5, rel=1e-6)
+            assert f.init_rule.unit == pytest.approx(slope, rel=1e-6)
 
 
-@pytest.mark.parametrize("constant", [0.0, 3.0, np.inf, np.nan])
+@pytest.mark.parametrize("constant", [0.0, np.inf, np.nan])
 def test_an_activation_without_finite_moments_counts_as_the_identity(constant):
     def fill(*arguments):
         arguments[-1].fill(constant)
@@ -175,20 +173,21 @@ def test_an_activation_without_finite_moments_counts_as_the_identity(constant):
     assert (rule.unit, rule.mean) == (1.0, 0.0)
 
 
-def test_signals_survive_twenty_layers_of_any_activation(activation_name):
-    """The deviation over the data stays within a factor of 30; glorot loses up to 1e13."""
-    if activation_name == "identity":
-        pytest.skip("a linear network")
-    rule = get_activation(activation_name).init_rule
+def test_fixed_gains_carry_signals_as_far_as_they_claim(activation_name):
+    """Over the data, the last layer varies by a tenth to three of its units; behind 20 layers of
+    sigmoid units, glorot leaves 1e-13.
+    """
+    f = get_activation(activation_name)
+    depth = f.init_rule.reach or 20
     for width in (30, 200):
-        sizes = (10, *[width] * 20, 1)
-        activations = [get_activation(activation_name)] * 20 + [get_activation("identity")]
+        sizes = (10, *[width] * depth, 1)
+        activations = [f] * depth + [get_activation("identity")]
         net = Network(sizes, activations, get_backend("cpu"), "float64")
-        theta = draw(sizes, "auto", *[activation_name] * 20)
+        theta = draw(sizes, "auto", *[activation_name] * depth)
         x = np.random.default_rng(2).normal(size=(200, 10))
         tape = forward(net, net.views(theta), x)
         deviation = np.sqrt(tape.abar[-1][:, :-1].var(axis=0).mean())
-        assert 1 / 30 < deviation / rule.unit < 30
+        assert 0.1 < deviation / f.init_rule.unit < 3.0
 
 
 def test_without_rules_auto_takes_activations_for_neutral():

@@ -54,8 +54,9 @@ def test_a_glorot_tanh_network_starts_as_it_always_did(make):
 @pytest.mark.parametrize(
     ("activation", "hidden", "scale", "words"),
     [
-        ("gelu", [5] * 30, 1.0, "vanishes in layer"),
-        ("relu", [3] * 20, 1.0, "vanishes in layer"),
+        ("gelu", [30] * 11, 1.0, "11 hidden layers are too deep for gelu"),
+        ("relu", [2] * 10, 1.0, "vanishes in layer"),
+        ("tanh", [2] * 60, 1.0, "vanishes in layer"),
         ("tanh", [20], 1e-6, "vanishes in layer 1"),
         ("tanh", [20, 20], 1e6, "explodes in layer 1"),
     ],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -43,7 +44,7 @@ class Activation:
     onnx: OnnxForm | None = None
     init: InitRule | None = None
 
-    @property
+    @cached_property
     def init_rule(self) -> InitRule:
         """How initial weights fit f: ``init`` or, without it, what ``InitRule.measured`` finds."""
         return self.init or InitRule.measured(self.values)

@@ -2,7 +2,7 @@
 
 from gnopt.engine.activations import Activation
 from gnopt.engine.arrays import Array, Backend
-from gnopt.engine.initializers import InitRule, he
+from gnopt.engine.initializers import REACH, InitRule, he
 from gnopt.engine.onnx_form import Operator
 
 
@@ -33,5 +33,5 @@ ACTIVATION = Activation(
     _d2f,
     from_output=True,
     onnx=Operator("Elu", alpha=1.0),
-    init=InitRule(he, output=0.1),
+    init=InitRule(he, output=0.1, reach=REACH),
 )

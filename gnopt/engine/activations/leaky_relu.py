@@ -2,7 +2,7 @@
 
 from gnopt.engine.activations import Activation
 from gnopt.engine.arrays import Array, Backend
-from gnopt.engine.initializers import InitRule, he
+from gnopt.engine.initializers import REACH, InitRule, he
 from gnopt.engine.onnx_form import Operator
 
 SLOPE = 0.01
@@ -32,5 +32,5 @@ ACTIVATION = Activation(
     from_output=True,
     piecewise_linear=True,
     onnx=Operator("LeakyRelu", alpha=SLOPE),
-    init=InitRule(he, output=0.1),
+    init=InitRule(he, output=0.1, reach=REACH),
 )

@@ -2,7 +2,7 @@
 
 from gnopt.engine.activations import Activation
 from gnopt.engine.arrays import Array, Backend
-from gnopt.engine.initializers import InitRule, he
+from gnopt.engine.initializers import REACH, InitRule, he
 from gnopt.engine.onnx_form import Operator
 
 
@@ -28,5 +28,5 @@ ACTIVATION = Activation(
     from_output=True,
     piecewise_linear=True,
     onnx=Operator("Relu"),
-    init=InitRule(he, output=0.1),
+    init=InitRule(he, output=0.1, reach=REACH),
 )
