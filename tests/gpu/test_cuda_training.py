@@ -16,6 +16,7 @@ from gpu_case import same_files
 
 from gnopt.cli import main
 from gnopt.training.checkpoint import load_network
+from gnopt.training.setup import Experiment
 
 CONFIG = """
 [data]
@@ -95,6 +96,35 @@ def test_train_on_either_device_and_change_between(config, tmp_path, capsys):
         == 0
     )
     same(tmp_path / "cpu", mixed)
+
+
+@pytest.mark.parametrize("method", ["kfac", "momentum"])
+def test_another_start_is_made_on_either_device(config, tmp_path, monkeypatch, method):
+    def dead(experiment, init_from=None):
+        theta = original(experiment, init_from)
+        experiment.net.views(theta)[0][:] = -1.0
+        return theta
+
+    original = Experiment.initial_weights
+    monkeypatch.setattr(Experiment, "initial_weights", dead)
+    monkeypatch.setattr("gnopt.training.watch.EFFORT", {1: 12, 2: 12})
+    growth = "growth_rate = 1.3\ngrowth_noise = 0.0\n"
+    text = CONFIG.replace(growth, "").replace("kfra", method).replace('"tanh"', '"relu"')
+    config.write_text(text)
+    logs = []
+    for device in ("cpu", "cuda"):
+        out = tmp_path / device
+        with installed():
+            arguments = ["--device", device, "--max-updates", 20]
+            assert gnopt("train", config, "--out", out, "-q", *arguments) == 0
+        lines = (out / "log.txt").read_text().splitlines()
+        logs.append([line.partition(" ")[2] for line in lines if "start 2 begins" in line])
+    assert len(logs[0]) == 1
+    assert "layer 1: 8 of 8 relu units give 0 on every row" in logs[0][0]
+    assert logs[1] == logs[0]
+    tables = [(tmp_path / device / "steps.csv").read_text() for device in ("cpu", "cuda")]
+    first = [float(list(csv.DictReader(table.splitlines()))[12]["loss"]) for table in tables]
+    assert first[1] == pytest.approx(first[0], rel=1e-9)
 
 
 @pytest.mark.parametrize("method", ["adam", "ekfac", "kflr", "hessian_free"])
