@@ -67,8 +67,7 @@ class Experiment:
                 self.start_note = f"initial weights are scaled to the data layer by layer: {lost}"
                 return self.ops.asarray(self.scaled_weights(0))
             self.net.views(theta)[-1][:] *= self.target_units()[:, None]
-        if self.config.network.output_bias == "data_mean":
-            self._add_output_bias(theta)
+        self._add_output_bias(theta)
         return self.ops.asarray(theta)
 
     def scaled_weights(self, number: int) -> np.ndarray:
@@ -85,7 +84,8 @@ class Experiment:
         return theta
 
     def _add_output_bias(self, theta: np.ndarray) -> None:
-        self.net.views(theta)[-1][:, -1] += self.loss.initial_bias(self.target_mean)
+        if self.config.network.output_bias == "data_mean":
+            self.net.views(theta)[-1][:, -1] += self.loss.initial_bias(self.target_mean)
 
     def target_units(self) -> np.ndarray:
         """Return the units in which outputs start, (K,) float64: 1, or the targets' deviations.

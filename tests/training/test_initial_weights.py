@@ -73,6 +73,16 @@ def test_a_lost_signal_is_said_and_the_weights_are_scaled(make, activation, hidd
     assert output.mean() == pytest.approx(e.target_mean[0], rel=1e-4)
 
 
+@pytest.mark.parametrize(("choice", "mean"), [("data_mean", None), ("zero", 0.0)])
+@pytest.mark.parametrize("hidden", [[20], [5] * 20])
+def test_the_output_bias_is_what_the_setting_says(make, choice, mean, hidden):
+    e = make("gelu", hidden, f"network.output_bias={choice}")
+    W = e.net.views(e.initial_weights())
+    assert bool(e.start_note) == (len(hidden) == 20)
+    output = forward(e.net, W, e.data.train.rows_at(0, 300)[0]).output.mean()
+    assert output == pytest.approx(e.target_mean[0] if mean is None else mean, abs=0.1)
+
+
 def test_named_initialisers_are_left_alone(make):
     e = make("gelu", [5] * 30, "network.init=glorot")
     biases = [W[:, -1] for W in e.net.views(e.initial_weights())[:-1]]
