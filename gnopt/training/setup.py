@@ -78,7 +78,7 @@ class Experiment:
         x, _ = self.data.train.spread(sample_rows(self.data.train.inputs))
         draw = rng.generator(self.config.training.seed, "restart", number)
         weights = scaled_weights(self.net, x, draw)
-        weights[-1] *= self.target_units()[:, None]
+        weights[-1] *= self.target_units(wide=1.0)[:, None]
         theta = flat(weights, self.net.dtype)
         self._add_output_bias(theta)
         return theta
@@ -87,12 +87,13 @@ class Experiment:
         if self.config.network.output_bias == "data_mean":
             self.net.views(theta)[-1][:, -1] += self.loss.initial_bias(self.target_mean)
 
-    def target_units(self) -> np.ndarray:
+    def target_units(self, wide: float = WIDE) -> np.ndarray:
         """Return the units in which outputs start, (K,) float64: 1, or the targets' deviations.
 
         Deviations count where the loss takes targets of any units and the largest deviation is
-        beyond ``WIDE``: then each output is in units of its own, and one with a constant target
-        starts, at its bias, as a constant. Rows spread over the training data decide.
+        above ``wide`` or below its inverse: then each output is in units of its own, and one with a
+        constant target starts, at its bias, as a constant. Rows spread over the training data
+        decide.
         """
         split, ones = self.data.train, np.ones(self.net.sizes[-1])
         if not self.loss.linear:
@@ -103,7 +104,7 @@ class Experiment:
         rounding = 4.0 * np.finfo(self.net.dtype).eps * np.abs(y).max(axis=0)
         deviation[deviation <= rounding] = 0.0
         largest = float(deviation.max())
-        return ones if largest == 0.0 or 1.0 / WIDE <= largest <= WIDE else deviation
+        return ones if largest == 0.0 or 1.0 / wide <= largest <= wide else deviation
 
     def stored(self, theta: Array, step: int, **losses: float) -> checkpoint.StoredNetwork:
         """Return the network with weights θ as a checkpoint stores it, on the host."""

@@ -63,7 +63,8 @@ def test_signals_are_as_large_in_every_layer_and_no_unit_is_dead(make, activatio
     for l, W_l in enumerate(W):
         h = tape.abar[l] @ W_l.T
         spread = restart.OUTPUT_SPREAD if l == len(W) - 1 else restart.SPREAD
-        assert np.sqrt(h.var(axis=0).mean()) == pytest.approx(spread, rel=1e-6)
+        units = e.target_units(wide=1.0) if l == len(W) - 1 else 1.0
+        assert np.sqrt((h / units).var(axis=0).mean()) == pytest.approx(spread, rel=1e-6)
     np.testing.assert_allclose(tape.output.mean(axis=0), e.target_mean, atol=1e-9)
     assert [layer.still for layer in layer_facts(e, theta)] == [0] * 12
 
