@@ -91,7 +91,18 @@ class TrainingSettings(Settings):
     )
     device: str = option("cpu", "cpu, cuda or cuda:N", form=DEVICE, free_on_resume=True)
     evaluate_every: int = option(
-        50, "updates between evaluations; 0 = only at start and end", low=0, free_on_resume=True
+        50,
+        "most updates between evaluations: they are made after update 1, 2, 5, then each a fifth "
+        "later than the one before, or so many updates later; 0 = only at start and end",
+        low=0,
+        free_on_resume=True,
+    )
+    evaluate_share: float = option(
+        0.05,
+        "most work (flops) that evaluations between start and end add to that of the updates; "
+        "where they would add more, there are fewer; 0 = no limit",
+        low=0,
+        free_on_resume=True,
     )
     checkpoint_every: int = option(
         100, "updates between checkpoints; 0 = only at start and end", low=0, free_on_resume=True
@@ -101,12 +112,21 @@ class TrainingSettings(Settings):
     )
     evaluate_rows: int = option(
         10000,
-        "training rows that evaluations use, spread over the file; 0 = all",
+        "training rows that evaluations use, spread over the file; 0 = all; with validation rows, "
+        "evaluations between start and end use no more than there are of these, or 1000",
         low=0,
         free_on_resume=True,
     )
     memory: int | str = option(
         "256MB", "most bytes of temporaries, such as KFLR's columns", form=SIZE
+    )
+    patience: float = option(
+        2.0,
+        "with validation rows, stop at an evaluation after update >= patience * best + 20, where "
+        "best is the update of the lowest validation loss; without, where 50 updates change "
+        "neither loss nor weights beyond rounding; 0 = never",
+        low=0,
+        free_on_resume=True,
     )
     restarts: int = option(
         2,

@@ -137,7 +137,7 @@ def run(problem: Problem, entrant: Entrant, limit: Limit, sets: Sequence[str] = 
             )
             counters = trainer.counters
             try:
-                objective = run_to_end(trainer).train.loss
+                objective = run_to_end(trainer).last.train.loss
             finally:
                 trainer.experiment.data.close()
         except Interrupted:  # the battery is stopped, which says nothing of the run
@@ -182,6 +182,7 @@ def configuration(problem: Problem, folder: Path, limit: Limit, sets: Sequence[s
             "evaluate_every": 0,
             "checkpoint_every": 0,
             "evaluate_rows": 0,
+            "patience": 0,
         },
     }
     path = folder / "config.toml"

@@ -87,6 +87,8 @@ class OwnRun:
             f"optimizer.method={self.variant.method}",
             f"training.evaluate_every={EVERY}",
             "training.evaluate_rows=0",
+            "training.evaluate_share=0",
+            "training.patience=0",
             "training.checkpoint_every=0",
             "training.updates=1000000",
             *_settings(self.variant.settings),

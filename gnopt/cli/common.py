@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from gnopt.cli import verbosity
+
+if TYPE_CHECKING:
+    from gnopt.training.handout import HandedOut
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -33,6 +36,13 @@ sets = click.option(
     multiple=True,
     metavar="SECTION.KEY=VALUE",
     help="Override a setting; repeatable.",
+)
+which_checkpoint = click.option(
+    "--checkpoint",
+    "which",
+    metavar="best|latest|STEP",
+    help="Which weights; default: the best by the validation rows, or by the training objective "
+    "without them.",
 )
 run_argument = click.argument("run", type=click.Path(path_type=Path))
 
@@ -88,6 +98,14 @@ def _finite(value: object) -> object:
     if isinstance(value, float) and not abs(value) < float("inf"):
         return None
     return value
+
+
+def tell(run: Path, handed: HandedOut, which: str | None) -> None:
+    """Say on stderr which network of ``run`` is handed out and why, where the user left it open."""
+    from gnopt.training.load import complaint
+
+    if which is None and run.is_dir():
+        warn([f"step {handed.step}, {handed.reason()}", *complaint(run, handed)])
 
 
 def warn(lines: Iterable[str]) -> None:

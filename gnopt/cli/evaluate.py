@@ -7,7 +7,15 @@ from pathlib import Path
 import click
 
 from gnopt.cli import verbosity
-from gnopt.cli.common import as_json, given_flags, print_json, run_argument, warn
+from gnopt.cli.common import (
+    as_json,
+    given_flags,
+    print_json,
+    run_argument,
+    tell,
+    warn,
+    which_checkpoint,
+)
 from gnopt.errors import DataError
 
 
@@ -19,9 +27,7 @@ from gnopt.errors import DataError
     default="all",
     show_default=True,
 )
-@click.option(
-    "--checkpoint", "which", default="latest", show_default=True, metavar="latest|best|STEP"
-)
+@which_checkpoint
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
@@ -32,7 +38,7 @@ from gnopt.errors import DataError
 @as_json
 @verbosity
 def command(
-    run: Path, split: str, which: str, data: Path | None, device: str | None, as_json: bool
+    run: Path, split: str, which: str | None, data: Path | None, device: str | None, as_json: bool
 ) -> None:
     """Objective (without weight decay), floor and error of RUN, a run directory or one of its
     checkpoints.
@@ -61,6 +67,7 @@ def command(
     result: dict[str, object] = {
         "checkpoint": str(trained.path),
         "step": trained.stored.step,
+        "handed_out": trained.handed.facts(),
         "error_name": trained.loss.error_name,
         "splits": {
             name: {
@@ -74,6 +81,7 @@ def command(
             for name, e in evaluations.items()
         },
     }
+    tell(run, trained.handed, which)
     for name, constant in constants.items():
         warn(shortcoming(name, evaluations[name].loss, constant) if constant else ())
     if as_json:

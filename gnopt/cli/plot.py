@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from gnopt.cli import verbosity
-from gnopt.cli.common import as_json, print_json
+from gnopt.cli.common import as_json, print_json, tell, which_checkpoint
 from gnopt.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gnopt.training.load import TrainedNetwork
 
 
 @click.command("plot")
@@ -22,14 +26,7 @@ from gnopt.errors import ConfigError
 @click.option(
     "--count", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many images."
 )
-@click.option(
-    "--checkpoint",
-    "which",
-    default="latest",
-    show_default=True,
-    metavar="latest|best|STEP",
-    help="Which weights reconstruct.",
-)
+@which_checkpoint
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -39,7 +36,12 @@ from gnopt.errors import ConfigError
 @as_json
 @verbosity
 def command(
-    runs: tuple[Path, ...], images: bool, count: int, which: str, out: Path | None, as_json: bool
+    runs: tuple[Path, ...],
+    images: bool,
+    count: int,
+    which: str | None,
+    out: Path | None,
+    as_json: bool,
 ) -> None:
     """Draw RUNs, finished or not: objective against updates and seconds, and what the method did.
 
@@ -48,22 +50,31 @@ def command(
     """
     if images and len(runs) > 1:
         raise ConfigError(f"--reconstructions: expected one RUN, found {len(runs)}")
-    made = _reconstructions(runs[0], out, which, count) if images else _figures(runs, out)
+    facts: dict[str, object] = {}
+    if images:
+        made, trained = _reconstructions(runs[0], out, which, count)
+        facts = {"checkpoint": str(trained.path), "handed_out": trained.handed.facts()}
+        tell(runs[0], trained.handed, which)
+    else:
+        made = _figures(runs, out)
     if as_json:
-        print_json({"figures": [str(path) for path in made]})
+        print_json({"figures": [str(path) for path in made], **facts})
     else:
         click.echo("\n".join(str(path) for path in made))
 
 
-def _reconstructions(run: Path, out: Path | None, which: str, count: int) -> list[Path]:
+def _reconstructions(
+    run: Path, out: Path | None, which: str | None, count: int
+) -> tuple[list[Path], TrainedNetwork]:
     from gnopt.plots.reconstructions import draw_reconstructions
     from gnopt.training.load import load_run
 
     path = _inside(out or (run if run.is_dir() else run.parent), "reconstructions.png")
     # A few images need no GPU, so this works where the run's own device is missing.
     on_host = {"training.device": ("gnopt plot", "cpu")}
-    draw_reconstructions(load_run(run, which, on_host), path, count)
-    return [path]
+    trained = load_run(run, which, on_host)
+    draw_reconstructions(trained, path, count)
+    return [path], trained
 
 
 def _figures(runs: tuple[Path, ...], out: Path | None) -> list[Path]:

@@ -7,7 +7,15 @@ from pathlib import Path
 import click
 
 from gnopt.cli import verbosity
-from gnopt.cli.common import as_json, given_flags, print_json, run_argument, warn
+from gnopt.cli.common import (
+    as_json,
+    given_flags,
+    print_json,
+    run_argument,
+    tell,
+    warn,
+    which_checkpoint,
+)
 
 
 @click.command("predict")
@@ -21,14 +29,18 @@ from gnopt.cli.common import as_json, given_flags, print_json, run_argument, war
     metavar="output|logits|code|N",
     help="Predicted means, h_L, the narrowest hidden layer, or layer N.",
 )
-@click.option(
-    "--checkpoint", "which", default="latest", show_default=True, metavar="latest|best|STEP"
-)
+@which_checkpoint
 @click.option("--device", metavar="cpu|cuda|cuda:N", help="Device.")
 @as_json
 @verbosity
 def command(
-    run: Path, data: Path, out: Path, layer: str, which: str, device: str | None, as_json: bool
+    run: Path,
+    data: Path,
+    out: Path,
+    layer: str,
+    which: str | None,
+    device: str | None,
+    as_json: bool,
 ) -> None:
     """Apply the network of RUN to every row of DATA; the result OUT is itself a data file
     (`/x`).
@@ -40,8 +52,18 @@ def command(
     trained = load_run(run, which, given_flags(device=device))
     written = predict(trained, data, out, layer)
     if as_json:
-        print_json({"out": str(out), "layer": layer, "datasets": written})
+        print_json(
+            {
+                "out": str(out),
+                "layer": layer,
+                "checkpoint": str(trained.path),
+                "step": trained.stored.step,
+                "handed_out": trained.handed.facts(),
+                "datasets": written,
+            }
+        )
     else:
         for path, shape in written.items():
             click.echo(f"{out}:{path}  {shape[0]:,} rows of {shape[1]:,}")
+    tell(run, trained.handed, which)
     warn(shortcomings(trained.stored.losses))

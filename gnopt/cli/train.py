@@ -107,8 +107,9 @@ def command(
 
 
 def summary(trainer: Trainer, outcome: TrainingOutcome) -> dict[str, object]:
-    """Return the result of a run, as --json prints it."""
-    train, validation, counters = outcome.train, outcome.validation, outcome.counters
+    """Return the result of a run, as --json prints it; losses are of the network handed out."""
+    measured, counters = outcome.measured, outcome.counters
+    train, validation = outcome.train, outcome.validation
     return {
         "run": str(trainer.run.path),
         "method": trainer.experiment.config.method,
@@ -116,33 +117,39 @@ def summary(trainer: Trainer, outcome: TrainingOutcome) -> dict[str, object]:
         "examples": counters.examples,
         "seconds": counters.seconds,
         "wall": counters.wall,
+        "stop": outcome.stop.reason,
+        "handed_out": outcome.handed.facts(),
         "objective": train.loss,
         "floor": train.floor,
         "gap": train.loss - train.floor,
-        "constant": outcome.train_constant and outcome.train_constant.loss,
+        "constant": measured.train_constant and measured.train_constant.loss,
         "error": train.error,
         "error_name": trainer.experiment.loss.error_name,
         "rows": train.rows,
         "validation_objective": validation and validation.loss,
-        "validation_constant": outcome.validation_constant and outcome.validation_constant.loss,
+        "validation_constant": measured.validation_constant and measured.validation_constant.loss,
         "validation_error": validation and validation.error,
         "shortcomings": outcome.shortcomings(),
         "starts": trainer.watch.starts + 1,
-        "checkpoint": str(trainer.saved),
+        "checkpoint": str(outcome.path),
     }
 
 
 def _rows(trainer: Trainer, outcome: TrainingOutcome) -> list[tuple[str, str]]:
-    train, validation, counters = outcome.train, outcome.validation, outcome.counters
+    measured, counters, handed = outcome.measured, outcome.counters, outcome.handed
+    train, validation = outcome.train, outcome.validation
     rows = [
+        ("handed out", f"update {handed.step}, {handed.reason()}"),
         ("objective", f"{train.loss:.6g} over {train.rows} training rows"),
+    ]
+    constant = measured.train_constant
+    if constant is not None:
+        worse = ": the network is no better" if constant.no_better(train.loss) else ""
+        rows.append(("best constant", f"{constant.loss:.6g}{worse}"))
+    rows += [
         ("gap to floor", f"{train.loss - train.floor:.6g} above {train.floor:.6g}"),
         (trainer.experiment.loss.error_name, f"{train.error:.6g}"),
     ]
-    constant = outcome.train_constant
-    if constant is not None:
-        worse = ": the network is no better" if constant.no_better(train.loss) else ""
-        rows.insert(2, ("best constant", f"{constant.loss:.6g}{worse}"))
     if validation is not None:
         rows.append(("validation", f"{validation.loss:.6g}, error {validation.error:.6g}"))
     return [

@@ -191,6 +191,9 @@ def _problem(config: Config, request: ComparisonRequest) -> dict[str, dict[str, 
     if config.sources["training.restarts"] == "default":
         # All runs begin with the same weights; one that stands still shows it.
         training = training.changed(restarts=0)
+    if config.sources["training.patience"] == "default":
+        # A comparison is about the objective after the same budget.
+        training = training.changed(patience=0.0)
     return {
         "data": config.data.values(),
         "network": config.network.values(),

@@ -93,6 +93,10 @@ class Optimizer(ABC, Generic[StateT]):
         """Return the rows of the next update, given the configured batch size."""
         return min(base, self.problem.rows)
 
+    def first_batch(self, base: int) -> int:
+        """Return the rows of the first update; later ones take no fewer."""
+        return min(base, self.problem.rows)
+
     def largest_batch(self, base: int) -> int:
         """Return the most rows that an update may take."""
         return min(base, self.problem.rows)

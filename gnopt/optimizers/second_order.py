@@ -225,6 +225,11 @@ class SecondOrder(Optimizer[SecondOrderState]):
         rows = self._first_rows(base) * state.growth.multiple
         return grown(min(rows, self._most_rows(base)), self.problem.rows)
 
+    def first_batch(self, base: int) -> int:
+        if self.settings.growth_limit == 1.0:
+            return min(base, self.problem.rows)
+        return grown(min(self._first_rows(base), self._most_rows(base)), self.problem.rows)
+
     def largest_batch(self, base: int) -> int:
         if self.settings.growth_limit == 1.0:
             return min(base, self.problem.rows)

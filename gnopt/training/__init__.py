@@ -5,6 +5,6 @@ Nothing here prints: the loop calls the methods of a `Reporter`, and the command
 
 Reading order: ``tree`` → ``state`` → ``checkpoint`` → ``csv_table`` → ``rundir`` → ``evaluate`` →
 ``constant`` → ``restart`` → ``setup`` → ``estimate``, ``advice``, ``batches``, ``signals`` →
-``watch`` → ``blame`` → ``ladder`` → ``loop`` → ``start`` → ``load`` → ``predict`` → ``onnx`` →
-``export``.
+``watch`` → ``blame`` → ``ladder`` → ``cadence`` → ``measured`` → ``handout`` → ``stopping`` →
+``loop`` → ``start`` → ``load`` → ``predict`` → ``onnx`` → ``export``.
 """

@@ -11,6 +11,9 @@
     /constant               (K,), outputs h of the best constant predictor, if it is known
     /state                  the tree of optimizer state and counters (see `tree`)
 
+A run can be resumed from such a file. A best network between them is a file of the same form
+whose ``/state`` holds the counters alone.
+
 ``/network`` holds the published weights, which evaluation and prediction use. If these are an
 average of iterates, ``/state`` holds the iterate itself too.
 """
@@ -102,6 +105,18 @@ def save(path: Path, network: StoredNetwork, state: Any) -> None:
         write_tree(file, "state", state)
 
     write_hdf5(path, fill)
+
+
+def resumable(path: Path) -> bool:
+    """Return whether the checkpoint holds the state of a method, so that a run can go on."""
+    with _open(path) as file:
+        return "state/optimizer" in file
+
+
+def slim(path: Path) -> None:
+    """Leave network and counters of a checkpoint, and drop the state of the method."""
+    if resumable(path):
+        save(path, load_network(path), {"counters": load_state(path)["counters"]})
 
 
 @contextlib.contextmanager
@@ -249,10 +264,10 @@ def pointed(folder: Path, pointer: str) -> Path | None:
 def prune(folder: Path, keep: int, period: int, also: Path) -> None:
     """Delete old checkpoints after a new one was written.
 
-    The newest ``keep`` on the regular schedule (every ``period`` steps) stay, and so do ``also``
-    and the checkpoints that ``best`` and ``latest`` name. A checkpoint off the schedule, written
-    when a run was interrupted, is deleted as soon as there is a newer one; the folder then ends up
-    as that of a run that was never interrupted.
+    The newest ``keep`` on the regular schedule (every ``period`` steps) stay, and so does the one
+    that ``latest`` names. Of ``also`` and of the one that ``best`` names, the network stays. A
+    checkpoint off the schedule, written when a run was interrupted, is deleted as soon as there is
+    a newer one; the folder then ends up as that of a run that was never interrupted.
     """
     paths = listed(folder)
     scheduled = [
@@ -260,7 +275,13 @@ def prune(folder: Path, keep: int, period: int, also: Path) -> None:
         for path in paths
         if path == paths[-1] or (period and (step_of(path) or 0) % period == 0)
     ]
-    kept = {*scheduled[-keep:], pointed(folder, "best"), pointed(folder, "latest"), also}
+    whole = {*scheduled[-keep:], pointed(folder, "latest")}
+    networks = {pointed(folder, "best"), also}
     for path in paths:
-        if path not in kept:
+        if path in whole:
+            continue
+        if path in networks:
+            with contextlib.suppress(DataError):  # a damaged file is left to its reader
+                slim(path)
+        else:
             path.unlink()

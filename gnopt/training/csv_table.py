@@ -120,11 +120,8 @@ def _complete_lines(path: Path) -> str:
     return text[: text.rfind("\n") + 1]
 
 
-def truncate(path: Path, keep: Callable[[int], bool], once: bool = False) -> None:
-    """Drop the rows of ``path`` for whose step ``keep`` is false, when a run goes back to a step.
-
-    ``once`` also drops all but the first row of each step.
-    """
+def truncate(path: Path, keep: Callable[[int], bool]) -> None:
+    """Drop the rows of ``path`` for whose step ``keep`` is false; a run goes back to a step."""
     rows = read_table(path)
     if not rows:
         path.unlink(missing_ok=True)
@@ -133,7 +130,5 @@ def truncate(path: Path, keep: Callable[[int], bool], once: bool = False) -> Non
     if header[:1] != ["step"]:
         raise DataError(f"{path}: found the columns {', '.join(header)}; expected 'step' first")
     kept = [row for row in rows if row["step"].isdecimal() and keep(int(row["step"]))]
-    if once:
-        kept = list({row["step"]: row for row in reversed(kept)}.values())[::-1]
     lines = [header, *(list(row.values()) for row in kept)]
     write_text(path, "".join(",".join(line) + "\n" for line in lines))

@@ -14,6 +14,7 @@ from gnopt.engine.network import Network, forward
 from gnopt.errors import DataError
 
 CHUNK = 1000  # rows; fixed, so that a resumed run adds the same numbers in the same order
+PLACES = 5  # of the file, at least, that a part of its rows comes from
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,15 @@ def chunks(split: Split, limit: int = 0) -> Iterator[tuple[np.ndarray, np.ndarra
 
     ``limit`` of 0 yields all rows; otherwise about ``limit`` rows are spread over the file.
     """
-    starts: Sequence[int] = range(0, split.rows, CHUNK)
+    size = CHUNK
+    starts: Sequence[int] = range(0, split.rows, size)
     if 0 < limit < split.rows:
-        wanted = max(1, limit // CHUNK)
+        size = max(1, min(CHUNK, limit // PLACES))
+        starts = range(0, split.rows, size)
+        wanted = max(1, limit // size)
         starts = [starts[i * len(starts) // wanted] for i in range(wanted)]
     for start in starts:
-        yield split.rows_at(start, min(start + min(CHUNK, limit or CHUNK), split.rows))
+        yield split.rows_at(start, min(start + size, split.rows))
 
 
 def evaluate(net: Network, loss: Loss, theta: Array, split: Split, limit: int = 0) -> Evaluation:

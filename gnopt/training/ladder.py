@@ -4,7 +4,7 @@
   start, from new weights that are scaled to the data, with the method begun anew; at most
   ``training.restarts`` times.
 * Below it, with steps that have collapsed: the method begun anew at the weights that it has, once.
-* At last: a line that names what may help. The run goes on to the end of its budget.
+* At last: a line that names what may help. The run goes on until its budget or its patience ends.
 
 Every step is told in one line, which names the layer that holds the run up.
 """
@@ -126,6 +126,13 @@ class Ladder:
         if constant is None or self.watch.beats(constant) or self.watch.starts >= self.restarts:
             return None
         return self._fresh(str(error), step, examples)
+
+    def settled(self) -> bool:
+        """Whether this start has left the best constant or was looked at, so that a validation loss
+        that no longer falls is no plateau of the first updates.
+        """
+        constant, watch = self.reference(), self.watch
+        return constant is None or watch.since > watch.begun or watch.beats(constant)
 
     def reference(self) -> ConstantLoss | None:
         """Return the loss of the constant, or None if it is not known or cannot be beaten."""

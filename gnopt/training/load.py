@@ -18,6 +18,7 @@ from gnopt.registry import find_plug_ins
 from gnopt.training import checkpoint
 from gnopt.training.checkpoint import StoredNetwork
 from gnopt.training.constant import Constant, ConstantLoss
+from gnopt.training.handout import HandedOut
 from gnopt.training.setup import flat
 from gnopt.training.start import newest
 
@@ -29,6 +30,7 @@ class TrainedNetwork:
     config: Config
     path: Path  # of the checkpoint
     stored: StoredNetwork
+    handed: HandedOut
     net: Network
     loss: Loss
     theta: Array
@@ -59,18 +61,21 @@ class TrainedNetwork:
         return data
 
 
-def find_checkpoint(run: Path, which: str = "latest") -> Path:
+def find_checkpoint(run: Path, which: str | None = None) -> Path:
     """Return the checkpoint ``which`` (latest, best or a step) of a run directory.
 
-    If ``run`` is a file, it is taken to be the checkpoint. Raises DataError if there is none, and
-    ConfigError if ``which`` is none of the three.
+    Without ``which`` it is the best, or the newest of a run that has no best one. If ``run`` is a
+    file, it is taken to be the checkpoint. Raises DataError if there is none, and ConfigError if
+    ``which`` is none of the three.
     """
     if run.is_file():
         return run
     folder = run / "checkpoints"
     if not run.is_dir():
         raise DataError(f"{run}: no such run directory or checkpoint")
-    if which == "latest":
+    if which is None:
+        path = checkpoint.pointed(folder, "best") or newest(run)
+    elif which == "latest":
         path = newest(run)
     elif which == "best":
         path = checkpoint.pointed(folder, "best")
@@ -80,23 +85,39 @@ def find_checkpoint(run: Path, which: str = "latest") -> Path:
         raise ConfigError(f"--checkpoint {which!r}: expected latest, best or the number of a step")
     if path is None or not path.is_file():
         steps = [str(checkpoint.step_of(p)) for p in checkpoint.listed(folder)]
-        raise DataError(f"{run}: no checkpoint '{which}'; found {', '.join(steps) or 'none'}")
+        wanted = f" '{which}'" if which else ""
+        raise DataError(f"{run}: no checkpoint{wanted}; found {', '.join(steps) or 'none'}")
     return path
 
 
-def load_stored(run: Path, which: str = "latest") -> tuple[Path, StoredNetwork]:
-    """Read a checkpoint and say where it is; plug-ins of its run can be looked up afterwards."""
+def load_stored(run: Path, which: str | None = None) -> tuple[Path, StoredNetwork, HandedOut]:
+    """Read a checkpoint; return where it is, what it holds, and why it is this one.
+
+    Plug-ins of its run can be looked up afterwards.
+    """
     path = find_checkpoint(run, which)
     stored = checkpoint.load_network(path)
     find_plug_ins(_folder(run, path) / "config.toml", [stored.loss, *stored.activations])
-    return path, stored
+    return path, stored, _handed(run, path, stored)
+
+
+def _handed(run: Path, path: Path, stored: StoredNetwork) -> HandedOut:
+    """Say whether the checkpoint of the directory ``run`` is its best one."""
+    best = run.is_dir() and path == checkpoint.pointed(run / "checkpoints", "best")
+    return HandedOut.of(stored.step, stored.losses, best)
+
+
+def complaint(run: Path, handed: HandedOut) -> list[str]:
+    """Return a line if the run has only made its network worse so far."""
+    path = newest(run) if run.is_dir() else None
+    return handed.complaint((checkpoint.step_of(path) or 0) if path else 0)
 
 
 def _folder(run: Path, path: Path) -> Path:
     return run if run.is_dir() else path.parent.parent
 
 
-def load_run(run: Path, which: str = "latest", flags: Flags | None = None) -> TrainedNetwork:
+def load_run(run: Path, which: str | None = None, flags: Flags | None = None) -> TrainedNetwork:
     """Load the network of a run directory, or of one of its checkpoint files.
 
     ``flags`` override settings of the run, such as its device. Raises DataError and ConfigError if
@@ -114,4 +135,5 @@ def load_run(run: Path, which: str = "latest", flags: Flags | None = None) -> Tr
     activations = [get_activation(name) for name in [*stored.activations, "identity"]]
     net = Network(stored.sizes, activations, ops, config.training.dtype)
     theta = ops.asarray(flat(stored.weights, net.dtype))
-    return TrainedNetwork(config, path, stored, net, get_loss(stored.loss), theta)
+    handed = _handed(run, path, stored)
+    return TrainedNetwork(config, path, stored, handed, net, get_loss(stored.loss), theta)

@@ -14,20 +14,22 @@ from pathlib import Path
 import numpy as np
 
 from gnopt import machine
-from gnopt.data.split import Split
 from gnopt.engine.arrays import Array
 from gnopt.errors import Diverged, GnoptError, Interrupted
-from gnopt.optimizers.base import State
+from gnopt.optimizers.base import State, Stats
 from gnopt.training import checkpoint
 from gnopt.training.advice import batch_notes, scale_notes
 from gnopt.training.batches import Batches
-from gnopt.training.constant import Constant, ConstantLoss, best_constant, shortcomings
-from gnopt.training.evaluate import Evaluation, evaluate
+from gnopt.training.cadence import Cadence, rows_of_training
+from gnopt.training.evaluate import Evaluation
+from gnopt.training.handout import HandedOut
 from gnopt.training.ladder import Finding, Ladder
+from gnopt.training.measured import Measure, Measured
 from gnopt.training.rundir import RunDirectory, resume_command
-from gnopt.training.setup import Experiment
+from gnopt.training.setup import Experiment, flat
 from gnopt.training.signals import Signals
 from gnopt.training.state import to_tree
+from gnopt.training.stopping import Ends, Stop, stop
 from gnopt.training.watch import Watch
 
 # A run has diverged if one of these is not finite. In other columns NaN means "not applicable".
@@ -42,8 +44,8 @@ class Counters:
     examples: int = 0
     seconds: float = 0.0  # of updates alone
     wall: float = 0.0  # seconds since the start, with evaluation and checkpoints
-    # Lowest validation loss (training loss without validation rows) among the checkpoints on the
-    # regular schedule, and its step.
+    # Lowest validation loss (training objective without validation rows) among the evaluations on
+    # schedule, and its step.
     best: float = math.inf
     best_step: int = 0
 
@@ -70,35 +72,33 @@ class Reporter:
         """Called once when the loop is over, even after an error."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class TrainingOutcome:
-    """The evaluation of the weights that a finished run published, and its counters."""
+    """How a finished run ended: why, with what weights, and the network that it hands out."""
 
     counters: Counters
-    train: Evaluation
-    validation: Evaluation | None
-    # Loss of the best constant predictor on the same rows, where it is known.
-    train_constant: ConstantLoss | None = None
-    validation_constant: ConstantLoss | None = None
+    stop: Stop
+    handed: HandedOut
+    path: Path  # the checkpoint that holds the network handed out
+    measured: Measured  # the evaluation of the network handed out
+    last: Measured  # and of the weights at the end
 
-    def losses(self) -> dict[str, float]:
-        """Return the attributes of a checkpoint that say how good its weights are."""
-        found = {"train_loss": self.train.loss}
-        if self.validation:
-            found["validation_loss"] = self.validation.loss
-        for name, constant in self._constants():
-            found |= {f"{name}_constant": constant.loss, f"{name}_floor": constant.floor}
-        return found
+    @property
+    def train(self) -> Evaluation:
+        """The network handed out, on training rows."""
+        return self.measured.train
 
-    def _constants(self) -> list[tuple[str, ConstantLoss]]:
-        pairs = ("train", self.train_constant), ("validation", self.validation_constant)
-        return [(name, constant) for name, constant in pairs if constant is not None]
+    @property
+    def validation(self) -> Evaluation | None:
+        """The network handed out, on the validation rows."""
+        return self.measured.validation
 
     def shortcomings(self) -> list[str]:
-        """Return a line for the training and one for the validation rows on which the network is no
-        better than a constant.
-        """
-        return shortcomings(self.losses())
+        """Return lines on a network handed out that is no better than a constant or untrained."""
+        updates = self.counters.step
+        if not updates:
+            return []
+        return [*self.handed.complaint(updates), *self.measured.shortcomings()]
 
 
 class Trainer:
@@ -117,20 +117,28 @@ class Trainer:
         state: State,
         counters: Counters,
         watch: Watch,
+        ends: Ends,
         reporter: Reporter,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._clock = clock
         self.experiment, self.run, self.reporter = experiment, run, reporter
         self.theta, self.state, self.counters = theta, state, counters
-        self.watch = watch
+        self.watch, self.ends = watch, ends
         self.saved: Path | None = checkpoint.pointed(run.checkpoints, "latest")
         self._settings = experiment.config.training
         self._batches = Batches(experiment.data.train, experiment.loss, experiment.ops)
         # The weights to publish instead of those after the last step; see `_close`.
         self._closing: Array | None = None
-        self._constant: Constant | None = None
-        self._constants: dict[str, ConstantLoss] = {}  # by the name of a split
+        self._measure = Measure(experiment)
+        self._cadence = Cadence.of(experiment)
+        self._rows = rows_of_training(experiment)
+        self._at_end: Measured | None = (
+            None  # the evaluation after the last update, if there is one
+        )
+        self._updated = False  # by this object
+        # The best before the last evaluation on schedule, and the best as of the last checkpoint.
+        self._former, self._safe = (counters.best, counters.best_step), counters.best_step
         self._ladder = Ladder(experiment, watch, bool(run.info.get("init_from")))
         self._started = self._clock() - counters.wall
 
@@ -140,40 +148,31 @@ class Trainer:
         notes = [*scale_notes(e), *batch_notes(e, e.optimizer.batch_size(self.state, batch))]
         return [e.start_note, *notes] if e.start_note else notes
 
-    def finished(self) -> bool:
-        """Return whether the budget is used up."""
-        limit = self._settings.max_seconds
-        return self.counters.step >= self._settings.updates or 0 < limit <= self.counters.seconds
+    def stop(self) -> Stop | None:
+        """Return why the run is over, or None if it goes on."""
+        return stop(self.ends, self._settings, self.counters.step, self.counters.seconds)
 
     def train(self) -> TrainingOutcome:
-        """Train to the end of the budget and return the final evaluation.
+        """Train until the run is over and return what it hands out.
 
         Raises Diverged, naming the last good checkpoint, if numbers are not finite, and Interrupted
         after a signal, once a checkpoint is written.
         """
-        outcome: TrainingOutcome | None = None
         try:
             with Signals() as signals:
-                e = self.experiment
-                self._constant = best_constant(e.loss, e.ops, e.target_mean, e.data.train)
-                self._ladder.constant = self._constant
-                if self.counters.step == 0:
-                    outcome = self._evaluate()
-                    self._show_constant(outcome)
-                    self._save(outcome)
-                while not self.finished() and not signals.received:
+                self._begin()
+                while self.stop() is None and not signals.received:
                     if self._ladder.due(self.counters.step):
                         self._look()
                     try:
                         self._update()
                     except Diverged as error:
                         self._rescue(error)
-                    outcome = self._after_update()
-                if signals.received and not self.finished():
-                    self._stop(signals.received)
-                outcome = self._close(outcome)
-                for text in outcome.shortcomings() if self.counters.step else ():
-                    self._say(text)
+                    self._updated = True
+                    self._after_update()
+                if signals.received and self.stop() is None:
+                    self._interrupt(signals.received)
+                outcome = self._close()
         except Diverged as error:
             where = (
                 f"last good checkpoint: {self.saved}"
@@ -183,7 +182,34 @@ class Trainer:
             raise Diverged(f"{error}\n{where}") from error
         finally:
             self._batches.close()
+        if outcome.stop.early:
+            self._say(outcome.stop.text)
+        else:
+            self.run.log(outcome.stop.text)
+        self.run.log(f"handed out: update {outcome.handed.step}, {outcome.handed.reason()}")
+        for text in outcome.shortcomings():
+            self._say(text)
         return outcome
+
+    def _begin(self) -> None:
+        """Evaluate the weights that a run begins with, or that a resumed run goes on from where
+        an evaluation is due there.
+        """
+        self._ladder.constant = self._measure.constant
+        step = self.counters.step
+        if step == 0:
+            measured = self._evaluate()
+            constant = measured.train_constant
+            if constant is not None and constant.gap > 0.0:
+                self._say(
+                    f"constant {constant.loss:.4f}: the objective of the best constant predictor"
+                )
+            self._judge(measured)
+            self._save(measured)
+        elif self.stop() is None:
+            # The end of a run may have left another evaluation, and other weights, in its files.
+            due = self._cadence.due(step - self.watch.begun)
+            self._save(self._evaluate() if due else None)
 
     def _update(self) -> None:
         e, counters = self.experiment, self.counters
@@ -210,12 +236,21 @@ class Trainer:
         row |= {k: None if math.isnan(v) and k not in _GUARDED else v for k, v in stats.items()}
         self.run.add_step(row)
         self.reporter.update(counters, row)
+        self._still(stats)
         for name in _GUARDED:
             if not math.isfinite(stats.get(name) or 0.0):
                 raise Diverged(f"update {counters.step}: {name} is {stats[name]}")
         self._ladder.observe(counters.step, count, stats)
         for text in self._ladder.dead(self.theta, stats.get("dead_units", 0.0)):
             self._say(f"update {counters.step}: {text}")
+
+    def _still(self, stats: Stats) -> None:
+        """Notice a run that has converged."""
+        e, stillness = self.experiment, self.ends.stillness
+        rounding = float(np.finfo(e.net.dtype).eps)
+        if stillness.observe(stats["loss"], stats["step_norm"], rounding):
+            (squared,) = e.ops.scalars(e.ops.xp.vdot(self.theta, self.theta))
+            stillness.conclude(math.sqrt(squared), rounding)
 
     def _look(self) -> None:
         """Look whether the run stands still, and take the next step of the ladder if it does.
@@ -239,161 +274,195 @@ class Trainer:
         self._say(finding.text)
         if finding.theta is not None:
             self.theta = finding.theta
+            self.ends.patience.start_again(self.counters.step)
         if finding.anew:
             self.state = self.experiment.optimizer.init(self.theta)
 
-    def _after_update(self) -> TrainingOutcome | None:
-        last = self.finished()
-        due = last or is_due(self.counters.step, self._settings.evaluate_every)
-        outcome = self._evaluate() if due else None
-        if last or is_due(self.counters.step, self._settings.checkpoint_every):
-            self._save(outcome)
-        return outcome
+    def _after_update(self) -> None:
+        """Evaluate and save where this is due; `_close` does so at the end of the budget."""
+        self._at_end = None
+        settings, step = self._settings, self.counters.step
+        if self.stop() is not None:
+            return
+        measured = None
+        if self._cadence.due(step - self.watch.begun):
+            measured = self._at_end = self._evaluate()
+        best = measured is not None and self._judge(measured)
+        if is_due(step, settings.checkpoint_every):
+            self._save(measured)
+        elif best and measured is not None:
+            self._save_best(measured)
 
-    def _close(self, outcome: TrainingOutcome | None) -> TrainingOutcome:
-        """Choose the weights to publish at the end of a run, and return their evaluation.
+    def _judge(self, measured: Measured) -> bool:
+        """Take note of an evaluation on schedule; return whether it is the best so far."""
+        counters, loss = self.counters, measured.judged()
+        self._former = counters.best, counters.best_step
+        if measured.validation is not None:
+            self.ends.patience.observe(counters.step, loss, self._ladder.settled())
+        if not beats(loss, *self._former):
+            return False
+        counters.best, counters.best_step = loss, counters.step
+        return True
+
+    def _close(self) -> TrainingOutcome:
+        """Choose the network to hand out at the end of a run.
 
         Every step is judged by the batch after it. The last step has had no such batch yet, so it
         is judged here by the batch that would come next. If the optimizer rejects the step, other
-        weights are published: they are evaluated, logged and saved. ``outcome`` is the evaluation
-        of the weights after the last step, or None if this call made no update.
+        weights are published: they are evaluated, logged and saved. The network of the best
+        evaluation is handed out.
         """
+        why = self.stop()
+        assert why is not None
+        if not self._updated:
+            return self._outcome(why, None)
         e, counters = self.experiment, self.counters
+        former = counters.best, counters.best_step
+        measured = self._at_end
+        if measured is None:
+            measured = self._evaluate(at_end=True)
+            if self._cadence.due(counters.step - self.watch.begun):
+                self._judge(measured)
+        elif counters.best_step == counters.step:
+            former = self._former
         count = e.optimizer.batch_size(self.state, self._settings.batch_size)
         batch = self._batches.take(counters.examples, count)
-        self._closing = (
-            e.optimizer.closing_weights(self.theta, self.state, *batch) if counters.step else None
-        )
-        if outcome is None:
-            return self._evaluate(write=False)
-        if self._closing is None:
-            return outcome
-        left, outcome = outcome, self._evaluate()
-        text = (
-            f"update {counters.step}, the last, made the loss of the batch after it jump and "
-            "is not handed out: "
-            f"{left.train.loss:.6g} on the training rows, {outcome.train.loss:.6g} without it"
-        )
-        self._say(text)
-        self._save(outcome)
-        return outcome
+        self._closing = e.optimizer.closing_weights(self.theta, self.state, *batch)
+        if self._closing is not None:
+            left, measured = measured, self._evaluate(at_end=True)
+            self._say(
+                f"update {counters.step}, the last, made the loss of the batch after it jump and "
+                "is not handed out: "
+                f"{left.train.loss:.6g} on the training rows, {measured.train.loss:.6g} without it"
+            )
+        last = beats(measured.judged(), *former) or not self._path(former[1]).is_file()
+        self._save(measured, counters.step if last else former[1])
+        return self._outcome(why, measured)
+
+    def _outcome(self, why: Stop, last: Measured | None) -> TrainingOutcome:
+        """Measure the network that ``best`` names, on as many training rows as at any end.
+
+        ``last`` is the evaluation of the weights at the end, where this call made some.
+        """
+        e, counters = self.experiment, self.counters
+        path = checkpoint.pointed(self.run.checkpoints, "best") or self.saved
+        assert path is not None
+        stored = checkpoint.load_network(path)
+        theta = e.ops.asarray(flat(stored.weights, e.net.dtype))
+        measured = self._measure(theta, self._settings.evaluate_rows)
+        handed = HandedOut.of(stored.step, stored.losses)
+        return TrainingOutcome(counters, why, handed, path, measured, last or measured)
 
     def _say(self, text: str) -> None:
         """Tell the user, on the display and in the log."""
         self.run.log(text)
         self.reporter.note(text)
 
-    def _show_constant(self, outcome: TrainingOutcome) -> None:
-        constant = outcome.train_constant
-        if constant is not None and constant.gap > 0.0:
-            self._say(f"constant {constant.loss:.4f}: the objective of the best constant predictor")
-
-    def _constant_loss(self, split: Split, limit: int) -> ConstantLoss | None:
-        """Return the loss of the best constant on the rows that an evaluation takes."""
-        if self._constant is None:
-            return None
-        if split.name not in self._constants:
-            e = self.experiment
-            self._constants[split.name] = self._constant.loss_on(e.loss, e.ops, split, limit)
-        return self._constants[split.name]
-
     def _weights(self) -> Array:
         if self._closing is not None:
             return self._closing
         return self.experiment.optimizer.weights(self.theta, self.state)
 
-    def _evaluate(self, write: bool = True) -> TrainingOutcome:
-        e, counters, theta = self.experiment, self.counters, self._weights()
-        limit = self._settings.evaluate_rows
-        train = evaluate(e.net, e.loss, theta, e.data.train, limit)
-        train_constant = self._constant_loss(e.data.train, limit)
-        validation, validation_constant = None, None
-        if e.data.validation:
-            validation = evaluate(e.net, e.loss, theta, e.data.validation)
-            validation_constant = self._constant_loss(e.data.validation, 0)
+    def _evaluate(self, at_end: bool = False) -> Measured:
+        """Measure the present weights and log it; ``at_end`` on more training rows than else."""
+        e, counters = self.experiment, self.counters
+        limit = self._settings.evaluate_rows if at_end else self._rows
+        measured = self._measure(self._weights(), limit)
+        train, validation = measured.train, measured.validation
         row: Row = {
             "step": counters.step,
             "epoch": counters.examples / e.data.train.rows,
             "seconds": counters.seconds,
             "train_loss": train.loss,
             "train_error": train.error,
-            "validation_loss": None,
-            "validation_error": None,
+            "validation_loss": validation.loss if validation else None,
+            "validation_error": validation.error if validation else None,
         }
-        if validation:
-            row |= {"validation_loss": validation.loss, "validation_error": validation.error}
-        if write:
-            self.run.add_eval(row)
-            self.run.log(
-                f"update {counters.step}: "
-                + ", ".join(
-                    f"{name} {value:.6g}"
-                    for name, value in list(row.items())[2:]
-                    if value is not None
-                )
+        self.run.add_eval(row)
+        self.run.log(
+            f"update {counters.step}: "
+            + ", ".join(
+                f"{name} {value:.6g}" for name, value in list(row.items())[2:] if value is not None
             )
-            self.reporter.evaluated(counters, row, train.floor)
+        )
+        self.reporter.evaluated(counters, row, train.floor)
         for name in ("train_loss", "validation_loss"):
             value = row[name]
             if value is not None and not math.isfinite(value):
                 raise Diverged(f"evaluation after update {counters.step}: {name} is {value}")
-        return TrainingOutcome(counters, train, validation, train_constant, validation_constant)
+        return measured
 
-    def _save(self, outcome: TrainingOutcome | None) -> None:
-        """Write a checkpoint, and point ``best`` to it if its evaluation beats those before.
+    def _path(self, step: int) -> Path:
+        return self.run.checkpoints / checkpoint.checkpoint_name(step)
 
-        ``outcome`` is the evaluation of these weights, or None if they were not evaluated.
+    def _stored(self, measured: Measured | None) -> checkpoint.StoredNetwork:
+        """Return the present network as a checkpoint stores it, with its evaluation if it has one.
+
+        Raises Diverged if the weights are not finite.
         """
-        e, folder, theta = self.experiment, self.run.checkpoints, self._weights()
+        e, step, theta = self.experiment, self.counters.step, self._weights()
         if not math.isfinite(e.ops.scalars(theta.sum(dtype="float64"))[0]):
-            raise Diverged(f"update {self.counters.step}: the weights are not finite")
-        losses = outcome.losses() if outcome else {}
-        judged = losses.get("validation_loss", losses.get("train_loss", math.nan))
-        best = judged <= self.counters.best
-        # Only checkpoints on the regular schedule count for `best` in the counters; otherwise an
-        # interrupted and resumed run could choose another one than a run never interrupted.
-        if best and self._on_schedule() and self._closing is None:
-            self.counters.best, self.counters.best_step = judged, self.counters.step
+            raise Diverged(f"update {step}: the weights are not finite")
         self.counters.wall = self._clock() - self._started
+        constant = self._measure.constant
+        losses = measured.losses() if measured else {}
+        stored = e.stored(theta, step, **losses)
+        return replace(stored, constant=constant.outputs if constant else None)
+
+    def _save(self, measured: Measured | None, best: int | None = None) -> None:
+        """Write a checkpoint from which the run can go on.
+
+        ``measured`` is the evaluation of these weights, or None if they were not evaluated;
+        ``best`` is the step to hand out, if it is not that of the best evaluation on schedule.
+        """
+        e, settings = self.experiment, self._settings
+        stored, theta = self._stored(measured), self._weights()
         state = {
             "counters": asdict(self.counters),
             "watch": to_tree(self.watch, e.ops),
+            "ends": to_tree(self.ends, e.ops),
             "optimizer": to_tree(self.state, e.ops),
         }
         if theta is not self.theta:
             state["theta"] = e.ops.to_host(self.theta)
-        path = folder / checkpoint.checkpoint_name(self.counters.step)
-        outputs = self._constant.outputs if self._constant else None
-        stored = replace(e.stored(theta, self.counters.step, **losses), constant=outputs)
+        folder, path = self.run.checkpoints, self._path(self.counters.step)
         checkpoint.save(path, stored, state)
-        if best:
-            checkpoint.point(folder, "best", path)
+        of_schedule = self._path(self.counters.best_step)
+        named = of_schedule if best is None else self._path(best)
+        if named.is_file():
+            checkpoint.point(folder, "best", named)
         checkpoint.point(folder, "latest", path)
-        settings = self._settings
-        checkpoint.prune(
-            folder,
-            settings.keep_checkpoints,
-            settings.checkpoint_every,
-            folder / checkpoint.checkpoint_name(self.counters.best_step),
-        )
-        self.saved = path
+        checkpoint.prune(folder, settings.keep_checkpoints, settings.checkpoint_every, of_schedule)
+        self.saved, self._safe = path, self.counters.best_step
         self.run.log(f"saved {path.name}")
 
-    def _on_schedule(self) -> bool:
-        """Return whether a run of any length evaluates and saves after this step."""
-        periods = self._settings.evaluate_every, self._settings.checkpoint_every
-        return self.counters.step == 0 or all(
-            is_due(self.counters.step, period) for period in periods
-        )
+    def _save_best(self, measured: Measured) -> None:
+        """Write the network of the best evaluation at once, between checkpoints.
 
-    def _stop(self, number: int) -> None:
+        The best as of the last checkpoint stays, because a run that is killed goes on from there.
+        """
+        folder, path = self.run.checkpoints, self._path(self.counters.step)
+        checkpoint.save(path, self._stored(measured), {"counters": asdict(self.counters)})
+        checkpoint.point(folder, "best", path)
+        before = self._path(self._former[1])
+        if self._former[1] != self._safe and before.is_file() and not checkpoint.resumable(before):
+            before.unlink()
+
+    def _interrupt(self, number: int) -> None:
         if self.saved is None or checkpoint.step_of(self.saved) != self.counters.step:
-            self._save(None)
+            self._save(self._at_end)
         raise Interrupted(
             f"{signal.Signals(number).name}: stopped after update {self.counters.step}, "
             f"saved {self.saved}\nresume with: {resume_command(self.run.path)}",
             number,
         )
+
+
+def beats(loss: float, best: float, best_step: int) -> bool:
+    """Return whether an evaluation is better than the best so far; a trained network beats an
+    untrained one that is as good.
+    """
+    return loss < best or (best_step == 0 and loss == best)
 
 
 def is_due(step: int, period: int) -> bool:
@@ -430,6 +499,8 @@ def run_to_end(trainer: Trainer) -> TrainingOutcome:
             step=trainer.counters.step,
             peak_bytes=machine.peak_memory(),
             starts=trainer.watch.starts + 1,
+            stop=outcome.stop.reason,
+            handed_out={"checkpoint": outcome.path.name, **outcome.handed.facts()},
             shortcomings=outcome.shortcomings(),
         )
         return outcome

@@ -134,20 +134,15 @@ class RunDirectory:
         run.info = read_info(path)
         return run
 
-    def rewind(
-        self, step: int, keep_eval: bool, over: bool, config_text: str, info: Mapping[str, Any]
-    ) -> None:
+    def rewind(self, step: int, over: bool, config_text: str, info: Mapping[str, Any]) -> None:
         """Bring every file back to its state after ``step`` updates, and mark the run as running.
 
-        The files end up as an uninterrupted run would have left them. ``keep_eval`` says that such
-        a run would have evaluated at ``step``; otherwise that row of eval.csv is dropped. ``over``
-        says that the run has used up its budget; only then may ``step`` have a second row, the
-        evaluation of the weights published at the end.
+        The files end up as an uninterrupted run would have left them. ``over`` says that the run
+        has ended; only then does eval.csv keep the rows of ``step``. A run that goes on evaluates
+        again where this is due, because the evaluation at an end may use other rows.
         """
         truncate(self.path / "steps.csv", lambda s: s <= step)
-        truncate(
-            self.path / "eval.csv", lambda s: s < step or (s == step and keep_eval), once=not over
-        )
+        truncate(self.path / "eval.csv", lambda s: s < step or (s == step and over))
         for path in checkpoint.listed(self.checkpoints):
             if (checkpoint.step_of(path) or 0) > step:
                 path.unlink()

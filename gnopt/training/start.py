@@ -15,10 +15,11 @@ from gnopt.engine.arrays import Array
 from gnopt.errors import ConfigError, DataError
 from gnopt.optimizers.base import State
 from gnopt.training import checkpoint, rundir
-from gnopt.training.loop import Counters, Reporter, Trainer, is_due
+from gnopt.training.loop import Counters, Reporter, Trainer
 from gnopt.training.rundir import RunDirectory
 from gnopt.training.setup import Experiment, build, flat
 from gnopt.training.state import Tree, from_tree
+from gnopt.training.stopping import Ends
 from gnopt.training.watch import Watch
 
 
@@ -71,7 +72,7 @@ def begin(
         "init_from": str(init_from.resolve()) if init_from else None,
     }
     run = RunDirectory.create(path, to_toml(config.values()), info, overwrite)
-    return Trainer(experiment, run, theta, state, Counters(), Watch(), reporter, clock)
+    return Trainer(experiment, run, theta, state, Counters(), Watch(), Ends(), reporter, clock)
 
 
 def _model_of_inputs(config: Config, init_from: Path | None) -> checkpoint.StoredNetwork | None:
@@ -116,17 +117,15 @@ def resume(
         restored = _restore(experiment, path, init_from)
         trainer = Trainer(experiment, run, *restored, reporter)
         counters = trainer.counters
-        on_schedule = is_due(counters.step, config.training.evaluate_every)
-        keep_eval = counters.step > 0 and (trainer.finished() or on_schedule)
+        over = trainer.stop() is not None and counters.step > 0
         run.rewind(
             counters.step,
-            keep_eval,
-            trainer.finished(),
+            over,
             to_toml(config.values()),
             describe_run(experiment, argv),
         )
         best = run.checkpoints / checkpoint.checkpoint_name(counters.best_step)
-        if not trainer.finished() and best.is_file():
+        if not over and best.is_file():
             checkpoint.point(run.checkpoints, "best", best)
         return trainer
     except BaseException:
@@ -146,21 +145,24 @@ def _check_data(run: RunDirectory, now: Fingerprint) -> None:
 
 
 def newest(run: Path) -> Path | None:
-    """Return the checkpoint that ``latest`` names, or else the newest; None if there is none."""
+    """Return the checkpoint that ``latest`` names, or else the newest that a run can go on from;
+    None if there is none.
+    """
     folder = run / "checkpoints"
-    return checkpoint.pointed(folder, "latest") or next(reversed(checkpoint.listed(folder)), None)
+    others = (path for path in reversed(checkpoint.listed(folder)) if checkpoint.resumable(path))
+    return checkpoint.pointed(folder, "latest") or next(others, None)
 
 
 def _restore(
     experiment: Experiment, path: Path | None, init_from: Path | None
-) -> tuple[Array, State, Counters, Watch]:
+) -> tuple[Array, State, Counters, Watch, Ends]:
     """Return θ, optimizer state, counters and what was noticed of a checkpoint, or those of step 0
     without one.
     """
     ops, net = experiment.ops, experiment.net
     if path is None:
         theta = experiment.initial_weights(init_from)
-        return theta, experiment.optimizer.init(theta), Counters(), Watch()
+        return theta, experiment.optimizer.init(theta), Counters(), Watch(), Ends()
     stored = checkpoint.load_network(path)
     checkpoint.check_fits(stored, list(net.sizes), path)
     saved = checkpoint.load_state(path)
@@ -170,7 +172,8 @@ def _restore(
             raise ValueError(f"theta of shape {theta.shape}, expected ({net.size},)")
         state = _optimizer_state(experiment, saved["optimizer"])
         watch = from_tree(Watch, saved["watch"], ops, "watch") if "watch" in saved else Watch()
-        return ops.asarray(theta), state, Counters(**saved["counters"]), watch
+        ends = from_tree(Ends, saved["ends"], ops, "ends") if "ends" in saved else Ends()
+        return ops.asarray(theta), state, Counters(**saved["counters"]), watch, ends
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise DataError(f"{path}:/state: not the state of a run: {error}") from error
 

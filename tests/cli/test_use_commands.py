@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -24,6 +25,11 @@ def trained(tiny, gnopt):
     return tiny
 
 
+def handed_out(run="run"):
+    """The checkpoint that commands use by default."""
+    return f"{run}/checkpoints/{Path(run, 'checkpoints/best').read_text().strip()}"
+
+
 def outputs(path, x):
     """The autoencoder of a checkpoint, in plain NumPy."""
     with h5py.File(path) as file:
@@ -35,7 +41,7 @@ def outputs(path, x):
 
 
 def test_evaluate_agrees_with_the_log(trained, gnopt):
-    found = json.loads(gnopt("evaluate", "run", "--json").out)
+    found = json.loads(gnopt("evaluate", "run", "--checkpoint", "latest", "--json").out)
     last = rows(trained / "run/eval.csv")[-1]
     assert found["splits"]["train"]["objective"] == float(last["train_loss"])
     assert found["splits"]["validation"]["error"] == float(last["validation_error"])
@@ -70,7 +76,7 @@ def test_predict_outputs_and_code(trained, gnopt):
     with h5py.File("tiny.h5") as file:
         x, y = file["x"][()] / 255, file["y"][()]
     assert gnopt("predict", "run", "tiny.h5", "out.h5").code == 0
-    h = outputs("run/checkpoints/step-000012.h5", x.astype(np.float32))
+    h = outputs(handed_out(), x.astype(np.float32))
     with h5py.File("out.h5") as file:
         np.testing.assert_allclose(file["x"][()], 1 / (1 + np.exp(-h)), rtol=1e-4, atol=1e-6)
         assert (file["y"][()] == y).all()
@@ -137,7 +143,7 @@ def test_predict_keeps_groups_and_the_statistics_of_training(tiny, gnopt):
 def test_every_export_format_holds_the_weights(trained, gnopt):
     for name in ("w.h5", "w.npz", "w.onnx"):
         assert gnopt("export", "run", name).code == 0
-    checkpoint = "run/checkpoints/step-000012.h5"
+    checkpoint = handed_out()
     with h5py.File(checkpoint) as run, h5py.File("w.h5") as file, np.load("w.npz") as arrays:
         assert "state" not in file
         for layer in "1234":

@@ -1,0 +1,80 @@
+"""A network measured on training and validation rows, beside the best constant predictor there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from gnopt.engine.arrays import Array
+from gnopt.training.constant import Constant, ConstantLoss, best_constant, shortcomings
+from gnopt.training.evaluate import Evaluation, evaluate
+from gnopt.training.setup import Experiment
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The evaluations of one network."""
+
+    train: Evaluation
+    validation: Evaluation | None
+    # Loss of the best constant predictor on the same rows, where it is known.
+    train_constant: ConstantLoss | None = None
+    validation_constant: ConstantLoss | None = None
+
+    def losses(self) -> dict[str, float]:
+        """Return the attributes of a checkpoint that say how good its weights are."""
+        found = {"train_loss": self.train.loss}
+        if self.validation:
+            found["validation_loss"] = self.validation.loss
+        for name, constant in self._constants():
+            found |= {f"{name}_constant": constant.loss, f"{name}_floor": constant.floor}
+        return found
+
+    def judged(self) -> float:
+        """Return the loss by which networks of a run are compared."""
+        return self.validation.loss if self.validation else self.train.loss
+
+    def _constants(self) -> list[tuple[str, ConstantLoss]]:
+        pairs = ("train", self.train_constant), ("validation", self.validation_constant)
+        return [(name, constant) for name, constant in pairs if constant is not None]
+
+    def shortcomings(self) -> list[str]:
+        """Return a line for the training and one for the validation rows on which the network is no
+        better than a constant.
+        """
+        return shortcomings(self.losses())
+
+
+class Measure:
+    """Measures networks of one experiment; the best constant is found once, and its losses too."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        self._constants: dict[tuple[str, int], ConstantLoss] = {}
+
+    @cached_property
+    def constant(self) -> Constant | None:
+        """The best constant predictor of the training rows, or None if it is not known."""
+        e = self.experiment
+        return best_constant(e.loss, e.ops, e.target_mean, e.data.train)
+
+    def __call__(self, theta: Array, limit: int) -> Measured:
+        """Measure weights θ on at most so many training rows (0 = all) and all validation rows."""
+        e = self.experiment
+        validation = e.data.validation
+        return Measured(
+            evaluate(e.net, e.loss, theta, e.data.train, limit),
+            evaluate(e.net, e.loss, theta, validation) if validation else None,
+            self._constant_loss("train", limit),
+            self._constant_loss("validation", 0) if validation else None,
+        )
+
+    def _constant_loss(self, rows: str, limit: int) -> ConstantLoss | None:
+        """Return the loss of the best constant on the rows that an evaluation takes."""
+        e, data = self.experiment, self.experiment.data
+        split = data.train if rows == "train" else data.validation
+        if self.constant is None or split is None:
+            return None
+        if (rows, limit) not in self._constants:
+            self._constants[rows, limit] = self.constant.loss_on(e.loss, e.ops, split, limit)
+        return self._constants[rows, limit]
