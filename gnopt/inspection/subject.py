@@ -213,7 +213,8 @@ def _checkpoints(target: Path, which: str) -> list[Path]:
     if target.is_file():
         return [target]
     if which == "all":
-        paths = checkpoint.listed(target / "checkpoints")
+        # A best network between them, kept beside them, has its own name: best.
+        paths = list(filter(checkpoint.resumable, checkpoint.listed(target / "checkpoints")))
         if not paths:
             raise DataError(f"{target / 'checkpoints'}: no checkpoints")
         return paths
