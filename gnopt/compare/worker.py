@@ -26,17 +26,13 @@ PATIENCE = 60.0  # seconds to wait until an earlier, dying worker releases its r
 
 
 def train(plan: ComparisonPlan, run: Run) -> None:
-    """Make or finish ``run``, and keep at most its last checkpoint and its best network; raises
-    what training raises.
-    """
+    """Make or finish ``run``, and keep at most its last checkpoint; raises what training raises."""
     trainer = _begin(plan, run)
     try:
         run_to_end(trainer)
     finally:
         trainer.experiment.data.close()
-    folder = trainer.run.checkpoints
-    kept = [trainer.saved, checkpoint.pointed(folder, "best")] if plan.keep else []
-    _tidy(folder, [path.name for path in kept if path])
+    _tidy(trainer.run.checkpoints, trainer.saved if plan.keep else None)
 
 
 def _begin(plan: ComparisonPlan, run: Run) -> Trainer:
@@ -85,9 +81,9 @@ def _wait_for(path: Path) -> None:
                 return
 
 
-def _tidy(folder: Path, kept: list[str]) -> None:
+def _tidy(folder: Path, last: Path | None) -> None:
     for path in checkpoint.listed(folder):
-        if path.name not in kept:
+        if last is None or path.name != last.name:
             path.unlink()
     for pointer in ("latest", "best"):
         if checkpoint.pointed(folder, pointer) is None:

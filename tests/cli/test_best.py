@@ -216,3 +216,16 @@ def test_the_best_network_needs_little_room_and_is_not_resumed_from(here, gnopt)
     more = ["--set", "training.patience=0", "--max-updates", done + 5]
     assert gnopt("train", "--resume", "--out", "run", "-q", *more).code == 0
     assert [int(row["step"]) for row in rows(here / "run/steps.csv")] == [*range(1, done + 6)]
+
+
+@pytest.mark.parametrize("patience", [None, 2.0])
+def test_a_comparison_stops_early_only_if_the_configuration_says_so(here, gnopt, patience):
+    table(here, updates=90)
+    given = ["--set", f"training.patience={patience}"] if patience else []
+    arguments = ["--methods", "kfra", "--jobs", 1, "--out", "c", "-q"]
+    result = gnopt("compare", "table.toml", *arguments, *given)
+    assert result.code == 0, result.err
+    (path,) = (here / "c/runs").rglob("run.json")
+    info = json.loads(path.read_text())
+    assert info["stop"] == ("patience" if patience else "updates")
+    assert (info["step"] < 90) == bool(patience)
