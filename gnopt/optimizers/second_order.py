@@ -58,6 +58,7 @@ CHEAP_MODEL, CHEAP_PASSES = 1e8, 5e8
 FREE_ROWS = 1000.0  # no batch is made larger than this unasked
 CALLS = 5e5  # flops in the time that the calls of one layer take in an update, whatever its width
 DECAY_SHARE = 0.03  # weight decay is no more than this share of a layer's gradient
+STIFFNESS_DECAY = 0.9  # per update, of the highest curvature along directions
 TRUST = 10.0  # longest direction of a layer in units of its weights' norm
 LEAST_NORM = 0.1  # of weights with d_out outputs, in units of √d_out: zero weights may move
 BLAME = 0.1  # a step is undone if it left an unseen batch worse by this share of its loss
@@ -146,7 +147,7 @@ class SecondOrderState(State):
     hold the blocks of the layers. Where batches are all of the data, ``lowest`` is the lowest loss,
     ``slack`` the share by which a loss may exceed it, ``low`` the θ of the lowest loss while that
     is more than rounding, and ``stale`` counts updates since the lowest loss or the last change of
-    the slack.
+    the slack. ``stiffness`` is the highest curvature along the directions of recent updates.
     """
 
     factors: PreconditionerState
@@ -160,6 +161,7 @@ class SecondOrderState(State):
     slack: float = ROUNDING
     low: Array | None = None
     stale: int = 0
+    stiffness: float = 0.0
     anchor: Array | None = None
     previous: Array | None = None
     decayed_sum: Array | None = None
@@ -458,14 +460,10 @@ class SecondOrder(Optimizer[SecondOrderState]):
         settings, names = self.settings, proposal.names
         b, gram = proposal.slopes, proposal.gram
         adaptive = settings.damping_rule != "relative"
-        kappa = settings.weight_decay + state.boost * (
-            state.damping if adaptive else settings.model_damping
-        )
-        if not adaptive:
-            # Where the curvature along all directions is below κ, κ would decide the step alone.
-            along = np.diag(proposal.curvature) / np.maximum(np.diag(gram), TINY)
-            highest = float(along.max())
-            kappa = min(kappa, highest) if highest > 0.0 else kappa
+        if adaptive:
+            kappa = settings.weight_decay + state.boost * state.damping
+        else:
+            kappa = self.model_damping(state, proposal, rows)
         model = proposal.curvature + kappa * gram
         # Rescaling undoes damping alone, so the boost shortens the longest step as well.
         longest = settings.step_limit * sqrt(max(proposal.ww, 0.0)) / state.boost
@@ -499,6 +497,23 @@ class SecondOrder(Optimizer[SecondOrderState]):
             "dead_units": proposal.dead,
         }
         return chosen, stats
+
+    def model_damping(self, state: SecondOrderState, proposal: StepProposal, rows: int) -> float:
+        """Return κ of the relative rule: of a tiny curvature along the directions no more than that
+        curvature, times the boost.
+
+        An absolute κ would decide the step alone where a net's curvature is far below it. A batch
+        that is fitted already says little of the curvature, so the highest one of recent batches
+        counts where batches differ.
+        """
+        settings = self.settings
+        gram = np.diag(proposal.gram)
+        highest = float((np.diag(proposal.curvature) / np.maximum(gram, TINY)).max())
+        if not self._exact(rows):
+            highest = max(highest, STIFFNESS_DECAY * state.stiffness)
+        state.stiffness = highest if isfinite(highest) else state.stiffness
+        kappa = settings.model_damping + settings.weight_decay
+        return state.boost * (min(kappa, highest) if highest > 0.0 else kappa)
 
     def advance(
         self, theta: Array, state: SecondOrderState, D: Array, steps: Mapping[str, float]

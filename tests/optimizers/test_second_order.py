@@ -18,6 +18,7 @@ from gnopt.curvature.blocks import KroneckerBlock
 from gnopt.curvature.damping import adapt
 from gnopt.errors import Diverged
 from gnopt.optimizers.growth import GrowthState, grown
+from gnopt.optimizers.second_order import StepProposal
 
 DRIVEN = list(all_curvatures())
 KRONECKER = [name for name, c in all_curvatures().items() if c.block is KroneckerBlock]
@@ -743,6 +744,28 @@ def test_weight_decay_is_at_most_a_small_share_of_a_layers_gradient(ops, name, e
     close(g, truth + decay(case.net, truth, host(case.theta), eta), 1e-12)
     for whole, plain in zip(case.net.views(g), case.net.views(truth), strict=True):
         assert np.linalg.norm(whole - plain) <= 0.03 * np.linalg.norm(plain) * (1 + 1e-9)
+
+
+def test_model_damping_follows_the_curvature_of_recent_batches(ops):
+    """κ is at most the highest curvature along the directions: of this batch where it is all of the
+    data, else of recent batches too, so that one that is fitted already leads to no long step.
+    """
+    case = small(ops)
+
+    def proposal(curvature):
+        gram = np.diag([2.0, 3.0])
+        return StepProposal(1.0, None, ["a", "b"], gram=gram, curvature=curvature * gram)
+
+    whole, _, state = start(case, "kfra", model_damping=0.02, weight_decay=0.01)
+    for curvature, expected in ((5.0, 0.03), (1e-9, 1e-9), (0.0, 0.03)):
+        found = whole.model_damping(state, proposal(curvature), len(case.x))
+        assert found == pytest.approx(expected)
+    part, _, state = start(case, "kfra", rows=1000, model_damping=0.02, weight_decay=0.01)
+    for curvature, expected in ((1e-3, 1e-3), (1e-9, 9e-4), (1e-9, 8.1e-4), (5.0, 0.03)):
+        found = part.model_damping(state, proposal(curvature), len(case.x))
+        assert found == pytest.approx(expected)
+    state.boost = 4.0
+    assert part.model_damping(state, proposal(5.0), len(case.x)) == pytest.approx(0.12)
 
 
 @pytest.mark.parametrize("name", DRIVEN)
