@@ -13,7 +13,10 @@ from processes import finish, has_lines, wait_until
 
 def test_a_run_under_way_can_be_plotted(tiny, gnopt):
     pytest.importorskip("matplotlib")
-    child = start("train", "tiny.toml", "--out", "run", "--set", "training.updates=1000000", "-q")
+    # A run that neither patience nor convergence stops.
+    long = ["training.updates=1000000", "training.patience=0", "optimizer.method=adam"]
+    sets = [word for setting in long for word in ("--set", setting)]
+    child = start("train", "tiny.toml", "--out", "run", *sets, "-q")
     try:
         wait_until(lambda: has_lines(Path("run/steps.csv"), 20), child)
         result = gnopt("plot", "run", "--out", "figures")
