@@ -205,6 +205,7 @@ class SecondOrder(Optimizer[SecondOrderState]):
         self.curvature = curvature(settings.curvature)
         self.preconditioner = Preconditioner(problem, settings, self.curvature, self.workspace)
         self.biases = problem.net.ops.asarray(problem.net.bias_positions())
+        self.bias_offsets = [0, *itertools.accumulate(problem.net.sizes[1:])]
         passes = cost.forward(problem.net.sizes, 1) + cost.backward(problem.net.sizes, 1)
         fixed = self.preconditioner.cost(0).flops + CALLS * problem.net.layers
         self.free = min(fixed / passes, FREE_ROWS)
@@ -310,7 +311,8 @@ class SecondOrder(Optimizer[SecondOrderState]):
         W, g, k = batch.W, batch.g, state.accepted + 1
         with self.timer("vector"):
             unit = 1.0 if deferred and net.ops.queued else _shorten(net.ops, g)
-            self.decay(theta, g, unit)
+            norms = net.ops.squared_norms(theta, net.offsets)
+            self.decay(theta, norms, g, unit)
         tape, held, still = batch.tape, batch.held, None
         if make.due(factors, k):
             with self.timer("statistics"):
@@ -327,15 +329,16 @@ class SecondOrder(Optimizer[SecondOrderState]):
             make.solve(factors, g, damping, D)
             D *= -1.0
         with self.timer("vector"):
-            self.bound(theta, g, D)
+            self.bound(theta, norms, g, D)
         V = self.directions(state, D)
         with self.timer("model"):
             Q = self.model(batch, tape, held, list(V.values()))
         with self.timer("vector"):
             return self.fetch(theta, g, D, batch.loss, V, Q, unit, still)
 
-    def decay(self, theta: Array, g: Array, unit: float) -> None:
-        """Add weight decay to the gradient g in this unit, g_l ← g_l + η_l W_l.
+    def decay(self, theta: Array, norms: Array, g: Array, unit: float) -> None:
+        """Add weight decay to the gradient g in this unit, g_l ← g_l + η_l W_l; ``norms`` are the
+        ‖W_l‖².
 
         η_l = min(η, DECAY_SHARE ‖g_l‖ / ‖W_l‖): the preconditioner multiplies a gradient by the
         inverse curvature of the loss, so that a decay which outweighs a vanishing gradient would
@@ -344,28 +347,27 @@ class SecondOrder(Optimizer[SecondOrderState]):
         net, ops, xp = self.problem.net, self.problem.net.ops, self.problem.net.ops.xp
         if not self.settings.weight_decay:
             return
-        gg, ww = ops.squared_norms(g, net.offsets), ops.squared_norms(theta, net.offsets)
-        share = DECAY_SHARE * xp.sqrt(gg / xp.maximum(ww, TINY))
+        gg = ops.squared_norms(g, net.offsets)
+        share = DECAY_SHARE * xp.sqrt(gg / xp.maximum(norms, TINY))
         eta = xp.minimum(share, self.settings.weight_decay / unit)
         for l, (start, stop) in enumerate(itertools.pairwise(net.offsets)):
             ops.axpy(eta[l], theta[start:stop], g[start:stop])
 
-    def bound(self, theta: Array, g: Array, D: Array) -> None:
+    def bound(self, theta: Array, norms: Array, g: Array, D: Array) -> None:
         """Shorten the directions D_l of layers to ‖D_l‖ ≤ TRUST ‖W_l‖, biases aside in W_l.
 
-        A layer whose direction is not finite, or zero because its curvature overflows, takes the
-        negative gradient. Where the curvature of a
-        layer vanishes, its direction would otherwise be so long that the one step size along D
-        leaves nothing for the other layers (the trust ratio of You et al. 2017).
+        ``norms`` are the ‖W_l‖² with biases. A layer whose direction is not finite, or zero because
+        its curvature overflows, takes the negative gradient. Where the curvature of a layer
+        vanishes, its direction would otherwise be so long that the one step size along D leaves
+        nothing for the other layers (the trust ratio of You et al. 2017).
         """
         net, ops, xp = self.problem.net, self.problem.net.ops, self.problem.net.ops.xp
-        biases = xp.take(theta, self.biases)
-        ends = [0, *itertools.accumulate(net.sizes[1:])]
-        ww = ops.squared_norms(theta, net.offsets) - ops.squared_norms(biases, ends)
+        ww = norms - ops.squared_norms(xp.take(theta, self.biases), self.bias_offsets)
         longest = TRUST**2 * xp.maximum(ww, self.least_norms)
         dd = ops.squared_norms(D, net.offsets)
         usable = (dd > 0.0) & (dd < inf)
-        dd = xp.where(usable, dd, ops.squared_norms(g, net.offsets))
+        if ops.queued or not usable.all():
+            dd = xp.where(usable, dd, ops.squared_norms(g, net.offsets))
         scale = xp.sqrt(xp.minimum(longest / xp.maximum(dd, TINY), 1.0))
         for l, (start, stop) in enumerate(itertools.pairwise(net.offsets)):
             if ops.queued or not (usable[l] and scale[l] == 1.0):
