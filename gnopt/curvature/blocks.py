@@ -371,7 +371,8 @@ class KroneckerBlock(FactoredBlock):
             try:
                 self.inverse_A = self._invert(plan, raised, amount, "A")
             except Diverged:
-                self.inverse_A, self.A = A.diagonal_inverse(plan.ops, amount), usable(plan.ops, A)
+                self.inverse_A = raised.diagonal_inverse(plan.ops, amount)
+                self.A = usable(plan.ops, A)
         self.age_G += 1
         if self.inverse_G is None or refresh.due(plan, 1, self.age_G):
             A, G = self.pair()

@@ -425,3 +425,13 @@ def test_a_factor_that_cannot_be_inverted_counts_by_its_diagonal(ops, kind, side
             assert np.isfinite(out).all()
         else:
             same(kept, np.zeros_like(kept))
+
+
+def test_a_dead_input_has_a_unit_where_its_factor_counts_by_the_diagonal(ops):
+    """In own units nothing is added for all inputs alike, so that 1 / 0 would be left."""
+    layer = plan(ops)
+    A = np.diag([1e-6, 1e-6, 0.0, 1e-6, 1.0])
+    A[0, 1] = A[1, 0] = -1.0  # not positive definite
+    block = KroneckerBlock.of_factors(layer, Full(ops.asarray(A)), OUTPUTS["full"](ops))
+    block.prepare(layer, Refresh(1, layer.period), RELATIVE)
+    assert np.isfinite(host(solve(ops, block, layer, RELATIVE, random(ops, 5, O, I)))).all()
