@@ -3,9 +3,9 @@ and 7).
 
     q(V x) = obj + bᵀx + ½ xᵀ Q x,   b = Vᵀ∇,   Q = Vᵀ GN V + κ Vᵀ V
 
-GN is the exact, un-factored Gauss-Newton matrix of some of the batch's rows: V^T GN V needs one
-R-forward pass for all directions and no backward pass. k directions make a k × k system, solved on
-the host in float64.
+GN is the exact, un-factored Gauss-Newton matrix of some of the batch's rows, with E[𝒢_L] at the
+output (`Loss.expected_gn_product`): VᵀGN V needs one R-forward pass for all directions and no
+backward pass. k directions make a k × k system, solved on the host in float64.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ def curvature_products(
     directions: Sequence[Array],
     workspace: Workspace,
 ) -> Array:
-    """(1/N) Σ_n (J V)ᵀ 𝒢_L (J V) over the tape's rows, (k, k) on the device, for k flat
+    """(1/N) Σ_n (J V)ᵀ E[𝒢_L] (J V) over the tape's rows, (k, k) on the device, for k flat
     directions.
     """
     xp = net.ops.xp
     k = len(directions)
     Jv = r_forward(net, W, tape, [net.views(v) for v in directions], workspace)
-    HJv = loss.gn_product(net.ops, tape.output, y, Jv)
+    HJv = loss.expected_gn_product(net.ops, tape.output, y, Jv)
     return xp.matmul(Jv.reshape(k, -1), HJv.reshape(k, -1).T) * (1.0 / tape.rows)
 
 

@@ -146,6 +146,21 @@ def test_mixture_gauss_newton_is_not_its_fisher(ops):
     assert np.abs(fisher - host(loss.gn_matrix(ops, h, y))).max() > 1e-2
 
 
+def test_step_sizes_are_chosen_by_the_mean_gauss_newton_matrix_over_targets(ops, loss_name):
+    """E[𝒢_L] over targets that the model draws; a loss that is no likelihood keeps its 𝒢_L."""
+    loss, h, y = batch(ops, loss_name, False)
+    v = ops.asarray(np.random.default_rng(3).standard_normal((2, *h.shape)))
+    found = host(loss.expected_gn_product(ops, h, y, v))
+    if loss_name == "binary_mixture":
+        p = host(loss.prediction(ops, h))
+        one, zero = (host(loss.gn_product(ops, h, ops.xp.full_like(y, t), v)) for t in (1.0, 0.0))
+        expected = p * one + (1.0 - p) * zero
+    else:
+        other = ops.asarray(np.roll(host(y), 1, axis=0)) if loss.likelihood else y
+        expected = host(loss.gn_product(ops, h, other, v))
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+
+
 # ---- sampling ------------------------------------------------------------------------------------
 
 

@@ -117,6 +117,14 @@ class Loss:
             return self.gn_diagonal(ops, h, y) * v
         return ops.xp.einsum("nij,...nj->...ni", self.gn_matrix(ops, h, y), v)
 
+    def expected_gn_product(self, ops: Backend, h: Array, y: Array, v: Array) -> Array:
+        """Return E[𝒢_L] v for v (..., N, K), the mean over targets drawn from the model.
+
+        Step sizes are chosen by E[𝒢_L], which is the Fisher matrix of a likelihood. 𝒢_L itself
+        serves wherever it does not depend on the target.
+        """
+        return self.gn_product(ops, h, y, v)
+
     def rank(self, outputs: int) -> int:
         """Number of columns of C_L: no less than the rank of 𝒢_L."""
         return outputs

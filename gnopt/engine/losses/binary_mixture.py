@@ -118,6 +118,13 @@ class BinaryMixture(Loss):
         root = self._root(ops, h, y)
         return root * (root * v).sum(axis=-1, keepdims=True)
 
+    def expected_gn_product(self, ops: Backend, h: Array, y: Array, v: Array) -> Array:
+        # E[𝒢_L] = u uᵀ / (p (1 − p)), the Gauss-Newton matrix of E in the log-odds of p. 𝒢_L of a
+        # data point that is nearly fitted is smaller by the probability that is left, as the
+        # Hessian is not: steps chosen by 𝒢_L are too long there.
+        one, zero = self._log_gradients(ops, h)
+        return one * -(zero * v).sum(axis=-1, keepdims=True)
+
     def hessian_matrix(self, ops: Backend, h: Array, y: Array) -> Array:
         xp = ops.xp
         _, _, r, q, s, t = self._facts(ops, h)
