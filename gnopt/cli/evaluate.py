@@ -50,7 +50,7 @@ def command(
     trained = load_run(run, which, given_flags(device=device))
     settings = trained.config.data
     if data:
-        settings = settings.changed(file=str(data))
+        settings = settings.of_file(data)
     with trained.open_data(settings) as source:
         splits = {s.name: s for s in (source.train, source.validation, source.test) if s}
         if split != "all":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,9 +141,17 @@ def _missing_source(handle: h5py.File, dataset: h5py.Dataset) -> str | None:
     return None
 
 
+# Bytes of a piece of the file that is read to take chosen rows out of it.
+_PIECE_BYTES = 4 * 2**20
+
+
 @dataclass(frozen=True)
 class Column:
-    """Rows ``first .. first + rows`` of a dataset, each flattened to ``width`` numbers."""
+    """Rows ``first .. first + rows`` of a dataset, each flattened to ``width`` numbers.
+
+    With ``chosen``, they are the rows of these numbers, counted from ``first``, in ascending order;
+    a number may come several times.
+    """
 
     file: str
     dataset: h5py.Dataset
@@ -151,6 +159,7 @@ class Column:
     first: int
     rows: int
     limit: float  # largest magnitude that the float type in use can hold
+    chosen: np.ndarray | None = None  # (rows,)
 
     @property
     def path(self) -> str:
@@ -176,7 +185,14 @@ class Column:
 
     def part(self, first: int, rows: int) -> Column:
         """Return the ``rows`` rows from ``first`` on."""
-        return Column(self.file, self.dataset, self.scale, self.first + first, rows, self.limit)
+        if self.chosen is not None:
+            return self.take(np.arange(first, first + rows))
+        return replace(self, first=self.first + first, rows=rows)
+
+    def take(self, numbers: np.ndarray) -> Column:
+        """Return the rows of these numbers, which ascend and may come several times."""
+        chosen = numbers if self.chosen is None else self.chosen[numbers]
+        return replace(self, rows=len(chosen), chosen=chosen)
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Return rows ``start .. stop`` as stored.
@@ -199,6 +215,22 @@ class Column:
 
     def read_into(self, buffer: np.ndarray, at: int, start: int, stop: int) -> None:
         """Read rows ``start .. stop`` into ``buffer[at:]``, and check them as `read` does."""
+        if self.chosen is None:
+            self._read_range(buffer, at, start, stop)
+            return
+        wanted = self.chosen[start:stop]
+        piece_rows = max(1, _PIECE_BYTES // self.row_bytes)
+        begun = 0
+        while begun < len(wanted):
+            low = int(wanted[begun])
+            ended = int(np.searchsorted(wanted, low + piece_rows))
+            piece = self.empty(int(wanted[ended - 1]) + 1 - low)
+            self._read_range(piece, 0, low, low + len(piece))
+            buffer[at + begun : at + ended] = piece[wanted[begun:ended] - low]
+            begun = ended
+
+    def _read_range(self, buffer: np.ndarray, at: int, start: int, stop: int) -> None:
+        """Read rows ``start .. stop`` from ``first`` on, chosen or not."""
         if stop <= start:
             return
         view = buffer.reshape(len(buffer), *self.shape)

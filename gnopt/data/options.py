@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from gnopt.data.selection import FORMS, Selection, read_selection
 from gnopt.errors import ConfigError
 from gnopt.machine import free_memory
 from gnopt.options import REQUIRED, SIZES, Form, Settings, option, size_in_bytes
@@ -62,6 +63,15 @@ class DataSettings(Settings):
         high=1,
         open_high=True,
     )
+    rows: str = option(
+        "all",
+        "which training rows to use: all; bootstrap: as many, drawn with replacement; or those "
+        "outside fold I of N, which is then validated on in place of data.validation",
+        form=Form(read_selection, lambda: FORMS),
+    )
+    rows_seed: int = option(
+        0, "seed by which data.rows draws folds and bootstrap samples", low=0, high=2**62
+    )
     standardize: bool | str = option(
         "auto",
         "shift and scale each input to mean 0 and deviation 1 over the training rows (less where "
@@ -76,6 +86,14 @@ class DataSettings(Settings):
         'are read in blocks while training; "auto" is half of the free memory',
         form=Form(_budget, lambda: f'"auto", {SIZES}'),
     )
+
+    def selection(self) -> Selection | None:
+        """Return which of the training rows are used; None = all."""
+        return read_selection(self.rows)
+
+    def of_file(self, file: Path) -> DataSettings:
+        """Return the settings for another file, every row of which is used."""
+        return self.changed(file=str(file), rows="all")
 
     def standardize_if_asked(self) -> bool:
         """Return whether the scales of the inputs decide if they are standardised."""

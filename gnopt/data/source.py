@@ -16,7 +16,7 @@ from gnopt.data.moments import Statistics
 from gnopt.data.options import HELD_OUT, DataSettings
 from gnopt.data.order import GROUP_BYTES, choose_order
 from gnopt.data.split import Split, is_label
-from gnopt.errors import DataError, nearest
+from gnopt.errors import ConfigError, DataError, nearest
 
 _Pair = tuple[Column, "Column | None"]
 
@@ -32,6 +32,8 @@ class Data:
     fingerprint: Fingerprint
     statistics: Statistics | None = None  # by which the inputs are standardised, if they are
     why_standardized: str | None = None  # the column that asked for it, if "auto" decided
+    # Of all training rows, where data.rows leaves some out: a network has outputs for every label.
+    largest_label: int | None = None
     _handle: h5py.File | None = field(default=None, repr=False)
 
     def close(self) -> None:
@@ -63,7 +65,8 @@ def open_data(
     ``validation`` and ``test`` with these datasets in each. The setting ``validation`` names a
     group, or is the fraction of the training rows held out at their end. With the default fraction,
     a group called "validation" is used instead, if there is one; with any other fraction this group
-    is ignored. A group "test" without targets is ignored if targets are needed.
+    is ignored. ``rows`` chooses among the training rows that are left; a fold is held out in place
+    of any other validation rows. A group "test" without targets is ignored if targets are needed.
 
     With ``standardize = "auto"``, one pass over the inputs decides; inputs that are also the
     targets stay as they are. ``statistics`` standardise the inputs in place of those of the
@@ -74,6 +77,7 @@ def open_data(
     with contextlib.ExitStack() as undo:
         handle = undo.enter_context(open_file(Path(settings.file).expanduser()))
         pairs = find_splits(handle, settings, float(np.finfo(dtype).max))
+        largest_label = _choose_rows(pairs, settings)
         group_bytes = _group_bytes(pairs["train"], settings)
         splits: dict[str, Split] = {}
         for name, (x, y) in pairs.items():
@@ -112,12 +116,37 @@ def open_data(
             fingerprint(handle),
             statistics,
             why,
+            largest_label,
             handle,
         )
         undo.pop_all()
     if all(split.in_memory for split in splits.values()):
         handle.close()
     return data
+
+
+def _choose_rows(pairs: dict[str, _Pair], settings: DataSettings) -> int | None:
+    """Leave in ``pairs`` the rows that ``data.rows`` chooses out of the training rows.
+
+    Returns the largest label of all training rows, None where all are used or rows have no label.
+    """
+    x, y = pairs["train"]
+    selection = settings.selection()
+    if selection is None:
+        return None
+    labels = None
+    if y is not None and is_label(y):
+        labels = y.read(0, y.rows).reshape(-1).astype(np.int64)
+        if settings.target_transform == "parity":
+            labels %= 2
+    try:
+        chosen = selection.choose(x.rows, labels, settings.rows_seed)
+    except ConfigError as error:
+        raise DataError(f"{x.file}: data.rows = {settings.rows!r}: {error}") from None
+    for name, numbers in (("train", chosen.train), ("validation", chosen.validation)):
+        if numbers is not None:
+            pairs[name] = x.take(numbers), y.take(numbers) if y is not None else None
+    return None if labels is None else int(labels.max())
 
 
 def _bytes(x: Column, y: Column | None) -> int:
@@ -146,7 +175,9 @@ def find_splits(handle: h5py.File, settings: DataSettings, limit: float) -> dict
     largest number of the float type in use.
     """
     inputs, targets = settings.inputs.strip("/"), settings.targets.strip("/")
-    validation = settings.validation
+    selection = settings.selection()
+    held_out_by_rows = selection is not None and selection.validates
+    validation = 0 if held_out_by_rows else settings.validation
     if is_group(handle, "train"):
         inputs, targets = inputs.removeprefix("train/"), targets.removeprefix("train/")
     grouped = is_group(handle, "train") and (

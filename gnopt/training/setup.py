@@ -176,6 +176,8 @@ def target_facts(loss: Loss, data: Data) -> tuple[int, np.ndarray]:
     Both come from one pass over the training rows. Raises DataError if a target is not finite.
     """
     outputs, total = 0, np.zeros(0)
+    if data.largest_label is not None:
+        outputs = loss.outputs(loss.convert_targets(np.array([data.largest_label])))
     for y in data.train.targets(CHUNK):
         targets = loss.convert_targets(y)
         outputs = max(outputs, loss.outputs(targets))
