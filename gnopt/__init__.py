@@ -21,9 +21,9 @@ G_l        mean of the pre-activation Gauss-Newton matrices 𝒢_l   (d_l, d_l)
 The package reads in the order of its imports: a module imports only from modules before it.
 
 Reading order: ``errors`` → ``machine`` → ``provenance`` → ``formatting`` → ``rng`` → ``files`` →
-``registry`` → ``options`` → ``data`` → ``engine`` (network, losses) → ``curvature`` →
-``optimizers`` → ``settings`` → ``config`` → ``method_options`` → ``training`` → ``inspection`` →
-``compare`` → ``bench`` → ``plots`` → ``cli``.
+``registry`` → ``options`` → ``data`` → ``engine`` (network, losses) → ``metrics`` →
+``curvature`` → ``optimizers`` → ``settings`` → ``config`` → ``method_options`` → ``training`` →
+``inspection`` → ``compare`` → ``bench`` → ``plots`` → ``cli``.
 """
 
 import os

@@ -16,7 +16,16 @@ import pytest
 import gnopt
 
 ROOT = Path(gnopt.__file__).parent
-SIBLINGS = {"ACTIVATION", "BACKEND", "CURVATURE", "ENGINE", "LOSS", "OPTIMIZER", "command"}
+SIBLINGS = {
+    "ACTIVATION",
+    "BACKEND",
+    "CURVATURE",
+    "ENGINE",
+    "LOSS",
+    "METRIC",
+    "OPTIMIZER",
+    "command",
+}
 
 
 def _name(path: Path) -> str:

@@ -1,9 +1,10 @@
 """The engine: arrays, activations, losses, initialisers and the network's passes.
 
 ``arrays`` is the one seam between NumPy and CuPy. ``activations`` and ``losses`` supply local facts
-(f, f', f''; value, gradient, Gauss-Newton matrix of the output) and know no method. ``network``
-holds the forward, backward and R-forward passes.
+(f, f', f''; value, gradient, Gauss-Newton matrix of the output) and know no method.
+``predictions`` are the records that metrics score. ``network`` holds the forward, backward and
+R-forward passes.
 
-Reading order: ``arrays`` → ``initializers`` → ``onnx_form`` → ``activations`` → ``losses`` →
-``network``.
+Reading order: ``arrays`` → ``initializers`` → ``onnx_form`` → ``predictions`` →
+``activations`` → ``losses`` → ``network``.
 """

@@ -13,6 +13,7 @@ import numpy as np
 
 from gnopt.engine.arrays import Array, Backend
 from gnopt.engine.onnx_form import OnnxForm
+from gnopt.engine.predictions import Numbers, Prediction
 from gnopt.errors import ConfigError, DataError
 from gnopt.registry import discover, lookup
 
@@ -90,6 +91,22 @@ class Loss:
         """
         difference = self.prediction(ops, h) - y
         return ops.xp.einsum("nk,nk->n", difference, difference)
+
+    # ---- what metrics score ----------------------------------------------------------------------
+
+    def predicts(self, outputs: int) -> type[Prediction]:
+        """Return the kind of record that `predicted` returns for a network of so many outputs."""
+        return Numbers
+
+    def predicted(self, ops: Backend, h: Array) -> Prediction:
+        """Return the prediction as metrics take it, float64 on the host."""
+        return Numbers(ops.to_host(self.prediction(ops, h)).astype(np.float64))
+
+    def truth(self, y: np.ndarray) -> np.ndarray:
+        """Return what `predicted` is compared with, from converted targets on the host: numbers
+        (N, K), or labels (N,) or distributions (N, C) of classes.
+        """
+        return y
 
     # ---- Gauss-Newton matrix of the output -------------------------------------------------------
 

@@ -7,6 +7,7 @@ import numpy as np
 from gnopt.engine.arrays import Array, Backend
 from gnopt.engine.losses import Loss, check_range
 from gnopt.engine.onnx_form import Operator
+from gnopt.engine.predictions import Classes, Numbers, Prediction
 
 
 class BinaryCrossEntropy(Loss):
@@ -50,6 +51,19 @@ class BinaryCrossEntropy(Loss):
 
     def prediction(self, ops: Backend, h: Array) -> Array:
         return ops.sigmoid(h)
+
+    def predicts(self, outputs: int) -> type[Prediction]:
+        """One output tells two classes apart; several, such as pixels, are numbers in [0, 1]."""
+        return Classes if outputs == 1 else Numbers
+
+    def predicted(self, ops: Backend, h: Array) -> Prediction:
+        if h.shape[1] > 1:
+            return super().predicted(ops, h)
+        logits = ops.to_host(h).astype(np.float64)
+        return Classes(-np.logaddexp(0.0, np.hstack([logits, -logits])))
+
+    def truth(self, y: np.ndarray) -> np.ndarray:
+        return y if y.shape[1] > 1 else np.hstack([1.0 - y, y])
 
     def gn_diagonal(self, ops: Backend, h: Array, y: Array) -> Array:
         return ops.elementwise(_variance, h)

@@ -14,6 +14,7 @@ import numpy as np
 
 from gnopt.engine.arrays import Array, Backend
 from gnopt.engine.losses import Loss
+from gnopt.engine.predictions import Classes, Prediction
 from gnopt.errors import DataError
 
 
@@ -91,6 +92,16 @@ class BinaryMixture(Loss):
 
     def error(self, ops: Backend, h: Array, y: Array) -> Array:
         return ((self.prediction(ops, h)[:, 0] > 0.5) != (y[:, 0] > 0.5)).astype(h.dtype)
+
+    def predicts(self, outputs: int) -> type[Prediction]:
+        return Classes
+
+    def predicted(self, ops: Backend, h: Array) -> Prediction:
+        log_p, log_q = self._facts(ops, h)[:2]
+        return Classes(ops.to_host(ops.xp.stack([log_q, log_p], axis=1)).astype(np.float64))
+
+    def truth(self, y: np.ndarray) -> np.ndarray:
+        return y[:, 0].astype(np.int64)
 
     def rank(self, outputs: int) -> int:
         return 1

@@ -5,6 +5,7 @@ import numpy as np
 from gnopt.engine.arrays import Array, Backend
 from gnopt.engine.losses import Loss, check_range
 from gnopt.engine.onnx_form import Operator
+from gnopt.engine.predictions import Counts, Prediction
 
 
 class Poisson(Loss):
@@ -54,6 +55,12 @@ class Poisson(Loss):
         # Far outliers must not turn the mean into infinity in float32.
         difference = ops.xp.minimum(self.prediction(ops, h), 1e15) - y
         return ops.xp.einsum("nk,nk->n", difference, difference)
+
+    def predicts(self, outputs: int) -> type[Prediction]:
+        return Counts
+
+    def predicted(self, ops: Backend, h: Array) -> Prediction:
+        return Counts(ops.to_host(self.prediction(ops, h)).astype(np.float64))
 
     def gn_diagonal(self, ops: Backend, h: Array, y: Array) -> Array:
         return self._rate(ops, h)[0]

@@ -5,6 +5,7 @@ import numpy as np
 from gnopt.engine.arrays import Array, Backend
 from gnopt.engine.losses import Loss, check_range
 from gnopt.engine.onnx_form import Operator
+from gnopt.engine.predictions import Classes, Prediction
 from gnopt.errors import DataError
 
 
@@ -89,6 +90,14 @@ class SoftmaxCrossEntropy(Loss):
     def error(self, ops: Backend, h: Array, y: Array) -> Array:
         truth = y if y.ndim == 1 else y.argmax(axis=1)
         return (h.argmax(axis=1) != truth).astype(h.dtype)
+
+    def predicts(self, outputs: int) -> type[Prediction]:
+        return Classes
+
+    def predicted(self, ops: Backend, h: Array) -> Prediction:
+        from scipy.special import log_softmax
+
+        return Classes(log_softmax(ops.to_host(h).astype(np.float64), axis=1))
 
     def gn_diagonal(self, ops: Backend, h: Array, y: Array) -> Array:
         p = self.prediction(ops, h)

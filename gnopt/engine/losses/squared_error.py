@@ -5,6 +5,7 @@ import numpy as np
 from gnopt.engine.arrays import Array, Backend
 from gnopt.engine.losses import Loss
 from gnopt.engine.onnx_form import Operator
+from gnopt.engine.predictions import Gaussian, Prediction
 
 
 class SquaredError(Loss):
@@ -26,6 +27,12 @@ class SquaredError(Loss):
     def value_and_gradient(self, ops: Backend, h: Array, y: Array) -> tuple[Array, Array]:
         difference = h - y
         return 0.5 * ops.xp.einsum("nk,nk->n", difference, difference), difference
+
+    def predicts(self, outputs: int) -> type[Prediction]:
+        return Gaussian  # of a variance that is chosen by the residuals
+
+    def predicted(self, ops: Backend, h: Array) -> Prediction:
+        return Gaussian(ops.to_host(h).astype(np.float64))
 
     def gn_diagonal(self, ops: Backend, h: Array, y: Array) -> Array:
         return ops.xp.ones_like(h)

@@ -1,0 +1,159 @@
+"""What networks predict, in the terms of metrics: classes, numbers, normal numbers, counts.
+
+A loss says which kind its networks predict (`Loss.predicts`) and turns outputs h into a record of
+that kind (`Loss.predicted`). A metric says which kind it scores. Several networks are averaged by
+`average`, whose result is a prediction like any other. All arrays are float64, on the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+
+
+class Prediction:
+    """What one network, or an average of several, says of N data points."""
+
+    part: ClassVar[str] = ""  # what one column stands for: "class" or "output"
+
+    @classmethod
+    def average(cls, predictions: Sequence[Self]) -> Self:
+        """Return what several networks of equal weight say together of the same data points."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Classes(Prediction):
+    """Log-probabilities of C classes, (N, C); as logarithms they lose nothing near 0 and 1.
+
+    The truth is an array of labels (N,), whole numbers from 0, or of distributions (N, C).
+    """
+
+    log_probabilities: np.ndarray
+
+    part = "class"
+
+    @classmethod
+    def of(cls, probabilities: np.ndarray) -> Self:
+        """Return the prediction with these probabilities, (N, C)."""
+        with np.errstate(divide="ignore"):
+            return cls(np.log(np.asarray(probabilities, dtype=np.float64)))
+
+    @classmethod
+    def average(cls, predictions: Sequence[Self]) -> Self:
+        """Return the mean probabilities."""
+        total = np.logaddexp.reduce([p.log_probabilities for p in predictions])
+        return cls(total - np.log(len(predictions)))
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """Probabilities, (N, C)."""
+        probabilities: np.ndarray = np.exp(self.log_probabilities)
+        return probabilities
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The most probable class of each data point, (N,); the first one of equals."""
+        labels: np.ndarray = self.log_probabilities.argmax(axis=1)
+        return labels
+
+
+@dataclass(frozen=True)
+class Numbers(Prediction):
+    """The mean of K numbers, (N, K); nothing is known of their distribution.
+
+    The truth is an array (N, K).
+    """
+
+    mean: np.ndarray
+
+    part = "output"
+
+    @classmethod
+    def average(cls, predictions: Sequence[Self]) -> Self:
+        """Return the mean of the means."""
+        return cls(np.mean([p.mean for p in predictions], axis=0))
+
+
+@dataclass(frozen=True)
+class Counts(Numbers):
+    """The rates of K Poisson counts, (N, K)."""
+
+
+@dataclass(frozen=True)
+class Gaussian(Numbers):
+    """Mean and variance of K independent normal numbers, (N, K) each.
+
+    ``variance`` is None for a network that predicts the mean alone, until `Noise.added` gives it
+    the noise that was measured.
+    """
+
+    variance: np.ndarray | None = None
+
+    @classmethod
+    def average(cls, predictions: Sequence[Self]) -> Self:
+        """Return mean and variance of the mixture: the law of total variance.
+
+        The variance is the mean variance plus the variance of the means, and None where that of
+        one network is not known.
+        """
+        means = np.array([p.mean for p in predictions])
+        known = [p.variance for p in predictions if p.variance is not None]
+        variance = np.mean(known, axis=0) + means.var(axis=0) if len(known) == len(means) else None
+        return cls(means.mean(axis=0), variance)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The variance of targets about the means that a network predicts, (K,) float64.
+
+    A loss such as squared error leaves it open. `of_residuals` is the one place that chooses it.
+    """
+
+    variance: np.ndarray
+
+    @classmethod
+    def of_residuals(
+        cls, squares: np.ndarray, weight: float, rounding: np.ndarray, used: float = 0.0
+    ) -> Noise:
+        """Return the noise by the sums of squared residuals of each output, ``squares`` (K,).
+
+        σ² = squares / (weight − used), where ``weight`` is the number of rows, or the sum of their
+        weights, and ``used`` the number of parameters that were fitted to these rows (MacKay 1992):
+        0 for rows that were not trained on. It is no less than ``rounding``, (K,), the variance
+        that the digits of the targets leave open.
+        """
+        return cls(np.maximum(squares / max(weight - used, 1.0), rounding))
+
+    def added(self, prediction: Prediction) -> Prediction:
+        """Return ``prediction`` with this variance if it is normal and has none of its own."""
+        if not isinstance(prediction, Gaussian) or prediction.variance is not None:
+            return prediction
+        return Gaussian(prediction.mean, np.broadcast_to(self.variance, prediction.mean.shape))
+
+
+class Residuals:
+    """Sums of squared residuals over chunks of rows, from which the noise is chosen."""
+
+    def __init__(self) -> None:
+        self._squares = self._targets = np.zeros(1)
+        self._weight, self._epsilon = 0.0, 0.0
+
+    def add(self, prediction: Numbers, truth: np.ndarray, weight: np.ndarray | None = None) -> None:
+        """Count rows with the truth (N, K) and, unless all are 1, the weights ``weight`` (N,)."""
+        w = np.ones(len(truth)) if weight is None else np.asarray(weight, dtype=np.float64)
+        if truth.dtype.kind == "f":
+            self._epsilon = float(np.finfo(truth.dtype).eps)
+        y = np.asarray(truth, dtype=np.float64)
+        self._squares = self._squares + w @ np.square(prediction.mean - y)
+        self._targets = self._targets + w @ np.square(y)
+        self._weight += float(w.sum())
+
+    def noise(self, used: float = 0.0) -> Noise:
+        """Return the noise that these residuals show; `Noise.of_residuals` explains ``used``."""
+        tiny = np.finfo(np.float64).tiny
+        rounding = np.maximum(self._epsilon**2 * self._targets / max(self._weight, 1.0), tiny)
+        return Noise.of_residuals(self._squares, self._weight, rounding, used)
