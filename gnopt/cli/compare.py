@@ -117,9 +117,10 @@ def command(
       line = "dashed"
     """  # noqa: D301 (click reads the character \b)
     from gnopt.cli.comparing import CompareReporter
-    from gnopt.compare import engines, execute, facts
+    from gnopt.compare import execute, facts
     from gnopt.compare.prepare import ExecutionRequest, default_comparison_path, prepare
     from gnopt.provenance import command_line
+    from gnopt.workers import engines
 
     alone = [
         f"--{name.replace('_', '-')}" for name, value in problem.items() if value not in (None, ())

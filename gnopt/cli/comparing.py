@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 from gnopt.cli.display import can_redraw, progress_bar
-from gnopt.compare.child import WorkerExit
 from gnopt.compare.grid import GridPoint
 from gnopt.compare.outcome import RunOutcome
 from gnopt.compare.plan import ComparisonPlan, Run
 from gnopt.compare.result_files import SummaryRow
 from gnopt.compare.result_texts import HEADER, summary_cells, target_rows
 from gnopt.compare.targets import TimeToTarget
+from gnopt.workers.child import WorkerExit
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -2,7 +2,6 @@
 
 Everything here is numbers and tables; `gnopt.plots` draws the figures.
 
-Reading order: ``grid`` → ``plan`` → ``cores`` → ``child`` → ``engines`` → ``worker`` →
-``loss_curves`` → ``outcome`` → ``execute`` → ``choice`` → ``targets`` → ``facts`` → ``prepare`` →
-``result_files`` → ``result_texts``.
+Reading order: ``grid`` → ``plan`` → ``worker`` → ``loss_curves`` → ``outcome`` → ``execute`` →
+``choice`` → ``targets`` → ``facts`` → ``prepare`` → ``result_files`` → ``result_texts``.
 """

@@ -6,13 +6,14 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gnopt.compare.child import Task, WorkerExit
-from gnopt.compare.cores import Allocation
-from gnopt.compare.engines import get_engine
+from gnopt.compare import worker
 from gnopt.compare.outcome import FINISHED, RunOutcome, read_outcome
 from gnopt.compare.plan import ComparisonPlan, Run
 from gnopt.engine.arrays import check_device
 from gnopt.errors import ConfigError, Interrupted
+from gnopt.workers.child import Task, WorkerExit
+from gnopt.workers.cores import Allocation
+from gnopt.workers.engines import get_engine
 
 RunEnded = Callable[[Run, RunOutcome, WorkerExit], None]
 
@@ -68,7 +69,8 @@ def execute(
             failures[run.id] = worker_exit.reason or f"exit code {worker_exit.code}"
         run_ended(run, read_outcome(plan, run), worker_exit)
 
-    tasks = [Task(str(plan.directory.resolve()), run.id, plan.threads, plan.folder) for run in runs]
+    directory = str(plan.directory.resolve())
+    tasks = [Task(worker.__name__, directory, run.id, plan.threads, plan.folder) for run in runs]
     try:
         get_engine(allocation.engine).run(tasks, allocation, ended)
     except Interrupted as error:

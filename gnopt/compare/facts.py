@@ -12,11 +12,11 @@ from typing import Any
 
 from gnopt import machine, provenance
 from gnopt.compare.choice import RULE, VariantResult
-from gnopt.compare.cores import Allocation
 from gnopt.compare.grid import DECAY_SHARE
 from gnopt.compare.plan import ComparisonPlan
 from gnopt.files import write_text
 from gnopt.training.csv_table import read_columns
+from gnopt.workers.cores import Allocation
 
 
 def record(plan: ComparisonPlan, argv: list[str], allocation: Allocation, runs: int) -> None:

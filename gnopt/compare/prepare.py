@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gnopt.compare import facts
-from gnopt.compare.cores import Allocation
 from gnopt.compare.plan import FILE, ComparisonPlan, ComparisonRequest, make_plan, merge, read_plan
 from gnopt.errors import ConfigError
 from gnopt.machine import usable_cores
 from gnopt.training.rundir import free_path, occupied
+from gnopt.workers.cores import Allocation
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from gnopt.compare.choice import evaluate_plan, warnings
-from gnopt.compare.cores import Allocation
 from gnopt.compare.execute import parse_part, unfinished
 from gnopt.compare.grid import Variant, points
 from gnopt.compare.loss_curves import mean_curve, run_curve, smooth, thinned
@@ -18,6 +17,7 @@ from gnopt.compare.result_files import summary_rows, write_tables
 from gnopt.compare.targets import times_to
 from gnopt.errors import ConfigError, DataError
 from gnopt.training.csv_table import read_columns
+from gnopt.workers.cores import Allocation
 
 GRID = {"learning_rate": [0.001, 0.01, 0.1], "decay_share": [1.0, 0.5]}
 

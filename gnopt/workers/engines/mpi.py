@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gnopt.compare.child import Task, perform
-from gnopt.compare.cores import Allocation
-from gnopt.compare.engines import TaskEnded
 from gnopt.errors import GnoptError
+from gnopt.workers.child import Task, perform
+from gnopt.workers.cores import Allocation
+from gnopt.workers.engines import TaskEnded
 
 
 class MpiEngine:

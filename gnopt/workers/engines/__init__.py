@@ -1,4 +1,4 @@
-"""Engines make the runs of a comparison; a file here that defines ``ENGINE`` adds one.
+"""Engines perform tasks, each the making of a run; a file here that defines ``ENGINE`` adds one.
 
 An engine is an object with ``name``, ``summary`` and
 
@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from gnopt.compare.child import Task, WorkerExit
-from gnopt.compare.cores import Allocation
 from gnopt.errors import ConfigError, nearest
 from gnopt.registry import discover
+from gnopt.workers.child import Task, WorkerExit
+from gnopt.workers.cores import Allocation
 
 TaskEnded = Callable[[Task, WorkerExit], None]
 

@@ -1,4 +1,4 @@
-"""Share the machine's cores out among the runs of a comparison, so that times can be compared."""
+"""Share the machine's cores out among runs, so that their times can be compared."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gnopt.machine import usable_cores
 
 @dataclass(frozen=True)
 class Allocation:
-    """What each run of a comparison gets of the machine."""
+    """What each run gets of the machine."""
 
     jobs: int  # runs at a time
     threads: int  # of each run

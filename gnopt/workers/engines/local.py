@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 
-from gnopt.compare.child import Task, WorkerExit, perform
-from gnopt.compare.cores import Allocation
-from gnopt.compare.engines import TaskEnded
 from gnopt.errors import Interrupted
 from gnopt.training.signals import Signals
+from gnopt.workers.child import Task, WorkerExit, perform
+from gnopt.workers.cores import Allocation
+from gnopt.workers.engines import TaskEnded
 
 
 class LocalEngine:

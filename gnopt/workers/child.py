@@ -17,8 +17,9 @@ from gnopt.engine.arrays import shared_by
 class Task:
     """All that a worker needs; plain values, so that an engine can send it to another machine."""
 
-    directory: str  # of the comparison, on a file system that the worker sees too
-    run: str  # id of the run
+    module: str  # that hands `serve` what makes the run
+    directory: str  # of all runs, on a file system that the worker sees too
+    run: str  # name of the run
     threads: int
     folder: str  # where plug-ins lie
     cores: tuple[int, ...] = ()  # cores to stay on; none leaves the choice to the system
@@ -47,7 +48,7 @@ def perform(
         **shared_by(task.sharing),
         "PYTHONPATH": path,
     }
-    argv = [sys.executable, "-m", "gnopt.compare.worker", task.directory, task.run]
+    argv = [sys.executable, "-m", task.module, task.directory, task.run]
     with subprocess.Popen(
         argv,
         stdin=subprocess.PIPE,
