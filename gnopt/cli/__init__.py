@@ -2,7 +2,7 @@
 
 A command parses flags, calls the rooms below, and prints; no logic lives here.
 
-Reading order: ``common`` → ``display`` → ``comparing`` → ``config_page``; then the
+Reading order: ``common`` → ``display`` → ``comparing`` → ``scores`` → ``config_page``; then the
 commands, in any order.
 """
 
@@ -28,7 +28,7 @@ COMMANDS = {
         "inspect",
         "Spectra, rank, damping, cost and alignment; export of matrices.",
     ),
-    "evaluate": ("evaluate", "Objective and error of a run on any split."),
+    "evaluate": ("evaluate", "Objective, error and metrics of a run on any split."),
     "predict": ("predict", "Network outputs, or any layer's activations, to HDF5."),
     "export": ("export", "Weights to HDF5, NPZ or ONNX, by suffix."),
     "plot": ("plot", "Figures of finished or running runs."),

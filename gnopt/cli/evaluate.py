@@ -40,9 +40,11 @@ from gnopt.errors import DataError
 def command(
     run: Path, split: str, which: str | None, data: Path | None, device: str | None, as_json: bool
 ) -> None:
-    """Objective (without weight decay), floor and error of RUN, a run directory or one of its
-    checkpoints.
+    """Objective (without weight decay), floor, error and all metrics of RUN, a run directory or one
+    of its checkpoints.
     """
+    from gnopt.cli.scores import score_facts, score_lines
+    from gnopt.metrics import applicable
     from gnopt.training.constant import shortcoming
     from gnopt.training.evaluate import evaluate
     from gnopt.training.load import load_run
@@ -51,6 +53,8 @@ def command(
     settings = trained.config.data
     if data:
         settings = settings.of_file(data)
+    kind = trained.loss.predicts(trained.net.sizes[-1])
+    metrics = applicable(kind)
     with trained.open_data(settings) as source:
         splits = {s.name: s for s in (source.train, source.validation, source.test) if s}
         if split != "all":
@@ -60,15 +64,24 @@ def command(
                 )
             splits = {split: splits[split]}
         evaluations = {
-            name: evaluate(trained.net, trained.loss, trained.theta, s)
+            name: evaluate(
+                trained.net,
+                trained.loss,
+                trained.theta,
+                s,
+                metrics=metrics.values(),
+                noise=trained.stored.noise,
+            )
             for name, s in splits.items()
         }
+        classes = source.classes
         constants = {name: trained.constant_loss(s) for name, s in splits.items()}
     result: dict[str, object] = {
         "checkpoint": str(trained.path),
         "step": trained.stored.step,
         "handed_out": trained.handed.facts(),
         "error_name": trained.loss.error_name,
+        "classes": list(classes) or None,
         "splits": {
             name: {
                 "rows": e.rows,
@@ -77,6 +90,7 @@ def command(
                 "gap": e.loss - e.floor,
                 "constant": constant.loss if (constant := constants[name]) else None,
                 "error": e.error,
+                **score_facts(e.scores, kind),
             }
             for name, e in evaluations.items()
         },
@@ -96,3 +110,8 @@ def command(
         click.echo(
             f"{name:<12}{e.rows:>10,}{e.loss:>16.8g}{e.floor:>14.6g}{gap:>14.6g}{e.error:>24.6g}"
         )
+    scores = {name: e.scores for name, e in evaluations.items()}
+    for line in ("", *score_lines(scores, kind, classes)):
+        click.echo(line)
+    if trained.stored.noise is None and any(metric.needs_noise for metric in metrics.values()):
+        warn(["the noise is not known: this checkpoint was not evaluated when it was written"])

@@ -17,11 +17,13 @@ def command(as_json: bool) -> None:
     from gnopt.engine.activations import all_activations
     from gnopt.engine.initializers import INITIALIZERS
     from gnopt.engine.losses import all_losses
+    from gnopt.metrics import all_metrics
 
     registries = {
         "methods": {name: method.summary for name, method in optimizers.methods().items()},
         "losses": {name: loss.summary for name, loss in all_losses().items()},
         "activations": {name: activation.summary for name, activation in all_activations().items()},
+        "metrics": {name: metric.summary for name, metric in all_metrics().items()},
         "initialisers": {name: one.summary for name, one in INITIALIZERS.items()},
     }
     if as_json:

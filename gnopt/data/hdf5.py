@@ -145,6 +145,12 @@ def _missing_source(handle: h5py.File, dataset: h5py.Dataset) -> str | None:
 _PIECE_BYTES = 4 * 2**20
 
 
+def class_names(dataset: h5py.Dataset) -> tuple[str, ...]:
+    """Return the names of labels 0, 1, ... that the attribute ``classes`` lists, or none."""
+    names = np.ravel(dataset.attrs.get("classes", []))
+    return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)
+
+
 @dataclass(frozen=True)
 class Column:
     """Rows ``first .. first + rows`` of a dataset, each flattened to ``width`` numbers.

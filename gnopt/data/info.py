@@ -8,7 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from gnopt.data.hdf5 import Column, column, datasets, is_group, open_file
+from gnopt.data.hdf5 import Column, class_names, column, datasets, is_group, open_file
 from gnopt.data.options import DataSettings
 from gnopt.data.source import find_splits, target_shape
 from gnopt.errors import DataError
@@ -54,8 +54,7 @@ def _dataset(handle: h5py.File, name: str, dataset: h5py.Dataset) -> dict[str, A
         return entry | {"problem": str(error)}
     entry["scale"] = rows.scale
     if "classes" in dataset.attrs:
-        names = np.ravel(dataset.attrs["classes"])
-        entry["classes"] = [c.decode() if isinstance(c, bytes) else str(c) for c in names]
+        entry["classes"] = list(class_names(dataset))
     low, high, total, count = np.inf, -np.inf, 0.0, 0
     pieces, sampled = _pieces(rows)
     for start, stop in pieces:

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from gnopt.data.fingerprint import Fingerprint, fingerprint
-from gnopt.data.hdf5 import Column, column, holds, is_group, open_file
+from gnopt.data.hdf5 import Column, class_names, column, holds, is_group, open_file
 from gnopt.data.moments import Statistics
 from gnopt.data.options import HELD_OUT, DataSettings
 from gnopt.data.order import GROUP_BYTES, choose_order
@@ -35,6 +35,7 @@ class Data:
     # Of all training rows, where data.rows leaves some out: a network has outputs for every label.
     largest_label: int | None = None
     _handle: h5py.File | None = field(default=None, repr=False)
+    classes: tuple[str, ...] = ()  # names of the labels 0, 1, ..., where the file has names
 
     def close(self) -> None:
         """Close the file and free the rows; closing twice is allowed."""
@@ -118,6 +119,7 @@ def open_data(
             why,
             largest_label,
             handle,
+            classes=class_names(y.dataset) if y and settings.target_transform == "none" else (),
         )
         undo.pop_all()
     if all(split.in_memory for split in splits.values()):

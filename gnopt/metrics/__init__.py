@@ -99,7 +99,7 @@ class Scorer:
     """The sums of several metrics over the same rows."""
 
     def __init__(self, metrics: Iterable[AnyMetric]) -> None:
-        self._running = {metric.name: metric.start() for metric in metrics}
+        self.running = {metric.name: metric.start() for metric in metrics}
 
     def add(
         self, prediction: Prediction, truth: np.ndarray, weight: np.ndarray | None = None
@@ -109,12 +109,12 @@ class Scorer:
         ``truth`` is what the loss compares predictions with (`Loss.truth`).
         """
         w = np.ones(len(truth)) if weight is None else np.asarray(weight, dtype=np.float64)
-        for running in self._running.values():
+        for running in self.running.values():
             running.add(prediction, truth, w)
 
     def scores(self) -> dict[str, Score]:
         """Return the score of all rows so far by each metric's name."""
-        return {name: running.result() for name, running in self._running.items()}
+        return {name: running.result() for name, running in self.running.items()}
 
 
 def all_metrics() -> dict[str, AnyMetric]:

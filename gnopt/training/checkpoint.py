@@ -9,6 +9,8 @@
     /network/layers/1..L    weight (d_l, d_{l-1}), bias (d_l,), attribute activation
     /inputs/mean, std       (D,), mean and deviation by which the inputs were standardised, if any
     /constant               (K,), outputs h of the best constant predictor, if it is known
+    /noise                  (K,), variance of the targets about the outputs, where the loss leaves
+                            it open and the network was evaluated
     /state                  the tree of optimizer state and counters (see `tree`)
 
 A run can be resumed from such a file. A best network between them is a file of the same form
@@ -35,6 +37,7 @@ from gnopt import __version__
 from gnopt.data.moments import Statistics
 from gnopt.data.options import DataSettings
 from gnopt.data.source import Data, open_data
+from gnopt.engine.predictions import Noise
 from gnopt.errors import DataError
 from gnopt.files import write_hdf5, write_text
 from gnopt.training.tree import read_tree, write_tree
@@ -58,6 +61,7 @@ class StoredNetwork:
     losses: dict[str, float] = field(default_factory=dict)
     statistics: Statistics | None = None  # of the standardisation of the inputs, if any
     constant: np.ndarray | None = None  # outputs h of the best constant predictor, (K,)
+    noise: Noise | None = None  # variance of the targets about the outputs
 
     @property
     def sizes(self) -> list[int]:
@@ -95,6 +99,8 @@ def write_network(file: h5py.File, network: StoredNetwork) -> None:
             file[f"inputs/{name}"] = values
     if network.constant is not None:
         file["constant"] = network.constant
+    if network.noise is not None:
+        file["noise"] = network.noise.variance
 
 
 def save(path: Path, network: StoredNetwork, state: Any) -> None:
@@ -172,13 +178,25 @@ def load_network(path: Path) -> StoredNetwork:
                     f"{path}:/inputs: found shape {statistics.mean.shape}, "
                     f"expected ({weights[0].shape[1] - 1},)"
                 )
-        constant = np.asarray(file["constant"][()]) if "constant" in file else None
-        if constant is not None and constant.shape != (len(weights[-1]),):
-            raise DataError(
-                f"{path}:/constant: found shape {constant.shape}, expected ({len(weights[-1])},)"
-            )
+        constant = _of_outputs(file, "constant", len(weights[-1]))
+        variance = _of_outputs(file, "noise", len(weights[-1]))
+        noise = Noise(variance) if variance is not None else None
         loss, step = str(file.attrs["loss"]), int(file.attrs["step"])
-        return StoredNetwork(weights, activations[:-1], loss, step, losses, statistics, constant)
+        return StoredNetwork(
+            weights, activations[:-1], loss, step, losses, statistics, constant, noise
+        )
+
+
+def _of_outputs(file: h5py.File, name: str, outputs: int) -> np.ndarray | None:
+    """Return the dataset ``name`` of a number for each output, or None if there is none."""
+    if name not in file:
+        return None
+    values = np.asarray(file[name][()])
+    if values.shape != (outputs,):
+        raise DataError(
+            f"{file.filename}:/{name}: found shape {values.shape}, expected ({outputs},)"
+        )
+    return values
 
 
 def _read_layer(layers: h5py.Group, index: int, dtype: np.dtype, limit: int) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -11,7 +11,9 @@ from gnopt.data.split import Split
 from gnopt.engine.arrays import Array
 from gnopt.engine.losses import Loss
 from gnopt.engine.network import Network, forward
+from gnopt.engine.predictions import Gaussian, Noise, Residuals
 from gnopt.errors import DataError
+from gnopt.metrics import AnyMetric, Score, Scorer
 
 CHUNK = 1000  # rows; fixed, so that a resumed run adds the same numbers in the same order
 PLACES = 5  # of the file, at least, that a part of its rows comes from
@@ -25,6 +27,8 @@ class Evaluation:
     error: float  # as the loss defines it
     floor: float  # the lowest objective that the targets allow
     rows: int
+    scores: Mapping[str, Score] = field(default_factory=dict)  # by name of the metric
+    noise: Noise | None = None  # what the residuals show, where the loss leaves it open
 
 
 def chunks(split: Split, limit: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -43,14 +47,25 @@ def chunks(split: Split, limit: int = 0) -> Iterator[tuple[np.ndarray, np.ndarra
         yield split.rows_at(start, min(start + size, split.rows))
 
 
-def evaluate(net: Network, loss: Loss, theta: Array, split: Split, limit: int = 0) -> Evaluation:
+def evaluate(
+    net: Network,
+    loss: Loss,
+    theta: Array,
+    split: Split,
+    limit: int = 0,
+    metrics: Iterable[AnyMetric] = (),
+    noise: Noise | None = None,
+) -> Evaluation:
     """Evaluate the network with weights θ on ``split``; `chunks` explains ``limit``.
 
-    Sums over data points are in float64. Raises DataError if a label exceeds the output layer.
+    ``metrics`` apply to what the loss predicts, and score it with the variance ``noise``. Sums over
+    data points are in float64. Raises DataError if a label exceeds the output layer.
     """
     views, ops = net.views(theta), net.ops
     total = np.zeros(3)
     rows = 0
+    scorer = Scorer(metrics)
+    residuals = Residuals() if issubclass(loss.predicts(net.sizes[-1]), Gaussian) else None
     for x, y in chunks(split, limit):
         targets = targets_for(loss, y, net.sizes[-1], split.name)
         h = forward(net, views, ops.asarray(x)).output
@@ -61,8 +76,20 @@ def evaluate(net: Network, loss: Loss, theta: Array, split: Split, limit: int = 
         )
         total += [*sums, float(loss.floor(targets).sum(dtype=np.float64))]
         rows += len(x)
+        if scorer.running or residuals is not None:
+            prediction, truth = loss.predicted(ops, h), loss.truth(targets)
+            if residuals is not None and isinstance(prediction, Gaussian):
+                residuals.add(prediction, truth)
+            scorer.add(noise.added(prediction) if noise else prediction, truth)
     mean = total / rows
-    return Evaluation(float(mean[0]), float(mean[1]), float(mean[2]), rows)
+    return Evaluation(
+        float(mean[0]),
+        float(mean[1]),
+        float(mean[2]),
+        rows,
+        scorer.scores(),
+        residuals.noise() if residuals is not None else None,
+    )
 
 
 def targets_for(loss: Loss, y: np.ndarray, outputs: int, split: str) -> np.ndarray:

@@ -406,8 +406,11 @@ class Trainer:
         self.counters.wall = self._clock() - self._started
         constant = self._measure.constant
         losses = measured.losses() if measured else {}
-        stored = e.stored(theta, step, **losses)
-        return replace(stored, constant=constant.outputs if constant else None)
+        return replace(
+            e.stored(theta, step, **losses),
+            constant=constant.outputs if constant else None,
+            noise=measured.noise if measured else None,
+        )
 
     def _save(self, measured: Measured | None, best: int | None = None) -> None:
         """Write a checkpoint from which the run can go on.

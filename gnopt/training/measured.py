@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from gnopt.engine.arrays import Array
+from gnopt.engine.predictions import Noise
 from gnopt.training.constant import Constant, ConstantLoss, best_constant, shortcomings
 from gnopt.training.evaluate import Evaluation, evaluate
 from gnopt.training.setup import Experiment
@@ -29,6 +30,11 @@ class Measured:
         for name, constant in self._constants():
             found |= {f"{name}_constant": constant.loss, f"{name}_floor": constant.floor}
         return found
+
+    @property
+    def noise(self) -> Noise | None:
+        """The noise by the validation rows, or by the training rows where there are none."""
+        return self.validation.noise if self.validation else self.train.noise
 
     def judged(self) -> float:
         """Return the loss by which networks of a run are compared."""

@@ -1,0 +1,76 @@
+"""Scores of metrics, as JSON and as tables that fit into 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from gnopt.engine.predictions import Prediction
+from gnopt.formatting import number
+from gnopt.metrics import Score
+
+Scores = Mapping[str, Score]  # by name of the metric
+WIDTH = 80
+MOST_CLASSES = 20  # that a table on a terminal shows
+MOST_PARTS = 6  # of which a terminal shows the numbers
+
+
+def score_facts(scores: Scores, kind: type[Prediction]) -> dict[str, object]:
+    """Return the fields for JSON: values by name, parts by class or output, and tables."""
+    return {
+        "metrics": {name: s.value for name, s in scores.items() if s.table is None},
+        f"per_{kind.part}": {name: list(s.parts) for name, s in scores.items() if s.parts},
+        "tables": {name: s.table.tolist() for name, s in scores.items() if s.table is not None},
+    }
+
+
+def score_lines(
+    splits: Mapping[str, Scores], kind: type[Prediction], classes: Sequence[str]
+) -> Iterator[str]:
+    """Yield a line for each metric with its value on each split; then, of the last split, what the
+    metrics say of each class or output, and their tables.
+
+    ``classes`` are names of the classes, if there are any.
+    """
+    last, scores = list(splits.items())[-1]
+    names = [name for name in scores if any(s[name].value is not None for s in splits.values())]
+    if names:
+        yield " " * 18 + "".join(f"{split:>14}" for split in splits)
+    for name in names:
+        values = (number(found[name].value, 6) for found in splits.values())
+        yield f"{name:<18}" + "".join(f"{value:>14}" for value in values)
+    parts = {name: score.parts for name, score in scores.items() if len(score.parts) > 1}
+    yield from _parts(f"by {kind.part}, {last} rows", parts)
+    for name, score in scores.items():
+        if score.table is not None:
+            yield from _table(f"{name} of the {last} rows", score.table.tolist(), classes)
+
+
+def _parts(title: str, parts: Mapping[str, Sequence[float | None]]) -> Iterator[str]:
+    """Yield the lines of a table with a column for each part, or one line if there are many."""
+    widest = max((len(values) for values in parts.values()), default=0)
+    if not widest:
+        return
+    if widest > MOST_PARTS:
+        yield f"{title}: {widest} of each; --json has them"
+        return
+    yield ""
+    yield f"{title:<26}" + "".join(f"{place:>9}" for place in range(widest))
+    for name, values in parts.items():
+        yield f"{name:<26}" + "".join(f"{number(value, 4):>9}" for value in values)
+
+
+def _table(title: str, table: list[list[float]], classes: Sequence[str]) -> Iterator[str]:
+    """Yield the lines of a table of classes, or one line that says why it is not shown."""
+    numbers = [str(number) for number in range(len(table))]
+    cells = [[f"{value:.6g}" for value in row] for row in table]
+    labels = [f"{c} {name}" for c, name in zip(numbers, classes, strict=False)] or numbers
+    cell = max(len(text) for row in [numbers, *cells] for text in row) + 1
+    head = min(max(len(label) for label in labels), WIDTH - cell * len(table))
+    if len(table) > MOST_CLASSES or head < len(numbers[-1]):
+        yield f"{title}: {len(table)} classes are too many for a table here; --json holds it"
+        return
+    yield ""
+    yield f"{title}: true classes down, predicted ones across"
+    yield " " * head + "".join(f"{text:>{cell}}" for text in numbers)
+    for label, row in zip(labels, cells, strict=True):
+        yield f"{label[:head]:<{head}}" + "".join(f"{text:>{cell}}" for text in row)
