@@ -21,8 +21,8 @@ G_l        mean of the pre-activation Gauss-Newton matrices 𝒢_l   (d_l, d_l)
 The package reads in the order of its imports: a module imports only from modules before it.
 
 Reading order: ``errors`` → ``machine`` → ``provenance`` → ``formatting`` → ``rng`` → ``files`` →
-``registry`` → ``options`` → ``data`` → ``engine`` (network, losses) → ``metrics`` →
-``curvature`` → ``optimizers`` → ``settings`` → ``config`` → ``method_options`` → ``training`` →
+``registry`` → ``options`` → ``weighting`` → ``data`` → ``engine`` (network, losses) → ``metrics``
+→ ``curvature`` → ``optimizers`` → ``settings`` → ``config`` → ``method_options`` → ``training`` →
 ``workers`` → ``inspection`` → ``compare`` → ``bench`` → ``plots`` → ``cli``.
 """
 

@@ -19,7 +19,7 @@ from typing import ClassVar
 import numpy as np
 
 from gnopt.curvature.blocks import Bases, Block, KroneckerBlock
-from gnopt.curvature.factors import Factor, Forms
+from gnopt.curvature.factors import Factor, Forms, second_moment
 from gnopt.engine.arrays import Array, Workspace
 from gnopt.engine.losses import Loss
 from gnopt.engine.network import Network, Tape
@@ -32,7 +32,9 @@ class CurvatureSample:
     """The data points from which a curvature is estimated, with the weights they were run under.
 
     ``tape`` is the forward pass of the data points and ``y`` their targets; ``memory`` bounds
-    temporaries in bytes; ``forms`` says which forms a factor may take.
+    temporaries in bytes; ``forms`` says which forms a factor may take. Weights of data points, if
+    ``y`` has any, are in units of their mean over the sample (``Loss.even``): A and the mean of
+    f' f'ᵀ are then weighted averages, and G alone is in the units of the objective.
     """
 
     net: Network
@@ -53,6 +55,21 @@ class CurvatureSample:
             self.tape.output[rows],
         )
         return replace(self, tape=tape, y=self.y[rows])
+
+    def counted(self, rows: Array) -> Array:
+        """Return the rows of an array (N, d) in the size at which they count in a second moment:
+        times √w_n, or as they are where all data points count the same.
+        """
+        weight = self.loss.weight(self.y)
+        return rows if weight is None else rows * self.net.ops.xp.sqrt(weight)[:, None]
+
+    def inputs(self, layer: int) -> Array:
+        """Return ā_{l-1} of layer l = 1..L, as its second moment counts it."""
+        return self.counted(self.tape.abar[layer - 1])
+
+    def input_factor(self, layer: int) -> Factor:
+        """Return A_{l-1} = mean(ā āᵀ) of layer l = 1..L, of dimension d_{l-1} + 1."""
+        return second_moment(self.net.ops, self.inputs(layer), 1.0 / self.tape.rows, self.forms)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,8 +54,8 @@ class EKFAC(KFAC):
     estimates_scales = True
 
     def scales(self, sample: CurvatureSample, bases: Sequence[Bases]) -> list[Array]:
-        ops, h, count = sample.net.ops, sample.tape.output, self.settings.samples
-        draws = (sample.loss.sampled_gradient(ops, h, sample.rng) for _ in range(count))
+        ops, h, y, count = sample.net.ops, sample.tape.output, sample.y, self.settings.samples
+        draws = (sample.loss.drawn_column(ops, h, y, sample.rng) for _ in range(count))
         return mean_products(sample, draws, count, bases)
 
     def flops(self, net: Network, loss: Loss, rows: float, width: int = 0) -> float:

@@ -18,7 +18,7 @@ class EmpiricalFisher(Curvature):
 
     def means(self, sample: CurvatureSample) -> list[Factor]:
         return moments_of_columns(
-            sample, sample.loss.gradient(sample.net.ops, sample.tape.output, sample.y)
+            sample, sample.loss.own_column(sample.net.ops, sample.tape.output, sample.y)
         )
 
     def flops(self, net: Network, loss: Loss, rows: float, width: int = 0) -> float:

@@ -34,7 +34,6 @@ from math import isfinite
 from typing import Any
 
 from gnopt.engine.arrays import Array, Backend
-from gnopt.engine.network import Network, Tape
 
 TINY = 1e-12  # floor of a mean diagonal: a dead layer keeps finite damping
 SWALLOWED = 10.0  # damping at so many times an input's variance leaves nothing of it
@@ -538,11 +537,6 @@ def from_blocks(ops: Backend, blocks: list[Array], d: int) -> Full | Blocks:
 def of_array(M: Array) -> Full | Diagonal:
     """Return the factor of a matrix (d, d), or of the diagonal (d,) of a diagonal one."""
     return Diagonal(M) if M.ndim == 1 else Full(M)
-
-
-def input_factor(net: Network, tape: Tape, layer: int, forms: Forms | None = None) -> Factor:
-    """A_{l-1} = (1/N) ā_{l-1}ᵀ ā_{l-1} of layer l = 1..L, of dimension d_{l-1} + 1."""
-    return second_moment(net.ops, tape.abar[layer - 1], 1.0 / tape.rows, forms or Forms())
 
 
 def mix(

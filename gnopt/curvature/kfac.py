@@ -58,8 +58,8 @@ class KFAC(Curvature):
     needs_likelihood = True
 
     def means(self, sample: CurvatureSample) -> list[Factor]:
-        ops, h, count = sample.net.ops, sample.tape.output, self.settings.samples
-        draws = (sample.loss.sampled_gradient(ops, h, sample.rng) for _ in range(count))
+        ops, h, y, count = sample.net.ops, sample.tape.output, sample.y, self.settings.samples
+        draws = (sample.loss.drawn_column(ops, h, y, sample.rng) for _ in range(count))
         return mean_moments(sample, draws, count)
 
     def flops(self, net: Network, loss: Loss, rows: float, width: int = 0) -> float:

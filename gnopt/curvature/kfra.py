@@ -41,7 +41,7 @@ class KFRA(Curvature):
         forms = replace(sample.forms, low_rank=False)  # the recursion multiplies element by element
         means: list[Factor] = []
         for l in range(1, net.layers):
-            f1 = slope(net, sample.tape, l, sample.workspace)
+            f1 = sample.counted(slope(net, sample.tape, l, sample.workspace))
             means.append(second_moment(ops, f1, 1.0 / sample.tape.rows, forms))
         G = sample.loss.gn_mean(ops, sample.tape.output, sample.y)
         if G.ndim == 2 and 0 < width < len(G):

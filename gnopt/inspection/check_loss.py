@@ -28,13 +28,14 @@ class LossProbe:
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self.ops, self.loss = snapshot.net.ops, snapshot.subject.loss
+        self.ops = snapshot.net.ops
+        self.loss, targets = snapshot.subject.loss.unweighted(snapshot.subject.y)
         self.rng = rng.generator(snapshot.subject.seed, "check loss")
         K = snapshot.net.sizes[-1]
         rows = min(snapshot.tape.rows, max(2, ROWS * WIDE // max(K, WIDE)))
         real = self.ops.to_host(snapshot.tape.output[:rows]).astype(np.float64)
         self.h = np.concatenate([real, real + self.rng.standard_normal(real.shape)])
-        y = self.ops.to_host(snapshot.subject.y[:rows])
+        y = self.ops.to_host(targets[:rows])
         self.y = np.concatenate([y, y])
         self.v = self.rng.standard_normal(self.h.shape)
 

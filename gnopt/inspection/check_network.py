@@ -14,7 +14,6 @@ import numpy as np
 
 from gnopt.curvature import Curvature, all_curvatures
 from gnopt.curvature.exact import pre_activation_matrices
-from gnopt.curvature.factors import input_factor
 from gnopt.engine.arrays import Array
 from gnopt.engine.network import r_forward
 from gnopt.inspection.definite import signs
@@ -33,7 +32,8 @@ class NetworkProbe:
 
     def __init__(self, whole: Snapshot, rows: int) -> None:
         subject = whole.subject
-        self.subject = replace(subject, x=subject.x[:rows], y=subject.y[:rows])
+        y = subject.loss.even(subject.net.ops, subject.y[:rows])
+        self.subject = replace(subject, x=subject.x[:rows], y=y)
         self.snapshot = take_snapshot(self.subject, whole.weights)
         self.net, self.ops = self.snapshot.net, self.snapshot.net.ops
         self.u, self.v = (self._direction(purpose) for purpose in ("check u", "check v"))
@@ -135,7 +135,7 @@ def _kronecker(p: NetworkProbe, kind: type[Curvature]) -> float:
     product = product_with(p.snapshot, "gauss_newton")
     pairs = []
     for l, G in enumerate(outputs, start=1):
-        A = input_factor(p.net, p.snapshot.tape, l).dense(p.ops)
+        A = p.snapshot.sample().input_factor(l).dense(p.ops)
         part, u_l = p.of_layer(p.u, l), p.net.views(p.u)[l - 1]
         pairs.append((p.dot(u_l, G.dense(p.ops) @ u_l @ A), p.dot(part, product(part))))
     return _worst(pairs)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from gnopt.curvature import Curvature, CurvatureSample, cost, get_curvature
 from gnopt.curvature.blocks import Block, LayerPlan
 from gnopt.curvature.exact import ExactFactors
-from gnopt.curvature.factors import Factor, Forms, input_factor
+from gnopt.curvature.factors import Factor, Forms
 from gnopt.inspection.blocks import InspectedBlock, InspectedFactor
 from gnopt.inspection.subject import Snapshot, settings_for
 from gnopt.optimizers.second_order import SecondOrderSettings
@@ -91,7 +91,8 @@ def compute(snapshot: Snapshot, names: Sequence[str], samples: int, note: Note) 
         LayerPlan(snapshot.net.ops, l, shape, snapshot.net.dtype, Forms(), period=2)
         for l, shape in enumerate(snapshot.net.shapes, start=1)
     ]
-    A = [InspectedFactor(p, input_factor(snapshot.net, snapshot.tape, p.layer)) for p in plans]
+    sample = snapshot.sample()
+    A = [InspectedFactor(p, sample.input_factor(p.layer)) for p in plans]
     factors = Factors(A, {})
     for name in names:
         factors.methods[name] = _method(snapshot, name, samples, A)

@@ -63,6 +63,7 @@ def _surface(snapshot: Snapshot, layers: Sequence[int], reach: float, rows: int)
     at = np.linspace(-reach, reach, POINTS)
     values = np.empty((POINTS, POINTS))
     abar = snapshot.tape.abar[first - 1][:rows]
+    targets = snapshot.subject.loss.even(ops, snapshot.subject.y[:rows])
     base, along_x, along_y = (abar @ M.T for M in (snapshot.W[first - 1], *directions[first]))
     for j, y in enumerate(at.tolist()):
         row = []
@@ -74,8 +75,7 @@ def _surface(snapshot: Snapshot, layers: Sequence[int], reach: float, rows: int)
                     W = W + x * directions[l][0] + y * directions[l][1]
                 a = ops.elementwise(net.activations[l - 2].f, h, out=xp.empty_like(h))
                 h = a @ W[:, :-1].T + W[:, -1]
-            loss = snapshot.subject.loss.value(ops, h, snapshot.subject.y[:rows])
-            row.append(loss.mean(dtype="float64"))
+            row.append(snapshot.subject.loss.value(ops, h, targets).mean(dtype="float64"))
         values[j] = ops.scalars(*row)  # waits for a GPU once for each row of the grid
     return Surface(first if len(layers) == 1 else 0, at, values, rows)
 

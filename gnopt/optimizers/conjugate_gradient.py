@@ -252,11 +252,12 @@ class GaussNewtonCG(Optimizer[CGState]):
             loss, dead = batch.loss, still_units(net, batch.tape)
         with self.timer("vector"):
             ops.axpy(settings.weight_decay, theta, g)
-        rows = self.product_rows(len(x))
+        used = slice(0, self.product_rows(len(x)))
+        some_x, some_y = x[used], self.problem.loss.part(ops, y, used)
         with self.timer("model"):
-            product = self.product(W, x[:rows], y[:rows], state.damping + settings.weight_decay)
+            product = self.product(W, some_x, some_y, state.damping + settings.weight_decay)
         try:
-            precondition = self.preconditioner(W, x[:rows], y[:rows], state.damping, step)
+            precondition = self.preconditioner(W, some_x, some_y, state.damping, step)
         except Diverged:
             (value,) = ops.scalars(loss)
             if isfinite(value):

@@ -151,6 +151,7 @@ class Preconditioner:
         count = self.rows(len(x), k)
         state.statistics += 1
         beta = min(1.0 - 1.0 / state.statistics, self.settings.curvature_decay)
+        y = self.problem.loss.even(ops, y[:count])
         # One generator for the whole batch: its parts draw one after the other.
         sample = self._sample(W, tape, y, rng.generator(self.problem.seed, "curvature", step))
         parts = [held] if held.stop >= count else list(row_blocks(net, count, self.problem.memory))
@@ -193,7 +194,7 @@ class Preconditioner:
         known = 0 < self.settings.block.known_after < state.statistics
         for plan, block in zip(self.plans, state.blocks, strict=True):
             if not (known and plan.layer == 1):
-                block.observe_input(plan, sample.tape.abar[plan.layer - 1], keep, weight)
+                block.observe_input(plan, sample.inputs(plan.layer), keep, weight)
 
     def _observe_scales(
         self, state: PreconditionerState, sample: CurvatureSample, share: float, new: bool

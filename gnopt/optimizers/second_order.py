@@ -397,17 +397,15 @@ class SecondOrder(Optimizer[SecondOrderState]):
         the batch through again in parts.
         """
         problem, W, n = self.problem, batch.W, self.model_rows(len(batch.x))
+        y = problem.loss.part(problem.net.ops, batch.y, slice(0, n))
         if n <= tape.rows:
-            y = batch.y[held][:n]
             return curvature_products(
                 problem.net, W, tape.head(n), problem.loss, y, V, self.workspace
             )
         total: Any = 0.0
         for rows in row_blocks(problem.net, n, problem.memory):
             part = forward(problem.net, W, batch.x[rows], self.workspace)
-            Q = curvature_products(
-                problem.net, W, part, problem.loss, batch.y[rows], V, self.workspace
-            )
+            Q = curvature_products(problem.net, W, part, problem.loss, y[rows], V, self.workspace)
             total = total + Q * (part.rows / n)
         return total
 

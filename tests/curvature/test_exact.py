@@ -20,7 +20,6 @@ from reference import (
 )
 
 from gnopt.curvature import exact, get_curvature
-from gnopt.curvature.factors import input_factor
 from gnopt.engine.activations import all_activations
 from gnopt.engine.losses import all_losses
 from gnopt.errors import GnoptError
@@ -189,8 +188,8 @@ def test_eigenbases_make_the_best_diagonal(ops):
     """
     case, truth = standard("tanh", "squared_error", ops=ops)
     full = truth.gauss_newton()  # which is the Fisher of squared error
-    tape, G = case.tape(), truth.kflr()
-    A = [host(input_factor(case.net, tape, l).dense(ops)) for l in (1, 2, 3)]
+    sample, G = sample_of(case), truth.kflr()
+    A = [host(sample.input_factor(l).dense(ops)) for l in (1, 2, 3)]
     for l in range(3):
         block = truth.block(full, l + 1)
         Q = np.kron(np.linalg.eigh(A[l])[1], np.linalg.eigh(G[l])[1])

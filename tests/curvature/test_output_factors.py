@@ -24,7 +24,7 @@ from reference import (
 )
 
 from gnopt.curvature import all_curvatures, get_curvature
-from gnopt.curvature.factors import Blocks, Forms, Full, LowRank, input_factor
+from gnopt.curvature.factors import Blocks, Forms, Full, LowRank
 from gnopt.engine.arrays import Workspace
 from gnopt.engine.losses import get_loss
 from gnopt.errors import ConfigError
@@ -52,9 +52,9 @@ def factors(case, name, **arguments):
 
 def inputs(case, rows=slice(None)):
     """A_0..A_{L-1} as full matrices of the host."""
-    tape = sample_of(case, rows=rows).tape
+    sample = sample_of(case, rows=rows)
     layers = range(1, case.net.layers + 1)
-    return [host(input_factor(case.net, tape, l).dense(case.ops)) for l in layers]
+    return [host(sample.input_factor(l).dense(case.ops)) for l in layers]
 
 
 def deterministic(name):

@@ -4,10 +4,13 @@ root, sampling. Nothing here knows a method.
 E(h, y) is the loss of one data point, summed over outputs; the objective is its mean over data
 points. A new file that defines ``LOSS`` is found by itself. A loss, also a plug-in class
 ``"module:Class"``, defines ``value``, ``gradient`` and either ``gn_diagonal`` (with ``diagonal =
-True``) or ``gn_matrix``; everything else has a default.
+True``) or ``gn_matrix``; everything else has a default. A loss knows no weights of rows: where
+rows have weights, `gnopt.engine.weighted` multiplies what the loss returns for each row.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 
@@ -50,12 +53,49 @@ class Loss:
         """Return the width of the output layer that these (converted) targets need."""
         return int(y.shape[1])
 
-    def target_sum(self, y: np.ndarray, outputs: int) -> np.ndarray:
+    def target_sum(
+        self, y: np.ndarray, outputs: int, weight: np.ndarray | None = None
+    ) -> np.ndarray:
         """Return the sum of the targets over data points, (K,) float64: ``initial_bias`` is given
         the mean.
+
+        With ``weight``, (N,), each data point counts by its weight.
         """
+        if weight is not None:
+            weighted: np.ndarray = weight.astype(np.float64) @ y
+            return weighted
         total: np.ndarray = y.sum(axis=0, dtype=np.float64)
         return total
+
+    # ---- weights of data points: `engine.weighted` overrides these -----------------------------
+
+    def weight(self, y: Array) -> Array | None:
+        """Return the weight of each data point in the objective, (N,); None: all count the same."""
+        return None
+
+    def unweighted(self, y: Array) -> tuple[Loss, Array]:
+        """Return the loss and the targets without weights."""
+        return self, y
+
+    def totals(self, y: Array) -> tuple[float, float]:
+        """Return the sum of the weights in the objective, and of the weights in ``error``; each is
+        N without weights.
+        """
+        return float(len(y)), float(len(y))
+
+    def on_device(self, y: Array, put: Callable[[np.ndarray], Array]) -> Array:
+        """Return converted targets on a device; ``put`` copies an array there."""
+        return put(y)
+
+    def even(self, ops: Backend, y: Array) -> Array:
+        """Return targets whose weights are in units of their mean over these very data points."""
+        return y
+
+    def part(self, ops: Backend, y: Array, rows: slice) -> Array:
+        """Return the targets of a range of a batch that stands for all of it: with weights of the
+        same mean.
+        """
+        return y[rows]
 
     def initial_bias(self, mean: np.ndarray) -> np.ndarray:
         """Return the output bias with which the network predicts the mean target (inverse link)."""
@@ -122,11 +162,15 @@ class Loss:
             )
         return _as_matrices(ops, self.gn_diagonal(ops, h, y))
 
-    def gn_mean(self, ops: Backend, h: Array, y: Array) -> Array:
-        """Return the mean of 𝒢_L over data points: (K,) for a diagonal loss, else (K, K)."""
-        if self.diagonal:
-            return self.gn_diagonal(ops, h, y).mean(axis=0)
-        return self.gn_matrix(ops, h, y).mean(axis=0)
+    def gn_mean(self, ops: Backend, h: Array, y: Array, weight: Array | None = None) -> Array:
+        """Return the mean of 𝒢_L over data points: (K,) for a diagonal loss, else (K, K).
+
+        With ``weight``, (N,), it is the mean of weight · 𝒢_L.
+        """
+        each = self.gn_diagonal(ops, h, y) if self.diagonal else self.gn_matrix(ops, h, y)
+        if weight is None:
+            return each.mean(axis=0)
+        return ops.xp.tensordot(weight, each, axes=1) * (1.0 / len(h))
 
     def gn_product(self, ops: Backend, h: Array, y: Array, v: Array) -> Array:
         """Return 𝒢_L v for v (N, K) or for a stack of them (..., N, K)."""
@@ -197,6 +241,20 @@ class Loss:
         matrix.
         """
         return self.gradient(ops, h, self.sample(ops, h, rng))
+
+    # ---- columns whose second moment is a Fisher matrix ------------------------------------------
+
+    def drawn_column(self, ops: Backend, h: Array, y: Array, rng: np.random.Generator) -> Array:
+        """Return c, (N, K), with E[c cᵀ] the Fisher matrix of each data point: gradients at drawn
+        targets. Of ``y`` only weights matter.
+        """
+        return self.sampled_gradient(ops, h, rng)
+
+    def own_column(self, ops: Backend, h: Array, y: Array) -> Array:
+        """Return c, (N, K), with c cᵀ the empirical Fisher matrix of each data point: gradients at
+        the data's own targets.
+        """
+        return self.gradient(ops, h, y)
 
 
 def _as_matrices(ops: Backend, diagonal: Array) -> Array:

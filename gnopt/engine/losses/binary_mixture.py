@@ -122,8 +122,11 @@ class BinaryMixture(Loss):
         root = self._root(ops, h, y)
         return root[:, :, None] * root[:, None, :]
 
-    def gn_mean(self, ops: Backend, h: Array, y: Array) -> Array:
-        return ops.gram(self._root(ops, h, y), 1.0 / len(h))
+    def gn_mean(self, ops: Backend, h: Array, y: Array, weight: Array | None = None) -> Array:
+        root = self._root(ops, h, y)
+        if weight is not None:
+            root *= ops.xp.sqrt(weight)[:, None]
+        return ops.gram(root, 1.0 / len(h))
 
     def gn_product(self, ops: Backend, h: Array, y: Array, v: Array) -> Array:
         root = self._root(ops, h, y)

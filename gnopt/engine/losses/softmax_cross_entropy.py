@@ -44,10 +44,12 @@ class SoftmaxCrossEntropy(Loss):
     def outputs(self, y: np.ndarray) -> int:
         return max(int(y.max(initial=0)) + 1, 2) if y.ndim == 1 else y.shape[1]
 
-    def target_sum(self, y: np.ndarray, outputs: int) -> np.ndarray:
+    def target_sum(
+        self, y: np.ndarray, outputs: int, weight: np.ndarray | None = None
+    ) -> np.ndarray:
         if y.ndim == 1:
-            return np.bincount(y, minlength=outputs).astype(np.float64)
-        return super().target_sum(y, outputs)
+            return np.bincount(y, weight, minlength=outputs).astype(np.float64)
+        return super().target_sum(y, outputs, weight)
 
     def initial_bias(self, mean: np.ndarray) -> np.ndarray:
         bias: np.ndarray = np.log(np.clip(mean, 1e-3, 1.0))
@@ -110,10 +112,15 @@ class SoftmaxCrossEntropy(Loss):
         matrices.reshape(rows, width * width)[:, :: width + 1] += p
         return matrices
 
-    def gn_mean(self, ops: Backend, h: Array, y: Array) -> Array:
+    def gn_mean(self, ops: Backend, h: Array, y: Array, weight: Array | None = None) -> Array:
         p = self.prediction(ops, h)
-        mean = ops.gram(p, -1.0 / len(p))
-        mean.reshape(-1)[:: p.shape[1] + 1] += p.mean(axis=0)
+        if weight is None:
+            diagonal, columns = p.mean(axis=0), p
+        else:
+            diagonal = weight @ p * (1.0 / len(p))
+            columns = p * ops.xp.sqrt(weight)[:, None]
+        mean = ops.gram(columns, -1.0 / len(p))
+        mean.reshape(-1)[:: p.shape[1] + 1] += diagonal
         return mean
 
     def gn_product(self, ops: Backend, h: Array, y: Array, v: Array) -> Array:
