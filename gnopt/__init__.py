@@ -23,7 +23,7 @@ The package reads in the order of its imports: a module imports only from module
 Reading order: ``errors`` → ``machine`` → ``provenance`` → ``formatting`` → ``rng`` → ``files`` →
 ``registry`` → ``options`` → ``weighting`` → ``data`` → ``engine`` (network, losses) → ``metrics``
 → ``curvature`` → ``optimizers`` → ``settings`` → ``config`` → ``method_options`` → ``training`` →
-``workers`` → ``inspection`` → ``compare`` → ``bench`` → ``plots`` → ``cli``.
+``workers`` → ``ensemble`` → ``inspection`` → ``compare`` → ``bench`` → ``plots`` → ``cli``.
 """
 
 import os

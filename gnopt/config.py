@@ -143,6 +143,8 @@ class _Draft:
             self._add(network.contradictions())
             if not self.problems:
                 self._add(_method_problems(method, optimizer, network))
+        if data is not None and training is not None:
+            self._add(training.contradictions(data))
         if self.problems or not (data and network and optimizer and training):
             raise SettingsError(self.problems)
         return Config(

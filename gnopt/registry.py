@@ -52,12 +52,22 @@ def find_plug_ins(config: Path, names: Iterable[str]) -> None:
     """
     if not any(":" in name for name in names):
         return
-    folder = config.resolve().parent
-    folders = [Path.cwd(), folder]
-    if (folder / "run.json").is_file():
-        facts = json.loads((folder / "run.json").read_text())
-        folders.append(Path(facts.get("config_folder", ".")))
+    folders = [Path.cwd(), config.resolve().parent, source_folder(config)]
     sys.path[:0] = [str(place) for place in folders if str(place) not in sys.path]
+
+
+def source_folder(config: Path) -> Path:
+    """Return the folder of the configuration that a user wrote.
+
+    It is the folder of ``config``, unless this is the one that a run keeps: then run.json beside it
+    tells.
+    """
+    folder = config.resolve().parent
+    try:
+        recorded = json.loads((folder / "run.json").read_text()).get("config_folder")
+    except (OSError, ValueError):  # it is not a run
+        recorded = None
+    return Path(recorded) if recorded else folder
 
 
 def _plug_in(name: str, what: str) -> Any:

@@ -141,6 +141,61 @@ class TrainingSettings(Settings):
         low=0,
         free_on_resume=True,
     )
+    members: int = option(
+        1, "networks of an ensemble, trained with the seeds from training.seed on", low=1, high=1000
+    )
+    folds: int = option(
+        0,
+        "cross-validation: train one member for each of so many folds of the training rows, which "
+        "the member does not see and is validated on; 0 = no folds",
+        low=0,
+        high=1000,
+    )
+    member_rows: str = option(
+        "all",
+        "training rows of each member: all; bootstrap: as many, drawn with replacement",
+        choices=("all", "bootstrap"),
+    )
+
+    @property
+    def networks(self) -> int:
+        """How many networks are trained: more than one for an ensemble."""
+        return self.folds or self.members
+
+    def contradictions(self, data: DataSettings) -> Iterator[SettingProblem]:
+        """Yield the problems of an ensemble that no single value shows."""
+        if self.folds == 1:
+            yield SettingProblem("training.folds", "training.folds = 1", "0, or 2 folds at least")
+        if self.folds and self.members not in (1, self.folds):
+            yield SettingProblem(
+                "training.members",
+                f"training.members = {self.members} with training.folds = {self.folds}",
+                f"{self.folds}, one member for each fold; or leave it out",
+            )
+        if self.member_rows != "all" and (self.folds or self.members == 1):
+            yield SettingProblem(
+                "training.member_rows",
+                f'training.member_rows = "{self.member_rows}"',
+                'training.members of 2 at least, and no training.folds; or "all"',
+            )
+        if self.folds or self.member_rows != "all":
+            yield from self._problems_of_rows(data)
+
+    def _problems_of_rows(self, data: DataSettings) -> Iterator[SettingProblem]:
+        """Yield what the data section must not ask for where each member sees other rows."""
+        if data.selection() is not None:
+            yield SettingProblem(
+                "data.rows",
+                f'data.rows = "{data.rows}", but the ensemble chooses the rows of each member',
+                '"all"',
+            )
+        if data.standardizes_targets():
+            yield SettingProblem(
+                "data.standardize",
+                "data.standardize = true for an autoencoder whose members see other rows: each "
+                "would standardise its targets by its own",
+                "false",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,8 @@
 
 A command parses flags, calls the rooms below, and prints; no logic lives here.
 
-Reading order: ``common`` → ``display`` → ``comparing`` → ``scores`` → ``config_page``; then the
-commands, in any order.
+Reading order: ``common`` → ``display`` → ``comparing`` → ``scores`` → ``ensembles`` →
+``config_page``; then the commands, in any order.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from gnopt.cli import verbosity
+from gnopt.errors import ConfigError
 
 if TYPE_CHECKING:
     from gnopt.training.handout import HandedOut
@@ -43,6 +44,9 @@ which_checkpoint = click.option(
     metavar="best|latest|STEP",
     help="Which weights; default: the best by the validation rows, or by the training objective "
     "without them.",
+)
+member = click.option(
+    "--member", type=click.IntRange(1), metavar="N", help="One network of RUN, an ensemble."
 )
 run_argument = click.argument("run", type=click.Path(path_type=Path))
 
@@ -83,6 +87,21 @@ def given_flags(**values: object) -> dict[str, tuple[str, object]]:
         for name, value in values.items()
         if value is not None
     }
+
+
+def of_member(run: Path, number: int | None) -> Path:
+    """Return the run directory of a member of the ensemble ``run``; ``run`` itself without a
+    number.
+    """
+    from gnopt.training.rundir import members
+
+    if number is None:
+        return run
+    found = {int(path.name): path for path in members(run)}
+    if number not in found:
+        numbers = ", ".join(map(str, found)) or "none, as it is no ensemble"
+        raise ConfigError(f"--member {number}: the members of {run} are {numbers}")
+    return found[number]
 
 
 def print_json(result: Mapping[str, object]) -> None:

@@ -167,7 +167,7 @@ def command(
     execute.check_devices(todo, allocation)
     plan.save()
     facts.record(plan, command_line(), allocation, len(todo))
-    with CompareReporter(plan, len(todo), quiet) as reporter:
+    with CompareReporter(len(todo), quiet) as reporter:
         reporter.note(
             f"{plan.directory}: {len(todo)} of {len(plan.runs)} runs to make, {allocation.text()}"
         )

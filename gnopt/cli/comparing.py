@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING
 
-import click
-
-from gnopt.cli.display import can_redraw, progress_bar
+from gnopt.cli.display import RunsReporter
 from gnopt.compare.grid import GridPoint
 from gnopt.compare.outcome import RunOutcome
 from gnopt.compare.plan import ComparisonPlan, Run
@@ -19,56 +16,25 @@ from gnopt.compare.targets import TimeToTarget
 from gnopt.workers.child import WorkerExit
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
     from rich.table import Table
 
 
-class CompareReporter:
-    """Prints a line for each run that ends; on a terminal, with a progress bar below."""
+class CompareReporter(RunsReporter):
+    """Prints a line for each run of a comparison."""
 
-    def __init__(self, plan: ComparisonPlan, total: int, quiet: bool) -> None:
-        self.total, self.quiet, self.count = total, quiet, 0
-        self._progress: Progress | None = None
-        if not quiet and total and can_redraw():
-            from rich.console import Console
-
-            self._progress = progress_bar(Console(stderr=True, highlight=False), title="runs")
-            self._task = self._progress.add_task("", total=total)
-
-    def __enter__(self) -> CompareReporter:
-        if self._progress:
-            self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._progress:
-            self._progress.stop()
+    def __init__(self, total: int, quiet: bool) -> None:
+        super().__init__("runs", total, quiet)
 
     def ended(self, run: Run, outcome: RunOutcome, worker_exit: WorkerExit) -> None:
         """Print how a run ended; called after every run."""
-        self.count += 1
-        if self._progress:
-            self._progress.advance(self._task)
         text = f"objective {outcome.objective:.6g}" if outcome.done else outcome.status
-        if worker_exit.code and not outcome.done and worker_exit.reason:
+        if worker_exit.code and not outcome.done:
             lines = worker_exit.reason.splitlines()
             text += f" ({lines[-1 if 'Traceback' in worker_exit.reason else 0]})"
-        self.note(
-            f"[{self.count}/{self.total}] {run.variant}, {GridPoint(run.point).label}, seed "
+        self.count_run(
+            f"{run.variant}, {GridPoint(run.point).label}, seed "
             f"{run.seed}: {text}, {outcome.updates} updates, {outcome.seconds:.1f} s"
         )
-
-    def note(self, text: str) -> None:
-        """Print a line of text, unless quiet."""
-        if self._progress:
-            self._progress.console.print(text, markup=False)
-        elif not self.quiet:
-            click.echo(text, err=True)
 
 
 def print_tables(

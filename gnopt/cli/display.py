@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 import click
 
@@ -64,14 +66,14 @@ def progress_bar(console: Console, *middle: str, title: str = "") -> Progress:
     )
 
 
-def headline(experiment: Experiment, run: RunDirectory) -> str:
-    """Return the run in one line, shown when training starts."""
+def headline(experiment: Experiment, run: Path) -> str:
+    """Return the run in the directory ``run`` in one line, shown when training starts."""
     config, net = experiment.config, experiment.net
     return (
         f"{config.method} on {experiment.data.fingerprint.file}: "
         f"{experiment.data.train.rows:,} rows, "
         f"{'-'.join(str(s) for s in net.sizes)}, {net.size:,} parameters, {config.network.loss}, "
-        f"{config.training.dtype} → {run.path}"
+        f"{config.training.dtype} → {run}"
     )
 
 
@@ -93,7 +95,7 @@ class PlainReporter(Reporter):
     def begin(self, experiment: Experiment, run: RunDirectory, counters: Counters) -> None:
         self._updates = experiment.config.training.updates
         self._first = (counters.step, counters.seconds)
-        self.note(headline(experiment, run))
+        self.note(headline(experiment, run.path))
 
     def update(self, counters: Counters, row: Row) -> None:
         if time.monotonic() < self._next:
@@ -134,7 +136,7 @@ class LiveReporter(Reporter):
     def begin(self, experiment: Experiment, run: RunDirectory, counters: Counters) -> None:
         from rich.live import Live
 
-        self.console.print(headline(experiment, run), markup=False)
+        self.console.print(headline(experiment, run.path), markup=False)
         self._progress = progress_bar(
             self.console,
             "loss {task.fields[loss]}",
@@ -188,3 +190,47 @@ class LiveReporter(Reporter):
     def end(self) -> None:
         if self._live is not None:
             self._live.stop()
+
+
+class RunsReporter:
+    """Prints a line for each run that ends, of several; on a terminal, with a progress bar below.
+
+    ``title`` stands before the bar, and ``total`` is the number of runs.
+    """
+
+    def __init__(self, title: str, total: int, quiet: bool) -> None:
+        self.total, self.quiet, self.count = total, quiet, 0
+        self._progress: Progress | None = None
+        if not quiet and total and can_redraw():
+            from rich.console import Console
+
+            self._progress = progress_bar(Console(stderr=True, highlight=False), title=title)
+            self._task = self._progress.add_task("", total=total)
+
+    def __enter__(self) -> Self:
+        if self._progress:
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._progress:
+            self._progress.stop()
+
+    def count_run(self, text: str) -> None:
+        """Print how a run ended; called after every run."""
+        self.count += 1
+        if self._progress:
+            self._progress.advance(self._task)
+        self.note(f"[{self.count}/{self.total}] {text}")
+
+    def note(self, text: str) -> None:
+        """Print a line of text, unless quiet."""
+        if self._progress:
+            self._progress.console.print(text, markup=False)
+        elif not self.quiet:
+            click.echo(text, err=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gnopt.cli.common import config_flags, given_flags, print_json
+from gnopt.cli.common import config_flags, given_flags, member, of_member, print_json
 from gnopt.errors import ConfigError, GnoptError
 
 if TYPE_CHECKING:
@@ -132,6 +132,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Test loss, activations and curvature against differences, in float64.",
 )
+@member
 @config_flags
 def command(
     targets: tuple[Path, ...],
@@ -143,6 +144,7 @@ def command(
     csv_file: Path | None,
     figures: Path | None,
     check: bool,
+    member: int | None,
     as_json: bool,
     quiet: bool,
     export: Path | None,
@@ -158,6 +160,7 @@ def command(
     Several RUNs are for --alignment: their curves are drawn together. Exit code 1 where a --check
     fails.
     """
+    targets = tuple(of_member(target, member) for target in targets)
     problems = [
         text
         for wrong, text in (

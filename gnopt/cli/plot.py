@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gnopt.cli import verbosity
-from gnopt.cli.common import as_json, print_json, tell, which_checkpoint
+from gnopt.cli.common import as_json, member, of_member, print_json, tell, which_checkpoint
 from gnopt.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     "--count", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many images."
 )
 @which_checkpoint
+@member
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -40,14 +41,16 @@ def command(
     images: bool,
     count: int,
     which: str | None,
+    member: int | None,
     out: Path | None,
     as_json: bool,
 ) -> None:
     """Draw RUNs, finished or not: objective against updates and seconds, and what the method did.
 
-    A RUN may also be the directory of a comparison: several of them become the columns of one
-    figure.
+    All members of a RUN that is an ensemble are drawn. A RUN may also be the directory of a
+    comparison: several of them become the columns of one figure.
     """
+    runs = tuple(of_member(run, member) for run in runs)
     if images and len(runs) > 1:
         raise ConfigError(f"--reconstructions: expected one RUN, found {len(runs)}")
     facts: dict[str, object] = {}
@@ -90,12 +93,14 @@ def _figures(runs: tuple[Path, ...], out: Path | None) -> list[Path]:
         return draw_comparison(panels, _inside(out or runs[0], "objective"))
     from gnopt.plots.run_curves import draw_runs
     from gnopt.plots.steps import draw_steps
+    from gnopt.training.rundir import members
 
-    made = draw_runs(runs, _inside(out or runs[0], "curves.png"))
+    single = [path for run in runs for path in members(run) or [run]]
+    made = draw_runs(single, _inside(out or runs[0], "curves.png"))
     return (
         made
         if out and out.suffix
-        else [*made, *draw_steps(runs, _inside(out or runs[0], "steps.png"))]
+        else [*made, *draw_steps(single, _inside(out or runs[0], "steps.png"))]
     )
 
 

@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 @click.option(
     "--max-seconds", type=float, metavar="S", help="Seconds of training (training.max_seconds)."
 )
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    metavar="K",
+    help="Members of an ensemble to train at a time (as many as there are cores; on a GPU, 1).",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the run in --out.")
 @click.option("--dry-run", is_flag=True, help="Print parameters, flops and bytes; write nothing.")
 def command(
@@ -47,12 +53,15 @@ def command(
     init_from: Path | None,
     max_updates: int | None,
     max_seconds: float | None,
+    jobs: int | None,
     overwrite: bool,
     dry_run: bool,
 ) -> None:
     """Train the network that CONFIG describes and write a run directory.
 
-    With --resume, CONFIG may be left out: the run's own configuration is used.
+    With training.members or training.folds it is an ensemble: several networks, each in a process
+    of its own and a run directory below members/ of --out. With --resume, CONFIG may be left out:
+    the run's own configuration is used.
     """
     problems = [
         text
@@ -82,13 +91,21 @@ def command(
         return
 
     from gnopt.cli.display import make_reporter
+    from gnopt.cli.ensembles import Source, train_ensemble
     from gnopt.config import load
+    from gnopt.ensemble.start import is_asked_for as asks_for_ensemble
     from gnopt.provenance import command_line
     from gnopt.training import start
     from gnopt.training.estimate import check_memory
     from gnopt.training.loop import run_to_end
 
     argv = command_line()
+    if asks_for_ensemble(config, sets, flags, out if resume else None):
+        source = Source(config, sets, flags, out, init_from, resume, overwrite, argv)
+        train_ensemble(source, jobs, as_json, quiet)
+        return
+    if jobs is not None:
+        raise ConfigError("--jobs: expected an ensemble (training.members or training.folds)")
     reporter = make_reporter(quiet, click.get_current_context().find_root().obj.verbosity > 0)
     if resume and out is not None:
         trainer = start.resume(config, sets, flags, out, reporter, argv, check_memory)
@@ -162,21 +179,24 @@ def _rows(trainer: Trainer, outcome: TrainingOutcome) -> list[tuple[str, str]]:
 
 def _dry_run(config: Path, sets: tuple[str, ...], flags: Flags, as_json: bool) -> None:
     from gnopt.config import load
+    from gnopt.ensemble.members import members_of
     from gnopt.formatting import in_bytes
     from gnopt.training.estimate import estimate_cost, refuse_too_large
     from gnopt.training.setup import build
 
-    experiment = build(load(config, sets, flags))
+    loaded = load(config, sets, flags)
+    experiment = build(members_of(loaded)[0].config(loaded))
     try:
         cost = estimate_cost(experiment)
     finally:
         experiment.data.close()
     if as_json:
-        print_json(cost.as_dict())
+        print_json({**cost.as_dict(), "networks": loaded.training.networks})
     else:
         click.echo(
             table(
                 [
+                    *_of_ensemble(loaded.training.networks),
                     ("network", "-".join(str(s) for s in experiment.net.sizes)),
                     ("parameters", f"{cost.parameters:,}"),
                     ("flops per update", f"{cost.flops:.3g}"),
@@ -190,3 +210,7 @@ def _dry_run(config: Path, sets: tuple[str, ...], flags: Flags, as_json: bool) -
             )
         )
     refuse_too_large(cost, experiment)
+
+
+def _of_ensemble(networks: int) -> list[tuple[str, str]]:
+    return [("members", f"{networks}, each as below")] if networks > 1 else []

@@ -66,7 +66,7 @@ def execute(
     def ended(task: Task, worker_exit: WorkerExit) -> None:
         run = by_id[task.run]
         if worker_exit.code:
-            failures[run.id] = worker_exit.reason or f"exit code {worker_exit.code}"
+            failures[run.id] = worker_exit.reason
         run_ended(run, read_outcome(plan, run), worker_exit)
 
     directory = str(plan.directory.resolve())

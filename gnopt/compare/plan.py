@@ -194,6 +194,8 @@ def _problem(config: Config, request: ComparisonRequest) -> dict[str, dict[str, 
     if config.sources["training.patience"] == "default":
         # A comparison is about the objective after the same budget.
         training = training.changed(patience=0.0)
+    # Each run of a comparison is that of one network.
+    training = training.changed(members=1, folds=0, member_rows="all")
     return {
         "data": config.data.values(),
         "network": config.network.values(),

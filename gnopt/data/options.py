@@ -99,6 +99,10 @@ class DataSettings(Settings):
         """Return whether the scales of the inputs decide if they are standardised."""
         return _is_auto(self.standardize)
 
+    def standardizes_targets(self) -> bool:
+        """Return whether the inputs are standardised, and the targets are these inputs."""
+        return self.targets == "inputs" and self.standardize is True
+
     def memory_bytes(self) -> int:
         """Return the bytes of rows that may be held in memory."""
         return _budget(self.memory)

@@ -29,6 +29,7 @@ from gnopt.optimizers.second_order import SecondOrderSettings
 from gnopt.training import checkpoint
 from gnopt.training.evaluate import targets_for
 from gnopt.training.load import find_checkpoint
+from gnopt.training.rundir import refuse_ensemble
 from gnopt.training.setup import build, flat, temporaries
 
 SAMPLES = 1000  # rows looked at, unless asked for more or fewer
@@ -212,6 +213,7 @@ def _of_run(
 def _checkpoints(target: Path, which: str) -> list[Path]:
     if target.is_file():
         return [target]
+    refuse_ensemble(target)
     if which == "all":
         # A best network between them, kept beside them, has its own name: best.
         paths = list(filter(checkpoint.resumable, checkpoint.listed(target / "checkpoints")))

@@ -19,6 +19,7 @@ from gnopt.training import checkpoint
 from gnopt.training.checkpoint import StoredNetwork
 from gnopt.training.constant import Constant, ConstantLoss
 from gnopt.training.handout import HandedOut
+from gnopt.training.rundir import refuse_ensemble
 from gnopt.training.setup import flat
 from gnopt.training.start import newest
 
@@ -66,13 +67,14 @@ def find_checkpoint(run: Path, which: str | None = None) -> Path:
 
     Without ``which`` it is the best, or the newest of a run that has no best one. If ``run`` is a
     file, it is taken to be the checkpoint. Raises DataError if there is none, and ConfigError if
-    ``which`` is none of the three.
+    ``which`` is none of the three, or for the directory of an ensemble.
     """
     if run.is_file():
         return run
     folder = run / "checkpoints"
     if not run.is_dir():
         raise DataError(f"{run}: no such run directory or checkpoint")
+    refuse_ensemble(run)
     if which is None:
         path = checkpoint.pointed(folder, "best") or newest(run)
     elif which == "latest":

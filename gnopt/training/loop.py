@@ -125,6 +125,7 @@ class Trainer:
         self.experiment, self.run, self.reporter = experiment, run, reporter
         self.theta, self.state, self.counters = theta, state, counters
         self.watch, self.ends = watch, ends
+        run.checkpoints.mkdir(exist_ok=True)
         self.saved: Path | None = checkpoint.pointed(run.checkpoints, "latest")
         self._settings = experiment.config.training
         self._batches = Batches(experiment.data.train, experiment.loss, experiment.ops)

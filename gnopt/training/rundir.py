@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -22,12 +23,37 @@ try:
 except ImportError:  # not a POSIX system: runs there are not locked
     fcntl = None
 
+MEMBERS = "members"  # the folder of an ensemble with a run directory for each member
 _FILES = ("config.toml", "run.json", "steps.csv", "eval.csv")
 
 
 def is_run(path: Path) -> bool:
     """Return whether a run was started in the directory ``path``."""
     return (path / "run.json").is_file()
+
+
+def member_path(path: Path, number: int) -> Path:
+    """Return the run directory of a member of the ensemble in ``path``; members count from 1."""
+    return path / MEMBERS / str(number)
+
+
+def members(path: Path) -> list[Path]:
+    """Return the run directories of an ensemble's members, by number; none for a single network."""
+    folder = path / MEMBERS
+    numbers = (
+        [int(p.name) for p in folder.iterdir() if p.name.isdecimal()] if folder.is_dir() else []
+    )
+    return [member_path(path, number) for number in sorted(numbers)]
+
+
+def refuse_ensemble(path: Path) -> None:
+    """Raise ConfigError if ``path`` is an ensemble where a single network is expected."""
+    found = members(path)
+    if found:
+        raise ConfigError(
+            f"{path}: an ensemble of {len(found)} members; expected one of them: --member N, or "
+            f"the directory of one, such as {found[0]}"
+        )
 
 
 def occupied(path: Path) -> bool:
@@ -86,7 +112,6 @@ class RunDirectory:
         path.mkdir(parents=True, exist_ok=True)
         self._log = (path / "log.txt").open("a", encoding="utf-8")
         self._lock()
-        self.checkpoints.mkdir(exist_ok=True)
 
     def _lock(self) -> None:
         try:
@@ -146,11 +171,15 @@ class RunDirectory:
         for path in checkpoint.listed(self.checkpoints):
             if (checkpoint.step_of(path) or 0) > step:
                 path.unlink()
+        self.reopen(config_text, info, step=step)
+
+    def reopen(self, config_text: str, info: Mapping[str, Any], **at: int) -> None:
+        """Mark the run as running again; ``at`` says in run.json from where it goes on."""
         self._remove_temporaries()
         write_text(self.path / "config.toml", config_text)
         resumed = [
             *self.info.get("resumed", []),
-            {"time": now(), "step": step, "argv": info.get("argv")},
+            {"time": now(), **at, "argv": info.get("argv")},
         ]
         self.info |= {
             **info,
@@ -202,7 +231,7 @@ class RunDirectory:
         write_text(self.path / "run.json", json.dumps(self.info, indent=2) + "\n")
 
     def _clear(self) -> None:
-        """Delete the files of the earlier run, and nothing else."""
+        """Delete the files of the earlier run and the runs of its members, and nothing else."""
         pointers = [self.checkpoints / name for name in ("latest", "best")]
         for path in [
             *checkpoint.listed(self.checkpoints),
@@ -212,6 +241,9 @@ class RunDirectory:
             path.unlink(missing_ok=True)
         self._remove_temporaries()
         self._log.truncate(0)
+        for member in members(self.path):
+            if is_run(member):
+                shutil.rmtree(member)
 
     def _remove_temporaries(self) -> None:
         for folder in (self.path, self.checkpoints):

@@ -14,6 +14,7 @@ from gnopt.data.fingerprint import Fingerprint
 from gnopt.engine.arrays import Array
 from gnopt.errors import ConfigError, DataError
 from gnopt.optimizers.base import State
+from gnopt.registry import source_folder
 from gnopt.training import checkpoint, rundir
 from gnopt.training.loop import Counters, Reporter, Trainer
 from gnopt.training.rundir import RunDirectory
@@ -29,7 +30,7 @@ def describe_run(experiment: Experiment, argv: list[str]) -> dict[str, Any]:
     return {
         "argv": argv,
         "working_directory": str(Path.cwd()),
-        "config_folder": str(config.path.resolve().parent) if config.path else None,
+        "config_folder": str(source_folder(config.path)) if config.path else None,
         "versions": {**provenance.versions(), **experiment.ops.versions()},
         "device": config.training.device,
         "seed": config.training.seed,
@@ -113,7 +114,7 @@ def resume(
         stored = checkpoint.load_network(path) if path else _model_of_inputs(config, init_from)
         experiment = build(config, trained=stored)
         check(experiment)
-        _check_data(run, experiment.data.fingerprint)
+        check_data(run, experiment.data.fingerprint)
         restored = _restore(experiment, path, init_from)
         trainer = Trainer(experiment, run, *restored, reporter)
         counters = trainer.counters
@@ -133,7 +134,7 @@ def resume(
         raise
 
 
-def _check_data(run: RunDirectory, now: Fingerprint) -> None:
+def check_data(run: RunDirectory, now: Fingerprint) -> None:
     """Raise DataError if the run was started with other data than is open now."""
     found, saved = now.content(), run.info.get("data") or {}
     expected = {name: value for name, value in saved.items() if name in found}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -28,7 +29,9 @@ class Task:
 
 @dataclass(frozen=True)
 class WorkerExit:
-    """The exit code of a worker and, unless it is 0, the reason that the worker printed."""
+    """The exit code of a worker and, unless it is 0, the reason in words, printed by the worker if
+    it could.
+    """
 
     run: str
     code: int
@@ -64,4 +67,8 @@ def perform(
         # Not communicate(): it would close stdin, and a worker stops when its stdin ends.
         reason = process.stderr.read().decode(errors="replace").strip()
         code = process.wait()
-    return WorkerExit(task.run, code, reason if code else "")
+    return WorkerExit(task.run, code, (reason or _words(code)) if code else "")
+
+
+def _words(code: int) -> str:
+    return f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

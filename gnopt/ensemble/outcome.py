@@ -1,0 +1,98 @@
+"""Read from their directories how the members of an ensemble ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isnan, nan
+from pathlib import Path
+
+from gnopt.config import Config, to_toml
+from gnopt.ensemble.members import Member
+from gnopt.training import rundir
+from gnopt.training.csv_table import read_columns
+
+FINISHED = ("done", "diverged")  # statuses of runs that are not made again
+_LOSSES = ("step", "train_loss", "validation_loss")
+
+
+@dataclass(frozen=True)
+class MemberOutcome:
+    """How a member stands, whether it has ended or not.
+
+    Losses are those of the network that is handed out, NaN where there are none.
+    """
+
+    member: Member
+    path: Path
+    status: str  # that of run.json, or "missing" without one
+    updates: int = 0
+    seconds: float = 0.0
+    handed_out: int | None = None  # the update after which the network was the best
+    objective: float = nan
+    validation: float = nan
+
+    @property
+    def done(self) -> bool:
+        """Whether the member is trained, and counts in the ensemble."""
+        return self.status == "done"
+
+    def text(self, reason: str = "") -> str:
+        """Return how the member ended in a few words; ``reason`` says why it is not trained."""
+        if not self.done:
+            why = f" ({reason.splitlines()[0]})" if reason else ""
+            return f"{self.status} after {self.updates} updates{why}"
+        losses = f"objective {self.objective:.6g}"
+        if not isnan(self.validation):
+            losses += f", validation {self.validation:.6g}"
+        return f"{losses} at update {self.handed_out} of {self.updates}, {self.seconds:.1f} s"
+
+    def facts(self) -> dict[str, object]:
+        """Return the fields for JSON."""
+        return {
+            "member": self.member.number,
+            "run": str(self.path),
+            "seed": self.member.seed,
+            "rows": self.member.rows,
+            "status": self.status,
+            "updates": self.updates,
+            "seconds": self.seconds,
+            "handed_out": self.handed_out,
+            "objective": self.objective,
+            "validation_objective": self.validation,
+        }
+
+
+def read_member(ensemble: Path, member: Member) -> MemberOutcome:
+    """Return how ``member`` of the ensemble in this directory stands."""
+    path = member.path(ensemble)
+    if not rundir.is_run(path):
+        return MemberOutcome(member, path, "missing")
+    info = rundir.read_info(path)
+    steps = read_columns(path / "steps.csv", ("step", "seconds"))
+    updates = int(steps["step"][-1]) if len(steps["step"]) else 0
+    seconds = float(steps["seconds"][-1]) if updates else 0.0
+    status = str(info.get("status"))
+    if status != "done":
+        return MemberOutcome(member, path, status, updates, seconds)
+    handed_out = int(info["handed_out"]["step"])
+    losses = read_columns(path / "eval.csv", _LOSSES)
+    at = losses["step"] == handed_out
+    objective, validation = (
+        float(losses[name][at][-1]) if at.any() else nan for name in _LOSSES[1:]
+    )
+    return MemberOutcome(member, path, status, updates, seconds, handed_out, objective, validation)
+
+
+def unfinished(ensemble: Path, config: Config, members: list[Member]) -> list[Member]:
+    """Return the members that are not trained by these settings yet."""
+    return [member for member in members if not _finished(ensemble, config, member)]
+
+
+def _finished(ensemble: Path, config: Config, member: Member) -> bool:
+    path = member.path(ensemble)
+    if read_member(ensemble, member).status not in FINISHED:
+        return False
+    try:
+        return (path / "config.toml").read_text() == to_toml(member.config(config).values())
+    except OSError:
+        return False
