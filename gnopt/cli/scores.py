@@ -38,7 +38,7 @@ def score_lines(
     for name in names:
         values = (number(found[name].value, 6) for found in splits.values())
         yield f"{name:<18}" + "".join(f"{value:>14}" for value in values)
-    parts = {name: score.parts for name, score in scores.items() if len(score.parts) > 1}
+    parts = {name: scores[name].parts for name in names if len(scores[name].parts) > 1}
     yield from _parts(f"by {kind.part}, {last} rows", parts)
     for name, score in scores.items():
         if score.table is not None:
