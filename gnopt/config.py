@@ -143,6 +143,10 @@ class _Draft:
             self._add(network.contradictions())
             if not self.problems:
                 self._add(_method_problems(method, optimizer, network))
+            if not self.problems and training is not None:
+                # The data decides between one output and several.
+                loss = get_loss(network.loss)
+                self._add(training.metric_problems([loss.predicts(1), loss.predicts(2)]))
         if data is not None and training is not None:
             self._add(training.contradictions(data))
         if self.problems or not (data and network and optimizer and training):

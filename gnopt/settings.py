@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from gnopt import optimizers
@@ -11,10 +11,13 @@ from gnopt.engine.activations import all_activations, get_activation
 from gnopt.engine.arrays import Device
 from gnopt.engine.initializers import AUTO, INITIALIZERS
 from gnopt.engine.losses import all_losses, get_loss
+from gnopt.engine.predictions import Prediction
 from gnopt.errors import ConfigError, SettingProblem
+from gnopt.metrics import applicable, get_metric, scalar_names
 from gnopt.options import REQUIRED, SIZE, Form, Option, Settings, option
 
 DEFAULT_METHOD = "kfra"
+OBJECTIVE = "objective"  # as a judge
 DEVICE = Form(Device.parse, Device.expected)
 
 
@@ -128,6 +131,19 @@ class TrainingSettings(Settings):
         low=0,
         free_on_resume=True,
     )
+    metrics: list[str] | str = option(
+        [],
+        "columns of eval.csv beside the objective, for training and validation rows; "
+        "a name, or a list of names",
+        choices=scalar_names,
+        free_on_resume=True,
+    )
+    judge: str = option(
+        OBJECTIVE,
+        "what decides which network is the best one and what patience watches: the objective or a "
+        "metric, on the validation rows, or on the training rows where there are none",
+        choices=lambda: (OBJECTIVE, *scalar_names()),
+    )
     restarts: int = option(
         2,
         "most other starts, from weights scaled to the data, of a run whose loss has not left that "
@@ -196,6 +212,26 @@ class TrainingSettings(Settings):
                 "would standardise its targets by its own",
                 "false",
             )
+
+    @property
+    def measured(self) -> list[str]:
+        """The names of all metrics that an evaluation computes, each once."""
+        names = [self.metrics] if isinstance(self.metrics, str) else self.metrics
+        judge = [] if self.judge == OBJECTIVE else [self.judge]
+        return list(dict.fromkeys([*names, *judge]))
+
+    def metric_problems(self, kinds: Sequence[type[Prediction]]) -> Iterator[SettingProblem]:
+        """Yield a problem for each chosen metric that scores none of these kinds of predictions."""
+        known = {name: None for kind in kinds for name in applicable(kind)}
+        expected = [name for name in known if get_metric(name).scalar]
+        for name in self.measured:
+            if name not in known:
+                key = "training.judge" if name == self.judge else "training.metrics"
+                yield SettingProblem(
+                    key,
+                    f"{key}: {name} does not apply to what this loss predicts",
+                    ", ".join(expected) or "none: no metric applies",
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from types import ModuleType
 import gnopt.curvature
 import gnopt.engine.activations
 import gnopt.engine.losses
+import gnopt.metrics
 import gnopt.optimizers
 from gnopt.registry import discover
 
@@ -21,6 +22,7 @@ PACKAGES: dict[str, ModuleType] = {
     "activations": gnopt.engine.activations,
     "curvature": gnopt.curvature,
     "losses": gnopt.engine.losses,
+    "metrics": gnopt.metrics,
     "optimizers": gnopt.optimizers,
 }
 NAMES = {kind: sorted(path.stem for path in (FOLDER / kind).glob("*.py")) for kind in PACKAGES}

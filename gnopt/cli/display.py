@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 import click
 
 from gnopt.formatting import number
+from gnopt.training.csv_table import EVAL_COLUMNS
 from gnopt.training.loop import Counters, Reporter, Row
 from gnopt.training.rundir import RunDirectory
 from gnopt.training.setup import Experiment
@@ -82,6 +83,19 @@ def floor_line(floor: float) -> str:
     return f"floor {floor:.4f}: the lowest objective that these targets allow"
 
 
+def metric_texts(row: Row) -> list[tuple[str, str]]:
+    """Return name and value of each metric in a row of eval.csv: on the validation rows, or on the
+    training rows where there are none.
+    """
+    names = [name.removeprefix("train_") for name in row if name.startswith("train_")]
+    validated = row["validation_loss"] is not None
+    return [
+        (name, number(row[f"{'validation' if validated else 'train'}_{name}"]))
+        for name in names
+        if f"train_{name}" not in EVAL_COLUMNS
+    ]
+
+
 class PlainReporter(Reporter):
     """Prints lines for logs and pipes: often at first, then about one a minute."""
 
@@ -116,6 +130,7 @@ class PlainReporter(Reporter):
         self._objective = f"  objective {row['train_loss']:.4f}"
         if row["validation_loss"] is not None:
             self._objective += f", validation {row['validation_loss']:.4f}"
+        self._objective += "".join(f", {name} {text}" for name, text in metric_texts(row))
         self._objective += f" (at {counters.step})"
 
     def note(self, text: str) -> None:
@@ -130,6 +145,7 @@ class LiveReporter(Reporter):
 
         self.console = Console(stderr=True, highlight=False)
         self._history: list[tuple[str, ...]] = []
+        self._metrics: list[str] = []
         self._live: Live | None = None
         self._floor: float | None = None
 
@@ -167,7 +183,9 @@ class LiveReporter(Reporter):
             str(counters.step),
             f"{counters.seconds:.1f}",
             *(number(row[name]) for name in names),
+            *(text for _, text in metric_texts(row)),
         )
+        self._metrics = [name for name, _ in metric_texts(row)]
         self._history.append(line)
         del self._history[:-_HISTORY]
         if self._live is not None:
@@ -178,7 +196,8 @@ class LiveReporter(Reporter):
         from rich.table import Table
 
         view = Table(box=None, pad_edge=False)
-        for name in ("update", "seconds", "objective", "error", "validation", "error"):
+        fixed = ("update", "seconds", "objective", "error", "validation", "error")
+        for name in (*fixed, *self._metrics):
             view.add_column(name, justify="right")
         for line in self._history:
             view.add_row(*line)

@@ -146,6 +146,7 @@ def summary(trainer: Trainer, outcome: TrainingOutcome) -> dict[str, object]:
         "validation_objective": validation and validation.loss,
         "validation_constant": measured.validation_constant and measured.validation_constant.loss,
         "validation_error": validation and validation.error,
+        "metrics": measured.scores(),
         "shortcomings": outcome.shortcomings(),
         "starts": trainer.watch.starts + 1,
         "checkpoint": str(outcome.path),
@@ -169,6 +170,9 @@ def _rows(trainer: Trainer, outcome: TrainingOutcome) -> list[tuple[str, str]]:
     ]
     if validation is not None:
         rows.append(("validation", f"{validation.loss:.6g}, error {validation.error:.6g}"))
+    for name, value in measured.scores().items():
+        if value is not None:
+            rows.append((name.replace("_", " ", 1), f"{value:.6g}"))
     return [
         *rows,
         ("seconds", f"{counters.seconds:.1f} training, {counters.wall:.1f} in all"),

@@ -3,8 +3,8 @@
 Training writes a run directory; later commands read the directory to evaluate, predict and export.
 Nothing here prints: the loop calls the methods of a `Reporter`, and the command line shows them.
 
-Reading order: ``tree`` → ``state`` → ``checkpoint`` → ``csv_table`` → ``rundir`` → ``evaluate`` →
-``constant`` → ``restart`` → ``setup`` → ``estimate``, ``advice``, ``batches``, ``signals`` →
-``watch`` → ``blame`` → ``ladder`` → ``cadence`` → ``measured`` → ``handout`` → ``stopping`` →
-``loop`` → ``start`` → ``load`` → ``predict`` → ``onnx`` → ``export``.
+Reading order: ``tree`` → ``state`` → ``evaluate`` → ``judge`` → ``checkpoint`` → ``csv_table`` →
+``rundir`` → ``constant`` → ``restart`` → ``setup`` → ``estimate``, ``advice``, ``batches``,
+``signals`` → ``watch`` → ``blame`` → ``ladder`` → ``cadence`` → ``measured`` → ``handout`` →
+``stopping`` → ``loop`` → ``start`` → ``load`` → ``predict`` → ``onnx`` → ``export``.
 """

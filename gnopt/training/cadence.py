@@ -35,7 +35,9 @@ class Cadence:
         settings, data = experiment.config.training, experiment.data
         limit = rows_of_training(experiment)
         rows = min(data.train.rows, limit or data.train.rows)
+        decide = data.validation.rows if data.validation else rows
         rows += data.validation.rows if data.validation else 0
+        rows += decide if any(metric.needs_noise for metric in experiment.metrics) else 0
         optimizer = experiment.optimizer
         update = optimizer.cost(optimizer.first_batch(settings.batch_size)).flops
         share = settings.evaluate_share * update

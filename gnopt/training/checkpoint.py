@@ -5,7 +5,9 @@
     /                       attributes: format, schema, step, loss, dtype, gnopt; after an
                             evaluation also train_loss and validation_loss, with the
                             loss of the best constant predictor and the floor on the same rows:
-                            train_constant, train_floor, validation_constant, ...
+                            train_constant, train_floor, validation_constant, ...;
+                            judged_by: the attribute that networks of the run are compared by,
+                            such as validation_loss or validation_accuracy
     /network/layers/1..L    weight (d_l, d_{l-1}), bias (d_l,), attribute activation
     /inputs/mean, std       (D,), mean and deviation by which the inputs were standardised, if any
     /constant               (K,), outputs h of the best constant predictor, if it is known
@@ -40,6 +42,7 @@ from gnopt.data.source import Data, open_data
 from gnopt.engine.predictions import Noise
 from gnopt.errors import DataError
 from gnopt.files import write_hdf5, write_text
+from gnopt.training.judge import Judged
 from gnopt.training.tree import read_tree, write_tree
 
 FORMAT = "gnopt-checkpoint"
@@ -59,6 +62,7 @@ class StoredNetwork:
     loss: str
     step: int = 0
     losses: dict[str, float] = field(default_factory=dict)
+    judged: Judged | None = None  # by what it is compared with others; None: it was not evaluated
     statistics: Statistics | None = None  # of the standardisation of the inputs, if any
     constant: np.ndarray | None = None  # outputs h of the best constant predictor, (K,)
     noise: Noise | None = None  # variance of the targets about the outputs
@@ -85,6 +89,10 @@ def write_network(file: h5py.File, network: StoredNetwork) -> None:
         dtype=str(network.weights[0].dtype),
         **network.losses,
     )
+    if network.judged is not None:
+        file.attrs["judged_by"] = network.judged.column
+        if network.judged.value is not None:
+            file.attrs[network.judged.column] = network.judged.value
     layers = file.create_group("network/layers")
     activations = [*network.activations, "identity"]
     for index, (weights, activation) in enumerate(
@@ -183,8 +191,23 @@ def load_network(path: Path) -> StoredNetwork:
         noise = Noise(variance) if variance is not None else None
         loss, step = str(file.attrs["loss"]), int(file.attrs["step"])
         return StoredNetwork(
-            weights, activations[:-1], loss, step, losses, statistics, constant, noise
+            weights,
+            activations[:-1],
+            loss,
+            step,
+            losses,
+            _read_judged(file),
+            statistics,
+            constant,
+            noise,
         )
+
+
+def _read_judged(file: h5py.File) -> Judged | None:
+    if "judged_by" not in file.attrs:
+        return None
+    column = str(file.attrs["judged_by"])
+    return Judged(column, float(file.attrs[column]) if column in file.attrs else None)
 
 
 def _of_outputs(file: h5py.File, name: str, outputs: int) -> np.ndarray | None:

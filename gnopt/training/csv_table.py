@@ -82,6 +82,19 @@ def columns_for(fixed: Sequence[str], first_row: Mapping[str, Cell]) -> tuple[st
     return (*fixed, *(name for name in first_row if name not in fixed))
 
 
+def widen(path: Path, columns: Sequence[str]) -> None:
+    """Append those of ``columns`` that a table does not have yet, with empty cells so far."""
+    header, *lines = _complete_lines(path).splitlines() or [""]
+    new = [name for name in columns if name not in header.split(",")]
+    if new:
+        padding = "," * len(new)
+        text = "".join(
+            f"{line}\n"
+            for line in [",".join([header, *new]), *(f"{line}{padding}" for line in lines)]
+        )
+        write_text(path, text)
+
+
 def read_table(path: Path) -> list[dict[str, str]]:
     """Return the rows of a table as text, {column: cell}; none if there is no file."""
     return [

@@ -106,7 +106,7 @@ def load_stored(run: Path, which: str | None = None) -> tuple[Path, StoredNetwor
 def _handed(run: Path, path: Path, stored: StoredNetwork) -> HandedOut:
     """Say whether the checkpoint of the directory ``run`` is its best one."""
     best = run.is_dir() and path == checkpoint.pointed(run / "checkpoints", "best")
-    return HandedOut.of(stored.step, stored.losses, best)
+    return HandedOut.of(stored.step, stored.judged, best)
 
 
 def complaint(run: Path, handed: HandedOut) -> list[str]:

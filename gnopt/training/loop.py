@@ -44,8 +44,8 @@ class Counters:
     examples: int = 0
     seconds: float = 0.0  # of updates alone
     wall: float = 0.0  # seconds since the start, with evaluation and checkpoints
-    # Lowest validation loss (training objective without validation rows) among the evaluations on
-    # schedule, and its step.
+    # Lowest cost among the evaluations on schedule, and its step: the validation loss (training
+    # objective without validation rows), or what follows from the metric that judges (`Judged`).
     best: float = math.inf
     best_step: int = 0
 
@@ -296,13 +296,13 @@ class Trainer:
 
     def _judge(self, measured: Measured) -> bool:
         """Take note of an evaluation on schedule; return whether it is the best so far."""
-        counters, loss = self.counters, measured.judged()
+        counters, cost = self.counters, measured.judged.cost
         self._former = counters.best, counters.best_step
         if measured.validation is not None:
-            self.ends.patience.observe(counters.step, loss, self._ladder.settled())
-        if not beats(loss, *self._former):
+            self.ends.patience.observe(counters.step, cost, self._ladder.settled())
+        if not beats(cost, *self._former):
             return False
-        counters.best, counters.best_step = loss, counters.step
+        counters.best, counters.best_step = cost, counters.step
         return True
 
     def _close(self) -> TrainingOutcome:
@@ -336,7 +336,7 @@ class Trainer:
                 "is not handed out: "
                 f"{left.train.loss:.6g} on the training rows, {measured.train.loss:.6g} without it"
             )
-        last = beats(measured.judged(), *former) or not self._path(former[1]).is_file()
+        last = beats(measured.judged.cost, *former) or not self._path(former[1]).is_file()
         self._save(measured, counters.step if last else former[1])
         return self._outcome(why, measured)
 
@@ -351,7 +351,7 @@ class Trainer:
         stored = checkpoint.load_network(path)
         theta = e.ops.asarray(flat(stored.weights, e.net.dtype))
         measured = self._measure(theta, self._settings.evaluate_rows)
-        handed = HandedOut.of(stored.step, stored.losses)
+        handed = HandedOut.of(stored.step, stored.judged)
         return TrainingOutcome(counters, why, handed, path, measured, last or measured)
 
     def _say(self, text: str) -> None:
@@ -378,6 +378,7 @@ class Trainer:
             "train_error": train.error,
             "validation_loss": validation.loss if validation else None,
             "validation_error": validation.error if validation else None,
+            **measured.scores(),
         }
         self.run.add_eval(row)
         self.run.log(
@@ -411,6 +412,7 @@ class Trainer:
             e.stored(theta, step, **losses),
             constant=constant.outputs if constant else None,
             noise=measured.noise if measured else None,
+            judged=measured.judged if measured else None,
         )
 
     def _save(self, measured: Measured | None, best: int | None = None) -> None:
@@ -462,11 +464,11 @@ class Trainer:
         )
 
 
-def beats(loss: float, best: float, best_step: int) -> bool:
+def beats(cost: float, best: float, best_step: int) -> bool:
     """Return whether an evaluation is better than the best so far; a trained network beats an
     untrained one that is as good.
     """
-    return loss < best or (best_step == 0 and loss == best)
+    return cost < best or (best_step == 0 and cost == best)
 
 
 def is_due(step: int, period: int) -> bool:

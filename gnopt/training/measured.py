@@ -9,6 +9,7 @@ from gnopt.engine.arrays import Array
 from gnopt.engine.predictions import Noise
 from gnopt.training.constant import Constant, ConstantLoss, best_constant, shortcomings
 from gnopt.training.evaluate import Evaluation, evaluate
+from gnopt.training.judge import Judge, Judged
 from gnopt.training.setup import Experiment
 
 
@@ -18,6 +19,7 @@ class Measured:
 
     train: Evaluation
     validation: Evaluation | None
+    judge: Judge
     # Loss of the best constant predictor on the same rows, where it is known.
     train_constant: ConstantLoss | None = None
     validation_constant: ConstantLoss | None = None
@@ -31,14 +33,26 @@ class Measured:
             found |= {f"{name}_constant": constant.loss, f"{name}_floor": constant.floor}
         return found
 
+    def scores(self) -> dict[str, float | None]:
+        """Return the metrics as columns of eval.csv, such as "train_rmse" and "validation_rmse"."""
+        validation = self.validation.scores if self.validation else {}
+        columns: dict[str, float | None] = {}
+        for name, score in self.train.scores.items():
+            columns[f"train_{name}"] = score.value
+            columns[f"validation_{name}"] = validation[name].value if validation else None
+        return columns
+
     @property
     def noise(self) -> Noise | None:
         """The noise by the validation rows, or by the training rows where there are none."""
         return self.validation.noise if self.validation else self.train.noise
 
-    def judged(self) -> float:
-        """Return the loss by which networks of a run are compared."""
-        return self.validation.loss if self.validation else self.train.loss
+    @property
+    def judged(self) -> Judged:
+        """By what, and with which number, the network is compared with others of its run."""
+        if self.validation:
+            return self.judge.judged("validation", self.validation)
+        return self.judge.judged("train", self.train)
 
     def _constants(self) -> list[tuple[str, ConstantLoss]]:
         pairs = ("train", self.train_constant), ("validation", self.validation_constant)
@@ -56,6 +70,7 @@ class Measure:
 
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
+        self.judge = Judge(experiment.config.training.judge)
         self._constants: dict[tuple[str, int], ConstantLoss] = {}
 
     @cached_property
@@ -68,12 +83,23 @@ class Measure:
         """Measure weights θ on at most so many training rows (0 = all) and all validation rows."""
         e = self.experiment
         validation = e.data.validation
+        noise = self._noise(theta, limit)
         return Measured(
-            evaluate(e.net, e.loss, theta, e.data.train, limit),
-            evaluate(e.net, e.loss, theta, validation) if validation else None,
+            evaluate(e.net, e.loss, theta, e.data.train, limit, e.metrics, noise),
+            evaluate(e.net, e.loss, theta, validation, 0, e.metrics, noise) if validation else None,
+            self.judge,
             self._constant_loss("train", limit),
             self._constant_loss("validation", 0) if validation else None,
         )
+
+    def _noise(self, theta: Array, limit: int) -> Noise | None:
+        """Return the noise that a metric needs before it is computed, or None if none does."""
+        e = self.experiment
+        if not any(metric.needs_noise for metric in e.metrics):
+            return None
+        split = e.data.validation
+        rows = (split, 0) if split else (e.data.train, limit)
+        return evaluate(e.net, e.loss, theta, *rows).noise
 
     def _constant_loss(self, rows: str, limit: int) -> ConstantLoss | None:
         """Return the loss of the best constant on the rows that an evaluation takes."""

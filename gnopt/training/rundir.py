@@ -15,7 +15,15 @@ from gnopt.errors import ConfigError, DataError, GnoptError
 from gnopt.files import TEMPORARY, write_text
 from gnopt.provenance import now
 from gnopt.training import checkpoint
-from gnopt.training.csv_table import EVAL_COLUMNS, STEP_COLUMNS, Cell, Table, columns_for, truncate
+from gnopt.training.csv_table import (
+    EVAL_COLUMNS,
+    STEP_COLUMNS,
+    Cell,
+    Table,
+    columns_for,
+    truncate,
+    widen,
+)
 
 fcntl: ModuleType | None
 try:
@@ -214,7 +222,9 @@ class RunDirectory:
         self._table("steps.csv", STEP_COLUMNS, row).append(row)
 
     def add_eval(self, row: Mapping[str, Cell]) -> None:
-        """Append a row to eval.csv."""
+        """Append a row to eval.csv; metrics that are new since a run was resumed get columns."""
+        if "eval.csv" not in self._tables and (self.path / "eval.csv").is_file():
+            widen(self.path / "eval.csv", list(row))
         self._table("eval.csv", EVAL_COLUMNS, row).append(row)
 
     def _table(self, name: str, fixed: tuple[str, ...], row: Mapping[str, Cell]) -> Table:

@@ -17,7 +17,8 @@ from gnopt.engine.arrays import Array, Backend, get_backend
 from gnopt.engine.initializers import get_initializer
 from gnopt.engine.losses import Loss, get_loss
 from gnopt.engine.network import Network
-from gnopt.errors import DataError
+from gnopt.errors import DataError, SettingsError
+from gnopt.metrics import AnyMetric, get_metric
 from gnopt.optimizers.base import Optimizer
 from gnopt.options import size_in_bytes
 from gnopt.settings import TrainingSettings
@@ -43,6 +44,7 @@ class Experiment:
     loss: Loss
     optimizer: Optimizer[Any]
     target_mean: np.ndarray
+    metrics: list[AnyMetric]  # that every evaluation computes
     # Why the weights of step 0 are not simply drawn, for the user; set by `initial_weights`.
     start_note: str = ""
 
@@ -111,7 +113,9 @@ class Experiment:
         weights = self.net.views(self.ops.to_host(theta))
         names = self.config.network.activations
         loss = self.config.network.loss
-        return checkpoint.StoredNetwork(weights, names, loss, step, losses, self.data.statistics)
+        return checkpoint.StoredNetwork(
+            weights, names, loss, step, losses, statistics=self.data.statistics
+        )
 
 
 def sample_rows(inputs: int) -> int:
@@ -141,6 +145,10 @@ def build(
     data = opened(config.data, seed=training.seed, dtype=training.dtype)
     try:
         outputs, mean = target_facts(loss, data)
+        problems = list(training.metric_problems([loss.predicts(outputs)]))
+        if problems:
+            raise SettingsError(problems)
+        metrics = [get_metric(name) for name in training.measured]
         net = make_network(config, data.train.inputs, outputs, ops)
         memory = temporaries(training, ops)
         problem = optimizers.Problem(net, loss, training.seed, data.train.rows, memory)
@@ -148,7 +156,7 @@ def build(
     except BaseException:
         data.close()
         raise
-    return Experiment(config, data, ops, net, loss, optimizer, mean)
+    return Experiment(config, data, ops, net, loss, optimizer, mean, metrics)
 
 
 def temporaries(settings: TrainingSettings, ops: Backend) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import inf
 
-from gnopt.settings import TrainingSettings
+from gnopt.settings import OBJECTIVE, TrainingSettings
 
 GRACE = 20  # updates that patience always allows
 # A run has converged after so many updates in a row that changed neither the loss nor the weights
@@ -16,7 +16,9 @@ ROUNDINGS = 4.0
 
 @dataclass
 class Patience:
-    """The best validation loss of the present start; every checkpoint stores it.
+    """The best evaluation of the present start, by its cost; every checkpoint stores it.
+
+    The cost is the validation loss, or follows from the metric that judges the run (`Judged`).
 
     A start that has not left the best constant predictor yet is left to the ladder of restarts:
     patience counts once ``counts`` is true.
@@ -28,11 +30,11 @@ class Patience:
     last: int = 0  # the update of the last evaluation
     counts: bool = False
 
-    def observe(self, step: int, loss: float, counts: bool) -> None:
-        """Take note of the validation loss after update ``step``."""
+    def observe(self, step: int, cost: float, counts: bool) -> None:
+        """Take note of the evaluation after update ``step``."""
         self.last, self.counts = step, counts
-        if loss < self.best:
-            self.best, self.best_step = loss, step
+        if cost < self.best:
+            self.best, self.best_step = cost, step
 
     def start_again(self, step: int) -> None:
         """Begin another start after update ``step``."""
@@ -98,6 +100,10 @@ class Stop:
     early: bool  # before its budget is used up
 
 
+def _better(judge: str) -> str:
+    return "lower validation loss" if judge == OBJECTIVE else f"better validation {judge}"
+
+
 def stop(ends: Ends, settings: TrainingSettings, step: int, seconds: float) -> Stop | None:
     """Return why a run stops after update ``step``, or None if it goes on.
 
@@ -107,7 +113,7 @@ def stop(ends: Ends, settings: TrainingSettings, step: int, seconds: float) -> S
     if patience.over(settings.patience):
         return Stop(
             "patience",
-            f"update {step}: stopped: no lower validation loss since update "
+            f"update {step}: stopped: no {_better(settings.judge)} since update "
             f"{patience.best_step} (patience {settings.patience:g})",
             True,
         )

@@ -63,7 +63,7 @@ def test_best_is_the_lowest_of_all_evaluations_and_is_handed_out(here, gnopt):
     assert pointed(here / "run") == step
     assert found["handed_out"]["step"] == step
     assert found["handed_out"]["judged_by"] == "validation_loss"
-    assert found["handed_out"]["loss"] == found["validation_objective"] == loss
+    assert found["handed_out"]["value"] == found["validation_objective"] == loss
     assert found["checkpoint"].endswith(f"step-{step:06d}.h5")
     info = json.loads((here / "run/run.json").read_text())
     assert info["handed_out"]["step"] == step

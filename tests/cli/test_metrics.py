@@ -6,10 +6,12 @@ What a command prints is compared with predictions of the same run, scored here 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from cli_tools import rows, same_runs
 from scipy import stats
 
 from gnopt.engine.losses import get_loss
@@ -174,3 +176,151 @@ def test_a_checkpoint_without_an_evaluation_has_no_noise(table, gnopt):
     assert "the noise is not known" in printed.err
     assert "\nnll" not in printed.out
     assert json.loads(gnopt(*arguments, "--json").out)["splits"]["train"]["metrics"]["nll"] is None
+
+
+# ---- columns of eval.csv, and the judge ----------------------------------------------------------
+
+
+def evaluations(run="run"):
+    return rows(Path(run, "eval.csv"))
+
+
+def train(gnopt, *argv, out="run"):
+    result = gnopt("train", "table.toml", "--out", out, *argv)
+    assert result.code == 0, result.err
+    return result
+
+
+def test_chosen_metrics_are_columns_of_the_evaluations(table, process):
+    chosen = sets(training__metrics='["accuracy", "auc"]')
+    done = process("train", "table.toml", "--out", "run", *chosen)
+    assert done.code == 0, done.err
+    found = evaluations()
+    columns = ["train_accuracy", "validation_accuracy", "train_auc", "validation_auc"]
+    assert list(found[0])[-4:] == columns
+    for row in found:
+        for name in ("train", "validation"):
+            assert float(row[f"{name}_accuracy"]) == pytest.approx(1 - float(row[f"{name}_error"]))
+    assert ", accuracy 0." in done.err
+    assert "train_accuracy" in (table / "run/log.txt").read_text()
+    assert "validation accuracy  " in done.out
+    last = json.loads(process("evaluate", "run", "--checkpoint", "latest", "--json").out)
+    for name, split in last["splits"].items():
+        for metric in ("accuracy", "auc"):
+            value = float(found[-1][f"{name}_{metric}"])
+            assert split["metrics"][metric] == pytest.approx(value)
+
+
+def test_the_noise_is_chosen_before_the_metrics_that_need_it(table, gnopt):
+    chosen = sets(training__metrics='["nll", "coverage_90", "rmse"]')
+    train(gnopt, *of_loss("squared_error"), *chosen)
+    found = evaluations()[-1]
+    evaluated = json.loads(gnopt("evaluate", "run", "--checkpoint", "latest", "--json").out)
+    for name, split in evaluated["splits"].items():
+        for metric in ("nll", "coverage_90", "rmse"):
+            value = float(found[f"{name}_{metric}"])
+            assert split["metrics"][metric] == pytest.approx(value, rel=1e-6)
+
+
+def test_one_name_is_a_list_of_one_and_columns_are_empty_without_validation(table, gnopt):
+    train(gnopt, *sets(training__metrics="f1", data__validation=0))
+    assert all(row["train_f1"] and not row["validation_f1"] for row in evaluations())
+    assert gnopt("plot", "run").code == 0
+
+
+@pytest.mark.parametrize(
+    ("loss", "chosen", "expected"),
+    [
+        ("softmax_cross_entropy", "rmse", "expected accuracy, auc, balanced_accuracy"),
+        ("squared_error", "accuracy", "expected coverage_90, mae, nll, r2, rmse"),
+        ("softmax_cross_entropy", "acuracy", "did you mean 'accuracy'"),
+        ("softmax_cross_entropy", "confusion", "training.metrics = 'confusion'"),
+    ],
+)
+def test_a_metric_that_does_not_apply_is_a_problem_of_the_configuration(
+    table, gnopt, loss, chosen, expected
+):
+    for key in ("training.metrics", "training.judge"):
+        arguments = ("table.toml", *of_loss(loss), "--set", f"{key}={chosen}")
+        for command in (["config", "check"], ["train", "--out", "run"]):
+            result = gnopt(*command, *arguments)
+            assert result.code == 2
+            assert expected.replace("training.metrics", key) in result.err
+    assert not (table / "run").exists()
+
+
+def test_classes_do_not_apply_to_several_outputs(tiny, gnopt):
+    """One output of binary cross-entropy is two classes; the pixels of a picture are numbers."""
+    result = gnopt("train", "tiny.toml", "--out", "run", *sets(training__metrics="accuracy"))
+    assert result.code == 2
+    assert "training.metrics: accuracy does not apply" in result.err
+    assert "expected mae, r2, rmse" in result.err
+    assert gnopt("train", "tiny.toml", "--out", "run", *sets(training__metrics="rmse")).code == 0
+
+
+JUDGES = [
+    ("softmax_cross_entropy", "accuracy", max),
+    ("softmax_cross_entropy", "ece", min),
+    ("squared_error", "mae", min),
+    ("squared_error", "r2", max),
+    ("poisson", "deviance", min),
+]
+LONG = sets(training__updates=30, training__evaluate_every=2)
+
+
+@pytest.mark.parametrize(("loss", "judge", "choose"), JUDGES)
+@pytest.mark.parametrize("validation", [0.3, 0])
+def test_the_judge_decides_what_is_best(table, gnopt, loss, judge, choose, validation):
+    more = sets(training__judge=judge, data__validation=validation, training__patience=0)
+    result = train(gnopt, *of_loss(loss), *LONG, *more, "--json")
+    rows_of = "validation" if validation else "train"
+    column = f"{rows_of}_{judge}"
+    values = [float(row[column]) for row in evaluations()[1:]]
+    best = choose(values)
+    handed = json.loads(result.out)["handed_out"]
+    assert handed["judged_by"] == column
+    assert handed["value"] == best
+    first = next(row for row in evaluations()[1:] if float(row[column]) == best)
+    assert handed["step"] == int(first["step"])
+    word = {max: "highest", min: "lowest"}[choose]
+    sentence = f"{word} {'validation' if validation else 'training'} {judge} {best:.6g}"
+    assert handed["reason"] == sentence
+    evaluated = gnopt("evaluate", "run", "--json")
+    assert sentence in evaluated.err
+    again = json.loads(evaluated.out)["splits"][rows_of]["metrics"][judge]
+    assert again == pytest.approx(best)
+
+
+def test_patience_watches_the_judge(table, gnopt):
+    more = sets(training__judge="accuracy", training__updates=400)
+    found = json.loads(train(gnopt, *more, "--json").out)
+    assert found["stop"] == "patience"
+    best = found["handed_out"]["step"]
+    assert found["updates"] >= 2 * best + 20
+    log = (table / "run/log.txt").read_text()
+    assert f"stopped: no better validation accuracy since update {best}" in log
+
+
+@pytest.mark.parametrize(("loss", "judge"), [(loss, judge) for loss, judge, _ in JUDGES])
+@pytest.mark.parametrize("stop_at", [1, 6, 7])
+def test_resume_equals_uninterrupted_under_a_judge(table, gnopt, loss, judge, stop_at):
+    more = (*of_loss(loss), *sets(training__judge=judge, training__metrics="[]"), *LONG)
+    train(gnopt, *more, out="whole")
+    train(gnopt, *more, "--max-updates", stop_at, out="parts")
+    train(gnopt, *more, "--resume", out="parts")
+    same_runs(table / "whole", table / "parts")
+
+
+def test_another_judge_is_refused_on_resume_and_other_metrics_are_not(table, gnopt):
+    train(gnopt, *sets(training__metrics="accuracy"), "--max-updates", 4)
+    refused = gnopt("train", "--resume", "--out", "run", *sets(training__judge="f1"))
+    assert refused.code == 2
+    assert "training.judge" in refused.err
+    more = sets(training__metrics='["f1"]')
+    assert gnopt("train", "--resume", "--out", "run", "--max-updates", 8, *more).code == 0
+    first, last = evaluations()[0], evaluations()[-1]
+    assert first["train_accuracy"]
+    assert not first["validation_f1"]
+    assert last["validation_f1"]
+    assert not last["train_accuracy"]
+    assert gnopt("plot", "run").code == 0

@@ -21,6 +21,7 @@ KEYS = {
     "activations": "network.activation",
     "curvature": "optimizer.method",
     "losses": "network.loss",
+    "metrics": "training.metrics",
     "optimizers": "optimizer.method",
 }
 METHODS = [*NAMES["curvature"], *NAMES["optimizers"]]
@@ -40,7 +41,8 @@ def newcomers() -> Iterator[None]:
 def sets(request: pytest.FixtureRequest) -> list[str]:
     """The arguments that put one of them into a configuration."""
     kind, name = request.param
-    return ["--set", f"{KEYS[kind]}={name}"]
+    more = ["--set", "network.loss=softmax_cross_entropy", "--set", "data.targets=y"]
+    return ["--set", f"{KEYS[kind]}={name}", *(more if kind == "metrics" else [])]
 
 
 @pytest.fixture
