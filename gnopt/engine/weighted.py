@@ -12,7 +12,7 @@ any other. The statistics that are not made of the loss, such as mean(ā āᵀ),
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -123,6 +123,9 @@ class Weighted(Loss):
 
     def prediction(self, ops: Backend, h: Array) -> Array:
         return self.loss.prediction(ops, h)
+
+    def mixture(self, ops: Backend, h: Sequence[Array]) -> Array:
+        return self.loss.mixture(ops, h)
 
     def error(self, ops: Backend, h: Array, y: Any) -> Array:
         """Return the error of each row times its own weight: class weights count in the objective

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 
 from gnopt.data.split import Split
-from gnopt.engine.arrays import Array
+from gnopt.engine.arrays import Array, Backend
 from gnopt.engine.losses import Loss
 from gnopt.engine.network import Network, forward
-from gnopt.engine.predictions import Gaussian, Noise, Residuals
+from gnopt.engine.predictions import Gaussian, Noise, Prediction, Residuals
 from gnopt.errors import DataError
 from gnopt.metrics import AnyMetric, Score, Scorer
 
@@ -47,6 +49,65 @@ def chunks(split: Split, limit: int = 0) -> Iterator[tuple[np.ndarray, np.ndarra
         yield split.rows_at(start, min(start + size, split.rows))
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a predictor says of a chunk of rows."""
+
+    h: Array  # outputs whose loss counts, (N, K)
+    y: Any  # targets as the split gives them
+    predicted: Callable[[], Prediction]  # what metrics score
+
+
+class Predictor(Protocol):
+    """What is evaluated: a network with its weights, or several that predict together."""
+
+    @property
+    def loss(self) -> Loss:
+        """The loss of all networks."""
+
+    @property
+    def ops(self) -> Backend:
+        """The backend that computes them."""
+
+    @property
+    def outputs(self) -> int:
+        """The width of the output layer."""
+
+    def answers(self, split: Split, limit: int = 0) -> Iterator[Answer]:
+        """Yield the answers on the rows that `chunks` yields."""
+
+
+@dataclass(frozen=True)
+class OneNetwork:
+    """The predictor that is a single network with weights θ.
+
+    ``noise`` is the variance that metrics score its predictions with.
+    """
+
+    net: Network
+    loss: Loss
+    theta: Array
+    noise: Noise | None = None
+
+    @property
+    def ops(self) -> Backend:
+        return self.net.ops
+
+    @property
+    def outputs(self) -> int:
+        return self.net.sizes[-1]
+
+    def answers(self, split: Split, limit: int = 0) -> Iterator[Answer]:
+        views, ops = self.net.views(self.theta), self.net.ops
+        for x, y in chunks(split, limit):
+            h = forward(self.net, views, ops.asarray(x)).output
+            yield Answer(h, y, partial(self._predicted, h))
+
+    def _predicted(self, h: Array) -> Prediction:
+        prediction = self.loss.predicted(self.net.ops, h)
+        return self.noise.added(prediction) if self.noise else prediction
+
+
 def evaluate(
     net: Network,
     loss: Loss,
@@ -56,31 +117,39 @@ def evaluate(
     metrics: Iterable[AnyMetric] = (),
     noise: Noise | None = None,
 ) -> Evaluation:
-    """Evaluate the network with weights θ on ``split``; `chunks` explains ``limit``.
-
-    ``metrics`` apply to what the loss predicts, and score it with the variance ``noise``. Sums over
-    data points are in float64. Raises DataError if a label exceeds the output layer.
+    """Evaluate the network with weights θ on ``split``, as `evaluate_predictor` does; metrics score
+    it with the variance ``noise``.
     """
-    views, ops = net.views(theta), net.ops
+    return evaluate_predictor(OneNetwork(net, loss, theta, noise), split, limit, metrics)
+
+
+def evaluate_predictor(
+    predictor: Predictor, split: Split, limit: int = 0, metrics: Iterable[AnyMetric] = ()
+) -> Evaluation:
+    """Evaluate ``predictor`` on ``split``; `chunks` explains ``limit``.
+
+    ``metrics`` apply to what the loss predicts. Sums over data points are in float64. Raises
+    DataError if a label exceeds the output layer.
+    """
+    loss, ops, outputs = predictor.loss, predictor.ops, predictor.outputs
     total = np.zeros(3)
     rows = 0
     scorer = Scorer(metrics)
-    residuals = Residuals() if issubclass(loss.predicts(net.sizes[-1]), Gaussian) else None
-    for x, y in chunks(split, limit):
-        targets = targets_for(loss, y, net.sizes[-1], split.name)
-        h = forward(net, views, ops.asarray(x)).output
+    residuals = Residuals() if issubclass(loss.predicts(outputs), Gaussian) else None
+    for answer in predictor.answers(split, limit):
+        targets, h = targets_for(loss, answer.y, outputs, split.name), answer.h
         device_y = ops.asarray(targets)
         sums = ops.scalars(
             loss.value(ops, h, device_y).sum(dtype=np.float64),
             loss.error(ops, h, device_y).sum(dtype=np.float64),
         )
         total += [*sums, float(loss.floor(targets).sum(dtype=np.float64))]
-        rows += len(x)
+        rows += len(h)
         if scorer.running or residuals is not None:
-            prediction, truth = loss.predicted(ops, h), loss.truth(targets)
+            prediction, truth = answer.predicted(), loss.truth(targets)
             if residuals is not None and isinstance(prediction, Gaussian):
                 residuals.add(prediction, truth)
-            scorer.add(noise.added(prediction) if noise else prediction, truth)
+            scorer.add(prediction, truth)
     mean = total / rows
     return Evaluation(
         float(mean[0]),

@@ -479,3 +479,32 @@ def test_what_a_plug_in_lacks_is_named(ops):
     ):
         with pytest.raises(ConfigError, match=word):
             call()
+
+
+def test_a_mixture_predicts_the_mean_of_the_predictions(ops, loss_name):
+    parts = [batch(ops, loss_name, False, seed)[1] for seed in range(3)]
+    loss, _, y = batch(ops, loss_name, False)
+    mixed = loss.mixture(ops, parts)
+    assert mixed.shape == parts[0].shape
+    mean = sum(loss.prediction(ops, part) for part in parts) / 3
+    close(loss.prediction(ops, mixed), mean, 1e-12)
+    close(loss.value(ops, loss.mixture(ops, parts[:1]), y), loss.value(ops, parts[0], y), 1e-12)
+
+
+def test_a_mixture_of_certain_networks_stays_finite(ops, loss_name):
+    loss, h, y = batch(ops, loss_name, False)
+    sure = [200.0 * h, 150.0 * h]
+    values = host(loss.value(ops, loss.mixture(ops, sure), y))
+    assert np.isfinite(values).all()
+
+
+def test_a_loss_of_its_own_prediction_must_say_how_to_mix():
+    class Cubed(Loss):
+        name = "cubed"
+
+        def prediction(self, ops, h):
+            return h**3
+
+    h = np.ones((2, 1))
+    with pytest.raises(ConfigError, match="cubed does not define mixture"):
+        Cubed().mixture(NumpyBackend(), [h, h])

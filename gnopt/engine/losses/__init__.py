@@ -10,7 +10,7 @@ rows have weights, `gnopt.engine.weighted` multiplies what the loss returns for 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -124,6 +124,19 @@ class Loss:
     def prediction(self, ops: Backend, h: Array) -> Array:
         """Return the mean of y under the model, (N, K)."""
         return h
+
+    def mixture(self, ops: Backend, h: Sequence[Array]) -> Array:
+        """Return outputs, (N, K), that predict the mean of what several networks predict by their
+        outputs ``h``.
+
+        Raises ConfigError if only ``prediction`` is overridden: then it is not known which do.
+        """
+        if type(self).prediction is not Loss.prediction:
+            raise ConfigError(
+                f"loss {self.name or type(self).__name__} does not define mixture(ops, h): "
+                "predictions of several networks cannot be averaged"
+            )
+        return sum(h[1:], start=h[0]) / len(h)
 
     def error(self, ops: Backend, h: Array, y: Array) -> Array:
         """Return the error of each data point for the log, (N,): ‖prediction − y‖², or 0 and 1 for
@@ -255,6 +268,14 @@ class Loss:
         the data's own targets.
         """
         return self.gradient(ops, h, y)
+
+
+def log_mean_exp(ops: Backend, logarithms: Sequence[Array]) -> Array:
+    """Return the logarithm of the mean of numbers that are given by their logarithms."""
+    xp = ops.xp
+    every = xp.stack(logarithms)
+    largest = every.max(axis=0)
+    return xp.log(xp.exp(every - largest).mean(axis=0)) + largest
 
 
 def _as_matrices(ops: Backend, diagonal: Array) -> Array:

@@ -2,10 +2,12 @@
 1].
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from gnopt.engine.arrays import Array, Backend
-from gnopt.engine.losses import Loss, check_range
+from gnopt.engine.losses import Loss, check_range, log_mean_exp
 from gnopt.engine.onnx_form import Operator
 from gnopt.engine.predictions import Classes, Numbers, Prediction
 
@@ -51,6 +53,11 @@ class BinaryCrossEntropy(Loss):
 
     def prediction(self, ops: Backend, h: Array) -> Array:
         return ops.sigmoid(h)
+
+    def mixture(self, ops: Backend, h: Sequence[Array]) -> Array:
+        """The log-odds of the mean: log mean σ(h) − log mean (1 − σ(h))."""
+        on = log_mean_exp(ops, [-ops.softplus(-one) for one in h])
+        return on - log_mean_exp(ops, [-ops.softplus(one) for one in h])
 
     def predicts(self, outputs: int) -> type[Prediction]:
         """One output tells two classes apart; several, such as pixels, are numbers in [0, 1]."""

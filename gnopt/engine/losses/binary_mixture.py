@@ -10,10 +10,12 @@ the responsibilities of the gate's two sides, so that nothing divides by a small
     q = σ₁(1 − σ₂) / (1 − p),     ∇log(1 − p) = (q − σ₁, −q σ₂, −(1 − q) σ₃)
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from gnopt.engine.arrays import Array, Backend
-from gnopt.engine.losses import Loss
+from gnopt.engine.losses import Loss, log_mean_exp
 from gnopt.engine.predictions import Classes, Prediction
 from gnopt.errors import DataError
 
@@ -89,6 +91,13 @@ class BinaryMixture(Loss):
 
     def prediction(self, ops: Backend, h: Array) -> Array:
         return ops.xp.exp(self._facts(ops, h)[0])[:, None]
+
+    def mixture(self, ops: Backend, h: Sequence[Array]) -> Array:
+        """Both sides of the gate have the log-odds of the mean probability."""
+        logs = [self._facts(ops, one)[:2] for one in h]
+        on, off = (log_mean_exp(ops, part) for part in zip(*logs, strict=True))
+        odds = on - off
+        return ops.xp.stack([ops.xp.zeros_like(odds), odds, odds], axis=1)
 
     def error(self, ops: Backend, h: Array, y: Array) -> Array:
         return ((self.prediction(ops, h)[:, 0] > 0.5) != (y[:, 0] > 0.5)).astype(h.dtype)

@@ -1,9 +1,11 @@
 """E = Σ_k exp(h_k) − y_k h_k: Poisson counts with log rates h."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from gnopt.engine.arrays import Array, Backend
-from gnopt.engine.losses import Loss, check_range
+from gnopt.engine.losses import Loss, check_range, log_mean_exp
 from gnopt.engine.onnx_form import Operator
 from gnopt.engine.predictions import Counts, Prediction
 
@@ -50,6 +52,10 @@ class Poisson(Loss):
 
     def prediction(self, ops: Backend, h: Array) -> Array:
         return self._rate(ops, h)[0]
+
+    def mixture(self, ops: Backend, h: Sequence[Array]) -> Array:
+        """The logarithm of the mean rate."""
+        return log_mean_exp(ops, h)
 
     def error(self, ops: Backend, h: Array, y: Array) -> Array:
         # Far outliers must not turn the mean into infinity in float32.

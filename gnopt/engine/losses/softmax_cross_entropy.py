@@ -1,9 +1,11 @@
 """E = logsumexp(h) − yᵀh: one of K classes, y an integer label or a distribution."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from gnopt.engine.arrays import Array, Backend
-from gnopt.engine.losses import Loss, check_range
+from gnopt.engine.losses import Loss, check_range, log_mean_exp
 from gnopt.engine.onnx_form import Operator
 from gnopt.engine.predictions import Classes, Prediction
 from gnopt.errors import DataError
@@ -88,6 +90,14 @@ class SoftmaxCrossEntropy(Loss):
         p = ops.xp.exp(h - h.max(axis=1, keepdims=True))
         p /= p.sum(axis=1, keepdims=True)
         return p
+
+    def mixture(self, ops: Backend, h: Sequence[Array]) -> Array:
+        """The logarithm of the mean probabilities."""
+        xp = ops.xp
+        shifted = [one - one.max(axis=1, keepdims=True) for one in h]
+        return log_mean_exp(
+            ops, [one - xp.log(xp.exp(one).sum(axis=1, keepdims=True)) for one in shifted]
+        )
 
     def error(self, ops: Backend, h: Array, y: Array) -> Array:
         truth = y if y.ndim == 1 else y.argmax(axis=1)
