@@ -26,7 +26,7 @@ class Coverage(MeanMetric[Gaussian]):
 
     @property
     def best(self) -> str:
-        return f"nearest to {LEVEL}"
+        return "best"
 
     def values(self, prediction: Gaussian, truth: np.ndarray) -> np.ndarray:
         if prediction.variance is None:
