@@ -128,6 +128,9 @@ def resume(
         best = run.checkpoints / checkpoint.checkpoint_name(counters.best_step)
         if not over and best.is_file():
             checkpoint.point(run.checkpoints, "best", best)
+        if over:  # it may have been killed before it deleted its old checkpoints
+            keep, period = config.training.keep_checkpoints, config.training.checkpoint_every
+            checkpoint.prune(run.checkpoints, keep, period, best)
         return trainer
     except BaseException:
         run.close()

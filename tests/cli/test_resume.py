@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import time
 
@@ -189,6 +190,17 @@ def test_a_second_process_is_kept_out(tiny, gnopt):
     finally:
         child.kill()
         child.communicate()
+
+
+def test_a_run_killed_at_its_very_end_leaves_no_old_checkpoint(tiny, gnopt):
+    """Killed after its last checkpoint was written, before the old ones were deleted."""
+    assert gnopt("train", "tiny.toml", "--out", "run").code == 0
+    folder = tiny / "run/checkpoints"
+    names = sorted(path.name for path in folder.iterdir())
+    assert "step-000003.h5" not in names
+    shutil.copy(folder / "step-000012.h5", folder / "step-000003.h5")
+    assert gnopt("train", "--resume", "--out", "run").code == 0
+    assert sorted(path.name for path in folder.iterdir()) == names
 
 
 @pytest.mark.parametrize("seed", range(3))
