@@ -16,6 +16,7 @@ from typing import Any
 from gnopt import optimizers, registry
 from gnopt.data.options import DataSettings
 from gnopt.engine.losses import get_loss
+from gnopt.engine.predictions import Classes
 from gnopt.errors import ConfigError, SettingProblem, SettingsError, nearest
 from gnopt.optimizers.base import OptimizerSettings
 from gnopt.options import Record
@@ -147,6 +148,7 @@ class _Draft:
                 # The data decides between one output and several.
                 loss = get_loss(network.loss)
                 self._add(training.metric_problems([loss.predicts(1), loss.predicts(2)]))
+                self._add(_class_problems(training, network))
         if data is not None and training is not None:
             self._add(training.contradictions(data))
         if self.problems or not (data and network and optimizer and training):
@@ -280,6 +282,21 @@ def _method_problems(
         yield SettingProblem("optimizer.method", f"optimizer.method: {error}")
     if settings is not None:
         yield from settings.contradictions(loss)
+
+
+def _class_problems(
+    training: TrainingSettings | None, network: NetworkSettings
+) -> Iterator[SettingProblem]:
+    loss = get_loss(network.loss)
+    if training is None or training.class_weights == "none":
+        return
+    if not any(issubclass(loss.predicts(outputs), Classes) for outputs in (1, 2)):
+        yield SettingProblem(
+            "training.class_weights",
+            f"training.class_weights = {training.class_weights!r}: loss '{loss.name}' has no "
+            "classes",
+            '"none"',
+        )
 
 
 def to_toml(values: Mapping[str, Mapping[str, object]]) -> str:

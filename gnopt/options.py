@@ -22,7 +22,7 @@ from typing import Any, Self, TypeGuard, TypeVar
 
 from gnopt.errors import ConfigError, SettingProblem, nearest
 
-Value = bool | int | float | str | list[str] | list[int]
+Value = bool | int | float | str | list[str] | list[int] | list[float]
 REQUIRED = object()  # the default of a setting that has none
 
 
@@ -67,6 +67,11 @@ def _names(value: object) -> list[str] | None:
     return [name for name in found if name is not None] if None not in found else None
 
 
+def _numbers(value: object) -> list[float] | None:
+    found = [_number(item) for item in value] if isinstance(value, list) else [None]
+    return [number for number in found if number is not None] if None not in found else None
+
+
 def _wholes(value: object) -> list[int] | None:
     found = [_whole(item) for item in value] if isinstance(value, list) else [None]
     return [number for number in found if number is not None] if None not in found else None
@@ -79,6 +84,7 @@ KINDS = {
     str: Kind("a name", _name),
     list[str]: Kind("a list of names", _names),
     list[int]: Kind("a list of whole numbers", _wholes),
+    list[float]: Kind("a list of numbers", _numbers),
 }
 
 

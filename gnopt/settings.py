@@ -18,6 +18,7 @@ from gnopt.options import REQUIRED, SIZE, Form, Option, Settings, option
 
 DEFAULT_METHOD = "kfra"
 OBJECTIVE = "objective"  # as a judge
+CLASS_WEIGHTS = '"none", "balanced" or a list of numbers > 0, one for each class'
 DEVICE = Form(Device.parse, Device.expected)
 
 
@@ -78,6 +79,13 @@ def _lookup_problem(key: str, find: Callable[[str], object], name: str) -> Itera
         find(name)
     except ConfigError as error:
         yield SettingProblem(key, f"{key}: {error}")
+
+
+def _read_class_weight(value: str | float) -> str | float:
+    """Read a word, or one number of a list."""
+    if value in ("none", "balanced") or (not isinstance(value, str) and value > 0.0):
+        return value
+    raise ConfigError(f"{value!r}: expected {CLASS_WEIGHTS}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +158,13 @@ class TrainingSettings(Settings):
         "of the best constant predictor after 50 updates (first order: 1000) and two passes; "
         "0 = only say so",
         low=0,
+    )
+    class_weights: str | list[float] = option(
+        "none",
+        "weight of each class in the objective: none; balanced: N / (C n_c) by the n_c training "
+        "rows of each of C classes; or a list of numbers > 0, one for each class. Metrics count "
+        "rows by data.weights alone",
+        form=Form(_read_class_weight, lambda: CLASS_WEIGHTS),
     )
     max_seconds: float = option(
         0.0,

@@ -166,6 +166,11 @@ gnopt dataset import train-images-idx3-ubyte.gz --labels train-labels-idx1-ubyte
     "--targets", metavar="NAME", help="The same for the targets, such as y, species or -1."
 )
 @click.option(
+    "--weights",
+    metavar="NAME",
+    help="The same for the weight of each row, which becomes the dataset w (data.weights).",
+)
+@click.option(
     "--test-images", "--test", "test", type=_path, metavar="FILE", help="Source of the test rows."
 )
 @click.option(
@@ -206,6 +211,7 @@ def import_(
     labels: Path | None,
     inputs: str | None,
     targets: str | None,
+    weights: str | None,
     test: Path | None,
     test_labels: Path | None,
     test_inputs: str | None,
@@ -225,7 +231,7 @@ def import_(
     from gnopt.data.importing import import_data
 
     with _bar(quiet) as bar:
-        settings = ImportSettings(inputs, targets, transpose, size, color)
+        settings = ImportSettings(inputs, targets, transpose, size, color, weights)
         rows = import_data(
             source,
             out,

@@ -195,7 +195,12 @@ def _dry_run(config: Path, sets: tuple[str, ...], flags: Flags, as_json: bool) -
     finally:
         experiment.data.close()
     if as_json:
-        print_json({**cost.as_dict(), "networks": loaded.training.networks})
+        facts = {
+            "networks": loaded.training.networks,
+            "class_weights": experiment.weighting.listed,
+            "notes": [*experiment.weighting.notes],
+        }
+        print_json(cost.as_dict() | facts)
     else:
         click.echo(
             table(
@@ -210,6 +215,7 @@ def _dry_run(config: Path, sets: tuple[str, ...], flags: Flags, as_json: bool) -
                         (name, f"{in_bytes(number)}, on the host")
                         for name, number in cost.host.items()
                     ),
+                    *(("note", text) for text in experiment.weighting.notes),
                 ]
             )
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +36,11 @@ class ImportSettings:
     transpose: bool = False  # data points are along the last axis
     size: tuple[int, int] | None = None  # (width, height) to resize pictures to
     color: bool = False  # keep pictures in color
+    weights: str | None = None  # name of an array, or a column, with the weight of each row
+
+    def of_weights(self) -> ImportSettings:
+        """Return the settings that read the weights as if they were inputs."""
+        return replace(self, inputs=self.weights, targets=None, weights=None)
 
 
 @dataclass(frozen=True)

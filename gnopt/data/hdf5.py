@@ -200,6 +200,10 @@ class Column:
         chosen = numbers if self.chosen is None else self.chosen[numbers]
         return replace(self, rows=len(chosen), chosen=chosen)
 
+    def number(self, row: int) -> int:
+        """Return the number in the dataset of the row at a place of this column."""
+        return self.first + (row if self.chosen is None else int(self.chosen[row]))
+
     def read(self, start: int, stop: int) -> np.ndarray:
         """Return rows ``start .. stop`` as stored.
 

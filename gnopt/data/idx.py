@@ -97,4 +97,6 @@ def _open_rows(path: Path, settings: ImportSettings) -> tuple[Rows, None]:
     return open_idx(path), None
 
 
-READER = Reader("an IDX file", ("inputs", "targets", "transpose"), _recognises, _open_rows)
+READER = Reader(
+    "an IDX file", ("inputs", "targets", "weights", "transpose"), _recognises, _open_rows
+)

@@ -45,7 +45,8 @@ def import_data(
     validation: rows, or the fraction of rows, to set apart at the end of ``source``.
     scale: the factor that readers of ``out`` apply, in place of the one that the format suggests.
 
-    Without a split, validation and test rows, x (and y) stand at the top of the file. Raises
+    ``settings.weights`` become the dataset w beside x and y. Without a split, validation and test
+    rows, x (and y, w) stand at the top of the file. Raises
     DataError for unusable data, ConfigError for settings that contradict each other; no file is
     left behind.
     """
@@ -62,7 +63,7 @@ def import_data(
         raise ConfigError(
             "targets of test data without test data: expected --test-images or --test-inputs too"
         )
-    tables = [(groups, x, y)]
+    tables = [(groups, x, y, open_weights(source, settings, x))]
     if apart:
         named = replace(
             settings,
@@ -73,14 +74,17 @@ def import_data(
         _check_alike(x, y, test_x, test_y)
         if not groups:
             groups["train"] = x.rows
-        tables.append(({"test": test_x.rows}, test_x, test_y))
+        test_w = open_weights(test or source, named, test_x)
+        tables.append(({"test": test_x.rows}, test_x, test_y, test_w))
     written: dict[str, int] = {}
     with new_file(out, overwrite, f"gnopt dataset import {source.name}") as file:
-        for shares, inputs, targets in tables:
+        for shares, inputs, targets, weights in tables:
             shares = {name: rows for name, rows in shares.items() if rows} or {"": inputs.rows}
             _write(file, shares, "x", inputs, inputs.scale if scale is None else scale, progress)
             if targets is not None:
                 _write(file, shares, "y", targets, None, None)
+            if weights is not None:
+                _write(file, shares, "w", weights, None, None)
             written |= {name or "all": rows for name, rows in shares.items()}
     return written
 
@@ -105,6 +109,29 @@ def open_rows(
     if y is not None and y.rows != x.rows:
         raise DataError(f"{y.where}: has {y.rows:,} rows; expected {x.rows:,}, as {x.where}")
     return x, y
+
+
+def open_weights(source: Path, settings: ImportSettings, x: Rows) -> Rows | None:
+    """Return the weights of the rows ``x`` of ``source``, (rows,), or None if none are asked for.
+
+    Raises DataError unless there is one number >= 0 for each row.
+    """
+    if settings.weights is None:
+        return None
+    weights = open_rows(source, settings.of_weights())[0].as_labels()
+    if weights.shape != (x.rows,):
+        raise DataError(
+            f"{source}: --weights {settings.weights}: found shape {weights.shape}; expected "
+            f"{x.rows:,} numbers, one for each row"
+        )
+    values = weights.all()
+    if not (values >= 0).all():
+        row = int((~(values >= 0)).argmax())
+        raise DataError(
+            f"{source}: --weights {settings.weights}: row {row} (counted from 0) is "
+            f"{values[row]:g}; expected weights >= 0"
+        )
+    return weights
 
 
 def _open_file(path: Path, settings: ImportSettings) -> tuple[Rows, Rows | None]:

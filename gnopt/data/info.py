@@ -86,10 +86,10 @@ def _pieces(rows: Column) -> tuple[list[tuple[int, int]], bool]:
 def _splits(handle: h5py.File, targets: str) -> tuple[dict[str, Any], str | None]:
     settings = DataSettings(file=handle.filename, targets=targets)
     try:
-        pairs = find_splits(handle, settings, float(np.finfo(np.float64).max))
+        found = find_splits(handle, settings, float(np.finfo(np.float64).max))
     except DataError as error:
         return {}, str(error)
     return {
-        name: {"rows": x.rows, "inputs": x.width, "target_shape": list(target_shape(x, y))}
-        for name, (x, y) in pairs.items()
+        name: {"rows": c.x.rows, "inputs": c.x.width, "target_shape": list(target_shape(c))}
+        for name, c in found.items()
     }, None

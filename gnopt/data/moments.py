@@ -121,29 +121,44 @@ def _mostly_equal(values: np.ndarray) -> bool:
     return bool(counts.max() >= 2 and 2 * counts.max() > len(values))
 
 
-def moments(blocks: Iterable[np.ndarray], scale: float, stored: np.dtype[Any]) -> Moments:
+def moments(
+    blocks: Iterable[np.ndarray],
+    scale: float,
+    stored: np.dtype[Any],
+    weights: np.ndarray | None = None,
+) -> Moments:
     """Return the moments of all rows of ``blocks``, each (n, D) of the type ``stored``.
 
-    A stored number times ``scale`` is the number that is meant. Blocks are combined by the pairwise
-    update of Chan, Golub & LeVeque (1983). Sums are kept in units of a power of 2 about the largest
-    magnitude of each column, so that squares neither overflow nor become 0.
+    A stored number times ``scale`` is the number that is meant. With ``weights``, (rows,), a row of
+    weight 2 is the same as two rows, and one of weight 0 as none. Blocks are combined by the
+    pairwise update of Chan, Golub & LeVeque (1983). Sums are kept in units of a power of 2 about
+    the largest magnitude of each column, so that squares neither overflow nor become 0.
     """
-    rows, unit = 0, np.array(np.finfo(np.float64).tiny)
+    rows, unit = 0.0, np.array(np.finfo(np.float64).tiny)
     mean = square = np.array(0.0)
     low, high = np.array(np.inf), np.array(-np.inf)
+    at = 0
     for block in blocks:
-        values = np.multiply(block, scale, dtype=np.float64)
+        values, w = np.multiply(block, scale, dtype=np.float64), None
+        if weights is not None:
+            w = weights[at : at + len(block)]
+            at, values, w = at + len(block), values[w > 0.0], w[w > 0.0]
+            if not len(values):
+                continue
         low, high = np.minimum(low, values.min(axis=0)), np.maximum(high, values.max(axis=0))
         _, exponent = np.frexp(np.maximum(-low, high))
         grown = np.maximum(unit, np.ldexp(1.0, exponent - 1))
         mean, square, unit = mean * (unit / grown), square * (unit / grown) ** 2, grown
         values /= unit
-        center = values.mean(axis=0)
-        delta, total = center - mean, rows + len(values)
-        mean = mean + delta * (len(values) / total)
+        count = len(values) if w is None else float(w.sum())
+        center = values.mean(axis=0) if w is None else w @ values / count
+        delta, total = center - mean, rows + count
+        mean = mean + delta * (count / total)
         values -= center
+        if w is not None:
+            values *= np.sqrt(w)[:, None]
         square = square + np.einsum("nd,nd->d", values, values)
-        square = square + delta**2 * (rows * len(values) / total)
+        square = square + delta**2 * (rows * count / total)
         rows = total
     deviation = np.sqrt(square / rows)
     return Moments(mean * unit, deviation * unit, low, high, _rounding(stored))

@@ -49,6 +49,11 @@ class DataSettings(Settings):
     )
     inputs: str = option("x", "HDF5 dataset of shape (N, ...) with the inputs, flattened to (N, D)")
     targets: str = option("inputs", 'HDF5 dataset with the targets; "inputs" makes an autoencoder')
+    weights: str = option(
+        "",
+        "HDF5 dataset with the weight of each row, a number >= 0, beside the inputs in each group: "
+        'a weight of 2 counts as the row twice, 0 as no such row; "" = all rows count the same',
+    )
     target_transform: str = option(
         "none",
         "what is made of the targets; parity: 1 for odd labels, 0 for even ones",

@@ -175,7 +175,7 @@ def _open_rows(path: Path, settings: ImportSettings) -> tuple[Rows, Rows | None]
 
 READER = Reader(
     "a folder of pictures",
-    ("inputs", "targets", "transpose"),
+    ("inputs", "targets", "weights", "transpose"),
     lambda path, head: path.is_dir(),
     _open_rows,
 )

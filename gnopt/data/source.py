@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import methodcaller
 from pathlib import Path
 from types import TracebackType
 
@@ -18,7 +20,24 @@ from gnopt.data.order import GROUP_BYTES, choose_order
 from gnopt.data.split import Split, is_label
 from gnopt.errors import ConfigError, DataError, nearest
 
-_Pair = tuple[Column, "Column | None"]
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a split: inputs, targets (None: they are the inputs), and weights, if any."""
+
+    x: Column
+    y: Column | None
+    weights: Column | None = None
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row of inputs and targets."""
+        return self.x.row_bytes + (self.y.row_bytes if self.y is not None else 0)
+
+    def each(self, pick: Callable[[Column], Column]) -> Columns:
+        """Return the same rows of every column, as ``pick`` takes them out of one."""
+        y, weights = self.y, self.weights
+        return Columns(pick(self.x), y and pick(y), weights and pick(weights))
 
 
 @dataclass
@@ -77,12 +96,13 @@ def open_data(
     budget = settings.memory_bytes()
     with contextlib.ExitStack() as undo:
         handle = undo.enter_context(open_file(Path(settings.file).expanduser()))
-        pairs = find_splits(handle, settings, float(np.finfo(dtype).max))
-        largest_label = _choose_rows(pairs, settings)
-        group_bytes = _group_bytes(pairs["train"], settings)
+        columns = find_splits(handle, settings, float(np.finfo(dtype).max))
+        largest_label = _choose_rows(columns, settings)
+        group_bytes = _group_bytes(columns["train"], settings)
         splits: dict[str, Split] = {}
-        for name, (x, y) in pairs.items():
-            bytes_held = _bytes(x, y)
+        for name, of_split in columns.items():
+            x, y = of_split.x, of_split.y
+            bytes_held = _bytes(of_split)
             in_memory = bytes_held <= budget
             budget -= bytes_held if in_memory else 0
             row_bytes = bytes_held // x.rows
@@ -93,7 +113,8 @@ def open_data(
                 )
             chunk = x.dataset.chunks[0] if x.dataset.chunks else 1
             order = choose_order(seed, x.rows, row_bytes, chunk, group_bytes)
-            splits[name] = Split(name, x, y, order, dtype, in_memory)
+            weights = None if of_split.weights is None else read_weights(of_split.weights)
+            splits[name] = Split(name, x, y, order, dtype, in_memory, weights)
             undo.callback(splits[name].close)
             splits[name].parity = settings.target_transform == "parity"
             if splits[name].parity and (y is None or not is_label(y)):
@@ -101,19 +122,19 @@ def open_data(
                     f"{x.file}: data.target_transform = 'parity': expected whole-number labels, "
                     f"found {'inputs' if y is None else y.path} as targets"
                 )
-        x, y = pairs["train"]
+        train = columns["train"]
         why = None
         if statistics is None:
-            statistics, why = _choose_statistics(splits["train"], settings, pairs["train"])
+            statistics, why = _choose_statistics(splits["train"], settings, train)
         if statistics is not None:
-            _check_statistics(statistics, x)
+            _check_statistics(statistics, train.x)
             for split in splits.values():
                 split.statistics = statistics
         data = Data(
             splits["train"],
             splits.get("validation"),
             splits.get("test"),
-            target_shape(x, y),
+            target_shape(train),
             fingerprint(handle),
             statistics,
             why,
@@ -127,12 +148,13 @@ def open_data(
     return data
 
 
-def _choose_rows(pairs: dict[str, _Pair], settings: DataSettings) -> int | None:
-    """Leave in ``pairs`` the rows that ``data.rows`` chooses out of the training rows.
+def _choose_rows(columns: dict[str, Columns], settings: DataSettings) -> int | None:
+    """Leave in ``columns`` the rows that ``data.rows`` chooses out of the training rows.
 
     Returns the largest label of all training rows, None where all are used or rows have no label.
     """
-    x, y = pairs["train"]
+    train = columns["train"]
+    x, y = train.x, train.y
     selection = settings.selection()
     if selection is None:
         return None
@@ -147,55 +169,89 @@ def _choose_rows(pairs: dict[str, _Pair], settings: DataSettings) -> int | None:
         raise DataError(f"{x.file}: data.rows = {settings.rows!r}: {error}") from None
     for name, numbers in (("train", chosen.train), ("validation", chosen.validation)):
         if numbers is not None:
-            pairs[name] = x.take(numbers), y.take(numbers) if y is not None else None
+            columns[name] = train.each(methodcaller("take", numbers))
     return None if labels is None else int(labels.max())
 
 
-def _bytes(x: Column, y: Column | None) -> int:
-    return x.rows * (x.row_bytes + (y.row_bytes if y is not None else 0))
+def _bytes(columns: Columns) -> int:
+    return columns.x.rows * columns.row_bytes
 
 
-def target_shape(x: Column, y: Column | None) -> tuple[int, ...]:
+def target_shape(columns: Columns) -> tuple[int, ...]:
     """Return the shape of one target."""
-    if y is None:
-        return (x.width,)
-    return (y.width,) if y.shape else ()
+    if columns.y is None:
+        return (columns.x.width,)
+    return (columns.y.width,) if columns.y.shape else ()
 
 
-def _group_bytes(train: _Pair, settings: DataSettings) -> int:
+def read_weights(column: Column) -> np.ndarray:
+    """Return the weights of all rows of a split, (rows,) float64.
+
+    They are read as a whole, also from a file larger than memory: 8 bytes a row. Raises DataError
+    unless there is one number >= 0 a row, and one above 0.
+    """
+    if column.width != 1:
+        raise DataError(
+            f"{column.file}: data.weights: {column.path} has rows of {column.width} numbers; "
+            "expected one weight a row"
+        )
+    weights: np.ndarray = column.read(0, column.rows).reshape(-1) * np.float64(column.scale)
+    negative = weights < 0.0
+    if negative.any():
+        row = int(negative.argmax())
+        raise DataError(
+            f"{column.file}: data.weights: {column.path}: row {column.number(row)} (counted from "
+            f"0) is {weights[row]:g}; expected weights >= 0"
+        )
+    if not weights.any():
+        raise DataError(
+            f"{column.file}: data.weights: {column.path}: all {column.rows:,} rows have weight 0; "
+            "expected a row that counts"
+        )
+    return weights
+
+
+def _group_bytes(train: Columns, settings: DataSettings) -> int:
     # Two groups are held while reading ahead. Free memory must not matter, else batches would
     # depend on it.
-    if settings.memory_is_given() and _bytes(*train) > settings.memory_bytes():
+    if settings.memory_is_given() and _bytes(train) > settings.memory_bytes():
         return min(GROUP_BYTES, max(1, settings.memory_bytes() // 2))
     return GROUP_BYTES
 
 
-def find_splits(handle: h5py.File, settings: DataSettings, limit: float) -> dict[str, _Pair]:
-    """Find inputs and targets of the training, validation and test rows; read none of them yet.
+def find_splits(handle: h5py.File, settings: DataSettings, limit: float) -> dict[str, Columns]:
+    """Find the columns of the training, validation and test rows; read none of them yet.
 
-    Returns {"train": (inputs, targets), ...} with the groups that the file has. ``limit`` is the
-    largest number of the float type in use.
+    Returns {"train": columns, ...} with the groups that the file has. ``limit`` is the largest
+    number of the float type in use.
     """
-    inputs, targets = settings.inputs.strip("/"), settings.targets.strip("/")
+    inputs, targets, weights = (
+        name.strip("/") for name in (settings.inputs, settings.targets, settings.weights)
+    )
     selection = settings.selection()
     held_out_by_rows = selection is not None and selection.validates
     validation = 0 if held_out_by_rows else settings.validation
     if is_group(handle, "train"):
-        inputs, targets = inputs.removeprefix("train/"), targets.removeprefix("train/")
+        inputs, targets, weights = (
+            name.removeprefix("train/") for name in (inputs, targets, weights)
+        )
     grouped = is_group(handle, "train") and (
         holds(handle, f"train/{inputs}") or not holds(handle, inputs)
     )
 
-    def pair(group: str) -> _Pair:
+    def in_group(group: str) -> Columns:
         x = column(handle, group + inputs, limit)
         y = None if targets == "inputs" else column(handle, group + targets, limit)
-        if y is not None and y.rows != x.rows:
-            raise DataError(
-                f"{x.file}: {y.path} has {y.rows:,} rows; expected {x.rows:,}, as {x.path}"
-            )
-        return x, y
+        w = column(handle, group + weights, float(np.finfo(np.float64).max)) if weights else None
+        for other in (y, w):
+            if other is not None and other.rows != x.rows:
+                raise DataError(
+                    f"{x.file}: {other.path} has {other.rows:,} rows; expected {x.rows:,}, as "
+                    f"{x.path}"
+                )
+        return Columns(x, y, w)
 
-    pairs = {"train": pair("train/" if grouped else "")}
+    splits = {"train": in_group("train/" if grouped else "")}
     if isinstance(validation, str):
         group = validation.strip("/")
         if not is_group(handle, group):
@@ -205,19 +261,19 @@ def find_splits(handle: h5py.File, settings: DataSettings, limit: float) -> dict
                 f"{handle.filename}: data.validation = {validation!r}: no such group; expected "
                 f"{expected}{nearest(group, groups)}"
             )
-        pairs["validation"] = pair(f"{group}/")
+        splits["validation"] = in_group(f"{group}/")
     elif validation == HELD_OUT and is_group(handle, "validation"):
-        pairs["validation"] = pair("validation/")
+        splits["validation"] = in_group("validation/")
     elif validation > 0:
-        pairs["train"], pairs["validation"] = _hold_out(pairs["train"], float(validation))
+        splits["train"], splits["validation"] = _hold_out(splits["train"], float(validation))
     if is_group(handle, "test") and (targets == "inputs" or holds(handle, f"test/{targets}")):
-        pairs["test"] = pair("test/")
-    _check_alike(pairs)
-    return pairs
+        splits["test"] = in_group("test/")
+    _check_alike(splits)
+    return splits
 
 
-def _hold_out(train: _Pair, fraction: float) -> tuple[_Pair, _Pair]:
-    x, y = train
+def _hold_out(train: Columns, fraction: float) -> tuple[Columns, Columns]:
+    x = train.x
     held = max(1, round(x.rows * fraction))
     kept = x.rows - held
     if kept < 1:
@@ -226,17 +282,17 @@ def _hold_out(train: _Pair, fraction: float) -> tuple[_Pair, _Pair]:
             "to train on; expected a smaller fraction, or 0"
         )
     return (
-        (x.part(0, kept), y.part(0, kept) if y else None),
-        (x.part(kept, held), y.part(kept, held) if y else None),
+        train.each(methodcaller("part", 0, kept)),
+        train.each(methodcaller("part", kept, held)),
     )
 
 
-def _check_alike(pairs: dict[str, _Pair]) -> None:
-    x, y = pairs["train"]
+def _check_alike(splits: dict[str, Columns]) -> None:
+    x, y = splits["train"].x, splits["train"].y
     for name in ("validation", "test"):
-        if name not in pairs:
+        if name not in splits:
             continue
-        other_x, other_y = pairs[name]
+        other_x, other_y = splits[name].x, splits[name].y
         for one, other in ((x, other_x), (y, other_y)):
             if one is None or other is None:
                 continue
@@ -253,13 +309,12 @@ def _check_alike(pairs: dict[str, _Pair]) -> None:
 
 
 def _choose_statistics(
-    train: Split, settings: DataSettings, pair: _Pair
+    train: Split, settings: DataSettings, columns: Columns
 ) -> tuple[Statistics | None, str | None]:
     """Return what standardises the inputs, or None, and why if the settings leave it open."""
-    x, y = pair
     if not settings.standardize_if_asked():
         return train.moments().statistics() if settings.standardize else None, None
-    if y is None or _within_one(x):
+    if columns.y is None or _within_one(columns.x):
         return None, None
     moments = train.moments()
     why = moments.why_standardize()

@@ -11,10 +11,12 @@ import numpy as np
 from gnopt.data.hdf5 import Column
 from gnopt.data.moments import Moments, Statistics, moments
 from gnopt.data.order import Group, Order
+from gnopt.weighting import WeightedTargets
 
 # float64 bytes of one piece of a pass over all rows; fixed, so that sums are always the same.
 _PASS_BYTES = 8 * 2**20
-_Raw = tuple[np.ndarray, "np.ndarray | None"]  # inputs and targets as stored
+# Inputs and targets as stored, and weights.
+_Raw = tuple[np.ndarray, "np.ndarray | None", "np.ndarray | None"]
 _Loaded = tuple[Group, np.ndarray, _Raw]  # a group, the order of its rows, and the rows
 
 
@@ -24,14 +26,23 @@ class Split:
     If ``in_memory``, rows are held in memory as they are stored (bytes stay bytes); otherwise they
     are read when asked for. Numbers and order are the same either way. Inputs are (n, D) in
     ``dtype``. Targets are (n,) int64 for labels, else (n, K) or (n,) in ``dtype``; if ``y`` is
-    None, they are the inputs, the same array.
+    None, they are the inputs, the same array. Where rows have ``weights``, (rows,), targets come
+    with them as `WeightedTargets`.
     """
 
     def __init__(
-        self, name: str, x: Column, y: Column | None, order: Order, dtype: str, in_memory: bool
+        self,
+        name: str,
+        x: Column,
+        y: Column | None,
+        order: Order,
+        dtype: str,
+        in_memory: bool,
+        weights: np.ndarray | None = None,
     ) -> None:
         self.name, self.rows, self.inputs = name, x.rows, x.width
-        self.in_memory = in_memory
+        self.in_memory, self.weights = in_memory, weights
+        self.autoencoder = y is None  # the targets are the inputs
         self.statistics: Statistics | None = None
         self.parity = False  # give odd labels as 1, even ones as 0
         self._x, self._y, self._order, self._dtype = x, y, order, np.dtype(dtype)
@@ -41,7 +52,7 @@ class Split:
         self._next: tuple[int, Future[_Loaded]] | None = None  # position of its first row
         self._pool: ThreadPoolExecutor | None = None
 
-    def batch(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def batch(self, start: int, count: int) -> tuple[np.ndarray, Any]:
         """Return ``count`` examples from position ``start`` of the endless stream on.
 
         Position p belongs to epoch p // rows.
@@ -50,33 +61,30 @@ class Split:
         while count > 0:
             parts.append(self._take(start, count))
             start, count = start + len(parts[-1][0]), count - len(parts[-1][0])
-        if len(parts) == 1:
-            return self._convert(parts[0])
-        y = None if self._y is None else np.concatenate([y for _, y in parts if y is not None])
-        return self._convert((np.concatenate([x for x, _ in parts]), y))
+        return self._convert(_joined(parts))
 
-    def rows_at(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+    def rows_at(self, start: int, stop: int) -> tuple[np.ndarray, Any]:
         """Return rows ``start .. min(stop, rows)`` in file order."""
         return self._convert(self._raw(start, min(stop, self.rows)))
 
-    def chunks(self, rows_per_chunk: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def chunks(self, rows_per_chunk: int) -> Iterator[tuple[np.ndarray, Any]]:
         """Yield all rows in file order, ``rows_per_chunk`` at a time."""
         for start in range(0, self.rows, rows_per_chunk):
             yield self.rows_at(start, start + rows_per_chunk)
 
-    def spread(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def spread(self, count: int) -> tuple[np.ndarray, Any]:
         """Return about ``count`` rows in pieces that are spread over the file."""
         pieces = min(10, self.rows)
         size = max(1, count // pieces)
         starts = [self.rows * i // pieces for i in range(pieces)]
         ends = [*starts[1:], self.rows]
         parts = [
-            self.rows_at(start, min(start + size, end))
+            self._raw(start, min(start + size, end))
             for start, end in zip(starts, ends, strict=True)
         ]
-        return np.concatenate([x for x, _ in parts]), np.concatenate([y for _, y in parts])
+        return self._convert(_joined(parts))
 
-    def targets(self, rows_per_chunk: int) -> Iterator[np.ndarray]:
+    def targets(self, rows_per_chunk: int) -> Iterator[Any]:
         """Yield the targets of all rows in file order, ``rows_per_chunk`` at a time.
 
         Inputs that no pass has read yet are read, too, so that a bad number is met at the start.
@@ -85,14 +93,16 @@ class Split:
             stop = min(start + rows_per_chunk, self.rows)
             if self._y is None or not self._seen:
                 yield self.rows_at(start, stop)[1]
-            elif self._held is None:
-                yield self._as_targets(self._y, self._y.read(start, stop))
             else:
-                yield self._as_targets(self._y, self._raw(start, stop)[1])
+                on_disk = self._held is None
+                y = self._y.read(start, stop) if on_disk else self._raw(start, stop)[1]
+                yield self._as_targets(self._y, y, self._weights_at(start, stop))
 
     def moments(self) -> Moments:
-        """Return mean, deviation and limits of each input, from one pass over the rows."""
-        found = moments(self._all_inputs(), self._x.scale, self._x.dtype)
+        """Return mean, deviation and limits of each input, from one pass over the rows; each counts
+        by its weight.
+        """
+        found = moments(self._all_inputs(), self._x.scale, self._x.dtype, self.weights)
         self._seen = True
         return found
 
@@ -110,13 +120,18 @@ class Split:
         for array in (x, y):
             if array is not None:
                 array.flags.writeable = False  # rows_at may return views
-        return x, y
+        return x, y, self.weights
 
     def _raw(self, start: int, stop: int) -> _Raw:
+        weights = self._weights_at(start, stop)
         if self._held is not None:
-            x, y = self._held
-            return x[start:stop], None if y is None else y[start:stop]
-        return self._x.read(start, stop), None if self._y is None else self._y.read(start, stop)
+            x, y, _ = self._held
+            return x[start:stop], None if y is None else y[start:stop], weights
+        y = None if self._y is None else self._y.read(start, stop)
+        return self._x.read(start, stop), y, weights
+
+    def _weights_at(self, start: int, stop: int) -> np.ndarray | None:
+        return None if self.weights is None else self.weights[start:stop]
 
     def _all_inputs(self) -> Iterator[np.ndarray]:
         """Yield all inputs as stored, in pieces whose size depends on the width alone."""
@@ -134,9 +149,13 @@ class Split:
             self._current = self._load(start)
             if self._held is None:
                 self._prefetch(self._current[0].first + self._current[0].rows)
-        group, order, (x, y) = self._current
+        group, order, (x, y, w) = self._current
         chosen = order[start - group.first : start - group.first + count]
-        return np.take(x, chosen, axis=0), None if y is None else np.take(y, chosen, axis=0)
+        return (
+            np.take(x, chosen, axis=0),
+            None if y is None else np.take(y, chosen, axis=0),
+            None if w is None else np.take(w, chosen),
+        )
 
     def _load(self, position: int) -> _Loaded:
         group = self._order.at(position)
@@ -159,30 +178,50 @@ class Split:
     def _read(self, group: Group) -> _Loaded:
         x = self._x.empty(group.rows)
         y = None if self._y is None else self._y.empty(group.rows)
+        w = None if self.weights is None else np.empty(group.rows)
         at = 0
         for block in group.blocks:
             start, stop = self._order.bounds(int(block))
             self._x.read_into(x, at, start, stop)
             if y is not None and self._y is not None:
                 self._y.read_into(y, at, start, stop)
+            if w is not None:
+                w[at : at + stop - start] = self._weights_at(start, stop)
             at += stop - start
-        return group, self._order.shuffle(group), (x, y)
+        return group, self._order.shuffle(group), (x, y, w)
 
     # ---- rows as floats
 
-    def _convert(self, raw: _Raw) -> tuple[np.ndarray, np.ndarray]:
+    def _convert(self, raw: _Raw) -> tuple[np.ndarray, Any]:
         x = _as_float(raw[0], self._x.scale, self._dtype, self.statistics)
         if self._y is None:
-            return x, x
-        return x, self._as_targets(self._y, raw[1])
+            return x, self._with_weights(x, raw[2])
+        return x, self._as_targets(self._y, raw[1], raw[2])
 
-    def _as_targets(self, column: Column, raw: np.ndarray | None) -> np.ndarray:
+    def _as_targets(self, column: Column, raw: np.ndarray | None, w: np.ndarray | None) -> Any:
         assert raw is not None
         if is_label(column):
             labels = raw.reshape(-1).astype(np.int64)
-            return labels % 2 if self.parity else labels
+            return self._with_weights(labels % 2 if self.parity else labels, w)
         y = _as_float(raw, column.scale, self._dtype)
-        return y if column.shape else y.reshape(-1)
+        return self._with_weights(y if column.shape else y.reshape(-1), w)
+
+    def _with_weights(self, y: np.ndarray, w: np.ndarray | None) -> Any:
+        if w is None:
+            return y
+        own = w.astype(self._dtype)
+        return WeightedTargets(y, own, own)
+
+
+def _joined(parts: list[_Raw]) -> _Raw:
+    """Return the rows of all parts one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    x, y, w = (
+        None if column[0] is None else np.concatenate(column) for column in zip(*parts, strict=True)
+    )
+    assert x is not None
+    return x, y, w
 
 
 def is_label(column: Column) -> bool:

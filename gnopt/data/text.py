@@ -30,19 +30,23 @@ class _Layout:
     width: int
 
 
-def open_csv(path: Path, inputs: str | None, targets: str | None) -> tuple[Rows, Rows | None]:
+def open_csv(
+    path: Path, inputs: str | None, targets: str | None, weights: str | None = None
+) -> tuple[Rows, Rows | None]:
     """Open a table; ``inputs`` and ``targets`` are columns, by name or number, joined by commas.
 
-    Columns count from 0, and -1 is the last. Without ``inputs``, these are all columns that are not
-    targets. Whole numbers become integers. A target column of words becomes labels 0, 1, ... in the
-    order of the words. Raises DataError with line and column.
+    Columns count from 0, and -1 is the last. Without ``inputs``, these are all columns that are
+    neither targets nor ``weights``, which are not read here. Whole numbers become integers. A
+    target column of words becomes labels 0, 1, ... in the order of the words. Raises DataError with
+    line and column.
     """
     layout = _layout(path)
     y_columns = _columns(layout, targets, "--targets") if targets is not None else []
+    w_columns = _columns(layout, weights, "--weights") if weights is not None else []
     x_columns = (
         _columns(layout, inputs, "--inputs")
         if inputs is not None
-        else [c for c in range(layout.width) if c not in y_columns]
+        else [c for c in range(layout.width) if c not in (*y_columns, *w_columns)]
     )
     if not x_columns:
         raise DataError(f"{path}: no column is left for the inputs")
@@ -197,7 +201,7 @@ def _columns(layout: _Layout, wanted: str, flag: str) -> list[int]:
 
 
 def _open_rows(path: Path, settings: ImportSettings) -> tuple[Rows, Rows | None]:
-    return open_csv(path, settings.inputs, settings.targets)
+    return open_csv(path, settings.inputs, settings.targets, settings.weights)
 
 
 READER = Reader("a CSV file", ("transpose",), lambda path, head: True, _open_rows)

@@ -126,7 +126,8 @@ class Noise:
         0 for rows that were not trained on. It is no less than ``rounding``, (K,), the variance
         that the digits of the targets leave open.
         """
-        return cls(np.maximum(squares / max(weight - used, 1.0), rounding))
+        least = min(weight, 1.0)  # weights may be in any units
+        return cls(np.maximum(squares / max(weight - used, least), rounding))
 
     def added(self, prediction: Prediction) -> Prediction:
         """Return ``prediction`` with this variance if it is normal and has none of its own."""

@@ -90,6 +90,9 @@ class Weighted(Loss):
     def weight(self, y: Any) -> Array | None:
         return y.weight
 
+    def weight_in_metrics(self, y: Any) -> Array | None:
+        return y.own
+
     def unweighted(self, y: Any) -> tuple[Loss, Array]:
         return self.loss, y.values
 

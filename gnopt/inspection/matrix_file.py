@@ -3,6 +3,7 @@
 ::
 
     /x, /y                        the rows used, inputs and converted targets
+    /w                            their weights, in units of the mean, if rows are weighted
     /layers/l/weight, bias        (o, i), (o,)
     /layers/l/gradient            (o, i + 1), of the mean loss
     /layers/l/A                   (i + 1, i + 1), mean of ā āᵀ, unit term last
@@ -57,7 +58,11 @@ def export_matrices(
             objective=objective,
             weight_decay=float(subject.config.optimizer.values().get("weight_decay", 0.0)),
         )
-        file["x"], file["y"] = ops.to_host(subject.x), ops.to_host(subject.y)
+        file["x"] = ops.to_host(subject.x)
+        file["y"] = ops.to_host(subject.loss.unweighted(subject.y)[1])
+        weight = subject.loss.weight(subject.y)
+        if weight is not None:
+            file["w"] = ops.to_host(weight)
         for l in layers:
             group = file.create_group(f"layers/{l}")
             weights = ops.to_host(snapshot.W[l - 1])

@@ -31,6 +31,7 @@ from gnopt.training.evaluate import targets_for
 from gnopt.training.load import find_checkpoint
 from gnopt.training.rundir import refuse_ensemble
 from gnopt.training.setup import build, flat, temporaries
+from gnopt.training.weights import weighted_loss
 
 SAMPLES = 1000  # rows looked at, unless asked for more or fewer
 
@@ -205,9 +206,8 @@ def _of_run(
             f"{config.data.file}: rows of {data.train.inputs} numbers, but the network takes "
             f"{net.sizes[0]}"
         )
-    return Subject(
-        run.resolve().name, config, net, get_loss(config.network.loss), None, None, [*places]
-    ), data
+    loss = weighted_loss(get_loss(config.network.loss), config, stored)
+    return Subject(run.resolve().name, config, net, loss, None, None, [*places]), data
 
 
 def _checkpoints(target: Path, which: str) -> list[Path]:
@@ -231,7 +231,8 @@ def _attach(subject: Subject, data: Data, samples: int | None) -> None:
     x, y = data.train.rows_at(0, min(rows, samples or SAMPLES))
     ops = subject.net.ops
     subject.x = ops.asarray(x)
-    subject.y = ops.asarray(targets_for(subject.loss, y, subject.net.sizes[-1], "train"))
+    targets = targets_for(subject.loss, y, subject.net.sizes[-1], "train")
+    subject.y = subject.loss.even(ops, subject.loss.on_device(targets, ops.asarray))
 
 
 def _adapted_damping(place: Path) -> tuple[float | None, float]:

@@ -13,6 +13,7 @@ from gnopt.compare.loss_curves import Curve, run_curve, thinned
 from gnopt.config import load
 from gnopt.data.source import open_data
 from gnopt.engine.losses import get_loss
+from gnopt.engine.weighted import Weighted
 from gnopt.errors import DataError, GnoptError
 from gnopt.plots.figure import colour, distinct, legend_below, log_axis, new_figure, save_all, style
 from gnopt.training.csv_table import read_columns
@@ -48,10 +49,12 @@ def _floor(run: Path) -> float:
         loss = get_loss(config.network.loss)
         training = config.training
         with open_data(config.data, seed=training.seed, dtype=training.dtype) as data:
-            sums = [
-                (loss.floor(loss.convert_targets(y)).sum(dtype=np.float64), len(y))
-                for _, y in chunks(data.train, training.evaluate_rows)
-            ]
+            if data.train.weights is not None:
+                loss = Weighted(loss, training.dtype)
+            targets = (
+                loss.convert_targets(y) for _, y in chunks(data.train, training.evaluate_rows)
+            )
+            sums = [(loss.floor(y).sum(dtype=np.float64), loss.totals(y)[0]) for y in targets]
     except (GnoptError, OSError):  # the run was copied here without its data
         return 0.0
     return float(sum(total for total, _ in sums) / sum(count for _, count in sums))

@@ -4,7 +4,7 @@ Training writes a run directory; later commands read the directory to evaluate, 
 Nothing here prints: the loop calls the methods of a `Reporter`, and the command line shows them.
 
 Reading order: ``tree`` → ``state`` → ``evaluate`` → ``judge`` → ``checkpoint`` → ``csv_table`` →
-``rundir`` → ``constant`` → ``restart`` → ``setup`` → ``estimate``, ``advice``, ``batches``,
-``signals`` → ``watch`` → ``blame`` → ``ladder`` → ``cadence`` → ``measured`` → ``handout`` →
-``stopping`` → ``loop`` → ``start`` → ``load`` → ``predict`` → ``onnx`` → ``export``.
+``rundir`` → ``constant`` → ``restart`` → ``weights`` → ``setup`` → ``estimate``, ``advice``,
+``batches``, ``signals`` → ``watch`` → ``blame`` → ``ladder`` → ``cadence`` → ``measured`` →
+``handout`` → ``stopping`` → ``loop`` → ``start`` → ``load`` → ``predict`` → ``onnx`` → ``export``.
 """

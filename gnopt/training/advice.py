@@ -36,19 +36,21 @@ def scale_notes(experiment: Experiment) -> list[str]:
     for it but are left as they are, by the setting or as the targets of an autoencoder; the first
     ``ROWS`` training rows decide. The loop logs the lines at the start.
     """
-    x, y = experiment.data.train.rows_at(0, ROWS)
-    notes = [_input_note(experiment, x, y), "" if y is x else _target_note(experiment)]
+    x, _ = experiment.data.train.rows_at(0, ROWS)
+    autoencoder = experiment.data.train.autoencoder
+    notes = [_input_note(experiment, x), "" if autoencoder else _target_note(experiment)]
     return [note for note in notes if note]
 
 
-def _input_note(experiment: Experiment, x: np.ndarray, y: np.ndarray) -> str:
+def _input_note(experiment: Experiment, x: np.ndarray) -> str:
     data = experiment.data
     if data.why_standardized:
         return (
             f"inputs are standardised: {data.why_standardized}; data.standardize = false leaves "
             "them as they are"
         )
-    autoencoder, left_open = y is x, experiment.config.data.standardize_if_asked()
+    autoencoder = data.train.autoencoder
+    left_open = experiment.config.data.standardize_if_asked()
     if data.statistics is not None:
         taken = "inputs are standardised as those of the network that the run starts from"
         return taken if left_open else ""

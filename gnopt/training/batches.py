@@ -64,4 +64,8 @@ class Batches:
         x, y = self.split.batch(position, count)
         targets = self.loss.convert_targets(y)
         device_x = self.ops.asarray(x)
-        return device_x, device_x if np.may_share_memory(targets, x) else self.ops.asarray(targets)
+
+        def put(values: np.ndarray) -> Array:
+            return device_x if np.may_share_memory(values, x) else self.ops.asarray(values)
+
+        return device_x, self.loss.on_device(targets, put)

@@ -53,7 +53,8 @@ def layer_facts(experiment: Experiment, theta: Array) -> list[LayerFacts]:
     targets = targets_for(e.loss, y, net.sizes[-1], "train")
     W = net.views(theta)
     tape = forward(net, W, ops.asarray(x))
-    delta = e.loss.gradient(ops, tape.output, ops.asarray(targets)) * (1.0 / len(x))
+    device_y = e.loss.on_device(targets, ops.asarray)
+    delta = e.loss.gradient(ops, tape.output, device_y) * (1.0 / len(x))
     g = xp.empty_like(theta)
     gradient(net, W, tape, delta, net.views(g))
     numbers = []

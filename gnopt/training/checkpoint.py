@@ -13,6 +13,7 @@
     /constant               (K,), outputs h of the best constant predictor, if it is known
     /noise                  (K,), variance of the targets about the outputs, where the loss leaves
                             it open and the network was evaluated
+    /class_weights          (C,), weights of classes in the objective, if there are any
     /state                  the tree of optimizer state and counters (see `tree`)
 
 A run can be resumed from such a file. A best network between them is a file of the same form
@@ -66,6 +67,7 @@ class StoredNetwork:
     statistics: Statistics | None = None  # of the standardisation of the inputs, if any
     constant: np.ndarray | None = None  # outputs h of the best constant predictor, (K,)
     noise: Noise | None = None  # variance of the targets about the outputs
+    class_weights: np.ndarray | None = None  # (C,), of training.class_weights
 
     @property
     def sizes(self) -> list[int]:
@@ -109,6 +111,8 @@ def write_network(file: h5py.File, network: StoredNetwork) -> None:
         file["constant"] = network.constant
     if network.noise is not None:
         file["noise"] = network.noise.variance
+    if network.class_weights is not None:
+        file["class_weights"] = network.class_weights
 
 
 def save(path: Path, network: StoredNetwork, state: Any) -> None:
@@ -200,6 +204,7 @@ def load_network(path: Path) -> StoredNetwork:
             statistics,
             constant,
             noise,
+            _class_weights(file),
         )
 
 
@@ -208,6 +213,15 @@ def _read_judged(file: h5py.File) -> Judged | None:
         return None
     column = str(file.attrs["judged_by"])
     return Judged(column, float(file.attrs[column]) if column in file.attrs else None)
+
+
+def _class_weights(file: h5py.File) -> np.ndarray | None:
+    if "class_weights" not in file:
+        return None
+    values = np.asarray(file["class_weights"][()], dtype=np.float64)
+    if values.ndim != 1 or not ((values > 0.0) & np.isfinite(values)).all():
+        raise DataError(f"{file.filename}:/class_weights: expected one number > 0 for each class")
+    return values
 
 
 def _of_outputs(file: h5py.File, name: str, outputs: int) -> np.ndarray | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -60,12 +61,12 @@ class Constant:
 
         With the same ``limit``, an evaluation takes the same rows. Sums are in float64.
         """
-        total, floor, rows = 0.0, 0.0, 0
+        total, floor, weights = 0.0, 0.0, 0.0
         for h, y, targets in self._chunks(loss, ops, split, limit):
             total += ops.scalars(loss.value(ops, h, y).sum(dtype=np.float64))[0]
             floor += float(loss.floor(targets).sum(dtype=np.float64))
-            rows += len(targets)
-        return ConstantLoss(total / rows, floor / rows)
+            weights += loss.totals(targets)[0]
+        return ConstantLoss(total / weights, floor / weights)
 
     def newton_step(self, loss: Loss, ops: Backend, split: Split, limit: int) -> np.ndarray | None:
         """Return the step to the minimum by the diagonal of the mean 𝒢_L; None where it is small.
@@ -87,14 +88,14 @@ class Constant:
 
     def _chunks(
         self, loss: Loss, ops: Backend, split: Split, limit: int
-    ) -> Iterator[tuple[Array, Array, np.ndarray]]:
+    ) -> Iterator[tuple[Array, Array, Any]]:
         """Yield outputs, targets on the device, and targets on the host."""
         width = len(self.outputs)
         for x, y in chunks(split, limit):
             targets = targets_for(loss, y, width, split.name)
             h = np.empty((len(targets), width), x.dtype)
             h[:] = self.outputs
-            yield ops.asarray(h), ops.asarray(targets), targets
+            yield ops.asarray(h), loss.on_device(targets, ops.asarray), targets
 
 
 def best_constant(loss: Loss, ops: Backend, mean: np.ndarray, split: Split) -> Constant | None:

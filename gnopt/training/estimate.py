@@ -52,7 +52,7 @@ def estimate_cost(experiment: Experiment) -> CostEstimate:
 def _held(experiment: Experiment) -> int:
     """Return the bytes of the rows that are held in memory; they were read before this estimate."""
     settings, data = experiment.config.data, experiment.data
-    names = {settings.inputs, settings.targets}
+    names = {settings.inputs, settings.targets, settings.weights}
     facts = [
         fact
         for name, fact in data.fingerprint.datasets.items()

@@ -23,7 +23,7 @@ PLACES = 5  # of the file, at least, that a part of its rows comes from
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Means over ``rows`` data points."""
+    """Means over ``rows`` data points, each of which counts by its weight."""
 
     loss: float  # the objective without weight decay
     error: float  # as the loss defines it
@@ -33,7 +33,7 @@ class Evaluation:
     noise: Noise | None = None  # what the residuals show, where the loss leaves it open
 
 
-def chunks(split: Split, limit: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def chunks(split: Split, limit: int = 0) -> Iterator[tuple[np.ndarray, Any]]:
     """Yield rows of ``split`` in file order, at most ``CHUNK`` at a time.
 
     ``limit`` of 0 yields all rows; otherwise about ``limit`` rows are spread over the file.
@@ -132,36 +132,42 @@ def evaluate_predictor(
     DataError if a label exceeds the output layer.
     """
     loss, ops, outputs = predictor.loss, predictor.ops, predictor.outputs
-    total = np.zeros(3)
+    total, weights = np.zeros(3), np.zeros(2)
     rows = 0
     scorer = Scorer(metrics)
     residuals = Residuals() if issubclass(loss.predicts(outputs), Gaussian) else None
     for answer in predictor.answers(split, limit):
         targets, h = targets_for(loss, answer.y, outputs, split.name), answer.h
-        device_y = ops.asarray(targets)
+        device_y = loss.on_device(targets, ops.asarray)
         sums = ops.scalars(
             loss.value(ops, h, device_y).sum(dtype=np.float64),
             loss.error(ops, h, device_y).sum(dtype=np.float64),
         )
         total += [*sums, float(loss.floor(targets).sum(dtype=np.float64))]
+        weights += loss.totals(targets)
         rows += len(h)
         if scorer.running or residuals is not None:
             prediction, truth = answer.predicted(), loss.truth(targets)
+            own = loss.weight_in_metrics(targets)
             if residuals is not None and isinstance(prediction, Gaussian):
-                residuals.add(prediction, truth)
-            scorer.add(prediction, truth)
-    mean = total / rows
+                residuals.add(prediction, truth, own)
+            scorer.add(prediction, truth, own)
+    if not weights.all():
+        raise DataError(
+            f"the {rows:,} {split.name} rows of an evaluation all have weight 0: expected a row "
+            "that counts"
+        )
     return Evaluation(
-        float(mean[0]),
-        float(mean[1]),
-        float(mean[2]),
+        float(total[0] / weights[0]),
+        float(total[1] / weights[1]),
+        float(total[2] / weights[0]),
         rows,
         scorer.scores(),
         residuals.noise() if residuals is not None else None,
     )
 
 
-def targets_for(loss: Loss, y: np.ndarray, outputs: int, split: str) -> np.ndarray:
+def targets_for(loss: Loss, y: Any, outputs: int, split: str) -> Any:
     """Convert targets as ``loss`` wants them; DataError if they need more than ``outputs``.
 
     ``split`` names the rows in the error.

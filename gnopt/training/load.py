@@ -22,6 +22,7 @@ from gnopt.training.handout import HandedOut
 from gnopt.training.rundir import refuse_ensemble
 from gnopt.training.setup import flat
 from gnopt.training.start import newest
+from gnopt.training.weights import weighted_loss
 
 
 @dataclass
@@ -138,4 +139,5 @@ def load_run(run: Path, which: str | None = None, flags: Flags | None = None) ->
     net = Network(stored.sizes, activations, ops, config.training.dtype)
     theta = ops.asarray(flat(stored.weights, net.dtype))
     handed = _handed(run, path, stored)
-    return TrainedNetwork(config, path, stored, handed, net, get_loss(stored.loss), theta)
+    loss = weighted_loss(get_loss(stored.loss), config, stored)
+    return TrainedNetwork(config, path, stored, handed, net, loss, theta)

@@ -146,7 +146,11 @@ class Trainer:
     def first_notes(self) -> list[str]:
         """Return lines that a user should read before the first update."""
         e, batch = self.experiment, self._settings.batch_size
-        notes = [*scale_notes(e), *batch_notes(e, e.optimizer.batch_size(self.state, batch))]
+        notes = [
+            *e.weighting.notes,
+            *scale_notes(e),
+            *batch_notes(e, e.optimizer.batch_size(self.state, batch)),
+        ]
         return [e.start_note, *notes] if e.start_note else notes
 
     def stop(self) -> Stop | None:

@@ -73,7 +73,9 @@ def predict(trained: TrainedNetwork, data: Path, out: Path, layer: str) -> dict[
     written: dict[str, list[int]] = {}
     with h5py.File(data, "r") if data.is_file() else contextlib.nullcontext({}) as file:
         validation = "validation" if "validation" in file else 0
-    settings = trained.config.data.of_file(data).changed(targets="inputs", validation=validation)
+    settings = trained.config.data.of_file(data).changed(
+        targets="inputs", weights="", validation=validation
+    )
     with trained.open_data(settings) as source:
         splits = [split for split in (source.train, source.validation, source.test) if split]
 

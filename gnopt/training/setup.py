@@ -25,6 +25,7 @@ from gnopt.settings import TrainingSettings
 from gnopt.training import checkpoint
 from gnopt.training.evaluate import CHUNK
 from gnopt.training.restart import lost_signal, scaled_weights
+from gnopt.training.weights import Weighting, weigh
 
 # Rows that say how large signals and targets are; fewer where they hold more than NUMBERS numbers.
 ROWS, FEWEST, NUMBERS = 1000, 100, 1 << 25
@@ -45,6 +46,7 @@ class Experiment:
     optimizer: Optimizer[Any]
     target_mean: np.ndarray
     metrics: list[AnyMetric]  # that every evaluation computes
+    weighting: Weighting
     # Why the weights of step 0 are not simply drawn, for the user; set by `initial_weights`.
     start_note: str = ""
 
@@ -100,9 +102,9 @@ class Experiment:
         split, ones = self.data.train, np.ones(self.net.sizes[-1])
         if not self.loss.linear:
             return ones
-        y = np.asarray(split.spread(sample_rows(split.inputs))[1], dtype=np.float64)
-        y = y.reshape(len(y), -1)
-        deviation = y.std(axis=0)
+        targets = self.loss.convert_targets(split.spread(sample_rows(split.inputs))[1])
+        y = np.asarray(self.loss.unweighted(targets)[1], dtype=np.float64)
+        deviation = _deviation(y, self.loss.weight_in_metrics(targets))
         rounding = 4.0 * np.finfo(self.net.dtype).eps * np.abs(y).max(axis=0)
         deviation[deviation <= rounding] = 0.0
         largest = float(deviation.max())
@@ -114,8 +116,23 @@ class Experiment:
         names = self.config.network.activations
         loss = self.config.network.loss
         return checkpoint.StoredNetwork(
-            weights, names, loss, step, losses, statistics=self.data.statistics
+            weights,
+            names,
+            loss,
+            step,
+            losses,
+            statistics=self.data.statistics,
+            class_weights=self.weighting.classes,
         )
+
+
+def _deviation(y: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    """Return the deviation of each column of y (N, K); rows may have weights, (N,)."""
+    if weight is None or not weight.any():
+        deviation: np.ndarray = y.std(axis=0)
+        return deviation
+    centred = y - np.average(y, axis=0, weights=weight)
+    return np.sqrt(np.average(centred * centred, axis=0, weights=weight))
 
 
 def sample_rows(inputs: int) -> int:
@@ -144,6 +161,8 @@ def build(
     opened = trained.open_data if trained else open_data
     data = opened(config.data, seed=training.seed, dtype=training.dtype)
     try:
+        weighting = weigh(loss, data, training)
+        loss = weighting.loss
         outputs, mean = target_facts(loss, data)
         problems = list(training.metric_problems([loss.predicts(outputs)]))
         if problems:
@@ -156,7 +175,7 @@ def build(
     except BaseException:
         data.close()
         raise
-    return Experiment(config, data, ops, net, loss, optimizer, mean, metrics)
+    return Experiment(config, data, ops, net, loss, optimizer, mean, metrics, weighting)
 
 
 def temporaries(settings: TrainingSettings, ops: Backend) -> int:
@@ -179,20 +198,21 @@ def make_network(config: Config, inputs: int, outputs: int, ops: Backend) -> Net
 
 
 def target_facts(loss: Loss, data: Data) -> tuple[int, np.ndarray]:
-    """Return the width that the output layer needs and the mean target, (outputs,) float64.
+    """Return the width that the output layer needs and the weighted mean target, (outputs,).
 
     Both come from one pass over the training rows. Raises DataError if a target is not finite.
     """
-    outputs, total = 0, np.zeros(0)
+    outputs, total, weights = 0, np.zeros(0), 0.0
     if data.largest_label is not None:
         outputs = loss.outputs(loss.convert_targets(np.array([data.largest_label])))
     for y in data.train.targets(CHUNK):
         targets = loss.convert_targets(y)
         outputs = max(outputs, loss.outputs(targets))
+        weights += loss.totals(targets)[0]
         part = loss.target_sum(targets, outputs)
         total = np.pad(total, (0, len(part) - len(total))) + part
     if not np.isfinite(total).all():
         raise DataError(
             f"{data.fingerprint.file}: training targets hold numbers that are not finite"
         )
-    return outputs, total / data.train.rows
+    return outputs, total / weights

@@ -73,6 +73,12 @@ class Loss:
         """Return the weight of each data point in the objective, (N,); None: all count the same."""
         return None
 
+    def weight_in_metrics(self, y: Array) -> Array | None:
+        """Return the weight of each data point in ``error`` and in metrics, (N,); None: all count
+        the same.
+        """
+        return None
+
     def unweighted(self, y: Array) -> tuple[Loss, Array]:
         """Return the loss and the targets without weights."""
         return self, y
