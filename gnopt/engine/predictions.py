@@ -13,6 +13,9 @@ from typing import ClassVar, Self
 
 import numpy as np
 
+# Share of the rows that counts as not used up by the parameters, where these are too many.
+LEAST_FREE = 0.01
+
 
 class Prediction:
     """What one network, or an average of several, says of N data points."""
@@ -123,11 +126,11 @@ class Noise:
 
         σ² = squares / (weight − used), where ``weight`` is the number of rows, or the sum of their
         weights, and ``used`` the number of parameters that were fitted to these rows (MacKay 1992):
-        0 for rows that were not trained on. It is no less than ``rounding``, (K,), the variance
-        that the digits of the targets leave open.
+        0 for rows that were not trained on, and ``LEAST_FREE`` of the rows count at least. σ² is no
+        less than ``rounding``, (K,), the variance that the digits of the targets leave open.
         """
-        least = min(weight, 1.0)  # weights may be in any units
-        return cls(np.maximum(squares / max(weight - used, least), rounding))
+        free = max(weight - used, LEAST_FREE * weight)
+        return cls(np.maximum(squares / free if free > 0.0 else 0.0 * squares, rounding))
 
     def added(self, prediction: Prediction) -> Prediction:
         """Return ``prediction`` with this variance if it is normal and has none of its own."""
@@ -156,5 +159,5 @@ class Residuals:
     def noise(self, used: float = 0.0) -> Noise:
         """Return the noise that these residuals show; `Noise.of_residuals` explains ``used``."""
         tiny = np.finfo(np.float64).tiny
-        rounding = np.maximum(self._epsilon**2 * self._targets / max(self._weight, 1.0), tiny)
-        return Noise.of_residuals(self._squares, self._weight, rounding, used)
+        rounding = self._epsilon**2 * self._targets / (self._weight or 1.0)
+        return Noise.of_residuals(self._squares, self._weight, np.maximum(rounding, tiny), used)

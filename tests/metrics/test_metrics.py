@@ -376,6 +376,11 @@ def test_noise_is_the_mean_square_of_residuals():
     twice.add(Numbers(np.ones_like(again)), again)
     np.testing.assert_allclose(residuals.noise().variance, ((again - 1.0) ** 2).mean(axis=0))
     np.testing.assert_allclose(residuals.noise().variance, twice.noise().variance)
+    scaled = Residuals()
+    scaled.add(Numbers(np.ones((ROWS, 2))), y, 1e-6 * weight)
+    np.testing.assert_allclose(scaled.noise().variance, twice.noise().variance)
+    many = twice.noise(used=2.0 * len(again)).variance
+    np.testing.assert_allclose(many, 100.0 * twice.noise().variance)
     share = len(again) / (len(again) - 7.0)
     np.testing.assert_allclose(residuals.noise(used=7.0).variance, share * twice.noise().variance)
 
