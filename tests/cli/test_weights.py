@@ -121,6 +121,13 @@ def test_matrices_of_the_weighted_objective(weighted, gnopt):
             np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12 * np.abs(b).max())
 
 
+def test_the_check_of_a_weighted_problem(weighted, gnopt):
+    with h5py.File("w.h5", "r+") as file:
+        file["train/w"][0] = 0  # the row that is looked at alone
+    result = gnopt("inspect-curvature", "w.toml", "--check", "--json")
+    assert result.code == 0, result.out + result.err
+
+
 @pytest.mark.parametrize("method", ["kfra", "ekfac", "adam", "hessian_free"])
 def test_resume_equals_uninterrupted(weighted, gnopt, method):
     settings = ["--set", f"optimizer.method={method}", "--set", "training.batch_size=16"]

@@ -215,6 +215,17 @@ def test_loss_and_gradient(ops, loss_name, memory):
     close(losses[0], losses[1], 1e-13)
 
 
+def test_gradients_of_batches_average_to_that_of_the_objective(ops, loss_name):
+    """Weights are in units of their mean over all rows, not over those of a batch."""
+    weighted, _ = sides(loss_name, ops=ops)
+    whole = host(weighted.gradient()[1])
+    parts = []
+    for rows in (slice(0, 5), slice(5, 10)):
+        part = Side(weighted.case, weighted.loss, weighted.x[rows], weighted.y[rows])
+        parts.append(host(part.gradient()[1]))
+    close(np.mean(parts, axis=0), whole, 1e-13)
+
+
 @given(counts=st.lists(st.integers(0, 4), min_size=1, max_size=12).filter(any))
 def test_any_whole_weights(counts):
     weighted, repeated = sides("softmax_cross_entropy", counts)
@@ -338,3 +349,33 @@ def test_weights_of_one_change_nothing(method_name):
             method.update(theta, state, case.x, y, k)
         thetas.append(theta)
     close(thetas[0], thetas[1], 1e-10)
+
+
+def test_single_precision_stays_single(ops, method_name, loss_name):
+    """No factor of float64 gets into an update in float32."""
+    case = make_case(LAYERS, ACTIVATIONS, loss_name, 10, seed=2, dtype="float32", ops=ops)
+    own = np.array(COUNTS, dtype=np.float32)
+    loss = Weighted(case.loss, "float32", scale=10.0 / float(own.sum()))
+    y = loss.convert_targets(WeightedTargets(host(case.y), own, own))
+    y = loss.on_device(y, ops.asarray)
+    try:
+        method = make(method_name, Problem(case.net, loss, 0, 10), settings(method_name))
+    except ConfigError:
+        pytest.skip("the method samples targets")
+    theta = case.theta.copy()
+    state = method.init(theta)
+    rows = [method.update(theta, state, case.x, y, k) for k in range(1, 4)]
+    assert all(np.isfinite(row["loss"]) for row in rows)
+    assert {array.dtype.name for array in (theta, *arrays(ops, state))} == {"float32"}
+
+
+def arrays(ops, state):
+    """All arrays of a nested state."""
+    if isinstance(state, ops.xp.ndarray):
+        yield state
+    elif isinstance(state, (list, tuple)):
+        for value in state:
+            yield from arrays(ops, value)
+    elif hasattr(state, "__dict__"):
+        for value in vars(state).values():
+            yield from arrays(ops, value)
