@@ -212,7 +212,8 @@ def _read_judged(file: h5py.File) -> Judged | None:
     if "judged_by" not in file.attrs:
         return None
     column = str(file.attrs["judged_by"])
-    return Judged(column, float(file.attrs[column]) if column in file.attrs else None)
+    value = float(file.attrs[column]) if column in file.attrs else None
+    return Judged(column, value, float(file.attrs[f"{column.partition('_')[0]}_loss"]))
 
 
 def _class_weights(file: h5py.File) -> np.ndarray | None:

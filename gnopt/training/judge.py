@@ -10,17 +10,24 @@ from gnopt.settings import OBJECTIVE
 from gnopt.training.evaluate import Evaluation
 
 _LOSS = "loss"  # the objective, in the names of columns
+Rank = tuple[float, float]
 _ROWS = {"train": "training", "validation": "validation"}
 
 
 @dataclass(frozen=True)
 class Judged:
     """How good a network is: a column of eval.csv, such as "validation_loss" or "train_accuracy",
-    and its number; None if the rows do not define it.
+    its number, None if the rows do not define it, and the loss on the same rows.
     """
 
     column: str
     value: float | None
+    loss: float
+
+    @property
+    def rank(self) -> Rank:
+        """The order of networks: a better one has a lower rank; of equals, that of lower loss."""
+        return self.cost, self.loss
 
     @property
     def cost(self) -> float:
@@ -32,16 +39,22 @@ class Judged:
     @property
     def quantity(self) -> str:
         """What is compared, on which rows: "validation loss", "training accuracy"."""
-        rows, _, what = self.column.partition("_")
-        if what == _LOSS and rows == "train":
+        what = self.column.partition("_")[2]
+        if what == _LOSS and self._rows == "train":
             return "training objective"
-        return f"{_ROWS[rows]} {what}"
+        return f"{_ROWS[self._rows]} {what}"
 
     def words(self) -> str:
         """Return the quantity and its value as that of the best network."""
+        if self.value is None:
+            loss = Judged(f"{self._rows}_{_LOSS}", self.loss, self.loss)
+            return f"{loss.words()}; {self.quantity} is not defined"
         best = "lowest" if self._metric is None else self._metric.best
-        value = "not defined" if self.value is None else f"{self.value:.6g}"
-        return f"{best} {self.quantity} {value}"
+        return f"{best} {self.quantity} {self.value:.6g}"
+
+    @property
+    def _rows(self) -> str:
+        return self.column.partition("_")[0]
 
     @property
     def _metric(self) -> AnyMetric | None:
@@ -58,5 +71,6 @@ class Judge:
     def judged(self, rows: str, evaluation: Evaluation) -> Judged:
         """Return how good the evaluated network is; ``rows`` is "train" or "validation"."""
         if self.name == OBJECTIVE:
-            return Judged(f"{rows}_{_LOSS}", evaluation.loss)
-        return Judged(f"{rows}_{self.name}", evaluation.scores[self.name].value)
+            return Judged(f"{rows}_{_LOSS}", evaluation.loss, evaluation.loss)
+        value = evaluation.scores[self.name].value
+        return Judged(f"{rows}_{self.name}", value, evaluation.loss)

@@ -23,6 +23,7 @@ from gnopt.training.batches import Batches
 from gnopt.training.cadence import Cadence, rows_of_training
 from gnopt.training.evaluate import Evaluation
 from gnopt.training.handout import HandedOut
+from gnopt.training.judge import Rank
 from gnopt.training.ladder import Finding, Ladder
 from gnopt.training.measured import Measure, Measured
 from gnopt.training.rundir import RunDirectory, resume_command
@@ -44,10 +45,17 @@ class Counters:
     examples: int = 0
     seconds: float = 0.0  # of updates alone
     wall: float = 0.0  # seconds since the start, with evaluation and checkpoints
-    # Lowest cost among the evaluations on schedule, and its step: the validation loss (training
-    # objective without validation rows), or what follows from the metric that judges (`Judged`).
+    # Lowest rank (`Judged`) among the evaluations on schedule, and its step: the validation loss
+    # (training objective without validation rows) twice, or what follows from the metric that
+    # judges, and the loss.
     best: float = math.inf
+    best_loss: float = math.inf
     best_step: int = 0
+
+    @property
+    def rank(self) -> Rank:
+        """The rank of the best evaluation."""
+        return self.best, self.best_loss
 
 
 Row = dict[str, float | None]  # a row of steps.csv or eval.csv; None where a number is missing
@@ -139,7 +147,7 @@ class Trainer:
         )
         self._updated = False  # by this object
         # The best before the last evaluation on schedule, and the best as of the last checkpoint.
-        self._former, self._safe = (counters.best, counters.best_step), counters.best_step
+        self._former, self._safe = (counters.rank, counters.best_step), counters.best_step
         self._ladder = Ladder(experiment, watch, bool(run.info.get("init_from")))
         self._started = self._clock() - counters.wall
 
@@ -300,13 +308,13 @@ class Trainer:
 
     def _judge(self, measured: Measured) -> bool:
         """Take note of an evaluation on schedule; return whether it is the best so far."""
-        counters, cost = self.counters, measured.judged.cost
-        self._former = counters.best, counters.best_step
+        counters, rank = self.counters, measured.judged.rank
+        self._former = counters.rank, counters.best_step
         if measured.validation is not None:
-            self.ends.patience.observe(counters.step, cost, self._ladder.settled())
-        if not beats(cost, *self._former):
+            self.ends.patience.observe(counters.step, rank, self._ladder.settled())
+        if not beats(rank, *self._former):
             return False
-        counters.best, counters.best_step = cost, counters.step
+        (counters.best, counters.best_loss), counters.best_step = rank, counters.step
         return True
 
     def _close(self) -> TrainingOutcome:
@@ -322,7 +330,7 @@ class Trainer:
         if not self._updated:
             return self._outcome(why, None)
         e, counters = self.experiment, self.counters
-        former = counters.best, counters.best_step
+        former = counters.rank, counters.best_step
         measured = self._at_end
         if measured is None:
             measured = self._evaluate(at_end=True)
@@ -340,7 +348,7 @@ class Trainer:
                 "is not handed out: "
                 f"{left.train.loss:.6g} on the training rows, {measured.train.loss:.6g} without it"
             )
-        last = beats(measured.judged.cost, *former) or not self._path(former[1]).is_file()
+        last = beats(measured.judged.rank, *former) or not self._path(former[1]).is_file()
         self._save(measured, counters.step if last else former[1])
         return self._outcome(why, measured)
 
@@ -468,11 +476,11 @@ class Trainer:
         )
 
 
-def beats(cost: float, best: float, best_step: int) -> bool:
+def beats(rank: Rank, best: Rank, best_step: int) -> bool:
     """Return whether an evaluation is better than the best so far; a trained network beats an
     untrained one that is as good.
     """
-    return cost < best or (best_step == 0 and cost == best)
+    return rank < best or (best_step == 0 and rank == best)
 
 
 def is_due(step: int, period: int) -> bool:

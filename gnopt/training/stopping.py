@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from gnopt.settings import OBJECTIVE, TrainingSettings
+from gnopt.training.judge import Rank
 
 GRACE = 20  # updates that patience always allows
 # A run has converged after so many updates in a row that changed neither the loss nor the weights
@@ -16,9 +17,10 @@ ROUNDINGS = 4.0
 
 @dataclass
 class Patience:
-    """The best evaluation of the present start, by its cost; every checkpoint stores it.
+    """The best evaluation of the present start; every checkpoint stores it.
 
-    The cost is the validation loss, or follows from the metric that judges the run (`Judged`).
+    ``best`` and ``best_loss`` are its rank (`Judged`): the validation loss twice, or what follows
+    from the metric that judges the run, and the loss.
 
     A start that has not left the best constant predictor yet is left to the ladder of restarts:
     patience counts once ``counts`` is true.
@@ -26,19 +28,21 @@ class Patience:
 
     begun: int = 0  # the update after which the start began
     best: float = inf
+    best_loss: float = inf
     best_step: int = 0
     last: int = 0  # the update of the last evaluation
     counts: bool = False
 
-    def observe(self, step: int, cost: float, counts: bool) -> None:
+    def observe(self, step: int, rank: Rank, counts: bool) -> None:
         """Take note of the evaluation after update ``step``."""
         self.last, self.counts = step, counts
-        if cost < self.best:
-            self.best, self.best_step = cost, step
+        if rank < (self.best, self.best_loss):
+            (self.best, self.best_loss), self.best_step = rank, step
 
     def start_again(self, step: int) -> None:
         """Begin another start after update ``step``."""
-        self.begun, self.best, self.best_step, self.last = step, inf, step, step
+        self.begun, self.best_step, self.last = step, step, step
+        self.best = self.best_loss = inf
         self.counts = False
 
     def over(self, factor: float) -> bool:
@@ -46,7 +50,7 @@ class Patience:
 
         Updates count from the beginning of the start: u >= factor · best + 20.
         """
-        if not (factor and self.counts and self.best < inf):
+        if not (factor and self.counts and self.best_loss < inf):
             return False
         return self.last - self.begun >= factor * (self.best_step - self.begun) + GRACE
 

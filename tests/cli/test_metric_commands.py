@@ -280,7 +280,8 @@ def test_the_judge_decides_what_is_best(table, gnopt, loss, judge, choose, valid
     handed = json.loads(result.out)["handed_out"]
     assert handed["judged_by"] == column
     assert handed["value"] == best
-    first = next(row for row in evaluations()[1:] if float(row[column]) == best)
+    equals = [row for row in evaluations()[1:] if float(row[column]) == best]
+    first = min(equals, key=lambda row: float(row[f"{rows_of}_loss"]))
     assert handed["step"] == int(first["step"])
     word = {max: "highest", min: "lowest"}[choose]
     sentence = f"{word} {'validation' if validation else 'training'} {judge} {best:.6g}"
@@ -299,6 +300,23 @@ def test_patience_watches_the_judge(table, gnopt):
     assert found["updates"] >= 2 * best + 20
     log = (table / "run/log.txt").read_text()
     assert f"stopped: no better validation accuracy since update {best}" in log
+
+
+def test_where_the_metric_is_not_defined_the_loss_decides(table, gnopt):
+    """The validation rows are of one class alone: no row to rank them against."""
+    with h5py.File("table.h5", "a") as file:
+        y = file["y"][()]
+        y[-27:] = 1
+        file["y"][...] = y
+    more = sets(training__judge="auc", training__updates=400)
+    found = json.loads(train(gnopt, *more, "--json").out)
+    assert found["stop"] == "patience"
+    losses = {float(row["validation_loss"]): int(row["step"]) for row in evaluations()}
+    handed = found["handed_out"]
+    assert handed["step"] == losses[min(losses)]
+    assert handed["value"] is None
+    expected = f"lowest validation loss {min(losses):.6g}; validation auc is not defined"
+    assert handed["reason"].removeprefix("untrained, ") == expected
 
 
 @pytest.mark.parametrize(("loss", "judge"), [(loss, judge) for loss, judge, _ in JUDGES])
