@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import click
 
 from gnopt.cli import verbosity
 from gnopt.errors import ConfigError
-
-if TYPE_CHECKING:
-    from gnopt.training.handout import HandedOut
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -119,12 +116,10 @@ def _finite(value: object) -> object:
     return value
 
 
-def tell(run: Path, handed: HandedOut, which: str | None) -> None:
-    """Say on stderr which network of ``run`` is handed out and why, where the user left it open."""
-    from gnopt.training.load import complaint
-
-    if which is None and run.is_dir():
-        warn([f"step {handed.step}, {handed.reason()}", *complaint(run, handed)])
+def tell(told: Sequence[str], which: str | None) -> None:
+    """Say on stderr which network is handed out and why, where the user left it open."""
+    if which is None:
+        warn(told)
 
 
 def warn(lines: Iterable[str]) -> None:

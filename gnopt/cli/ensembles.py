@@ -11,7 +11,9 @@ from gnopt.cli.common import print_json, table, warn
 from gnopt.cli.display import RunsReporter, headline
 from gnopt.config import Flags, load
 from gnopt.ensemble import start
+from gnopt.ensemble.load import load_ensemble
 from gnopt.ensemble.outcome import MemberOutcome, unfinished
+from gnopt.ensemble.summary import EnsembleScores, score_ensemble
 from gnopt.ensemble.train import EnsembleOutcome, train
 
 
@@ -60,24 +62,31 @@ def train_ensemble(source: Source, jobs: int | None, as_json: bool, quiet: bool)
     finally:
         ensemble.run.close()
     warn(outcome.notes())
+    scores = score_ensemble(load_ensemble(ensemble.run.path))
     if as_json:
-        print_json(summary(ensemble, outcome))
+        print_json(summary(ensemble, outcome, scores))
     else:
-        click.echo(table(_rows(ensemble, outcome)))
+        click.echo(table(_rows(ensemble, outcome, scores)))
 
 
-def summary(ensemble: start.Ensemble, outcome: EnsembleOutcome) -> dict[str, object]:
+def summary(
+    ensemble: start.Ensemble, outcome: EnsembleOutcome, scores: EnsembleScores
+) -> dict[str, object]:
     """Return the result of an ensemble, as --json prints it."""
     return {
         "run": str(ensemble.run.path),
         "method": ensemble.config.method,
         "members": [member.facts() for member in outcome.members],
         "trained": len(outcome.trained),
+        "scores": scores.facts(),
     }
 
 
-def _rows(ensemble: start.Ensemble, outcome: EnsembleOutcome) -> list[tuple[str, str]]:
+def _rows(
+    ensemble: start.Ensemble, outcome: EnsembleOutcome, scores: EnsembleScores
+) -> list[tuple[str, str]]:
     return [
         *((member.member.name, member.text()) for member in outcome.members),
+        *scores.rows(),
         ("run", str(ensemble.run.path)),
     ]

@@ -10,6 +10,8 @@ from gnopt.cli import verbosity
 from gnopt.cli.common import (
     as_json,
     given_flags,
+    member,
+    of_member,
     print_json,
     run_argument,
     tell,
@@ -28,6 +30,7 @@ from gnopt.errors import DataError
     show_default=True,
 )
 @which_checkpoint
+@member
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
@@ -38,23 +41,32 @@ from gnopt.errors import DataError
 @as_json
 @verbosity
 def command(
-    run: Path, split: str, which: str | None, data: Path | None, device: str | None, as_json: bool
+    run: Path,
+    split: str,
+    which: str | None,
+    member: int | None,
+    data: Path | None,
+    device: str | None,
+    as_json: bool,
 ) -> None:
     """Objective (without weight decay), floor, error and all metrics of RUN, a run directory or one
     of its checkpoints.
+
+    For an ensemble, they are those of the mean prediction; objectives of the members stand beside
+    them, and with folds what each member scores on the fold that it did not see.
     """
     from gnopt.cli.scores import score_facts, score_lines
+    from gnopt.ensemble.load import load_trained
     from gnopt.metrics import applicable
     from gnopt.training.constant import shortcoming
-    from gnopt.training.evaluate import evaluate
-    from gnopt.training.load import load_run
+    from gnopt.training.evaluate import evaluate_predictor
 
-    trained = load_run(run, which, given_flags(device=device))
+    trained = load_trained(of_member(run, member), which, given_flags(device=device))
     settings = trained.config.data
     if data:
         settings = settings.of_file(data)
-    kind = trained.loss.predicts(trained.net.sizes[-1])
-    metrics = applicable(kind)
+    kind = trained.loss.predicts(trained.outputs)
+    metrics = list(applicable(kind).values())
     with trained.open_data(settings) as source:
         splits = {s.name: s for s in (source.train, source.validation, source.test) if s}
         if split != "all":
@@ -64,22 +76,13 @@ def command(
                 )
             splits = {split: splits[split]}
         evaluations = {
-            name: evaluate(
-                trained.net,
-                trained.loss,
-                trained.theta,
-                s,
-                metrics=metrics.values(),
-                noise=trained.stored.noise,
-            )
-            for name, s in splits.items()
+            name: evaluate_predictor(trained, s, metrics=metrics) for name, s in splits.items()
         }
+        asides = trained.asides(splits, metrics, folds=split == "all" and data is None)
         classes = source.classes
         constants = {name: trained.constant_loss(s) for name, s in splits.items()}
     result: dict[str, object] = {
-        "checkpoint": str(trained.path),
-        "step": trained.stored.step,
-        "handed_out": trained.handed.facts(),
+        **trained.facts(),
         "error_name": trained.loss.error_name,
         "classes": list(classes) or None,
         "splits": {
@@ -95,13 +98,15 @@ def command(
             for name, e in evaluations.items()
         },
     }
-    tell(run, trained.handed, which)
+    for aside in asides:
+        result |= aside.facts()
+    tell(trained.told(), which)
     for name, constant in constants.items():
         warn(shortcoming(name, evaluations[name].loss, constant) if constant else ())
     if as_json:
         print_json(result)
         return
-    click.echo(f"{trained.path}, step {trained.stored.step}")
+    click.echo(trained.title())
     click.echo(
         f"{'':<12}{'rows':>10}{'objective':>16}{'floor':>14}{'gap':>14}{trained.loss.error_name:>24}"
     )
@@ -113,5 +118,8 @@ def command(
     scores = {name: e.scores for name, e in evaluations.items()}
     for line in ("", *score_lines(scores, kind, classes)):
         click.echo(line)
-    if trained.stored.noise is None and any(metric.needs_noise for metric in metrics.values()):
+    for aside in asides:
+        for line in ("", *aside.lines()):
+            click.echo(line)
+    if not trained.noise_is_known and any(metric.needs_noise for metric in metrics):
         warn(["the noise is not known: this checkpoint was not evaluated when it was written"])

@@ -7,36 +7,38 @@ from pathlib import Path
 import click
 
 from gnopt.cli import verbosity
-from gnopt.cli.common import as_json, print_json, run_argument, tell, warn, which_checkpoint
+from gnopt.cli.common import (
+    as_json,
+    member,
+    of_member,
+    print_json,
+    run_argument,
+    tell,
+    warn,
+    which_checkpoint,
+)
 
 
 @click.command("export")
 @run_argument
 @click.argument("out", type=click.Path(path_type=Path))
 @which_checkpoint
+@member
 @as_json
 @verbosity
-def command(run: Path, out: Path, which: str | None, as_json: bool) -> None:
-    """Write the network of RUN to OUT, whose suffix names the format: .h5, .npz or .onnx."""
-    from gnopt.training.constant import shortcomings
-    from gnopt.training.export import export_network
-    from gnopt.training.load import load_stored
+def command(run: Path, out: Path, which: str | None, member: int | None, as_json: bool) -> None:
+    """Write the network of RUN to OUT, whose suffix names the format: .h5, .npz or .onnx.
 
-    path, network, handed = load_stored(run, which)
-    export_network(network, out)
+    Of an ensemble, .h5 and .npz hold every network; .onnx gives the mean of their predictions and
+    its standard deviation.
+    """
+    from gnopt.ensemble.load import load_stored
+
+    stored = load_stored(of_member(run, member), which)
+    stored.export(out)
     if as_json:
-        print_json(
-            {
-                "out": str(out),
-                "checkpoint": str(path),
-                "step": network.step,
-                "handed_out": handed.facts(),
-                "sizes": network.sizes,
-            }
-        )
+        print_json({"out": str(out), **stored.facts()})
     else:
-        click.echo(
-            f"{out}: {'-'.join(map(str, network.sizes))} at step {network.step}, from {path}"
-        )
-    tell(run, handed, which)
-    warn(shortcomings(network.losses))
+        click.echo(f"{out}: {stored.title()}")
+    tell(stored.told(), which)
+    warn(stored.shortcomings())

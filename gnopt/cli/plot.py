@@ -57,7 +57,7 @@ def command(
     if images:
         made, trained = _reconstructions(runs[0], out, which, count)
         facts = {"checkpoint": str(trained.path), "handed_out": trained.handed.facts()}
-        tell(runs[0], trained.handed, which)
+        tell(trained.told(), which)
     else:
         made = _figures(runs, out)
     if as_json:

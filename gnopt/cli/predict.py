@@ -10,6 +10,8 @@ from gnopt.cli import verbosity
 from gnopt.cli.common import (
     as_json,
     given_flags,
+    member,
+    of_member,
     print_json,
     run_argument,
     tell,
@@ -30,6 +32,7 @@ from gnopt.cli.common import (
     help="Predicted means, h_L, the narrowest hidden layer, or layer N.",
 )
 @which_checkpoint
+@member
 @click.option("--device", metavar="cpu|cuda|cuda:N", help="Device.")
 @as_json
 @verbosity
@@ -39,31 +42,31 @@ def command(
     out: Path,
     layer: str,
     which: str | None,
+    member: int | None,
     device: str | None,
     as_json: bool,
 ) -> None:
     """Apply the network of RUN to every row of DATA; the result OUT is itself a data file
     (`/x`).
+
+    An ensemble predicts the mean of its members, with the standard deviation beside it (`/std`).
     """
-    from gnopt.training.constant import shortcomings
-    from gnopt.training.load import load_run
+    from gnopt.ensemble.load import load_trained
     from gnopt.training.predict import predict
 
-    trained = load_run(run, which, given_flags(device=device))
+    trained = load_trained(of_member(run, member), which, given_flags(device=device))
     written = predict(trained, data, out, layer)
     if as_json:
         print_json(
             {
                 "out": str(out),
                 "layer": layer,
-                "checkpoint": str(trained.path),
-                "step": trained.stored.step,
-                "handed_out": trained.handed.facts(),
+                **trained.facts(),
                 "datasets": written,
             }
         )
     else:
         for path, shape in written.items():
             click.echo(f"{out}:{path}  {shape[0]:,} rows of {shape[1]:,}")
-    tell(run, trained.handed, which)
-    warn(shortcomings(trained.stored.losses))
+    tell(trained.told(), which)
+    warn(trained.shortcomings())

@@ -272,6 +272,14 @@ def find_splits(handle: h5py.File, settings: DataSettings, limit: float) -> dict
     return splits
 
 
+def has_validation_group(settings: DataSettings) -> bool:
+    """Return whether validation rows are a group of the file, not a part of the training rows."""
+    if isinstance(settings.validation, str):
+        return True
+    with open_file(Path(settings.file).expanduser()) as handle:
+        return settings.validation == HELD_OUT and is_group(handle, "validation")
+
+
 def _hold_out(train: Columns, fraction: float) -> tuple[Columns, Columns]:
     x = train.x
     held = max(1, round(x.rows * fraction))

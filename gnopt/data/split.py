@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,17 @@ class Split:
                 on_disk = self._held is None
                 y = self._y.read(start, stop) if on_disk else self._raw(start, stop)[1]
                 yield self._as_targets(self._y, y, self._weights_at(start, stop))
+
+    def standardized(self, statistics: Statistics | None) -> Split:
+        """Return the same rows with inputs standardised by other statistics, or by none.
+
+        The rows in memory are shared, and the file stays that of this split: whoever closes the
+        data ends both.
+        """
+        other = copy(self)
+        other.statistics = statistics
+        other._current = other._next = other._pool = None
+        return other
 
     def moments(self) -> Moments:
         """Return mean, deviation and limits of each input, from one pass over the rows; each counts

@@ -27,6 +27,10 @@ class Prediction:
         """Return what several networks of equal weight say together of the same data points."""
         raise NotImplementedError
 
+    def deviation(self) -> np.ndarray | None:
+        """Return the standard deviation of each number, (N, K), or None if it is not known."""
+        return None
+
 
 @dataclass(frozen=True)
 class Classes(Prediction):
@@ -107,6 +111,9 @@ class Gaussian(Numbers):
         known = [p.variance for p in predictions if p.variance is not None]
         variance = np.mean(known, axis=0) + means.var(axis=0) if len(known) == len(means) else None
         return cls(means.mean(axis=0), variance)
+
+    def deviation(self) -> np.ndarray | None:
+        return None if self.variance is None else np.sqrt(self.variance)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import numpy as np
 from gnopt.data.options import DataSettings
 from gnopt.errors import DataError
 from gnopt.plots.figure import new_figure, save
+from gnopt.training.layers import activations
 from gnopt.training.load import TrainedNetwork
-from gnopt.training.predict import activations, choose_layer
 
 PER_ROW = 10
 
@@ -31,7 +31,7 @@ def draw_reconstructions(trained: TrainedNetwork, out: Path, count: int = 20) ->
     with trained.open_data() as data:
         split = data.validation or data.train
         x, _ = split.rows_at(0, min(count, split.rows))
-    made = activations(trained, choose_layer(trained.net, "output"))(x)
+    made = activations(trained.net, trained.loss, trained.theta, 0)(x)
     if trained.stored.statistics is not None:
         mean, std = trained.stored.statistics
         x, made = x * std + mean, made * std + mean

@@ -80,8 +80,8 @@ class StoredNetwork:
         return open_data(settings, seed=seed, dtype=dtype, statistics=self.statistics)
 
 
-def write_network(file: h5py.File, network: StoredNetwork) -> None:
-    """Write ``/network`` and the root attributes that describe it."""
+def write_network(file: h5py.Group, network: StoredNetwork) -> None:
+    """Write the group ``network``, and the attributes of ``file`` that describe it."""
     file.attrs.update(
         format=FORMAT,
         schema=SCHEMA,

@@ -2,48 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
+
+import numpy as np
 
 from gnopt.config import Config, Flags, load
 from gnopt.data.options import DataSettings
 from gnopt.data.source import Data
 from gnopt.data.split import Split
 from gnopt.engine.activations import get_activation
-from gnopt.engine.arrays import Array, get_backend
+from gnopt.engine.arrays import Array, Backend, get_backend
 from gnopt.engine.losses import Loss, get_loss
 from gnopt.engine.network import Network
 from gnopt.errors import ConfigError, DataError
+from gnopt.metrics import AnyMetric
 from gnopt.registry import find_plug_ins
 from gnopt.training import checkpoint
 from gnopt.training.checkpoint import StoredNetwork
-from gnopt.training.constant import Constant, ConstantLoss
+from gnopt.training.constant import Constant, ConstantLoss, shortcomings
+from gnopt.training.evaluate import CHUNK, Answer, OneNetwork, Predictor
+from gnopt.training.export import export_network
 from gnopt.training.handout import HandedOut
+from gnopt.training.layers import activations, choose_layer
 from gnopt.training.rundir import refuse_ensemble
 from gnopt.training.setup import flat
 from gnopt.training.start import newest
 from gnopt.training.weights import weighted_loss
 
 
-@dataclass
-class TrainedNetwork:
-    """The network of one checkpoint, on the device, with the configuration of its run."""
+class Aside(Protocol):
+    """More that `gnopt evaluate` says beside the scores of each split."""
 
-    config: Config
-    path: Path  # of the checkpoint
-    stored: StoredNetwork
-    handed: HandedOut
-    net: Network
-    loss: Loss
-    theta: Array
+    def facts(self) -> dict[str, object]:
+        """Return fields for JSON."""
 
-    def constant_loss(self, split: Split) -> ConstantLoss | None:
-        """Return the loss of the best constant predictor of the training rows on all rows of
-        ``split``, or None if the checkpoint does not hold the constant.
-        """
-        if self.stored.constant is None:
-            return None
-        return Constant(self.stored.constant).loss_on(self.loss, self.net.ops, split)
+    def lines(self) -> Iterator[str]:
+        """Yield lines for a terminal."""
+
+
+class Trained(Predictor, Protocol):
+    """What the commands use of a run: its network, or the networks of an ensemble as one."""
+
+    @property
+    def config(self) -> Config:
+        """The configuration of the run."""
 
     def open_data(self, settings: DataSettings | None = None) -> Data:
         """Open the data of the run, or of other settings.
@@ -51,16 +56,125 @@ class TrainedNetwork:
         Inputs are standardised by the mean and deviation that the run used. Raises DataError if
         the rows do not have the network's number of inputs.
         """
-        settings = settings or self.config.data
-        training = self.config.training
+
+    def constant_loss(self, split: Split) -> ConstantLoss | None:
+        """Return the loss of the best constant predictor of the training rows on all rows of
+        ``split``, or None if it is not known.
+        """
+
+    def layer(self, name: str) -> Callable[[Split], Iterator[dict[str, np.ndarray]]]:
+        """Return a function that yields what ``gnopt predict`` writes of the rows of a split, by
+        name of the dataset, a chunk at a time; `choose_layer` explains ``name``.
+        """
+
+    def asides(
+        self, splits: Mapping[str, Split], metrics: Sequence[AnyMetric], folds: bool
+    ) -> Sequence[Aside]:
+        """Return what there is to say beside the scores of ``splits``.
+
+        ``folds`` asks for the score of a cross-validation, if the run is one.
+        """
+
+    @property
+    def noise_is_known(self) -> bool:
+        """Whether predictions of numbers come with their variance."""
+
+    def title(self) -> str:
+        """Return where the network comes from, in a line."""
+
+    def origin(self) -> dict[str, object]:
+        """Return where the network comes from, as attributes of a file."""
+
+    def facts(self) -> dict[str, object]:
+        """Return where the network comes from, and why it is this one, as fields for JSON."""
+
+    def told(self) -> list[str]:
+        """Return lines on which network is handed out and why, where the user left it open."""
+
+    def shortcomings(self) -> list[str]:
+        """Return lines on a network that is no better than a constant on the rows of its run."""
+
+
+@dataclass
+class TrainedNetwork:
+    """The network of one checkpoint, on the device, with the configuration of its run.
+
+    Its methods are those of `Trained`.
+    """
+
+    config: Config
+    run: Path  # the run directory, or the checkpoint that was asked for
+    path: Path  # of the checkpoint
+    stored: StoredNetwork
+    handed: HandedOut
+    net: Network
+    loss: Loss
+    theta: Array
+
+    @property
+    def ops(self) -> Backend:
+        return self.net.ops
+
+    @property
+    def outputs(self) -> int:
+        return self.net.sizes[-1]
+
+    @property
+    def noise_is_known(self) -> bool:
+        return self.stored.noise is not None
+
+    def answers(self, split: Split, limit: int = 0) -> Iterator[Answer]:
+        """Yield the answers on the rows that `chunks` yields."""
+        network = OneNetwork(self.net, self.loss, self.theta, self.stored.noise)
+        return network.answers(split, limit)
+
+    def layer(self, name: str) -> Callable[[Split], Iterator[dict[str, np.ndarray]]]:
+        compute = activations(self.net, self.loss, self.theta, choose_layer(self.net, name))
+        return lambda split: ({"x": compute(x)} for x, _ in split.chunks(CHUNK))
+
+    def asides(
+        self, splits: Mapping[str, Split], metrics: Sequence[AnyMetric], folds: bool
+    ) -> Sequence[Aside]:
+        return []
+
+    def title(self) -> str:
+        return f"{self.path}, step {self.stored.step}"
+
+    def origin(self) -> dict[str, object]:
+        return {"checkpoint": str(self.path), "step": self.stored.step}
+
+    def facts(self) -> dict[str, object]:
+        return {**self.origin(), "handed_out": self.handed.facts()}
+
+    def told(self) -> list[str]:
+        return told(self.run, self.handed)
+
+    def shortcomings(self) -> list[str]:
+        return shortcomings(self.stored.losses)
+
+    def constant_loss(self, split: Split) -> ConstantLoss | None:
+        """Return the loss of the best constant predictor, or None if the checkpoint does not hold
+        the constant.
+        """
+        if self.stored.constant is None:
+            return None
+        return Constant(self.stored.constant).loss_on(self.loss, self.net.ops, split)
+
+    def open_data(self, settings: DataSettings | None = None) -> Data:
+        settings, training = settings or self.config.data, self.config.training
         data = self.stored.open_data(settings, seed=training.seed, dtype=training.dtype)
-        if data.train.inputs != self.net.sizes[0]:
-            data.close()
-            raise DataError(
-                f"{settings.file}: rows of {data.train.inputs} numbers, but the network takes "
-                f"{self.net.sizes[0]}"
-            )
+        check_inputs(data, self.net, settings)
         return data
+
+
+def check_inputs(data: Data, net: Network, settings: DataSettings) -> None:
+    """Close the data and raise DataError if their rows are not as wide as the inputs of ``net``."""
+    if data.train.inputs != net.sizes[0]:
+        data.close()
+        raise DataError(
+            f"{settings.file}: rows of {data.train.inputs} numbers, but the network takes "
+            f"{net.sizes[0]}"
+        )
 
 
 def find_checkpoint(run: Path, which: str | None = None) -> Path:
@@ -93,15 +207,62 @@ def find_checkpoint(run: Path, which: str | None = None) -> Path:
     return path
 
 
-def load_stored(run: Path, which: str | None = None) -> tuple[Path, StoredNetwork, HandedOut]:
-    """Read a checkpoint; return where it is, what it holds, and why it is this one.
+class Stored(Protocol):
+    """What ``gnopt export`` writes: the network of a run, or those of an ensemble."""
 
-    Plug-ins of its run can be looked up afterwards.
-    """
+    def export(self, out: Path) -> None:
+        """Write ``out``; ConfigError if its suffix names no format."""
+
+    def title(self) -> str:
+        """Return what is written and where it comes from, in a line."""
+
+    def facts(self) -> dict[str, object]:
+        """Return the same as fields for JSON."""
+
+    def told(self) -> list[str]:
+        """Return lines on which network is handed out and why, where the user left it open."""
+
+    def shortcomings(self) -> list[str]:
+        """Return lines on a network that is no better than a constant on the rows of its run."""
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """The network of a checkpoint, on the host; its methods are those of `Stored`."""
+
+    run: Path  # the run directory, or the checkpoint that was asked for
+    path: Path  # of the checkpoint
+    network: StoredNetwork
+    handed: HandedOut
+
+    def export(self, out: Path) -> None:
+        export_network(self.network, out)
+
+    def title(self) -> str:
+        sizes = "-".join(map(str, self.network.sizes))
+        return f"{sizes} at step {self.network.step}, from {self.path}"
+
+    def facts(self) -> dict[str, object]:
+        return {
+            "checkpoint": str(self.path),
+            "step": self.network.step,
+            "handed_out": self.handed.facts(),
+            "sizes": self.network.sizes,
+        }
+
+    def told(self) -> list[str]:
+        return told(self.run, self.handed)
+
+    def shortcomings(self) -> list[str]:
+        return shortcomings(self.network.losses)
+
+
+def load_stored(run: Path, which: str | None = None) -> StoredRun:
+    """Read a checkpoint. Plug-ins of its run can be looked up afterwards."""
     path = find_checkpoint(run, which)
     stored = checkpoint.load_network(path)
     find_plug_ins(_folder(run, path) / "config.toml", [stored.loss, *stored.activations])
-    return path, stored, _handed(run, path, stored)
+    return StoredRun(run, path, stored, _handed(run, path, stored))
 
 
 def _handed(run: Path, path: Path, stored: StoredNetwork) -> HandedOut:
@@ -110,10 +271,15 @@ def _handed(run: Path, path: Path, stored: StoredNetwork) -> HandedOut:
     return HandedOut.of(stored.step, stored.judged, best)
 
 
-def complaint(run: Path, handed: HandedOut) -> list[str]:
-    """Return a line if the run has only made its network worse so far."""
-    path = newest(run) if run.is_dir() else None
-    return handed.complaint((checkpoint.step_of(path) or 0) if path else 0)
+def told(run: Path, handed: HandedOut) -> list[str]:
+    """Return lines on which network of the directory ``run`` is handed out and why, and on a run
+    that has only made its network worse so far; none if ``run`` is a checkpoint.
+    """
+    if not run.is_dir():
+        return []
+    path = newest(run)
+    updates = (checkpoint.step_of(path) or 0) if path else 0
+    return [f"step {handed.step}, {handed.reason()}", *handed.complaint(updates)]
 
 
 def _folder(run: Path, path: Path) -> Path:
@@ -140,4 +306,4 @@ def load_run(run: Path, which: str | None = None, flags: Flags | None = None) ->
     theta = ops.asarray(flat(stored.weights, net.dtype))
     handed = _handed(run, path, stored)
     loss = weighted_loss(get_loss(stored.loss), config, stored)
-    return TrainedNetwork(config, path, stored, handed, net, loss, theta)
+    return TrainedNetwork(config, run, path, stored, handed, net, loss, theta)

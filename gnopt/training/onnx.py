@@ -120,32 +120,88 @@ def _fit(statistics: Statistics, dtype: np.dtype) -> bool:
 
 def encode(network: StoredNetwork) -> bytes:
     """Return the bytes of the ONNX model; GnoptError for an activation without an ONNX form."""
-    dtype = network.weights[0].dtype
-    graph, kind = _Graph(dtype), _kind(dtype)
-    at, taken = "input", dtype
-    if network.statistics is not None:
-        taken = dtype if _fit(network.statistics, dtype) else np.dtype(np.float64)
-        mean, std = (
-            graph.constant(f"input_{k}", v, taken) for k, v in network.statistics._asdict().items()
+    graph = _Graph(network.weights[0].dtype)
+    taken = _taken(network)
+    logits = _append(graph, network, taken)
+    outputs, prediction = [logits], get_loss(network.loss).onnx
+    if prediction:
+        prediction(graph, logits, "output")
+        outputs.append("output")
+    return _model(graph, network.sizes, taken, outputs)
+
+
+def encode_ensemble(networks: Sequence[StoredNetwork]) -> bytes:
+    """Return the bytes of an ONNX model that gives the mean of several networks' predictions,
+    ``output``, and their deviation, ``std``.
+
+    The deviation is that about the mean; where networks know the noise of what they predict, its
+    mean variance is added (law of total variance). Raises GnoptError for an activation or a loss
+    without an ONNX form.
+    """
+    first = networks[0]
+    graph = _Graph(first.weights[0].dtype)
+    prediction = get_loss(first.loss).onnx
+    if prediction is None:
+        raise GnoptError(
+            f"loss '{first.loss}' has no ONNX form of its prediction, which an ensemble averages: "
+            "export one network by --member N, or to .h5 or .npz"
         )
-        at = graph.node("Div", [graph.node("Sub", [at, mean], "centred"), std], "standardized")
-        if taken != dtype:
-            at = graph.node("Cast", [at], "cast", to=kind)
+    taken = max((_taken(network) for network in networks), key=lambda dtype: dtype.itemsize)
+    made = []
+    for number, network in enumerate(networks, start=1):
+        prefix = f"member_{number}_"
+        made.append(f"{prefix}output")
+        prediction(graph, _append(graph, network, taken, prefix), made[-1])
+    mean = graph.node("Mean", made, "output")
+    squares = []
+    for name in made:
+        difference = graph.node("Sub", [name, mean], f"{name}_difference")
+        squares.append(graph.node("Mul", [difference, difference], f"{name}_square"))
+    variance = graph.node("Mean", squares, "variance")
+    noise = [network.noise.variance for network in networks if network.noise is not None]
+    if len(noise) == len(networks):
+        level = graph.constant("noise", np.mean(noise, axis=0))
+        variance = graph.node("Add", [variance, level], "total_variance")
+    graph.node("Sqrt", [variance], "std")
+    return _model(graph, first.sizes, taken, ["output", "std"])
+
+
+def _taken(network: StoredNetwork) -> np.dtype:
+    """Return the type of the inputs: float64 where they are standardised and need it."""
+    dtype = network.weights[0].dtype
+    fits = network.statistics is None or _fit(network.statistics, dtype)
+    return dtype if fits else np.dtype(np.float64)
+
+
+def _append(graph: _Graph, network: StoredNetwork, taken: np.dtype, prefix: str = "") -> str:
+    """Append the nodes of a network, whose names start with ``prefix``; return that of its outputs
+    h. ``taken`` is the type of the model's input.
+    """
+    at = "input"
+    if network.statistics is not None:
+        mean, std = (
+            graph.constant(f"{prefix}input_{k}", v, taken)
+            for k, v in network.statistics._asdict().items()
+        )
+        centred = graph.node("Sub", [at, mean], f"{prefix}centred")
+        at = graph.node("Div", [centred, std], f"{prefix}standardized")
+    if taken != graph.dtype:
+        at = graph.node("Cast", [at], f"{prefix}cast", to=_kind(graph.dtype))
     last = len(network.weights)
     for index, weights in enumerate(network.weights, start=1):
-        weight = graph.constant(f"weight_{index}", weights[:, :-1])
-        bias = graph.constant(f"bias_{index}", weights[:, -1])
-        at = graph.node(
-            "Gemm", [at, weight, bias], "logits" if index == last else f"h_{index}", transB=1
-        )
+        weight = graph.constant(f"{prefix}weight_{index}", weights[:, :-1])
+        bias = graph.constant(f"{prefix}bias_{index}", weights[:, -1])
+        h = f"{prefix}logits" if index == last else f"{prefix}h_{index}"
+        at = graph.node("Gemm", [at, weight, bias], h, transB=1)
         if index < last:
-            _form_of(network.activations[index - 1])(graph, at, f"a_{index}")
-            at = f"a_{index}"
-    outputs, prediction = ["logits"], get_loss(network.loss).onnx
-    if prediction:
-        prediction(graph, "logits", "output")
-        outputs.append("output")
-    sizes = network.sizes
+            _form_of(network.activations[index - 1])(graph, at, f"{prefix}a_{index}")
+            at = f"{prefix}a_{index}"
+    return at
+
+
+def _model(graph: _Graph, sizes: Sequence[int], taken: np.dtype, outputs: Sequence[str]) -> bytes:
+    """Return the model of a graph from ``input``, of the type ``taken``, to ``outputs``."""
+    kind = _kind(graph.dtype)
     body = message(
         [
             *((1, node) for node in graph.nodes),

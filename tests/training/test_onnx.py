@@ -15,10 +15,11 @@ from gnopt.engine.activations import all_activations, get_activation
 from gnopt.engine.arrays.numpy import NumpyBackend
 from gnopt.engine.losses import get_loss
 from gnopt.engine.network import Network, forward
+from gnopt.engine.predictions import Noise
 from gnopt.errors import GnoptError
 from gnopt.training.checkpoint import StoredNetwork
 from gnopt.training.export import export_network
-from gnopt.training.onnx import encode
+from gnopt.training.onnx import encode, encode_ensemble
 
 
 def fields(data: bytes) -> list[tuple[int, object]]:
@@ -71,6 +72,8 @@ OPERATORS = {
     "Erf": lambda at, x: np.vectorize(math.erf)(x),
     "Elu": lambda at, x: np.where(x > 0, x, at["alpha"] * np.expm1(x)),
     "Selu": lambda at, x: at["gamma"] * np.where(x > 0, x, at["alpha"] * np.expm1(x)),
+    "Sqrt": lambda at, x: np.sqrt(x),
+    "Mean": lambda at, *x: np.mean(x, axis=0),
     "Softmax": lambda at, x: np.exp(x) / np.exp(x).sum(axis=1, keepdims=True),
 }
 
@@ -148,6 +151,57 @@ def test_the_output_is_the_prediction_of_the_loss(loss_name):
     assert found.keys() == expected.keys()
     for name, values in expected.items():
         np.testing.assert_allclose(found[name], values, rtol=1e-12)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_an_exported_ensemble_gives_mean_and_deviation(known):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((6, 4)) + 3.0
+    networks, made, noise = [], [], []
+    for statistics in (None, Statistics(rng.random(4), rng.random(4) + 0.5)):
+        weights = [rng.standard_normal((3, 5)), rng.standard_normal((2, 4))]
+        noise.append(rng.random(2))
+        networks.append(
+            StoredNetwork(
+                weights,
+                ["tanh"],
+                "squared_error",
+                statistics=statistics,
+                noise=Noise(noise[-1]) if known else None,
+            )
+        )
+        z = x if statistics is None else (x - statistics.mean) / statistics.std
+        hidden = np.tanh(z @ weights[0][:, :-1].T + weights[0][:, -1])
+        made.append(hidden @ weights[1][:, :-1].T + weights[1][:, -1])
+    found = run(encode_ensemble(networks), x)
+    assert found.keys() == {"output", "std"}
+    np.testing.assert_allclose(found["output"], np.mean(made, axis=0), rtol=1e-12)
+    variance = np.var(made, axis=0) + (np.mean(noise, axis=0) if known else 0.0)
+    np.testing.assert_allclose(found["std"], np.sqrt(variance), rtol=1e-10)
+
+
+def test_an_ensemble_of_single_precision_takes_doubles_if_one_network_needs_them():
+    rng = np.random.default_rng(0)
+    wide = Statistics(np.array([1.6e9, 0.0]), np.array([1e3, 1.0]))
+    weights = [[rng.standard_normal((1, 3)).astype(np.float32)] for _ in range(2)]
+    networks = [
+        StoredNetwork(w, [], "squared_error", statistics=s)
+        for w, s in zip(weights, (wide, wide._replace(std=np.array([1e9, 1.0]))), strict=True)
+    ]
+    z = rng.integers(-3, 4, (5, 2))
+    found = run(encode_ensemble(networks), z * wide.std + wide.mean)["output"]
+    assert found.dtype == np.float32
+    second = (z * np.array([1e-6, 1.0])).astype(np.float32)
+    made = [
+        part @ w[0][:, :-1].T + w[0][:, -1] for part, w in zip((z, second), weights, strict=True)
+    ]
+    np.testing.assert_allclose(found, np.mean(made, axis=0), rtol=1e-5, atol=1e-5)
+
+
+def test_an_ensemble_needs_the_form_of_a_prediction():
+    network = StoredNetwork([np.ones((3, 2))], [], "binary_mixture")
+    with pytest.raises(GnoptError, match=r"binary_mixture.*--member N"):
+        encode_ensemble([network, network])
 
 
 def test_the_siblings_that_can_be_exported():
