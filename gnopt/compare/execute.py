@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gnopt.compare import worker
-from gnopt.compare.outcome import FINISHED, RunOutcome, read_outcome
+from gnopt.compare.outcome import RunOutcome, read_outcome
 from gnopt.compare.plan import ComparisonPlan, Run
 from gnopt.engine.arrays import check_device
 from gnopt.errors import ConfigError, Interrupted
+from gnopt.training import rundir
 from gnopt.workers.child import Task, WorkerExit
 from gnopt.workers.cores import Allocation
 from gnopt.workers.engines import get_engine
@@ -43,7 +44,7 @@ def parse_part(text: str | None) -> Part | None:
 def unfinished(plan: ComparisonPlan, part: Part | None = None) -> list[Run]:
     """Return the runs, of one part or of all, that neither finished nor diverged."""
     runs = (part or Part()).take(plan.runs)
-    return [run for run in runs if read_outcome(plan, run).status not in FINISHED]
+    return [run for run in runs if read_outcome(plan, run).status not in rundir.FINISHED]
 
 
 def check_devices(runs: Sequence[Run], allocation: Allocation) -> None:

@@ -9,7 +9,6 @@ from gnopt.compare.plan import ComparisonPlan, Run
 from gnopt.training import rundir
 from gnopt.training.csv_table import read_columns
 
-FINISHED = ("done", "diverged")  # statuses of runs that are not made again
 _COLUMNS = ("train_loss", "train_error", "validation_loss", "validation_error")
 
 

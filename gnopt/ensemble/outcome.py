@@ -11,7 +11,6 @@ from gnopt.ensemble.members import Member
 from gnopt.training import rundir
 from gnopt.training.csv_table import read_columns
 
-FINISHED = ("done", "diverged")  # statuses of runs that are not made again
 _LOSSES = ("step", "train_loss", "validation_loss")
 
 
@@ -90,7 +89,7 @@ def unfinished(ensemble: Path, config: Config, members: list[Member]) -> list[Me
 
 def _finished(ensemble: Path, config: Config, member: Member) -> bool:
     path = member.path(ensemble)
-    if read_member(ensemble, member).status not in FINISHED:
+    if read_member(ensemble, member).status not in rundir.FINISHED:
         return False
     try:
         return (path / "config.toml").read_text() == to_toml(member.config(config).values())

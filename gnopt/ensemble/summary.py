@@ -38,18 +38,23 @@ class EnsembleScores:
 
     def rows(self) -> list[tuple[str, str]]:
         """Return a cell with the name, and one with the score, for each score."""
+        names = {"train": "objective", "validation": "validation"}
         rows = [
             (
-                f"{name} of all",
-                f"{evaluation.loss:.6g} over {evaluation.rows} rows; one member "
+                names[name],
+                f"{evaluation.loss:.6g} on {evaluation.rows} {name} rows; one member "
                 f"{np.mean(self.members.objectives[name]):.6g}",
             )
             for name, evaluation in self.evaluations.items()
         ]
         if self.folds is not None:
-            score = f"{self.folds.mean('objective'):.6g}"
-            error = f"{self.folds.standard_error('objective'):.2g}"
-            rows.append(("unseen folds", f"{score}, standard error {error}"))
+            rows.append(
+                (
+                    "unseen folds",
+                    f"{self.folds.mean('objective'):.6g} by one member, standard error "
+                    f"{self.folds.standard_error('objective'):.2g}",
+                )
+            )
         return rows
 
 

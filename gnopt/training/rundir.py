@@ -31,6 +31,7 @@ try:
 except ImportError:  # not a POSIX system: runs there are not locked
     fcntl = None
 
+FINISHED = ("done", "diverged")  # statuses of runs that are not made again by themselves
 MEMBERS = "members"  # the folder of an ensemble with a run directory for each member
 _FILES = ("config.toml", "run.json", "steps.csv", "eval.csv")
 

@@ -33,6 +33,7 @@ VARIANTS = {
     "seeds": [],
     "folds": [*FOLDS, *STANDARDIZE],
     "bootstrap": [*BOOTSTRAP, *STANDARDIZE],
+    "rows on disk": [*BOOTSTRAP, *STANDARDIZE, "--set", "data.memory=1KB"],
 }
 
 

@@ -157,3 +157,17 @@ def test_too_many_folds_are_refused(file):
 def test_another_text_is_refused(text):
     with pytest.raises(ConfigError, match="fold I/N"):
         read_selection(text)
+
+
+def test_weights_stay_with_their_rows(file):
+    with h5py.File(file, "a") as handle:
+        for group in ("", "test/", "validation/"):
+            handle.require_dataset(
+                f"{group}w", (len(handle[f"{group}x"]),), "f8", data=handle[f"{group}x"][:, 0] + 1.0
+            )
+    for rows in ("bootstrap", "fold 2/3"):
+        with opened(file, rows=rows, weights="w") as data:
+            for split in (data.train, data.validation):
+                assert split is not None
+                x, y = split.rows_at(0, ROWS)
+                np.testing.assert_array_equal(y.own, x[:, 0] + 1.0)
