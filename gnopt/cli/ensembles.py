@@ -10,10 +10,9 @@ import click
 from gnopt.cli.common import print_json, table, warn
 from gnopt.cli.display import RunsReporter, headline
 from gnopt.config import Flags, load
+from gnopt.engine.losses import get_loss
 from gnopt.ensemble import start
-from gnopt.ensemble.load import load_ensemble
 from gnopt.ensemble.outcome import MemberOutcome, unfinished
-from gnopt.ensemble.summary import EnsembleScores, score_ensemble
 from gnopt.ensemble.train import EnsembleOutcome, train
 
 
@@ -62,31 +61,34 @@ def train_ensemble(source: Source, jobs: int | None, as_json: bool, quiet: bool)
     finally:
         ensemble.run.close()
     warn(outcome.notes())
-    scores = score_ensemble(load_ensemble(ensemble.run.path))
     if as_json:
-        print_json(summary(ensemble, outcome, scores))
+        print_json(summary(ensemble, outcome))
     else:
-        click.echo(table(_rows(ensemble, outcome, scores)))
+        click.echo(table(_rows(ensemble, outcome)))
 
 
-def summary(
-    ensemble: start.Ensemble, outcome: EnsembleOutcome, scores: EnsembleScores
-) -> dict[str, object]:
-    """Return the result of an ensemble, as --json prints it."""
+def summary(ensemble: start.Ensemble, outcome: EnsembleOutcome) -> dict[str, object]:
+    """Return the result of an ensemble, as --json prints it; losses are of the mean prediction."""
+    train, validation = (outcome.scores.evaluations.get(n) for n in ("train", "validation"))
+    assert train is not None
     return {
         "run": str(ensemble.run.path),
         "method": ensemble.config.method,
         "members": [member.facts() for member in outcome.members],
         "trained": len(outcome.trained),
-        "scores": scores.facts(),
+        "objective": train.loss,
+        "error": train.error,
+        "error_name": get_loss(ensemble.config.network.loss).error_name,
+        "rows": train.rows,
+        "validation_objective": validation and validation.loss,
+        "validation_error": validation and validation.error,
+        "scores": outcome.scores.facts(),
     }
 
 
-def _rows(
-    ensemble: start.Ensemble, outcome: EnsembleOutcome, scores: EnsembleScores
-) -> list[tuple[str, str]]:
+def _rows(ensemble: start.Ensemble, outcome: EnsembleOutcome) -> list[tuple[str, str]]:
     return [
         *((member.member.name, member.text()) for member in outcome.members),
-        *scores.rows(),
+        *outcome.scores.rows(),
         ("run", str(ensemble.run.path)),
     ]

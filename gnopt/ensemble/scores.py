@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import nan, sqrt
+from math import isnan, nan, sqrt
 
 import numpy as np
 
@@ -54,9 +54,10 @@ class FoldScores:
 
     def facts_of(self, name: str) -> dict[str, object]:
         """Return one score as fields for JSON."""
+        error = self.standard_error(name)
         return {
             "mean": self.mean(name),
-            "standard_error": self.standard_error(name),
+            "standard_error": None if isnan(error) else error,
             "values": list(self.values[name]),
         }
 

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gnopt.ensemble import worker
+from gnopt.ensemble.load import load_ensemble
 from gnopt.ensemble.outcome import MemberOutcome, read_member, unfinished
 from gnopt.ensemble.start import Ensemble
+from gnopt.ensemble.summary import EnsembleScores, score_ensemble
 from gnopt.errors import Diverged, GnoptError, Interrupted
 from gnopt.training.rundir import resume_command
 from gnopt.workers.child import Task, WorkerExit
@@ -20,9 +22,10 @@ MemberEnded = Callable[[MemberOutcome, str], None]  # with the reason of a failu
 
 @dataclass(frozen=True)
 class EnsembleOutcome:
-    """How the members of an ensemble ended."""
+    """How the members of an ensemble ended, and what they score together."""
 
     members: list[MemberOutcome]
+    scores: EnsembleScores
 
     @property
     def trained(self) -> list[MemberOutcome]:
@@ -57,8 +60,11 @@ def train(ensemble: Ensemble, ended: MemberEnded) -> EnsembleOutcome:
             run.log(f"{status}: {error}")
             run.finish(status, code)
         raise
+    for name, score in outcome.scores.rows():
+        run.log(f"{name}: {score}")
     run.log("done")
-    run.finish("done", 0, trained=[m.member.number for m in outcome.trained])
+    trained = [outcome.member.number for outcome in outcome.trained]
+    run.finish("done", 0, trained=trained, scores=outcome.scores.facts())
     return outcome
 
 
@@ -97,7 +103,7 @@ def _train(ensemble: Ensemble, ended: MemberEnded) -> EnsembleOutcome:
             f"{error}; {left} of {len(members)} members are not trained\nresume with: {again}",
             error.exit_code - 128,
         ) from None
-    outcome = EnsembleOutcome([read_member(run.path, member) for member in members])
+    outcomes = [read_member(run.path, member) for member in members]
     if failures:
         lines = [f"  {members[n - 1].name}: {reason}" for n, reason in sorted(failures.items())]
         raise GnoptError(
@@ -109,6 +115,6 @@ def _train(ensemble: Ensemble, ended: MemberEnded) -> EnsembleOutcome:
                 ]
             )
         )
-    if not outcome.trained:
+    if not any(outcome.done for outcome in outcomes):
         raise Diverged(f"all {len(members)} members diverged; their logs are in {run.path}/members")
-    return outcome
+    return EnsembleOutcome(outcomes, score_ensemble(load_ensemble(run.path)))

@@ -180,6 +180,9 @@ def test_training_ends_with_the_scores_of_the_ensemble(table, gnopt):
     scores = json.loads(result.out)["scores"]
     document = json.loads(gnopt("evaluate", "run", "--json").out)
     assert scores["train"]["objective"] == document["splits"]["train"]["objective"]
+    assert json.loads(result.out)["objective"] == scores["train"]["objective"]
+    assert json.loads((table / "run/run.json").read_text())["scores"] == scores
+    assert "unseen folds: " in (table / "run/log.txt").read_text()
     assert scores["folds"] == document["folds"]["objective"]
     shared = gnopt("train", "table.toml", "--out", "run", "--overwrite", "--json", *CLASSES)
     scores = json.loads(shared.out)["scores"]
@@ -229,3 +232,25 @@ def test_exports_hold_every_member(table, gnopt):
             assert str(arrays[f"member_{number}_loss"]) == "squared_error"
     assert gnopt("export", "run", "one.onnx", "--member", 2).code == 0
     assert gnopt("export", "run", "all.txt").code == 2
+
+
+def test_a_group_of_validation_rows_is_scored_beside_the_folds(table, gnopt):
+    with h5py.File("table.h5", "a") as file:
+        for name in "xyc":
+            file[f"validation/{name}"] = file[f"test/{name}"][:15]
+    arguments = [*FOLDS, *CLASSES, "--set", "data.validation=0.1"]
+    result = gnopt("train", "table.toml", "--out", "run", "--json", *arguments)
+    assert json.loads(result.out)["scores"]["validation"]["rows"] == 15
+    document = json.loads(gnopt("evaluate", "run", "--json").out)
+    rows = {name: split["rows"] for name, split in document["splits"].items()}
+    assert rows == {"train": 70, "validation": 15, "test": 20}
+
+
+def test_another_file_is_scored_without_the_folds(table, gnopt):
+    assert gnopt("train", "table.toml", "--out", "run", *FOLDS, *CLASSES).code == 0
+    (table / "table.h5").rename(table / "moved.h5")
+    result = gnopt("evaluate", "run", "--data", "moved.h5", "--json")
+    assert result.code == 0, result.err
+    document = json.loads(result.out)
+    assert document["splits"]["train"]["rows"] == 70
+    assert "folds" not in document

@@ -368,6 +368,28 @@ def test_compare_in_workers_that_share_the_device(place):
         assert json.loads((run / "run.json").read_text())["versions"]["gpu"] == "double"
 
 
+def test_an_ensemble_is_the_same_on_either_device(place):
+    two = ["-q", "--set", "training.members=2"]
+    place("train", "tiny.toml", "--out", "cpu", *two)
+    assert not place.used()
+    place("train", "tiny.toml", "--out", "cuda", "--device", "cuda", *two)
+    assert len(place.used()) == 3  # the members, and this process for the scores
+    assert json.loads((place.folder / "cuda/run.json").read_text())["processes"]["jobs"] == 1
+    for number in (1, 2):
+        same_runs(*(place.folder / f"{run}/members/{number}" for run in ("cpu", "cuda")))
+    scores = [json.loads(place("evaluate", run, "--json")) for run in ("cpu", "cuda")]
+    for name in ("splits", "member_objectives"):
+        close(*(score[name] for score in scores))
+    for run in ("cpu", "cuda"):
+        place("predict", run, "tiny.h5", f"{run}.h5")
+    with (
+        h5py.File(place.folder / "cpu.h5") as one,
+        h5py.File(place.folder / "cuda.h5") as other,
+    ):
+        for name in ("x", "std"):
+            np.testing.assert_allclose(other[name][()], one[name][()], rtol=1e-6, atol=1e-9)
+
+
 def test_shares_of_a_device(monkeypatch):
     monkeypatch.delenv("CUPY_GPU_MEMORY_LIMIT", raising=False)
     assert not shared_by(1)
