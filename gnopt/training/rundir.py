@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -255,6 +256,8 @@ class RunDirectory:
         for member in members(self.path):
             if is_run(member):
                 shutil.rmtree(member)
+        with contextlib.suppress(OSError):  # there is none, or something else lies in it
+            (self.path / MEMBERS).rmdir()
 
     def _remove_temporaries(self) -> None:
         for folder in (self.path, self.checkpoints):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import random
 import signal
-import time
 from pathlib import Path
 
 import h5py
@@ -151,7 +150,7 @@ def test_overwriting_leaves_no_member_behind(tiny, gnopt):
     assert gnopt("train", "tiny.toml", "--out", "run", *two).code == 0
     assert sorted(path.name for path in (tiny / "run/members").iterdir()) == ["1", "2"]
     assert gnopt("train", "tiny.toml", "--out", "run", "--overwrite").code == 0
-    assert not list(tiny.glob("run/members/*"))
+    assert not (tiny / "run/members").exists()
     assert (tiny / "run/steps.csv").is_file()
 
 
@@ -180,20 +179,29 @@ def test_a_signal_stops_all_members_after_a_checkpoint(tiny, gnopt, number, code
 
 @pytest.mark.parametrize("variant", [MEMBERS, [*FOLDS, *CLASSES]])
 def test_an_ensemble_killed_at_any_moment_ends_like_an_undisturbed_one(tiny, gnopt, variant):
-    settings = [*variant, "--jobs", 2, "--set", "training.checkpoint_every=7"]
-    settings += ["--max-updates", 400, "--set", "training.patience=0"]
+    """Kill it in the first members, in the middle and in the last one."""
+    settings = [*variant, "--jobs", 2, "--set", "training.checkpoint_every=9"]
+    settings += ["--max-updates", 150, "--set", "training.patience=0"]
     assert gnopt("train", "tiny.toml", "--out", "whole", *settings).code == 0
-    wait = random.Random(5)
     resume: list[str] = []
-    for _ in range(3):
+    for updates in (20, 170, 340):
         child = start("train", "tiny.toml", "--out", "parts", "-q", *settings, *resume)
-        time.sleep(wait.uniform(0.8, 2.0))
+        wait_until(lambda: made(tiny / "parts") >= updates, child)  # noqa: B023
         child.send_signal(signal.SIGKILL)
         child.communicate()
-        resume = ["--resume"] if (tiny / "parts/run.json").is_file() else []
+        resume = ["--resume"]
     result = gnopt("train", "tiny.toml", "--out", "parts", "-q", *settings, *resume)
     assert result.code == 0, result.err
     same_ensembles(tiny / "whole", tiny / "parts")
+
+
+def made(ensemble: Path) -> int:
+    """The updates of all members so far."""
+    count = 0
+    for path in ensemble.glob("members/*/steps.csv"):
+        with contextlib.suppress(FileNotFoundError):  # its run goes back to its first update
+            count += path.read_bytes().count(b"\n") - 1
+    return count
 
 
 def bad_row(path: Path, row: int) -> None:
@@ -303,3 +311,18 @@ def test_a_comparison_trains_single_networks(tiny, gnopt):
     result = gnopt("compare", "tiny.toml", "--methods", "sgd", "--out", "c", *MEMBERS)
     assert result.code == 0, result.err
     assert not list(tiny.glob("c/runs/*/*/members"))
+
+
+def test_members_find_a_plug_in_beside_the_configuration(tiny, gnopt, monkeypatch):
+    (tiny / "mine_of_members.py").write_text(
+        "from gnopt.engine.losses.squared_error import SquaredError\n\n\n"
+        "class Mine(SquaredError):\n    name = ''\n"
+    )
+    (tiny / "elsewhere").mkdir()
+    monkeypatch.chdir(tiny / "elsewhere")
+    plug_in = ["--set", "network.loss=mine_of_members:Mine", *MEMBERS]
+    result = gnopt("train", "../tiny.toml", "--out", "run", *plug_in, "--max-updates", 2)
+    assert result.code == 0, result.err
+    assert gnopt("train", "--resume", "--out", "run", "--max-updates", 3).code == 0
+    for number in (1, 2, 3):
+        assert info(Path(f"run/members/{number}"))["config_folder"] == str(tiny)
