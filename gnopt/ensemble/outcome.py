@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import isnan, nan
 from pathlib import Path
+from typing import Any
 
 from gnopt.config import Config, to_toml
 from gnopt.ensemble.members import Member
@@ -26,7 +28,7 @@ class MemberOutcome:
     status: str  # that of run.json, or "missing" without one
     updates: int = 0
     seconds: float = 0.0
-    handed_out: int | None = None  # the update after which the network was the best
+    handed_out: Mapping[str, Any] = field(default_factory=dict)  # which network, as in run.json
     objective: float = nan
     validation: float = nan
 
@@ -43,7 +45,8 @@ class MemberOutcome:
         losses = f"objective {self.objective:.6g}"
         if not isnan(self.validation):
             losses += f", validation {self.validation:.6g}"
-        return f"{losses} at update {self.handed_out} of {self.updates}, {self.seconds:.1f} s"
+        step = self.handed_out["step"]
+        return f"{losses} at update {step} of {self.updates}, {self.seconds:.1f} s"
 
     def facts(self) -> dict[str, object]:
         """Return the fields for JSON."""
@@ -55,7 +58,7 @@ class MemberOutcome:
             "status": self.status,
             "updates": self.updates,
             "seconds": self.seconds,
-            "handed_out": self.handed_out,
+            "handed_out": self.handed_out or None,
             "objective": self.objective,
             "validation_objective": self.validation,
         }
@@ -73,9 +76,9 @@ def read_member(ensemble: Path, member: Member) -> MemberOutcome:
     status = str(info.get("status"))
     if status != "done":
         return MemberOutcome(member, path, status, updates, seconds)
-    handed_out = int(info["handed_out"]["step"])
+    handed_out = info["handed_out"]
     losses = read_columns(path / "eval.csv", _LOSSES)
-    at = losses["step"] == handed_out
+    at = losses["step"] == handed_out["step"]
     objective, validation = (
         float(losses[name][at][-1]) if at.any() else nan for name in _LOSSES[1:]
     )

@@ -12,7 +12,6 @@ from gnopt.config import Config, Flags, load, refuse_changes, to_toml
 from gnopt.engine.arrays import Device, check_device, get_backend
 from gnopt.ensemble.members import Member, members_of
 from gnopt.errors import ConfigError
-from gnopt.registry import source_folder
 from gnopt.training import rundir
 from gnopt.training.estimate import estimate_cost, refuse_too_large
 from gnopt.training.rundir import RunDirectory
@@ -70,6 +69,8 @@ def begin(
     )
     experiment = _first_member(config)
     try:
+        if init_from is not None:
+            experiment.initial_weights(init_from)  # raises an error if they do not fit
         allocation = allocate(experiment, config.training.networks, jobs, None)
         info = {
             **_describe(config, experiment, allocation, argv),
@@ -152,9 +153,10 @@ def allocate(
 def _threads_of_environment() -> int | None:
     """Return the threads that the user asked for by an environment variable, None without one."""
     for name, value in machine.chosen_threads().items():
-        if not value.isdecimal() or not int(value):
+        outermost = value.partition(",")[0]  # OpenMP takes a list, for loops within loops
+        if not outermost.isdecimal() or not int(outermost):
             raise ConfigError(f"{name}={value!r} in the environment: expected a number of threads")
-        return int(value)
+        return int(outermost)
     return None
 
 
@@ -163,8 +165,6 @@ def _describe(
 ) -> dict[str, Any]:
     """Return what run.json records of an ensemble; ``experiment`` is that of its first member."""
     facts = describe_run(experiment, argv)
-    if config.path:
-        facts["config_folder"] = str(source_folder(config.path))
     facts["seed"] = config.training.seed
     facts["members"] = config.training.networks
     facts["processes"] = {"jobs": allocation.jobs, "threads": allocation.threads}

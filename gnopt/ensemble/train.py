@@ -54,8 +54,7 @@ def train(ensemble: Ensemble, ended: MemberEnded) -> EnsembleOutcome:
     try:
         outcome = _train(ensemble, ended)
     except BaseException as error:
-        status = {Diverged: "diverged", Interrupted: "interrupted"}.get(type(error), "failed")
-        code = error.exit_code if isinstance(error, GnoptError) else 1
+        status, code = _status_of(error)
         with contextlib.suppress(OSError):  # a full disk must not hide the error
             run.log(f"{status}: {error}")
             run.finish(status, code)
@@ -66,6 +65,14 @@ def train(ensemble: Ensemble, ended: MemberEnded) -> EnsembleOutcome:
     trained = [outcome.member.number for outcome in outcome.trained]
     run.finish("done", 0, trained=trained, scores=outcome.scores.facts())
     return outcome
+
+
+def _status_of(error: BaseException) -> tuple[str, int]:
+    """Return what run.json says of an ensemble that this error ended, and the exit code."""
+    if isinstance(error, KeyboardInterrupt):  # while scores are computed
+        return "interrupted", 130
+    status = {Diverged: "diverged", Interrupted: "interrupted"}.get(type(error), "failed")
+    return status, error.exit_code if isinstance(error, GnoptError) else 1
 
 
 def _train(ensemble: Ensemble, ended: MemberEnded) -> EnsembleOutcome:

@@ -15,6 +15,7 @@ from processes import finish, has_lines, wait_until
 
 from gnopt.data.options import DataSettings
 from gnopt.data.source import open_data
+from gnopt.training.checkpoint import load_network
 
 MEMBERS = ["--set", "training.members=3"]
 FOLDS = ["--set", "training.folds=3", "--set", "data.targets=y"]
@@ -60,7 +61,7 @@ def test_json_names_every_member(tiny, gnopt):
     document = json.loads(result.out)
     assert [m["member"] for m in document["members"]] == [1, 2, 3]
     assert [m["seed"] for m in document["members"]] == [0, 1, 2]
-    assert all(m["validation_objective"] > 0.0 for m in document["members"])
+    assert all(m["validation_objective"] == m["handed_out"]["value"] for m in document["members"])
     assert "one run at a time" in result.err
     assert result.err.count("[") == 3
     dry = gnopt("train", "tiny.toml", "--dry-run", "--json", *MEMBERS)
@@ -326,3 +327,32 @@ def test_members_find_a_plug_in_beside_the_configuration(tiny, gnopt, monkeypatc
     assert gnopt("train", "--resume", "--out", "run", "--max-updates", 3).code == 0
     for number in (1, 2, 3):
         assert info(Path(f"run/members/{number}"))["config_folder"] == str(tiny)
+
+
+def test_all_members_begin_with_given_weights(tiny, gnopt):
+    assert gnopt("train", "tiny.toml", "--out", "first", "--max-updates", 3).code == 0
+    given = tiny / "first/checkpoints/step-000003.h5"
+    keep = ["--max-updates", 2, "--set", "training.checkpoint_every=1"]
+    keep += ["--set", "training.keep_checkpoints=9"]
+    result = gnopt("train", "tiny.toml", "--out", "run", *MEMBERS, *keep, "--init-from", given)
+    assert result.code == 0, result.err
+    expected = load_network(given).weights
+    after = []
+    for number in (1, 2, 3):
+        folder = tiny / f"run/members/{number}/checkpoints"
+        for one, other in zip(
+            load_network(folder / "step-000000.h5").weights, expected, strict=True
+        ):
+            np.testing.assert_array_equal(one, other)
+        after.append(load_network(folder / "step-000002.h5").weights[0])
+    assert not np.array_equal(after[0], after[1])
+    wrong = ["--set", "network.hidden=[5]", "--init-from", given]
+    result = gnopt("train", "tiny.toml", "--out", "other", *MEMBERS, *wrong)
+    assert result.code == 1
+    assert not (tiny / "other").exists()
+
+
+def test_an_ensemble_of_untrained_networks(tiny, gnopt):
+    result = gnopt("train", "tiny.toml", "--out", "run", *MEMBERS, "--max-updates", 0, "--json")
+    assert result.code == 0, result.err
+    assert [m["updates"] for m in json.loads(result.out)["members"]] == [0, 0, 0]
