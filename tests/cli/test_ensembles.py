@@ -346,7 +346,7 @@ def test_all_members_begin_with_given_weights(tiny, gnopt):
             np.testing.assert_array_equal(one, other)
         after.append(load_network(folder / "step-000002.h5").weights[0])
     assert not np.array_equal(after[0], after[1])
-    wrong = ["--set", "network.hidden=[5]", "--init-from", given]
+    wrong = ["--set", "network.hidden=[5,3,8]", "--init-from", given]
     result = gnopt("train", "tiny.toml", "--out", "other", *MEMBERS, *wrong)
     assert result.code == 1
     assert not (tiny / "other").exists()
