@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isnan, nan
 from pathlib import Path
@@ -31,6 +31,7 @@ class MemberOutcome:
     handed_out: Mapping[str, Any] = field(default_factory=dict)  # which network, as in run.json
     objective: float = nan
     validation: float = nan
+    shortcomings: Sequence[str] = ()  # lines on a network that is no better than a constant
 
     @property
     def done(self) -> bool:
@@ -61,6 +62,7 @@ class MemberOutcome:
             "handed_out": self.handed_out or None,
             "objective": self.objective,
             "validation_objective": self.validation,
+            "shortcomings": list(self.shortcomings),
         }
 
 
@@ -82,7 +84,17 @@ def read_member(ensemble: Path, member: Member) -> MemberOutcome:
     objective, validation = (
         float(losses[name][at][-1]) if at.any() else nan for name in _LOSSES[1:]
     )
-    return MemberOutcome(member, path, status, updates, seconds, handed_out, objective, validation)
+    return MemberOutcome(
+        member,
+        path,
+        status,
+        updates,
+        seconds,
+        handed_out,
+        objective,
+        validation,
+        info.get("shortcomings", ()),
+    )
 
 
 def unfinished(ensemble: Path, config: Config, members: list[Member]) -> list[Member]:

@@ -33,14 +33,13 @@ class EnsembleOutcome:
         return [member for member in self.members if member.done]
 
     def notes(self) -> list[str]:
-        """Return a line on members that diverged, if any did."""
-        left = [str(m.member.number) for m in self.members if not m.done]
-        if not left:
-            return []
-        return [
-            f"{len(left)} of {len(self.members)} members diverged and are left out: "
-            f"{', '.join(left)}"
-        ]
+        """Return lines on members that diverged, and on those that learned nothing."""
+        lost = [str(m.member.number) for m in self.members if not m.done]
+        notes = [f"{m.member.name}: {line}" for m in self.members for line in m.shortcomings]
+        if lost:
+            count = f"{len(lost)} of {len(self.members)} members"
+            notes.insert(0, f"{count} diverged and are left out: {', '.join(lost)}")
+        return notes
 
 
 def train(ensemble: Ensemble, ended: MemberEnded) -> EnsembleOutcome:
@@ -59,6 +58,8 @@ def train(ensemble: Ensemble, ended: MemberEnded) -> EnsembleOutcome:
             run.log(f"{status}: {error}")
             run.finish(status, code)
         raise
+    for text in outcome.notes():
+        run.log(text)
     for name, score in outcome.scores.rows():
         run.log(f"{name}: {score}")
     run.log("done")

@@ -356,3 +356,14 @@ def test_an_ensemble_of_untrained_networks(tiny, gnopt):
     result = gnopt("train", "tiny.toml", "--out", "run", *MEMBERS, "--max-updates", 0, "--json")
     assert result.code == 0, result.err
     assert [m["updates"] for m in json.loads(result.out)["members"]] == [0, 0, 0]
+
+
+def test_a_member_that_has_learned_nothing_is_named(tiny, gnopt):
+    still = ["--set", "optimizer.method=sgd", "--set", "optimizer.learning_rate=1e-12"]
+    still += ["--set", "training.restarts=0"]
+    result = gnopt("train", "tiny.toml", "--out", "run", "--json", *MEMBERS, *still)
+    assert result.code == 0, result.err
+    for number in (1, 2, 3):
+        assert f"member {number} (seed {number - 1}): the network is" in result.err
+    assert all(m["shortcomings"] for m in json.loads(result.out)["members"])
+    assert "than the best constant" in (tiny / "run/log.txt").read_text()
