@@ -12,7 +12,7 @@ W_l        augmented weights [weight, bias], l = 1..L             (d_l, d_{l-1} 
 h_l        pre-activations, h_l = ā_{l-1} W_lᵀ                    (N, d_l)
 a_l        f_l(h_l); f_L is the identity                          (N, d_l)
 E(h_L, y)  loss of one data point, summed over outputs            scalar
-objective  mean of E over data points (+ ½ η ‖θ‖²)                scalar
+objective  mean of E over data points (+ ½ η ‖W‖²)                scalar
 A_l        mean of ā_l ā_lᵀ                                       (d_l + 1, d_l + 1)
 G_l        mean of the pre-activation Gauss-Newton matrices 𝒢_l   (d_l, d_l)
 λ, α, μ    damping, step size, momentum; ρ the reduction ratio    scalars
@@ -21,9 +21,10 @@ G_l        mean of the pre-activation Gauss-Newton matrices 𝒢_l   (d_l, d_l)
 The package reads in the order of its imports: a module imports only from modules before it.
 
 Reading order: ``errors`` → ``machine`` → ``provenance`` → ``formatting`` → ``rng`` → ``files`` →
-``registry`` → ``options`` → ``weighting`` → ``data`` → ``engine`` (network, losses) → ``metrics``
-→ ``curvature`` → ``optimizers`` → ``settings`` → ``config`` → ``method_options`` → ``training`` →
-``workers`` → ``ensemble`` → ``inspection`` → ``compare`` → ``bench`` → ``plots`` → ``cli``.
+``registry`` → ``options`` → ``aims`` → ``weighting`` → ``data`` → ``engine`` (network, losses) →
+``metrics`` → ``curvature`` → ``optimizers`` → ``settings`` → ``config`` → ``method_options`` →
+``training`` → ``workers`` → ``ensemble`` → ``inspection`` → ``compare`` → ``bench`` → ``plots`` →
+``cli``.
 """
 
 import os

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gnopt import optimizers, registry
+from gnopt.aims import Aim
 from gnopt.data.options import DataSettings
 from gnopt.engine.losses import get_loss
 from gnopt.engine.predictions import Classes
@@ -49,6 +50,12 @@ class Config:
             "optimizer": {"method": self.method, **self.optimizer.values()},
             "training": self.training.values(),
         }
+
+    def aimed(self, aim: Aim) -> Config:
+        """Return the configuration with this aim, unless one was given."""
+        if self.sources["training.aim"] != "default":
+            return self
+        return replace(self, training=self.training.changed(aim=aim.name))
 
     def flat(self) -> dict[str, object]:
         """Return key in full → value."""

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from gnopt import optimizers
+from gnopt.aims import AIMS, AUTO, PREDICTION, Aim
 from gnopt.data.options import DataSettings
 from gnopt.engine.activations import all_activations, get_activation
 from gnopt.engine.arrays import Device
-from gnopt.engine.initializers import AUTO, INITIALIZERS
+from gnopt.engine.initializers import INITIALIZERS
 from gnopt.engine.losses import all_losses, get_loss
 from gnopt.engine.predictions import Prediction
 from gnopt.errors import ConfigError, SettingProblem
@@ -131,11 +132,18 @@ class TrainingSettings(Settings):
     memory: int | str = option(
         "256MB", "most bytes of temporaries, such as KFLR's columns", form=SIZE
     )
-    patience: float = option(
-        2.0,
+    aim: str = option(
+        PREDICTION.name,
+        "what training is for; settings that are auto follow from it. "
+        + "; ".join(f"{aim.name}: {aim.summary}" for aim in AIMS.values()),
+        choices=tuple(AIMS),
+    )
+    patience: float | str = option(
+        AUTO,
         "with validation rows, stop at an evaluation after update >= patience * best + 20, where "
         "best is the update of the lowest validation loss; without, where 50 updates change "
-        "neither loss nor weights beyond rounding; 0 = never",
+        "neither loss nor weights beyond rounding; 0 = never; auto: as training.aim says",
+        choices=(AUTO,),
         low=0,
         free_on_resume=True,
     )
@@ -247,6 +255,16 @@ class TrainingSettings(Settings):
                     f"{key}: {name} does not apply to what this loss predicts",
                     ", ".join(expected) or "none: no metric applies",
                 )
+
+    @property
+    def purpose(self) -> Aim:
+        """The aim with what follows from it."""
+        return AIMS[self.aim]
+
+    @property
+    def longest_wait(self) -> float:
+        """The factor of patience that holds; 0 = never stop early."""
+        return float(self.purpose.choose("patience", self.patience))
 
 
 @dataclass(frozen=True, kw_only=True)

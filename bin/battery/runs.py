@@ -182,7 +182,7 @@ def configuration(problem: Problem, folder: Path, limit: Limit, sets: Sequence[s
             "evaluate_every": 0,
             "checkpoint_every": 0,
             "evaluate_rows": 0,
-            "patience": 0,
+            "aim": "objective",
         },
     }
     path = folder / "config.toml"

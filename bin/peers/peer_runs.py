@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from gnopt.aims import OBJECTIVE
 from gnopt.config import load
 from gnopt.errors import GnoptError
 from gnopt.training.setup import build
@@ -66,7 +67,9 @@ def _export(problem: Problem, path: Path) -> dict[str, Any]:
     says of them.
     """
     experiment = build(
-        load(problem.config, problem.sets, {"training.seed": ("--seed", problem.seed)})
+        load(problem.config, problem.sets, {"training.seed": ("--seed", problem.seed)}).aimed(
+            OBJECTIVE
+        )
     )
     try:
         loss = experiment.config.network.loss

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gnopt.aims import OBJECTIVE
 from gnopt.config import load
 from gnopt.errors import ConfigError, GnoptError, nearest
 from gnopt.optimizers import Optimizer, make, methods
@@ -142,7 +143,7 @@ def experiment(
 ) -> Experiment:
     """Data, network and loss of ``net`` with its configured method."""
     flags = {"training.seed": ("--seed", seed), "training.dtype": ("--dtype", dtype)}
-    return build(load(net.path, (*net.sets, *sets), flags))
+    return build(load(net.path, (*net.sets, *sets), flags).aimed(OBJECTIVE))
 
 
 def optimizer(base: Experiment, net: Net, variant: Variant) -> Optimizer[Any]:

@@ -88,7 +88,7 @@ class OwnRun:
             f"training.evaluate_every={EVERY}",
             "training.evaluate_rows=0",
             "training.evaluate_share=0",
-            "training.patience=0",
+            "training.aim=objective",
             "training.checkpoint_every=0",
             "training.updates=1000000",
             *_settings(self.variant.settings),

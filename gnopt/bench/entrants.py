@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gnopt import optimizers
+from gnopt.aims import OBJECTIVE
 from gnopt.config import Config, Flags, load
 from gnopt.errors import ConfigError, GnoptError, SettingProblem, SettingsError, nearest
 from gnopt.method_options import asked_options, of_optimizer, options_for
@@ -48,7 +49,7 @@ def read_config(request: BenchRequest) -> Config:
         raise ConfigError([*problems, *error.problems]) from None
     if problems:
         raise ConfigError(problems)
-    return config
+    return config.aimed(OBJECTIVE)
 
 
 def build_methods(

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from gnopt import optimizers
+from gnopt.aims import OBJECTIVE
 from gnopt.compare.grid import Variant, points, slug
 from gnopt.config import Config, Flags, load, to_toml
 from gnopt.engine.arrays import Device, check_device, get_backend
@@ -179,7 +180,8 @@ def make_plan(request: ComparisonRequest, directory: Path, threads: int) -> Comp
 
 
 def _problem(config: Config, request: ComparisonRequest) -> dict[str, dict[str, object]]:
-    training = config.training
+    # A comparison is about the objective after the same budget.
+    training = config.aimed(OBJECTIVE).training
     if request.seconds:
         training = training.changed(
             max_seconds=request.seconds, updates=request.updates or UNBOUNDED
@@ -191,9 +193,6 @@ def _problem(config: Config, request: ComparisonRequest) -> dict[str, dict[str, 
     if config.sources["training.restarts"] == "default":
         # All runs begin with the same weights; one that stands still shows it.
         training = training.changed(restarts=0)
-    if config.sources["training.patience"] == "default":
-        # A comparison is about the objective after the same budget.
-        training = training.changed(patience=0.0)
     # Each run of a comparison is that of one network.
     training = training.changed(members=1, folds=0, member_rows="all")
     return {

@@ -274,6 +274,12 @@ class Block(ABC):
         """Return the eigenvalues S (o, i) where the block is diagonal in known bases, else None."""
         return None
 
+    @abstractmethod
+    def spectrum(self, ops: Backend) -> tuple[Array, Array]:
+        """Return a and g, in float64, whose products a_i g_j are the eigenvalues of the block with
+        the bias integrated out.
+        """
+
     def pair(self) -> tuple[Factor, Factor] | None:
         """Return A and G where the block is made of them, else None."""
         return None
@@ -325,6 +331,10 @@ class FactoredBlock(Block):
         assert self.A is not None
         assert self.G is not None
         return self.A, self.G
+
+    def spectrum(self, ops: Backend) -> tuple[Array, Array]:
+        A, G = self.pair()
+        return A.without_bias(ops).eigenvalues(ops), G.eigenvalues(ops)
 
     @property
     def nbytes(self) -> int:
@@ -621,6 +631,10 @@ class DiagonalBlock(ScaledBlock):
 
     def bases(self) -> Bases:
         return None, None
+
+    def spectrum(self, ops: Backend) -> tuple[Array, Array]:
+        S = self.diagonal()[:, :-1].astype(np.float64)
+        return ops.xp.ones(1), S.reshape(-1)
 
     def solve(
         self, plan: LayerPlan, damping: Damping, g: Array, out: Array, scratch: Scratch

@@ -19,7 +19,7 @@ With exact damping of the Kronecker product the block is A ⊗ G + λ I; for the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gnopt.curvature.factors import TINY, Factor
@@ -78,7 +78,7 @@ class Damping:
     """
 
     settings: DampingSettings
-    weight_decay: float
+    weight_decay: Any  # η: a number, or a 0-d array on the device
     lam: float
     boost: float = 1.0
 
@@ -91,6 +91,11 @@ class Damping:
     def share_of_inputs(self) -> float:
         """The relative rule's c_A under the boost."""
         return float(self.boost**0.5 * self.settings.damping_a)
+
+    def of_layer(self, number: int) -> Damping:
+        """Return the damping of layer ``number`` = 1..L, where each has its own weight decay."""
+        each = getattr(self.weight_decay, "ndim", 0) == 1
+        return replace(self, weight_decay=self.weight_decay[number - 1]) if each else self
 
     def of_factors(self, ops: Backend, A: Factor, G: Factor) -> tuple[Any, Any]:
         """Return what is added to the diagonals of A and of G (0-d, on the device)."""

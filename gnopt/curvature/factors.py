@@ -33,6 +33,8 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
+import numpy as np
+
 from gnopt.engine.arrays import Array, Backend
 
 TINY = 1e-12  # floor of a mean diagonal: a dead layer keeps finite damping
@@ -116,6 +118,16 @@ class Factor(SymmetricMap):
     @abstractmethod
     def eigenbasis(self, ops: Backend, what: str) -> Eigenbasis:
         """Return the eigendecomposition."""
+
+    @abstractmethod
+    def eigenvalues(self, ops: Backend) -> Array:
+        """Return the eigenvalues in float64; zeros may be left out."""
+
+    @abstractmethod
+    def without_bias(self, ops: Backend) -> Factor:
+        """Return the covariance of inputs whose second moment this is, with a 1 as the last input:
+        M − m mᵀ without the last row and column, m = mean of the inputs, in float64.
+        """
 
     @abstractmethod
     def congruence(self, ops: Backend, weight: Array) -> Array:
@@ -221,6 +233,12 @@ class Full(Factor):
         values, vectors = ops.eigh(self.matrix, what)
         return Eigenbasis(ops.xp.maximum(values, 0.0), vectors)
 
+    def eigenvalues(self, ops: Backend) -> Array:
+        return ops.eigenvalues(self.matrix)
+
+    def without_bias(self, ops: Backend) -> Full:
+        return Full(_centred(ops, self.matrix))
+
     def congruence(self, ops: Backend, weight: Array) -> Array:
         return weight.T @ (self.matrix @ weight)
 
@@ -302,6 +320,12 @@ class Diagonal(Factor):
     def eigenbasis(self, ops: Backend, what: str) -> Eigenbasis:
         return Eigenbasis(ops.xp.maximum(self.diagonal, 0.0), None)
 
+    def eigenvalues(self, ops: Backend) -> Array:
+        return ops.xp.maximum(self.diagonal.astype(np.float64), 0.0)
+
+    def without_bias(self, ops: Backend) -> Diagonal:
+        return Diagonal(self.diagonal[:-1])
+
     def congruence(self, ops: Backend, weight: Array) -> Array:
         return ops.gram(ops.xp.sqrt(self.diagonal)[:, None] * weight, 1.0)
 
@@ -373,6 +397,15 @@ class Blocks(Factor):
             ops.xp.maximum(values, 0.0), ops.xp.stack([vectors for _, vectors in parts])
         )
 
+    def eigenvalues(self, ops: Backend) -> Array:
+        return ops.xp.concatenate([ops.eigenvalues(block) for _, block in self.pieces()])
+
+    def without_bias(self, ops: Backend) -> Factor:
+        """Only the last block knows the means of its inputs; the others are left as they are."""
+        *others, last = (block for _, block in self.pieces())
+        parts = [block.astype(np.float64) for block in others] + [_centred(ops, last)]
+        return from_blocks(ops, [part for part in parts if len(part)], self.size - 1)
+
     def congruence(self, ops: Backend, weight: Array) -> Array:
         total: Array = None
         for r, block in self.pieces():
@@ -441,6 +474,14 @@ class LowRank(Factor):
 
     def eigenbasis(self, ops: Backend, what: str) -> Eigenbasis:
         return Full(self.dense(ops)).eigenbasis(ops, what)
+
+    def eigenvalues(self, ops: Backend) -> Array:
+        return ops.eigenvalues(ops.gram(self.rows.T, 1.0))
+
+    def without_bias(self, ops: Backend) -> LowRank:
+        rows = self.rows.astype(np.float64)
+        ones = rows[:, -1:]
+        return LowRank((rows - ones * (ones.T @ rows))[:, :-1])
 
     def congruence(self, ops: Backend, weight: Array) -> Array:
         return ops.gram(self.rows @ weight, 1.0)
@@ -585,6 +626,13 @@ def usable(ops: Backend, M: Factor) -> Factor:
     diagonal = M.diagonal_of(ops)
     (total,) = ops.scalars(diagonal.sum())
     return M if isfinite(total) else Diagonal(ops.xp.zeros_like(diagonal))
+
+
+def _centred(ops: Backend, M: Array) -> Array:
+    """Return M − m mᵀ without the last row and column, m being the last column, in float64."""
+    A = M.astype(np.float64)
+    m = A[:-1, -1]
+    return A[:-1, :-1] - ops.xp.outer(m, m)
 
 
 def _damped(M: Array, damping: Any) -> Array:

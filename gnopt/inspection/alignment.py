@@ -92,9 +92,9 @@ def natural_damping(snapshot: Snapshot, factors: Factors) -> float:
 def align(snapshot: Snapshot, factors: Factors, solve: Solve, note: Note) -> list[Alignment]:
     """Return the cosines of every method at one set of weights, for each λ of ``solve``."""
     loss, g = loss_gradient(snapshot)
-    g += snapshot.weights.theta * snapshot.subject.config.optimizer.values().get(
-        "weight_decay", 0.0
-    )
+    decayed = snapshot.weights.theta.copy()
+    decayed[snapshot.net.ops.asarray(snapshot.net.bias_positions())] = 0.0
+    g += snapshot.weights.eta * decayed
     alignments = []
     for lam in solve.dampings or (natural_damping(snapshot, factors),):
         alignments += _align(snapshot, factors, g, loss, lam, solve, note)

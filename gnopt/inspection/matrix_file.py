@@ -56,7 +56,7 @@ def export_matrices(
             dtype=str(net.dtype),
             seed=subject.seed,
             objective=objective,
-            weight_decay=float(subject.config.optimizer.values().get("weight_decay", 0.0)),
+            weight_decay=snapshot.weights.eta,
         )
         file["x"] = ops.to_host(subject.x)
         file["y"] = ops.to_host(subject.loss.unweighted(subject.y)[1])

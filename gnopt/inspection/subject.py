@@ -38,12 +38,13 @@ SAMPLES = 1000  # rows looked at, unless asked for more or fewer
 
 @dataclass(frozen=True)
 class Weights:
-    """One set of weights, with the damping that the run used at them."""
+    """One set of weights, with the damping and weight decay that the run used at them."""
 
     theta: Array  # on the device
     step: int
     damping: float | None = None  # λ, if Levenberg and Marquardt's rule adapted one
     boost: float = 1.0  # factor on the damping after bad steps
+    eta: float = 0.0  # weight decay η
 
 
 @dataclass
@@ -58,6 +59,7 @@ class Subject:
     y: Array
     places: list[Path | None]  # checkpoints; None stands for ``initial``
     initial: Array | None = None  # weights of a configuration that has not been trained
+    initial_eta: float = 0.0  # and the weight decay that its run would begin with
 
     @property
     def rows(self) -> int:
@@ -81,11 +83,11 @@ class Subject:
         """
         if place is None:
             assert self.initial is not None
-            return Weights(self.initial, 0)
+            return Weights(self.initial, 0, eta=self.initial_eta)
         stored = checkpoint.load_network(place)
         checkpoint.check_fits(stored, list(self.net.sizes), place)
         theta = self.net.ops.asarray(flat(stored.weights, self.net.dtype))
-        return Weights(theta, stored.step, *_adapted_damping(place))
+        return Weights(theta, stored.step, *_adapted(place))
 
     def every(self) -> Iterator[Weights]:
         """Yield the weights of every place, oldest first."""
@@ -169,11 +171,12 @@ def open_subject(
         data = experiment.data
         try:
             theta = experiment.initial_weights(init_from)
+            eta = experiment.optimizer.init(theta).eta
         except BaseException:
             data.close()
             raise
         subject = Subject(
-            target.stem, config, experiment.net, experiment.loss, None, None, [None], theta
+            target.stem, config, experiment.net, experiment.loss, None, None, [None], theta, eta
         )
     with data:
         _attach(subject, data, samples)
@@ -235,18 +238,18 @@ def _attach(subject: Subject, data: Data, samples: int | None) -> None:
     subject.y = subject.loss.even(ops, subject.loss.on_device(targets, ops.asarray))
 
 
-def _adapted_damping(place: Path) -> tuple[float | None, float]:
-    """Return λ and its boost from the optimizer state of a checkpoint, if it has them."""
+def _adapted(place: Path) -> tuple[float | None, float, float]:
+    """Return λ, its boost and η from the optimizer state of a checkpoint, if it has them."""
     try:
         with h5py.File(place, "r") as file:
             state = file["state/optimizer"]
-            damping, boost = (
+            damping, boost, eta = (
                 float(np.asarray(state[name])) if name in state else None
-                for name in ("damping", "boost")
+                for name in ("damping", "boost", "eta")
             )
     except (OSError, KeyError, ValueError, TypeError):
-        return None, 1.0
-    return damping, 1.0 if boost is None else boost
+        return None, 1.0, 0.0
+    return damping, 1.0 if boost is None else boost, eta or 0.0
 
 
 def settings_for(config: Config, curvature: type[Curvature], **given: Any) -> SecondOrderSettings:

@@ -202,7 +202,7 @@ def _damped(snapshot: Snapshot, block: InspectedBlock, method: InspectedMethod) 
     settings, weights = method.settings, snapshot.weights
     adapted = weights.damping if settings.damping_rule == "lm" else None
     lam = adapted or settings.damping
-    damping = Damping(settings, settings.weight_decay, lam, weights.boost)
+    damping = Damping(settings, weights.eta, lam, weights.boost)
     low, high = block.damped(damping, settings.block)
     return {"damped_min": low, "damped_max": high, "damped_condition": high / low}
 

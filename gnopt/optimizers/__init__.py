@@ -5,9 +5,9 @@ every curvature.
 adds a method of that name; a file in ``curvature`` that defines ``CURVATURE`` adds a method driven
 by ``second_order.py``.
 
-Reading order: ``timing`` → ``base`` → ``schedules`` → ``first_order`` →
-``preconditioner`` → ``quadratic`` → ``growth`` → ``second_order`` → ``solver`` →
-``conjugate_gradient``; then the siblings.
+Reading order: ``timing`` → ``base`` → ``schedules`` → ``first_order`` → ``preconditioner`` →
+``quadratic`` → ``growth`` → ``evidence`` → ``second_order`` → ``solver`` → ``conjugate_gradient``;
+then the siblings.
 """
 
 from __future__ import annotations

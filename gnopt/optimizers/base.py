@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
+from gnopt.aims import AUTO, OBJECTIVE, Aim
 from gnopt.curvature.cost import Cost
 from gnopt.engine.arrays import Array, Workspace
 from gnopt.engine.losses import Loss
@@ -22,7 +23,8 @@ Stats = dict[str, float]  # one row of steps.csv: its columns differ by method
 @dataclass
 class Problem:
     """A network with its loss; ``rows`` is the number of training points, ``memory`` bounds
-    temporaries in bytes.
+    temporaries in bytes, ``unit`` is the loss that the best constant predictor has above the floor,
+    and ``output_scale`` the deviation of the targets if outputs are in their units.
     """
 
     net: Network
@@ -30,16 +32,20 @@ class Problem:
     seed: int
     rows: int
     memory: int = 512 << 20
+    aim: Aim = OBJECTIVE
+    unit: float = 1.0
+    output_scale: float = 1.0
 
 
 @dataclass(kw_only=True)
 class State:
     """Everything that a method needs to go on bit for bit beside θ: arrays, numbers and records.
 
-    A checkpoint stores a state field by field. ``average`` is the average of the iterates, where
-    one is kept.
+    A checkpoint stores a state field by field. ``eta`` is the weight decay η in use, ``average``
+    the average of the iterates, where one is kept.
     """
 
+    eta: float = 0.0
     average: Array | None = None
 
 
@@ -47,9 +53,11 @@ class State:
 class OptimizerSettings(Settings):
     """The options of every method."""
 
-    averaging: float = option(
-        0.0,
-        "decay of Polyak averaging of the weights that are evaluated; 0 = off",
+    averaging: float | str = option(
+        AUTO,
+        "decay of a moving average of the weights; each evaluation takes the average or the last "
+        "weights, whichever is better; 0 = off; auto: as training.aim says",
+        choices=(AUTO,),
         low=0.0,
         high=1.0,
         open_high=True,
@@ -67,8 +75,8 @@ class Optimizer(ABC, Generic[StateT]):
     """The contract of a training method.
 
     The training loop calls ``init`` once, then ``batch_size`` and ``update`` for every update, and
-    ``weights`` where it evaluates; ``closing_weights`` is asked at the end of a run. An update runs
-    each of its phases inside ``with self.timer(name):``; see ``timing``.
+    ``candidates`` where it evaluates; ``closing_weights`` is asked at the end of a run. An update
+    runs each of its phases inside ``with self.timer(name):``; see ``timing``.
     """
 
     name: str = ""
@@ -84,6 +92,7 @@ class Optimizer(ABC, Generic[StateT]):
         self.settings = settings
         self.workspace = Workspace(problem.net.ops, problem.net.dtype)
         self.timer: PhaseTimer = NullTimer()
+        self.averaging: float = problem.aim.choose("averaging", settings.averaging)
 
     @abstractmethod
     def init(self, theta: Array) -> StateT:
@@ -108,12 +117,20 @@ class Optimizer(ABC, Generic[StateT]):
         Raises Diverged where numbers are not finite and nothing helps.
         """
 
-    def weights(self, theta: Array, state: StateT) -> Array:
-        """Return the weights to evaluate: θ, or an average of the iterates."""
-        return theta if state.average is None else state.average
+    def candidates(self, theta: Array, state: StateT) -> list[Array]:
+        """Return the weights to evaluate, of which the best are handed out: θ, and the average of
+        the iterates where one is kept.
+        """
+        return [theta] if state.average is None else [theta, state.average]
+
+    def log_evidence(self, theta: Array, state: StateT, loss: float) -> float | None:
+        """Return the log evidence (nats a row) of weights with this mean loss over the training
+        rows, −∞ if it is not known yet, or None where the method has none.
+        """
+        return None
 
     def closing_weights(self, theta: Array, state: StateT, x: Array, y: Array) -> Array | None:
-        """Return the weights to publish when a run ends, or None to publish ``weights``.
+        """Return the weights to publish when a run ends, or None to publish ``candidates``.
 
         No batch has judged the last step yet, so a method may judge it by the batch (x, y) that
         would come next, and publish the weights before the step where the step made that batch's
@@ -139,15 +156,15 @@ class Optimizer(ABC, Generic[StateT]):
 
     def first_average(self, theta: Array) -> Array | None:
         """Return where the average of the iterates starts; None where none is kept."""
-        return theta.copy() if self.settings.averaging else None
+        return theta.copy() if self.averaging else None
 
     def average_iterates(self, theta: Array, state: StateT, step: int) -> None:
         """θ̄ ← d θ̄ + (1 − d) θ with d = min(averaging, 1 − 1/k) (Polyak), where averaging is on."""
         if state.average is None:
             return
-        weight = min(self.settings.averaging, 1.0 - 1.0 / step)
+        weight = min(self.averaging, 1.0 - 1.0 / step)
         state.average *= weight
-        state.average += theta * (1.0 - weight)
+        self.problem.net.ops.axpy(1.0 - weight, theta, state.average)
 
 
 def block_rows(net: Network, memory: int) -> int:

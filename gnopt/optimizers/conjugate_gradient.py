@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import inf, isfinite, nan, sqrt
 
+from gnopt.aims import OBJECTIVE
 from gnopt.curvature import Curvature, all_curvatures, cost, get_curvature
 from gnopt.curvature.blocks import KroneckerBlock
 from gnopt.curvature.cost import Cost
@@ -81,7 +82,11 @@ class CGSettings(OptimizerSettings, AdaptiveDampingSettings):
         open_low=True,
         open_high=True,
     )
-    weight_decay: float = option(1e-5, "η in the penalty ½ η ‖θ‖²", low=0.0)
+    weight_decay: float = option(
+        OBJECTIVE.weight_decay,
+        "η in the penalty ½ η ‖θ‖², in units of the loss of the best constant predictor",
+        low=0.0,
+    )
     product_rows: float = option(
         1.0,
         "share of the batch that GN-vector products use, at least 62 rows",
@@ -163,7 +168,6 @@ class GaussNewtonCG(Optimizer[CGState]):
             curvature_decay=0.0,
             input_updates=0,
             factor_rows=1.0,
-            weight_decay=self.settings.weight_decay,
         )
         return Preconditioner(self.problem, settings, curvature(settings.curvature), self.workspace)
 
@@ -171,6 +175,7 @@ class GaussNewtonCG(Optimizer[CGState]):
         return CGState(
             self.settings.damping,
             self.problem.net.ops.xp.zeros_like(theta),
+            eta=self.problem.unit * self.settings.weight_decay,
             average=self.first_average(theta),
         )
 
@@ -204,7 +209,7 @@ class GaussNewtonCG(Optimizer[CGState]):
         chosen, share = self.search(theta, x, y, proposal)
         after, dd, gd = chosen.losses[share], share * share * chosen.dd, share * chosen.gd
         predicted = gd + 0.5 * share * share * chosen.dBd
-        change = after - proposal.loss + settings.weight_decay * (share * chosen.td + 0.5 * dd)
+        change = after - proposal.loss + state.eta * (share * chosen.td + 0.5 * dd)
         accepted = change <= 0.0
         rho = change / predicted if predicted < 0.0 else nan
         stats: Stats = {
@@ -251,13 +256,13 @@ class GaussNewtonCG(Optimizer[CGState]):
             batch = loss_and_gradient(self.problem, W, x, y, g, self.workspace)
             loss, dead = batch.loss, still_units(net, batch.tape)
         with self.timer("vector"):
-            ops.axpy(settings.weight_decay, theta, g)
+            ops.axpy(state.eta, theta, g)
         used = slice(0, self.product_rows(len(x)))
         some_x, some_y = x[used], self.problem.loss.part(ops, y, used)
         with self.timer("model"):
-            product = self.product(W, some_x, some_y, state.damping + settings.weight_decay)
+            product = self.product(W, some_x, some_y, state.damping + state.eta)
         try:
-            precondition = self.preconditioner(W, some_x, some_y, state.damping, step)
+            precondition = self.preconditioner(W, some_x, some_y, state.damping + state.eta, step)
         except Diverged:
             (value,) = ops.scalars(loss)
             if isfinite(value):
@@ -381,11 +386,13 @@ class GaussNewtonCG(Optimizer[CGState]):
     def preconditioner(
         self, W: list[Array], x: Array, y: Array, lam: float, step: int
     ) -> Callable[[Array], Array]:
-        """r → P⁻¹ r with the Kronecker factors of these rows, or the identity."""
+        """r → P⁻¹ r with the Kronecker factors of these rows damped by λ and weight decay together,
+        or the identity.
+        """
         if self.factors is None:
             return lambda r: r
         factors, net = self.factors, self.problem.net
-        state, damping = factors.init(), factors.damping(lam)
+        state, damping = factors.init(), factors.damping(0.0, lam)
         part = next(iter(row_blocks(net, len(x), self.problem.memory)))
         rows = slice(0, part.stop - part.start)
         with self.timer("statistics"):

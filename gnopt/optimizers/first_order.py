@@ -32,7 +32,11 @@ class FirstOrderSettings(OptimizerSettings):
         "; ".join(f"{k}: {v}" for k, v in SCHEDULES.items()),
         choices=tuple(SCHEDULES),
     )
-    weight_decay: float = option(0.0, "η in the penalty ½ η ‖θ‖², added to the gradient", low=0.0)
+    weight_decay: float = option(
+        0.0,
+        "η in the penalty ½ η ‖θ‖², in units of the loss of the best constant predictor",
+        low=0.0,
+    )
 
 
 @dataclass
@@ -54,7 +58,8 @@ class FirstOrder(Optimizer[FirstOrderState]):
     def init(self, theta: Array) -> FirstOrderState:
         xp = self.problem.net.ops.xp
         moments = [xp.zeros_like(theta) for _ in range(self.moments)]
-        return FirstOrderState(moments, average=self.first_average(theta))
+        eta = self.problem.unit * self.settings.weight_decay
+        return FirstOrderState(moments, eta=eta, average=self.first_average(theta))
 
     def update(self, theta: Array, state: FirstOrderState, x: Array, y: Array, step: int) -> Stats:
         net, ops = self.problem.net, self.problem.net.ops
@@ -68,8 +73,8 @@ class FirstOrder(Optimizer[FirstOrderState]):
             step,
         )
         with self.timer("vector"):
-            if self.settings.weight_decay:
-                g += theta * self.settings.weight_decay
+            if state.eta:
+                ops.axpy(state.eta, theta, g)
             squared_gradient = ops.xp.vdot(g, g)
             delta = self.step(g, state.moments, rate, step)
             theta += delta

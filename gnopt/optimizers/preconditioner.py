@@ -8,10 +8,12 @@ outside it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from gnopt import rng
+from gnopt.aims import AUTO, CROSS_VALIDATION, EVIDENCE
 from gnopt.curvature import Curvature, CurvatureSample, CurvatureSettings
 from gnopt.curvature.blocks import Block, BlockSettings, LayerPlan, Refresh
 from gnopt.curvature.cost import Cost, input_factors
@@ -48,8 +50,14 @@ class PreconditionerSettings(DampingSettings):
         high=1.0,
         open_low=True,
     )
-    weight_decay: float = option(
-        1e-5, "η in the penalty ½ η ‖θ‖², in gradient, model and damping", low=0.0
+    weight_decay: float | str = option(
+        AUTO,
+        "η in the penalty ½ η ‖W‖² of the weights, biases aside, in units of the loss of the best "
+        "constant predictor; evidence: chosen during the run by the evidence of the data; "
+        "cross_validation: chosen before the run; auto: as training.aim says, for prediction by "
+        "cross-validation where that takes seconds, else by the evidence",
+        choices=(AUTO, EVIDENCE, CROSS_VALIDATION),
+        low=0.0,
     )
     block: BlockSettings = field(default_factory=BlockSettings)
     curvature: CurvatureSettings = field(default_factory=CurvatureSettings)
@@ -118,9 +126,12 @@ class Preconditioner:
         """Return the state before any statistics."""
         return PreconditionerState(0, [self.block.start(plan) for plan in self.plans])
 
-    def damping(self, lam: float, boost: float = 1.0) -> Damping:
-        """Return the damping of an update under this λ and boost."""
-        return Damping(self.settings, self.settings.weight_decay, lam, boost)
+    def damping(self, eta: Any, lam: float, boost: float = 1.0) -> Damping:
+        """Return the damping of an update under this weight decay η, λ and boost.
+
+        ``eta`` is a number, or an array with one for each layer.
+        """
+        return Damping(self.settings, eta, lam, boost)
 
     def due(self, state: PreconditionerState, k: int) -> bool:
         """Whether update k takes statistics."""
@@ -213,7 +224,7 @@ class Preconditioner:
         """Refresh the damped inverses or bases that are due at update k, or all with ``force``."""
         refresh = Refresh(k, self.settings.block.period, force)
         for plan, block in zip(self.plans, state.blocks, strict=True):
-            block.prepare(plan, refresh, damping)
+            block.prepare(plan, refresh, damping.of_layer(plan.layer))
 
     def solve(self, state: PreconditionerState, g: Array, damping: Damping, out: Array) -> None:
         """Write (block + damping)⁻¹ g of every layer into the flat ``out``."""
@@ -221,7 +232,7 @@ class Preconditioner:
         for plan, block, g_l, out_l in zip(
             self.plans, state.blocks, views(g), views(out), strict=True
         ):
-            block.solve(plan, damping, g_l, out_l, self._half)
+            block.solve(plan, damping.of_layer(plan.layer), g_l, out_l, self._half)
 
     def _half(self, shape: tuple[int, ...]) -> Array:
         return self.workspace.take("half", shape)

@@ -18,11 +18,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, make_dataclass
-from math import inf, isfinite, lcm, nan, sqrt
+from math import ceil, inf, isfinite, lcm, nan, sqrt
 from typing import Any, cast
 
 import numpy as np
 
+from gnopt.aims import AUTO, EVIDENCE
 from gnopt.curvature import Curvature, cost
 from gnopt.curvature.cost import Cost
 from gnopt.curvature.damping import adapt
@@ -42,6 +43,7 @@ from gnopt.optimizers.base import (
     mean_loss,
     row_blocks,
 )
+from gnopt.optimizers.evidence import START, Evidence, EvidenceState
 from gnopt.optimizers.growth import GrowthSettings, GrowthState, grown
 from gnopt.optimizers.preconditioner import (
     Preconditioner,
@@ -57,7 +59,13 @@ LEAST_MODEL_ROWS = 62
 CHEAP_MODEL, CHEAP_PASSES = 1e8, 5e8
 FREE_ROWS = 1000.0  # no batch is made larger than this unasked
 CALLS = 5e5  # flops in the time that the calls of one layer take in an update, whatever its width
-DECAY_SHARE = 0.03  # weight decay is no more than this share of a layer's gradient
+# Weight decay acts where a layer's gradient, in units of its weights, is no smaller than this share
+# of the largest one: weights that no gradient reaches yet are not to be driven to zero.
+REACHED = 1e-3
+# Share of the updates' passes that choices of weight decay cost, and flops of a choice for each
+# weight.
+EVIDENCE_SHARE, EVIDENCE_FLOPS, BATCH = 0.1, 100.0, 1000
+DECAY_OF_OTHERS = 1e-3  # in place of the evidence, for a loss that is no likelihood
 STIFFNESS_DECAY = 0.9  # per update, of the highest curvature along directions
 TRUST = 10.0  # longest direction of a layer in units of its weights' norm
 LEAST_NORM = 0.1  # of weights with d_out outputs, in units of √d_out: zero weights may move
@@ -139,25 +147,39 @@ def settings_of(curvature: type[Curvature]) -> type[SecondOrderSettings]:
 
 
 @dataclass
+class Height:
+    """Loss and squared norm of the weights, biases aside: what the objective is made of."""
+
+    loss: float = inf
+    ww: float = 0.0
+
+    def under(self, eta: float) -> float:
+        """Return the objective under weight decay η, which may change during a run."""
+        return self.loss + 0.5 * eta * self.ww
+
+
+@dataclass
 class SecondOrderState(State):
     """What an update leaves to the next one.
 
     ``damping`` is λ and ``boost`` its factor after rejected steps; ``anchor`` is θ before the last
     step, ``previous`` that step, ``decayed_sum`` the sum of ``terms`` past directions; the factors
-    hold the blocks of the layers. Where batches are all of the data, ``lowest`` is the lowest loss,
-    ``slack`` the share by which a loss may exceed it, ``low`` the θ of the lowest loss while that
-    is more than rounding, and ``stale`` counts updates since the lowest loss or the last change of
-    the slack. ``stiffness`` is the highest curvature along the directions of recent updates.
+    hold the blocks of the layers. ``last`` is the height of the last batch, at the anchor. Where
+    batches are all of the data, ``lowest`` is the lowest one, ``slack`` the share by which an
+    objective may exceed it, ``low`` the θ of the lowest one while that is more than rounding, and
+    ``stale`` counts updates since the lowest one or the last change of the slack. ``stiffness`` is
+    the highest curvature along the directions of recent updates.
     """
 
     factors: PreconditionerState
     growth: GrowthState
     damping: float
+    evidence: EvidenceState | None = None
     boost: float = 1.0
     accepted: int = 0
     rejected_in_row: int = 0
-    last_loss: float = inf
-    lowest: float = inf
+    last: Height = field(default_factory=lambda: Height())
+    lowest: Height = field(default_factory=lambda: Height())
     slack: float = ROUNDING
     low: Array | None = None
     stale: int = 0
@@ -173,7 +195,8 @@ class StepProposal:
     """What an update knows before it chooses its step: the loss, D, and the quadratic model.
 
     ``slopes`` b = Vᵀ∇, ``gram`` VᵀV and ``curvature`` Vᵀ GN V belong to the directions V called
-    ``names``; ``gg`` = ‖∇‖², ``ww`` the squared norm of the weights without biases. Without names
+    ``names``; ``gg`` = ‖∇‖², ``ww`` the squared norm of the weights without biases. ``height`` is
+    what the objective is made of, and ``penalty`` VᵀV as the penalty counts it. Without names
     the loss was not finite and there is no step to choose. ``dead`` units gave the same on all rows
     of the statistics; NaN where they were not counted.
     """
@@ -187,6 +210,8 @@ class StepProposal:
     gram: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     curvature: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     dead: float = nan
+    height: Height = field(default_factory=lambda: Height())
+    penalty: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
 
 
 class SecondOrder(Optimizer[SecondOrderState]):
@@ -204,6 +229,9 @@ class SecondOrder(Optimizer[SecondOrderState]):
         self.name, self.summary = curvature.name, curvature.summary
         self.curvature = curvature(settings.curvature)
         self.preconditioner = Preconditioner(problem, settings, self.curvature, self.workspace)
+        # The penalty counts the last layer's weights in units of the targets: 1 / scale² of ‖W_L‖².
+        self.last_share = problem.output_scale**-2
+        self.last = slice(problem.net.offsets[-2], problem.net.offsets[-1])
         self.biases = problem.net.ops.asarray(problem.net.bias_positions())
         self.bias_offsets = [0, *itertools.accumulate(problem.net.sizes[1:])]
         passes = cost.forward(problem.net.sizes, 1) + cost.backward(problem.net.sizes, 1)
@@ -214,11 +242,22 @@ class SecondOrder(Optimizer[SecondOrderState]):
             [LEAST_NORM**2 * o for o in problem.net.sizes[1:]], problem.net.dtype
         )
 
+        decay = problem.aim.choose("weight_decay", settings.weight_decay)
+        adapts = isinstance(decay, str) and problem.loss.likelihood
+        first = START if adapts else DECAY_OF_OTHERS
+        self._eta = problem.unit * (first if isinstance(decay, str) else decay)
+        self.evidence: Evidence | None = None
+        observed = problem.loss.likelihood and problem.aim.weight_decay == EVIDENCE
+        if adapts or (observed and self._eta > 0.0):
+            self.evidence = Evidence(problem, self._pays_for_evidence(), adapts)
+
     def init(self, theta: Array) -> SecondOrderState:
         return SecondOrderState(
             self.preconditioner.init(),
             GrowthState(),
             self.settings.damping,
+            EvidenceState() if self.evidence else None,
+            eta=self._eta,
             average=self.first_average(theta),
         )
 
@@ -250,20 +289,63 @@ class SecondOrder(Optimizer[SecondOrderState]):
         settings, k = self.settings, state.accepted + 1
         proposal, mark = self.attempt(theta, state, x, y, step)
         rejected = 0
-        if self.judge(theta, state, x, y, proposal.loss, step):
+        if self.judge(theta, state, x, y, proposal.height, step):
             state.factors.restore(mark)
             proposal, _ = self.attempt(theta, state, x, y, step)
             rejected += 1
         with self.timer("vector"):
-            self.note_lowest(theta, state, proposal.loss, len(x))
+            self.note_lowest(theta, state, proposal.height, len(x))
             steps, stats = self.choose_step(state, proposal, len(x))
             self.advance(theta, state, proposal.D, steps)
         if settings.damping_rule == "lm" and k % settings.damping_period == 0:
             rejected += self.levenberg_marquardt(theta, state, x, y, stats, step)
         stats["rejected"] = rejected
+        if self.evidence and state.evidence:
+            with self.timer("evidence"):
+                self.choose_decay(state, proposal, len(x), k, stats)
         with self.timer("vector"):
+            if self.settings.averaging == AUTO and len(x) >= self.problem.rows:
+                state.average = None  # no noise is left that an average could take away
             self.average_iterates(theta, state, step)
         return stats
+
+    def choose_decay(
+        self, state: SecondOrderState, proposal: StepProposal, rows: int, k: int, stats: Stats
+    ) -> None:
+        """Choose weight decay for the next updates where that is due, and add it to the log."""
+        assert self.evidence is not None
+        assert state.evidence is not None
+        evidence, exact = state.evidence, rows >= self.problem.rows
+        self.evidence.observe(evidence, proposal.loss, exact)
+        if self.evidence.due(evidence, k):
+            blocks = state.factors.blocks
+            state.eta = self.evidence.next_decay(
+                evidence, state.eta, self.preconditioner.plans, blocks, proposal.height.ww, k, exact
+            )
+            stats["effective"] = evidence.effective
+            stats["log_evidence"] = evidence.log_evidence
+            stats["noise"] = sqrt(evidence.noise)
+
+    def log_evidence(self, theta: Array, state: SecondOrderState, loss: float) -> float | None:
+        if self.evidence is None or state.evidence is None or not self.evidence.adapts:
+            return None
+        (ww,) = self.problem.net.ops.scalars(self.penalised_norm(theta))
+        return self.evidence.log_evidence(state.evidence, state.eta, loss, ww)
+
+    def penalised_norm(self, theta: Array) -> Array:
+        """Return ‖W‖² as the penalty counts it (0-d, on the device)."""
+        xp = self.problem.net.ops.xp
+        biases = xp.take(theta, self.biases)
+        ww = xp.vdot(theta, theta) - xp.vdot(biases, biases)
+        return ww - (1.0 - self.last_share) * self._last_norm(theta, biases)
+
+    def _last_norm(self, theta: Array, biases: Array) -> Any:
+        """Return ‖W_L‖², biases aside (0-d, on the device); 0 where it counts like the others."""
+        if self.last_share == 1.0:
+            return 0.0
+        xp, theta_L = self.problem.net.ops.xp, theta[self.last]
+        b_L = biases[self.bias_offsets[-2] :]
+        return xp.vdot(theta_L, theta_L) - xp.vdot(b_L, b_L)
 
     # ---- the step --------------------------------------------------------------------------------
 
@@ -291,7 +373,7 @@ class SecondOrder(Optimizer[SecondOrderState]):
                 if isfinite(value):
                     raise
                 # The same numbers have spoilt the factors and the loss: the loss is to be judged.
-                return StepProposal(value, g), mark
+                return StepProposal(value, g, height=Height(value, nan)), mark
         raise AssertionError("checks at once leave nothing unchecked")
 
     def propose(
@@ -312,7 +394,7 @@ class SecondOrder(Optimizer[SecondOrderState]):
         with self.timer("vector"):
             unit = 1.0 if deferred and net.ops.queued else _shorten(net.ops, g)
             norms = net.ops.squared_norms(theta, net.offsets)
-            self.decay(theta, norms, g, unit)
+            eta = self.decay(theta, norms, g, unit, state.eta)
         tape, held, still = batch.tape, batch.held, None
         if make.due(factors, k):
             with self.timer("statistics"):
@@ -321,7 +403,7 @@ class SecondOrder(Optimizer[SecondOrderState]):
                     still = still_units(net, tape.head(make.rows(len(batch.x), k)))
         # No previous update: there was none yet, or it was undone, and the inverses lack the
         # damping raised since.
-        fresh, damping = state.previous is None, make.damping(state.damping, state.boost)
+        fresh, damping = state.previous is None, make.damping(eta, state.damping, state.boost)
         with self.timer("inverses"):
             make.prepare(factors, k, damping, force=fresh)
         D = self.workspace.take("direction", (net.size,))
@@ -336,22 +418,30 @@ class SecondOrder(Optimizer[SecondOrderState]):
         with self.timer("vector"):
             return self.fetch(theta, g, D, batch.loss, V, Q, unit, still)
 
-    def decay(self, theta: Array, norms: Array, g: Array, unit: float) -> None:
-        """Add weight decay to the gradient g in this unit, g_l ← g_l + η_l W_l; ``norms`` are the
-        ‖W_l‖².
+    def decay(self, theta: Array, norms: Array, g: Array, unit: float, eta: float) -> Array:
+        """Add weight decay to the gradient g in this unit, g_l ← g_l + η_l W_l, biases aside;
+        return the η_l. ``norms`` are the ‖W_l‖².
 
-        η_l = min(η, DECAY_SHARE ‖g_l‖ / ‖W_l‖): the preconditioner multiplies a gradient by the
-        inverse curvature of the loss, so that a decay which outweighs a vanishing gradient would
-        drive the weights of that layer to zero within a few updates.
+        With r_l = ‖g_l‖ / ‖W_l‖, η_l = η min(1, r_l / (REACHED max r)): the preconditioner
+        multiplies a gradient by the inverse curvature of the loss, so that a decay which outweighs
+        a vanishing gradient would drive the weights of that layer to zero within a few updates. The
+        last layer counts in units of the targets.
         """
         net, ops, xp = self.problem.net, self.problem.net.ops, self.problem.net.ops.xp
-        if not self.settings.weight_decay:
-            return
-        gg = ops.squared_norms(g, net.offsets)
-        share = DECAY_SHARE * xp.sqrt(gg / xp.maximum(norms, TINY))
-        eta = xp.minimum(share, self.settings.weight_decay / unit)
+        if not eta:
+            return xp.zeros(net.layers, net.dtype)
+        ratios = xp.sqrt(ops.squared_norms(g, net.offsets) / xp.maximum(norms, self.least_norms))
+        if self.last_share != 1.0:
+            ratios[-1] *= 1.0 / self.last_share
+        reached = ratios / xp.maximum(REACHED * ratios.max(), TINY)
+        etas = (eta * xp.minimum(reached, 1.0)).astype(net.dtype)
+        if self.last_share != 1.0:
+            etas[-1] *= self.last_share
         for l, (start, stop) in enumerate(itertools.pairwise(net.offsets)):
-            ops.axpy(eta[l], theta[start:stop], g[start:stop])
+            ops.axpy(etas[l] / unit, theta[start:stop], g[start:stop])
+        each = xp.repeat(etas / unit, net.sizes[1:])
+        g[self.biases] -= each * xp.take(theta, self.biases)
+        return etas
 
     def bound(self, theta: Array, norms: Array, g: Array, D: Array) -> None:
         """Shorten the directions D_l of layers to ‖D_l‖ ≤ TRUST ‖W_l‖, biases aside in W_l.
@@ -434,12 +524,18 @@ class SecondOrder(Optimizer[SecondOrderState]):
             xp.vdot(theta, theta) - xp.vdot(biases, biases),
             *[xp.vdot(v_i, g) for v_i in v],
             *[xp.vdot(v[i], v[j]) for i in range(m) for j in range(m) if j <= i],
+            *self._last_products(theta, biases, v),
             *([] if still is None else [still]),
             *Q.reshape(-1),
         )
         ops.confirm(fetched)
-        gram = np.zeros((m, m))
-        gram[np.tril_indices(m)] = fetched[3 + m : 3 + m + m * (m + 1) // 2]
+        gram, last, pairs = np.zeros((m, m)), np.zeros((m, m)), m * (m + 1) // 2
+        lower, less, last_ww = np.tril_indices(m), 1.0 - self.last_share, 0.0
+        gram[lower] = fetched[3 + m : 3 + m + pairs]
+        if less:
+            last_ww = fetched[3 + m + pairs]
+            last[lower] = fetched[4 + m + pairs : 4 + m + 2 * pairs]
+        gram, last = gram + np.tril(gram, -1).T, last + np.tril(last, -1).T
         GN = np.array(fetched[-m * m :]).reshape(m, m)
         return StepProposal(
             fetched[0],
@@ -448,10 +544,24 @@ class SecondOrder(Optimizer[SecondOrderState]):
             unit**2 * fetched[1],
             fetched[2],
             unit * np.array(fetched[3 : 3 + m]),
-            gram + np.tril(gram, -1).T,
+            gram,
             0.5 * (GN + GN.T),
             nan if still is None else fetched[-m * m - 1],
+            Height(fetched[0], fetched[2] - less * last_ww),
+            gram - less * last,
         )
+
+    def _last_products(self, theta: Array, biases: Array, V: list[Array]) -> list[Any]:
+        """Return ‖W_L‖² and the products of the last layer's parts of directions, lower triangle
+        (0-d, on the device), where the last layer counts for itself in the penalty.
+        """
+        if self.last_share == 1.0:
+            return []
+        xp, parts = self.problem.net.ops.xp, [v[self.last] for v in V]
+        products = [
+            xp.vdot(parts[i], parts[j]) for i in range(len(V)) for j in range(len(V)) if j <= i
+        ]
+        return [self._last_norm(theta, biases), *products]
 
     def choose_step(
         self, state: SecondOrderState, proposal: StepProposal, rows: int
@@ -461,10 +571,10 @@ class SecondOrder(Optimizer[SecondOrderState]):
         b, gram = proposal.slopes, proposal.gram
         adaptive = settings.damping_rule != "relative"
         if adaptive:
-            kappa = settings.weight_decay + state.boost * state.damping
+            kappa = state.boost * state.damping
         else:
             kappa = self.model_damping(state, proposal, rows)
-        model = proposal.curvature + kappa * gram
+        model = proposal.curvature + kappa * gram + state.eta * proposal.penalty
         # Rescaling undoes damping alone, so the boost shortens the longest step as well.
         longest = settings.step_limit * sqrt(max(proposal.ww, 0.0)) / state.boost
         if not settings.rescale:
@@ -480,7 +590,7 @@ class SecondOrder(Optimizer[SecondOrderState]):
         if "previous" in names:
             state.growth.observe(settings, float(b[names.index("previous")]), self.problem.rows)
         state.growth.gain = -float(b @ steps)
-        state.last_loss = proposal.loss
+        state.last = proposal.height
         chosen = dict(zip(names, steps.tolist(), strict=True))
         stats = {
             "loss": proposal.loss,
@@ -493,8 +603,12 @@ class SecondOrder(Optimizer[SecondOrderState]):
             "rho": nan,
             "predicted": float(b @ steps + 0.5 * steps @ model @ steps),
             "batch": rows,
-            "noise": state.growth.noise,
+            "batch_noise": state.growth.noise,
             "dead_units": proposal.dead,
+            "weight_decay": state.eta,
+            "effective": nan,
+            "log_evidence": nan,
+            "noise": nan,
         }
         return chosen, stats
 
@@ -512,7 +626,7 @@ class SecondOrder(Optimizer[SecondOrderState]):
         if not self._exact(rows):
             highest = max(highest, STIFFNESS_DECAY * state.stiffness)
         state.stiffness = highest if isfinite(highest) else state.stiffness
-        kappa = settings.model_damping + settings.weight_decay
+        kappa = settings.model_damping
         return state.boost * (min(kappa, highest) if highest > 0.0 else kappa)
 
     def advance(
@@ -546,15 +660,15 @@ class SecondOrder(Optimizer[SecondOrderState]):
     # ---- the guard -------------------------------------------------------------------------------
 
     def judge(
-        self, theta: Array, state: SecondOrderState, x: Array, y: Array, value: float, step: int
+        self, theta: Array, state: SecondOrderState, x: Array, y: Array, height: Height, step: int
     ) -> bool:
-        """Undo the last step if it is to blame for a jump of the loss; return whether it was.
+        """Undo the last step if it is to blame for a jump of the objective; return whether it was.
 
-        Called once an update with ``value``, the loss of a batch that the step has not seen. Raises
-        Diverged where undoing the step does not help.
+        Called once an update with the height of a batch that the step has not seen. Raises Diverged
+        where undoing the step does not help.
         """
-        ops = self.problem.net.ops
-        if not self.jumped(state, value, len(x)):
+        ops, value, eta = self.problem.net.ops, height.loss, state.eta
+        if not self.jumped(state, height, len(x)):
             state.rejected_in_row = 0
             return False
         if state.anchor is None:
@@ -567,7 +681,8 @@ class SecondOrder(Optimizer[SecondOrderState]):
             (before,) = ops.scalars(
                 mean_loss(self.problem, self.problem.net.views(state.anchor), x, y, apart)
             )
-        if not self.to_blame(value, before, len(x)):
+        former = Height(before, state.last.ww)
+        if not self.to_blame(height.under(eta), former.under(eta), len(x)):
             state.rejected_in_row = 0  # the batch is a hard one, the step was not bad
             return False
         if not isfinite(before):
@@ -583,27 +698,29 @@ class SecondOrder(Optimizer[SecondOrderState]):
             state.slack = min(max(10.0 * state.slack, FIRST_SLACK), MOST_SLACK)
         return True
 
-    def note_lowest(self, theta: Array, state: SecondOrderState, value: float, rows: int) -> None:
-        """Keep the lowest loss of all of the data, ``value`` at θ if it is, and become stricter
-        where there was none for long.
+    def note_lowest(self, theta: Array, state: SecondOrderState, height: Height, rows: int) -> None:
+        """Keep the lowest objective of all of the data, that of ``height`` at θ if it is, and
+        become stricter where there was none for long.
         """
         if not self._exact(rows):
             return
-        if value < state.lowest:
-            state.lowest, state.stale = value, 0
+        eta = state.eta
+        if height.under(eta) < state.lowest.under(eta):
+            state.lowest, state.stale = height, 0
             state.low = theta.copy() if state.slack > ROUNDING else None
             return
         state.stale += 1
         if state.stale >= PATIENCE and state.slack > ROUNDING:
             state.slack, state.stale = max(ROUNDING, state.slack / 10.0), 0
 
-    def jumped(self, state: SecondOrderState, value: float, rows: int) -> bool:
-        """Whether the loss of a batch calls for a look at the last step: it is not finite, or far
-        above the loss of the batch before.
+    def jumped(self, state: SecondOrderState, height: Height, rows: int) -> bool:
+        """Whether the objective of a batch calls for a look at the last step: it is not finite, or
+        far above that of the batch before.
         """
-        last, tolerance = state.last_loss, self.settings.rejection
+        eta = state.eta
+        value, last, tolerance = height.under(eta), state.last.under(eta), self.settings.rejection
         if self._exact(rows):
-            last, tolerance = min(last, state.lowest), state.slack
+            last, tolerance = min(last, state.lowest.under(eta)), state.slack
         return not isfinite(value) or (tolerance > 0.0 and value - last > tolerance * abs(last))
 
     def to_blame(self, value: float, before: float, rows: int) -> bool:
@@ -618,18 +735,24 @@ class SecondOrder(Optimizer[SecondOrderState]):
     def closing_weights(
         self, theta: Array, state: SecondOrderState, x: Array, y: Array
     ) -> Array | None:
-        if state.anchor is None or state.average is not None:
+        if state.anchor is None:
             return None
         net, ops = self.problem.net, self.problem.net.ops
-        (value,) = ops.scalars(mean_loss(self.problem, net.views(theta), x, y, self.workspace))
-        if state.low is not None and self._exact(len(x)) and not value <= state.lowest:
+        eta = state.eta
+        value = mean_loss(self.problem, net.views(theta), x, y, self.workspace)
+        height = Height(*ops.scalars(value, self.penalised_norm(theta)))
+        lowest = state.lowest.under(eta)
+        if state.low is not None and self._exact(len(x)) and not height.under(eta) <= lowest:
             return state.low
-        if not self.jumped(state, value, len(x)):
+        if not self.jumped(state, height, len(x)):
             return None
         (before,) = ops.scalars(
             mean_loss(self.problem, net.views(state.anchor), x, y, self.workspace)
         )
-        return state.anchor if isfinite(before) and self.to_blame(value, before, len(x)) else None
+        former = Height(before, state.last.ww).under(eta)
+        if not isfinite(before) or not self.to_blame(height.under(eta), former, len(x)):
+            return None
+        return state.anchor
 
     def _reject(self, state: SecondOrderState, step: int, finite: bool) -> None:
         """Raise damping and forget past directions; the weights are back at the anchor."""
@@ -652,8 +775,9 @@ class SecondOrder(Optimizer[SecondOrderState]):
             after = mean_loss(self.problem, net.views(theta), x, y, self.workspace)
         old = state.anchor
         with self.timer("vector"):
-            after_value, tt, oo = ops.scalars(after, xp.vdot(theta, theta), xp.vdot(old, old))
-        change = after_value - stats["loss"] + 0.5 * self.settings.weight_decay * (tt - oo)
+            after_value, ww = ops.scalars(after, self.penalised_norm(theta))
+        reached = Height(after_value, ww)
+        change = reached.under(state.eta) - state.last.under(state.eta)
         rho = change / stats["predicted"] if stats["predicted"] != 0.0 else nan
         stats["rho"] = rho if isfinite(rho) else nan
         state.damping = adapt(self.settings, state.damping, rho)
@@ -662,6 +786,14 @@ class SecondOrder(Optimizer[SecondOrderState]):
         xp.copyto(theta, old)
         self._reject(state, step, isfinite(after_value))
         return True
+
+    def _pays_for_evidence(self) -> int:
+        """Return the number of updates whose EVIDENCE_SHARE pays for a choice of weight decay."""
+        net, width = self.problem.net, self.settings.block.width
+        choice = sum(cost.eigenvalues(o, width) + cost.eigenvalues(i, width) for o, i in net.shapes)
+        choice += EVIDENCE_FLOPS * net.size
+        passes = cost.forward(net.sizes, 1) + cost.backward(net.sizes, 1)
+        return ceil(choice / (EVIDENCE_SHARE * passes * self.first_batch(BATCH)))
 
     # ---- periods ---------------------------------------------------------------------------------
 

@@ -22,7 +22,11 @@ PANELS = {
     "mu": ("μ, share of the previous step", False),
     "nu": ("ν, share of the sum of past directions", False),
     "batch": ("rows per batch", False),
-    "noise": ("noise's share of the step", False),
+    "batch_noise": ("noise's share of the step", False),
+    "weight_decay": ("weight decay", True),
+    "effective": ("weights in use", False),
+    "log_evidence": ("log evidence", False),
+    "noise": ("noise", True),
     "rejected": ("rejected steps, cumulative", False),
 }
 

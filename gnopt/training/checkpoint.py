@@ -213,7 +213,7 @@ def _read_judged(file: h5py.File) -> Judged | None:
         return None
     column = str(file.attrs["judged_by"])
     value = float(file.attrs[column]) if column in file.attrs else None
-    return Judged(column, value, float(file.attrs[f"{column.partition('_')[0]}_loss"]))
+    return Judged(column, value, float(file.attrs[Judged.loss_column(column)]))
 
 
 def _class_weights(file: h5py.File) -> np.ndarray | None:

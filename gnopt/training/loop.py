@@ -139,6 +139,8 @@ class Trainer:
         self._batches = Batches(experiment.data.train, experiment.loss, experiment.ops)
         # The weights to publish instead of those after the last step; see `_close`.
         self._closing: Array | None = None
+        # Which of the optimizer's candidates the last evaluation of these weights found best.
+        self._better = 0
         self._measure = Measure(experiment)
         self._cadence = Cadence.of(experiment)
         self._rows = rows_of_training(experiment)
@@ -235,6 +237,7 @@ class Trainer:
         stats = e.optimizer.update(self.theta, self.state, x, y, number)
         e.ops.synchronize()
         self._batches.settle()
+        self._better = 0
         counters.seconds += self._clock() - start
         counters.wall = self._clock() - self._started
         counters.step += 1
@@ -249,6 +252,8 @@ class Trainer:
         row |= {k: None if math.isnan(v) and k not in _GUARDED else v for k, v in stats.items()}
         self.run.add_step(row)
         self.reporter.update(counters, row)
+        if math.isfinite(stats.get("log_evidence", math.nan)):
+            self.run.log(decay_text(counters.step, stats, e.net.size))
         self._still(stats)
         for name in _GUARDED:
             if not math.isfinite(stats.get(name) or 0.0):
@@ -310,7 +315,7 @@ class Trainer:
         """Take note of an evaluation on schedule; return whether it is the best so far."""
         counters, rank = self.counters, measured.judged.rank
         self._former = counters.rank, counters.best_step
-        if measured.validation is not None:
+        if measured.tells_of_new_data:
             self.ends.patience.observe(counters.step, rank, self._ladder.settled())
         if not beats(rank, *self._former):
             return False
@@ -374,13 +379,16 @@ class Trainer:
     def _weights(self) -> Array:
         if self._closing is not None:
             return self._closing
-        return self.experiment.optimizer.weights(self.theta, self.state)
+        return self._candidates()[self._better]
+
+    def _candidates(self) -> list[Array]:
+        return self.experiment.optimizer.candidates(self.theta, self.state)
 
     def _evaluate(self, at_end: bool = False) -> Measured:
         """Measure the present weights and log it; ``at_end`` on more training rows than else."""
         e, counters = self.experiment, self.counters
         limit = self._settings.evaluate_rows if at_end else self._rows
-        measured = self._measure(self._weights(), limit)
+        measured = self._best_measured(limit)
         train, validation = measured.train, measured.validation
         row: Row = {
             "step": counters.step,
@@ -405,6 +413,20 @@ class Trainer:
             if value is not None and not math.isfinite(value):
                 raise Diverged(f"evaluation after update {counters.step}: {name} is {value}")
         return measured
+
+    def _best_measured(self, limit: int) -> Measured:
+        """Measure the weights to publish: the best of what the optimizer offers."""
+        if self._closing is not None:
+            return self._measured(self._closing, limit)
+        found = [self._measured(theta, limit) for theta in self._candidates()]
+        self._better = min(range(len(found)), key=lambda i: found[i].judged.rank)
+        return found[self._better]
+
+    def _measured(self, theta: Array, limit: int) -> Measured:
+        measured = self._measure(theta, limit)
+        optimizer = self.experiment.optimizer
+        evidence = optimizer.log_evidence(theta, self.state, measured.train.loss)
+        return replace(measured, log_evidence=evidence)
 
     def _path(self, step: int) -> Path:
         return self.run.checkpoints / checkpoint.checkpoint_name(step)
@@ -474,6 +496,15 @@ class Trainer:
             f"saved {self.saved}\nresume with: {resume_command(self.run.path)}",
             number,
         )
+
+
+def decay_text(step: int, stats: Stats, parameters: int) -> str:
+    """Return the line of the log on weight decay, where its evidence was computed."""
+    return (
+        f"update {step}: weight decay {stats['weight_decay']:.3g}, {stats['effective']:,.0f} of "
+        f"{parameters:,} weights in use, noise {stats['noise']:.3g}, log evidence "
+        f"{stats['log_evidence']:.4g} a row"
+    )
 
 
 def beats(rank: Rank, best: Rank, best_step: int) -> bool:

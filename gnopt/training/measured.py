@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import isfinite
 
 from gnopt.engine.arrays import Array
 from gnopt.engine.predictions import Noise
@@ -23,12 +24,15 @@ class Measured:
     # Loss of the best constant predictor on the same rows, where it is known.
     train_constant: ConstantLoss | None = None
     validation_constant: ConstantLoss | None = None
+    log_evidence: float | None = None  # nats a row; −∞ where it is not known yet
 
     def losses(self) -> dict[str, float]:
         """Return the attributes of a checkpoint that say how good its weights are."""
         found = {"train_loss": self.train.loss}
         if self.validation:
             found["validation_loss"] = self.validation.loss
+        if self.log_evidence is not None and isfinite(self.log_evidence):
+            found["log_evidence"] = self.log_evidence
         for name, constant in self._constants():
             found |= {f"{name}_constant": constant.loss, f"{name}_floor": constant.floor}
         return found
@@ -52,7 +56,15 @@ class Measured:
         """By what, and with which number, the network is compared with others of its run."""
         if self.validation:
             return self.judge.judged("validation", self.validation)
+        if self.log_evidence is not None and self.judge.by_objective:
+            return Judged.by_evidence(self.log_evidence, self.train.loss)
         return self.judge.judged("train", self.train)
+
+    @property
+    def tells_of_new_data(self) -> bool:
+        """Whether `judged` says how good the network is on rows that it was not fitted to."""
+        known = self.log_evidence is not None and isfinite(self.log_evidence)
+        return self.validation is not None or (known and self.judge.by_objective)
 
     def _constants(self) -> list[tuple[str, ConstantLoss]]:
         pairs = ("train", self.train_constant), ("validation", self.validation_constant)

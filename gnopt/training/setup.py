@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike
 from gnopt import optimizers, rng
 from gnopt.config import Config
 from gnopt.data.source import Data, open_data
+from gnopt.data.split import Split
 from gnopt.engine.activations import get_activation
 from gnopt.engine.arrays import Array, Backend, get_backend
 from gnopt.engine.initializers import get_initializer
@@ -23,6 +24,7 @@ from gnopt.optimizers.base import Optimizer
 from gnopt.options import size_in_bytes
 from gnopt.settings import TrainingSettings
 from gnopt.training import checkpoint
+from gnopt.training.constant import best_constant
 from gnopt.training.evaluate import CHUNK
 from gnopt.training.restart import lost_signal, scaled_weights
 from gnopt.training.weights import Weighting, weigh
@@ -49,6 +51,14 @@ class Experiment:
     weighting: Weighting
     # Why the weights of step 0 are not simply drawn, for the user; set by `initial_weights`.
     start_note: str = ""
+
+    def with_decay(self, decay: float) -> Experiment:
+        """Return the experiment under this weight decay, in units of the loss, in place of one that
+        is left to the data; the configuration stays as it is.
+        """
+        settings = self.config.optimizer.changed(weight_decay=decay)
+        optimizer = optimizers.make(self.config.method, self.optimizer.problem, settings)
+        return replace(self, optimizer=optimizer)
 
     def initial_weights(self, init_from: Path | None = None) -> Array:
         """Return θ of step 0, on the device.
@@ -99,14 +109,10 @@ class Experiment:
         constant target starts, at its bias, as a constant. Rows spread over the training data
         decide.
         """
-        split, ones = self.data.train, np.ones(self.net.sizes[-1])
+        ones = np.ones(self.net.sizes[-1])
         if not self.loss.linear:
             return ones
-        targets = self.loss.convert_targets(split.spread(sample_rows(split.inputs))[1])
-        y = np.asarray(self.loss.unweighted(targets)[1], dtype=np.float64)
-        deviation = _deviation(y, self.loss.weight_in_metrics(targets))
-        rounding = 4.0 * np.finfo(self.net.dtype).eps * np.abs(y).max(axis=0)
-        deviation[deviation <= rounding] = 0.0
+        deviation = target_deviations(self.loss, self.data.train, self.net.dtype)
         largest = float(deviation.max())
         return ones if largest == 0.0 or 1.0 / wide <= largest <= wide else deviation
 
@@ -124,6 +130,27 @@ class Experiment:
             statistics=self.data.statistics,
             class_weights=self.weighting.classes,
         )
+
+
+def target_deviations(loss: Loss, split: Split, dtype: DTypeLike) -> np.ndarray:
+    """Return the deviation of each target on rows spread over ``split``, 0 where that is
+    rounding, (K,) float64.
+    """
+    targets = loss.convert_targets(split.spread(sample_rows(split.inputs))[1])
+    y = np.asarray(loss.unweighted(targets)[1], dtype=np.float64)
+    deviation = _deviation(y, loss.weight_in_metrics(targets))
+    deviation[deviation <= 4.0 * np.finfo(dtype).eps * np.abs(y).max(axis=0)] = 0.0
+    return deviation
+
+
+def output_scale(loss: Loss, split: Split, dtype: DTypeLike) -> float:
+    """Return the root mean square of the targets' deviations, where outputs are in their units and
+    it is not near 1.
+    """
+    if not loss.linear:
+        return 1.0
+    scale = float(np.sqrt((target_deviations(loss, split, dtype) ** 2).mean()))
+    return scale if scale > 0.0 and not 0.5 <= scale <= 2.0 else 1.0
 
 
 def _deviation(y: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
@@ -170,12 +197,30 @@ def build(
         metrics = [get_metric(name) for name in training.measured]
         net = make_network(config, data.train.inputs, outputs, ops)
         memory = temporaries(training, ops)
-        problem = optimizers.Problem(net, loss, training.seed, data.train.rows, memory)
+        problem = optimizers.Problem(
+            net,
+            loss,
+            training.seed,
+            data.train.rows,
+            memory,
+            training.purpose,
+            loss_unit(loss, ops, mean, data),
+            output_scale(loss, data.train, net.dtype),
+        )
         optimizer = optimizers.make(config.method, problem, config.optimizer)
     except BaseException:
         data.close()
         raise
     return Experiment(config, data, ops, net, loss, optimizer, mean, metrics, weighting)
+
+
+def loss_unit(loss: Loss, ops: Backend, mean: np.ndarray, data: Data) -> float:
+    """Return what the best constant predictor leaves to gain: its loss above the floor, or 1 where
+    that is 0 or not known.
+    """
+    constant = best_constant(loss, ops, mean, data.train)
+    gap = constant.loss_on(loss, ops, data.train, ROWS).gap if constant else 0.0
+    return gap if 0.0 < gap < np.inf else 1.0
 
 
 def temporaries(settings: TrainingSettings, ops: Backend) -> int:

@@ -25,6 +25,7 @@ activation = ["tanh", "identity", "tanh"]
 loss = "binary_cross_entropy"
 [optimizer]
 method = "kfra"
+weight_decay = 1e-6
 [training]
 batch_size = 16
 updates = 12

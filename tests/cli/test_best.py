@@ -20,6 +20,8 @@ targets = "y"
 hidden = [{width}]
 activation = "relu"
 loss = "squared_error"
+[optimizer]
+weight_decay = 0.0
 [training]
 updates = {updates}
 checkpoint_every = {every}
@@ -220,7 +222,7 @@ def test_the_best_network_needs_little_room_and_is_not_resumed_from(here, gnopt)
 
 @pytest.mark.parametrize("patience", [None, 2.0])
 def test_a_comparison_stops_early_only_if_the_configuration_says_so(here, gnopt, patience):
-    table(here, updates=90)
+    table(here, updates=200)
     given = ["--set", f"training.patience={patience}"] if patience else []
     arguments = ["--methods", "kfra", "--jobs", 1, "--out", "c", "-q"]
     result = gnopt("compare", "table.toml", *arguments, *given)
@@ -228,4 +230,4 @@ def test_a_comparison_stops_early_only_if_the_configuration_says_so(here, gnopt,
     (path,) = (here / "c/runs").rglob("run.json")
     info = json.loads(path.read_text())
     assert info["stop"] == ("patience" if patience else "updates")
-    assert (info["step"] < 90) == bool(patience)
+    assert (info["step"] < 200) == bool(patience)

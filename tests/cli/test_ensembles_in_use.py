@@ -19,6 +19,8 @@ validation = 0.2
 [network]
 hidden = [6]
 loss = "squared_error"
+[optimizer]
+weight_decay = 1e-6
 [training]
 dtype = "float64"
 batch_size = 40

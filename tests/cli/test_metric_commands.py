@@ -27,6 +27,7 @@ hidden = [6]
 loss = "softmax_cross_entropy"
 [optimizer]
 method = "kfac"
+weight_decay = 1e-6
 [training]
 batch_size = 40
 updates = 8

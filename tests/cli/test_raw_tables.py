@@ -17,6 +17,8 @@ targets = "y"
 hidden = [6]
 activation = "tanh"
 loss = "squared_error"
+[optimizer]
+weight_decay = 1e-6
 [training]
 batch_size = 20
 updates = 12

@@ -22,6 +22,7 @@ hidden = [6, 5]
 loss = "softmax_cross_entropy"
 [optimizer]
 method = "kfra"
+weight_decay = 1e-6
 [training]
 batch_size = 1000
 updates = 8

@@ -119,6 +119,16 @@ def eigh(a: ndarray, UPLO: str = "L") -> tuple[ndarray, ndarray]:
     )
 
 
+def eigvalsh(a: ndarray, UPLO: str = "L") -> ndarray:
+    """Ascending eigenvalues of one matrix."""
+    check_call("cupy.linalg", "eigvalsh", (a, UPLO), {})
+    host = strict(a)
+    _floating(host)
+    failed, values, _ = _eigh(host)
+    _report(failed, "xsyevd")
+    return ndarray(values)
+
+
 def qr(a: ndarray, mode: str = "reduced") -> tuple[ndarray, ndarray]:
     """Reduced factors, Q Fortran-ordered; two error flags (geqrf, orgqr) where they are read."""
     check_call("cupy.linalg", "qr", (a, mode), {})

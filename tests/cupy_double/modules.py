@@ -201,7 +201,9 @@ def build(devices: int, driver: int, version: str | None) -> dict[str, types.Mod
     _fill_cupy(made["cupy"])
     made["cupy"].__version__ = version or api()["version"]  # type: ignore[attr-defined]
     made["cupy"].is_available = lambda: devices > 0  # type: ignore[attr-defined]
-    made["cupy.linalg"].__dict__.update(cholesky=linalg.cholesky, eigh=linalg.eigh, qr=linalg.qr)
+    made["cupy.linalg"].__dict__.update(
+        cholesky=linalg.cholesky, eigh=linalg.eigh, eigvalsh=linalg.eigvalsh, qr=linalg.qr
+    )
     made["cupy.random"].__dict__.update(default_rng=Generator, Generator=Generator)
     null = Stream(null=True)
     made["cupy.cuda"].__dict__.update(

@@ -37,6 +37,7 @@ activation = ["tanh", "sigmoid"]
 loss = "binary_cross_entropy"
 [optimizer]
 method = "kfra"
+weight_decay = 1e-6
 [training]
 batch_size = 16
 updates = 9

@@ -29,6 +29,7 @@ loss = "binary_cross_entropy"
 method = "kfra"
 growth_rate = 1.3
 growth_noise = 0.0
+weight_decay = 1e-6
 [training]
 batch_size = 16
 updates = 12

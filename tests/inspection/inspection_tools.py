@@ -17,7 +17,9 @@ def silent(text: str) -> None:
     """Takes a note and says nothing."""
 
 
-def subject_of(case: Case, memory: int = 64 << 20, name: str = "case", **optimizer: Any) -> Subject:
+def subject_of(
+    case: Case, memory: int = 64 << 20, name: str = "case", eta: float = 0.0, **optimizer: Any
+) -> Subject:
     """A case as the subject of an inspection; the arrays of cached cases are not shared."""
     config = Config(
         DataSettings(file=""),
@@ -27,8 +29,9 @@ def subject_of(case: Case, memory: int = 64 << 20, name: str = "case", **optimiz
         settings("kfra", **optimizer),
         {},
     )
+    theta = case.theta.copy()
     return Subject(
-        name, config, case.net, case.loss, case.x.copy(), case.y.copy(), [None], case.theta.copy()
+        name, config, case.net, case.loss, case.x.copy(), case.y.copy(), [None], theta, eta
     )
 
 

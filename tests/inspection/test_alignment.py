@@ -58,8 +58,10 @@ def test_one_layer_with_squared_error_is_aligned_exactly():
 
 def test_weight_decay_is_in_the_gradient():
     case, truth = standard("tanh", "squared_error", rows=20)
-    at = look_at(case, weight_decay=0.7)
+    at = look_at(case, eta=0.7)
     g, GN = truth.gradient() + 0.7 * case.theta, truth.gauss_newton()
+    biases = case.net.bias_positions()
+    g[biases] -= 0.7 * case.theta[biases]
     exact = -np.linalg.solve(GN + 0.1 * np.eye(len(g)), g)
     found = align(at, factors_of(at, "kfra"), TIGHT, silent)
     close(

@@ -103,7 +103,7 @@ def test_only_the_requested_matrices_are_written(tmp_path, monkeypatch):
 
 def test_weight_decay_is_not_in_the_gradient(tmp_path):
     case, truth = standard("tanh", "squared_error")
-    found, attributes, _ = exported(tmp_path / "e.h5", case, "kfra", weight_decay=0.5)
+    found, attributes, _ = exported(tmp_path / "e.h5", case, "kfra", eta=0.5)
     case.check(found["layers/1/gradient"], case.net.views(truth.gradient())[0])
     assert attributes["weight_decay"] == 0.5
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reference import standard
+from reference import host, standard
 
 from gnopt.engine.arrays import Workspace
 from gnopt.optimizers.quadratic import curvature_products, minimise
@@ -33,10 +33,14 @@ def test_matrix_of_the_model(ops, activation_name, loss_name):
         Q = curvature_products(
             case.net, case.W, tape, case.loss, case.y[:rows], list(ops.asarray(V)), workspace
         )
-        GN = (
-            np.einsum("nkp,nkj,njq->pq", truth.J[:rows], truth.output_gn[:rows], truth.J[:rows])
-            / rows
-        )
+        # 𝒢_L's mean over targets: column by column, as the loss gives its product with vectors.
+        unit = np.eye(case.net.sizes[-1])[:, None, :].repeat(rows, axis=1)
+        h, y = tape.output, case.y[:rows]
+        columns = case.loss.expected_gn_product(ops, h, y, ops.asarray(unit))
+        expected = host(columns).transpose(1, 2, 0)
+        if case.loss_name != "binary_mixture":
+            np.testing.assert_allclose(expected, truth.output_gn[:rows], atol=1e-12)
+        GN = np.einsum("nkp,nkj,njq->pq", truth.J[:rows], expected, truth.J[:rows]) / rows
         case.check(Q, V @ GN @ V.T)
 
 

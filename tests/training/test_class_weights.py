@@ -21,6 +21,8 @@ validation = {validation}
 [network]
 hidden = [4]
 loss = "{loss}"
+[optimizer]
+weight_decay = 1e-6
 [training]
 dtype = "float64"
 evaluate_rows = 0

@@ -20,6 +20,8 @@ validation = 0
 [network]
 hidden = [4]
 loss = "{loss}"
+[optimizer]
+weight_decay = 1e-6
 [training]
 dtype = "float64"
 """

@@ -24,6 +24,8 @@ validation = 0
 hidden = {hidden}
 activation = "{activation}"
 loss = "squared_error"
+[optimizer]
+weight_decay = 1e-6
 [training]
 dtype = "float64"
 """

@@ -25,6 +25,7 @@ hidden = [8, 8]
 activation = "tanh"
 loss = "squared_error"
 [optimizer]
+weight_decay = 1e-6
 {method}
 [training]
 batch_size = 100

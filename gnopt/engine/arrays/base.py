@@ -145,6 +145,11 @@ class Backend(Functions):
     def eigh(self, M: Array, what: str) -> tuple[Array, Array]:
         """Return eigenvalues (ascending) and eigenvectors (columns) of M, about 9 n³ flops."""
 
+    def eigenvalues(self, M: Array) -> Array:
+        """Return the eigenvalues of M in float64, floored at 0; NaN where M is not finite."""
+        values = self.xp.linalg.eigvalsh(M.astype(np.float64))
+        return self.xp.maximum(values, 0.0)
+
     def eigh_stack(self, M: Array) -> tuple[Array, Array]:
         """Return eigenvalues (N, n) and eigenvectors (N, n, n) of many small matrices (N, n, n)."""
         values, vectors = self.xp.linalg.eigh(M)

@@ -35,6 +35,7 @@ class Loss:
     # 𝒢_L of a data point is diagonal: gn_diagonal defines it, and the other methods follow.
     diagonal: bool = False
     likelihood: bool = True  # E = −log p(y | h) + const: y can be sampled from the model
+    gaussian: bool = False  # the likelihood is normal with a noise σ² that E does not hold
     convex: bool = True  # E is convex in h: 𝒢_L is ∂²E/∂h²
     linear: bool = False  # h is in the units of the targets, which may be any
     error_name: str = "squared error"

@@ -15,6 +15,7 @@ class SquaredError(Loss):
     summary = "half the squared distance; 𝒢_L = I"
     diagonal = True
     linear = True
+    gaussian = True
     onnx = Operator("Identity")
 
     def value(self, ops: Backend, h: Array, y: Array) -> Array:
