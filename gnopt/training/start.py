@@ -15,7 +15,7 @@ from gnopt.engine.arrays import Array
 from gnopt.errors import ConfigError, DataError
 from gnopt.optimizers.base import State
 from gnopt.registry import source_folder
-from gnopt.training import checkpoint, rundir
+from gnopt.training import checkpoint, decay_search, rundir
 from gnopt.training.loop import Counters, Reporter, Trainer
 from gnopt.training.rundir import RunDirectory
 from gnopt.training.setup import Experiment, build, flat
@@ -63,6 +63,11 @@ def begin(
         rundir.check_free(out, overwrite)
     experiment = build(config, trained=_model_of_inputs(config, init_from))
     check(experiment)
+    choice = decay_search.choose(experiment, reporter.note)
+    ends = Ends()
+    if choice is not None:
+        experiment = experiment.with_decay(choice.best.decay)
+        ends.limit = choice.limit if experiment.data.validation is None else 0
     theta = experiment.initial_weights(init_from)
     state = experiment.optimizer.init(theta)
     path = out or rundir.default_run_path(
@@ -71,9 +76,10 @@ def begin(
     info = {
         **describe_run(experiment, argv),
         "init_from": str(init_from.resolve()) if init_from else None,
+        "weight_decay": choice.facts() if choice else None,
     }
     run = RunDirectory.create(path, to_toml(config.values()), info, overwrite)
-    return Trainer(experiment, run, theta, state, Counters(), Watch(), Ends(), reporter, clock)
+    return Trainer(experiment, run, theta, state, Counters(), Watch(), ends, reporter, clock)
 
 
 def _model_of_inputs(config: Config, init_from: Path | None) -> checkpoint.StoredNetwork | None:
@@ -115,6 +121,9 @@ def resume(
         experiment = build(config, trained=stored)
         check(experiment)
         check_data(run, experiment.data.fingerprint)
+        decay = decay_search.chosen_before(run.info)
+        if decay is not None:
+            experiment = experiment.with_decay(decay)
         restored = _restore(experiment, path, init_from)
         trainer = Trainer(experiment, run, *restored, reporter)
         counters = trainer.counters

@@ -93,6 +93,7 @@ class Ends:
 
     patience: Patience = field(default_factory=Patience)
     stillness: Stillness = field(default_factory=Stillness)
+    limit: int = 0  # updates that cross-validation found enough; 0 = not known
 
 
 @dataclass(frozen=True)
@@ -114,17 +115,24 @@ def stop(ends: Ends, settings: TrainingSettings, step: int, seconds: float) -> S
     ``training.patience`` of 0 leaves the budget alone to decide.
     """
     patience, limit = ends.patience, settings.max_seconds
-    if patience.over(settings.patience):
+    wait = settings.longest_wait
+    if patience.over(wait):
         return Stop(
             "patience",
             f"update {step}: stopped: no {_better(settings.judge)} since update "
-            f"{patience.best_step} (patience {settings.patience:g})",
+            f"{patience.best_step} (patience {wait:g})",
             True,
         )
-    if settings.patience and ends.stillness.converged:
+    if wait and ends.stillness.converged:
         return Stop(
             "converged",
             f"update {step}: stopped: loss and weights have not changed for {STILL} updates",
+            True,
+        )
+    if wait and 0 < ends.limit <= step:
+        return Stop(
+            "cross_validation",
+            f"update {step}: stopped: in cross-validation more updates were of no use",
             True,
         )
     if step >= settings.updates:
