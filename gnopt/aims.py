@@ -38,7 +38,7 @@ PREDICTION = Aim(
 OBJECTIVE = Aim(
     name="objective",
     summary="the lowest training objective soonest",
-    weight_decay=5e-8,
+    weight_decay=0.0,
     averaging=0.0,
     patience=0.0,
 )

@@ -13,9 +13,10 @@ the blocks, the biases integrated out,
     ℓ(η) = [ −N E/σ² − ½ N η ‖W‖²/σ² − ½ Σ log(1 + t/η) − ½ N K log 2πσ² ] / N     nats a row
     γ(η) = Σ t / (t + η),       σ² = 2 N E / (N K − γ)
 
-(the terms in σ² for the squared error alone). η first follows MacKay's fixed point
-η = σ²γ / (N ‖W‖²), which ignores that the curvature changes with η. Later η climbs: it is changed
-by a factor, the weights follow in the next updates, and the direction is kept while ℓ rises.
+(the terms in σ² for the squared error alone). η follows MacKay's fixed point
+η = σ²γ / (N ‖W‖²), which ignores that the curvature changes with η. Where every batch is all of the
+data, η later climbs: it is changed by a factor, the weights follow in the next updates, and the
+direction is kept while ℓ rises.
 """
 
 from __future__ import annotations
@@ -27,11 +28,15 @@ from gnopt.curvature.blocks import Block, LayerPlan
 from gnopt.engine.arrays import Array
 from gnopt.optimizers.base import Problem
 
-START = 1e-4  # first η, in units of the loss
-LOWEST, HIGHEST = 1e-8, 1.0  # of η, in units of the loss
-STAGE = 10  # the first choice is made after so many updates
-MACKAY_STAGES = 6  # choices by MacKay's fixed point, with fewer where batches differ
-MACKAY_STAGES_OF_BATCHES = 3
+START = 1e-6  # first η, in units of the loss: it counts once the loss has fallen
+LOWEST, HIGHEST = 1e-9, 1.0  # of η, in units of the loss
+STAGE = 10  # the first choices are made after so many updates each, whatever they cost
+FIRST_STAGES = 2
+# Where every batch is all of the data, so many choices follow MacKay's fixed point before η climbs;
+# where batches differ all do, as ℓ is too noisy to be compared.
+MACKAY_STAGES = 6
+# The first choice moves η from here, in units of the loss: where σ² is not known yet, half the way.
+PRIOR = 1e-4
 EXACT_PERIOD = 2  # stages between choices once η climbs, where every batch is all of the data
 LEAST_FREE = 0.05  # residual degrees of freedom, as a share of the numbers in the targets
 LOSS_MEMORY = 0.8  # of the average of the losses of batches
@@ -105,20 +110,22 @@ class Evidence:
         state.spectra = self._spectra(plans, blocks)
         N, unit, stage = self.problem.rows, self.problem.unit, state.stages
         gamma, volume = self._sums(state, eta)
-        early = stage < (MACKAY_STAGES if exact else MACKAY_STAGES_OF_BATCHES)
+        early = stage < MACKAY_STAGES or not exact
         fresh = self._noise(state.loss, gamma)
         state.noise = sqrt(state.noise * fresh) if early and stage and self.gaussian else fresh
         ell = self._log_evidence(state.loss, ww, eta, state.noise, volume)
         state.effective, state.log_evidence = gamma, ell
         state.stages += 1
-        state.next_stage = k + max(
-            self.interval, STAGE * (EXACT_PERIOD if exact and not early else 1)
-        )
+        gap = STAGE * (EXACT_PERIOD if exact and not early else 1)
+        state.next_stage = k + (gap if stage < FIRST_STAGES else max(self.interval, gap))
         if not self.adapts:
             return eta
         if early:
             target = state.noise * gamma / max(N * ww, 1e-300)
-            eta = sqrt(eta * min(max(target, LOWEST * unit), 10.0 * unit))
+            target = min(max(target, LOWEST * unit), 10.0 * unit)
+            if stage == 0:
+                eta = PRIOR * unit if self.gaussian else target
+            eta = sqrt(eta * target)
         else:
             if ell < state.last:
                 size = max(SHRINK * abs(state.factor), LEAST_FACTOR)
