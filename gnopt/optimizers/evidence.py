@@ -35,8 +35,9 @@ FIRST_STAGES = 2
 # Where every batch is all of the data, so many choices follow MacKay's fixed point before η climbs;
 # where batches differ all do, as ℓ is too noisy to be compared.
 MACKAY_STAGES = 6
-# The first choice moves η from here, in units of the loss: where σ² is not known yet, half the way.
-PRIOR = 1e-4
+# How far, in log η, the first choice goes from START to the fixed point, whose γ is that of weights
+# hardly trained; and later ones from the η before.
+FIRST_WAY, WAY = 0.75, 0.5
 EXACT_PERIOD = 2  # stages between choices once η climbs, where every batch is all of the data
 LEAST_FREE = 0.05  # residual degrees of freedom, as a share of the numbers in the targets
 LOSS_MEMORY = 0.8  # of the average of the losses of batches
@@ -123,9 +124,8 @@ class Evidence:
         if early:
             target = state.noise * gamma / max(N * ww, 1e-300)
             target = min(max(target, LOWEST * unit), 10.0 * unit)
-            if stage == 0:
-                eta = PRIOR * unit if self.gaussian else target
-            eta = sqrt(eta * target)
+            way = WAY if stage else FIRST_WAY
+            eta = eta ** (1.0 - way) * target**way
         else:
             if ell < state.last:
                 size = max(SHRINK * abs(state.factor), LEAST_FACTOR)
