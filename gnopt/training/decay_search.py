@@ -113,6 +113,7 @@ def choose(experiment: Experiment, note: Callable[[str], None]) -> DecayChoice |
     """
     if not wanted(experiment):
         return None
+    note(f"weight decay: trying {len(PLACES)} values by cross-validation")
     choice = search(experiment)
     if choice is not None:
         note(choice.text)
