@@ -50,11 +50,10 @@ def draw_steps(runs: Sequence[Path], out: Path) -> list[Path]:
         for axis, name in zip(axes.flat, names, strict=False):
             title, logarithmic = PANELS[name]
             for number, (label, columns) in enumerate(zip(distinct(runs), tables, strict=True)):
-                values = columns[name]
-                if len(values) and np.isfinite(values).any():
-                    axis.plot(
-                        columns["step"], values, color=colour(number), linewidth=1.1, label=label
-                    )
+                known = np.isfinite(columns[name])  # some numbers come every few updates only
+                if known.any():
+                    step, values = columns["step"][known], columns[name][known]
+                    axis.plot(step, values, color=colour(number), linewidth=1.1, label=label)
             axis.set_title(title)
             if logarithmic and all(
                 (columns[name][np.isfinite(columns[name])] > 0).all() for columns in tables

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 from cli_tools import same_runs
+from matplotlib.axes import Axes
 
 CONFIG = """
 [data]
@@ -94,3 +95,23 @@ def test_evidence_is_refused_by_its_nearest_name(table, gnopt):
     result = gnopt("train", "net.toml", "--out", "run")
     assert result.code == 2
     assert "evidence" in result.err
+
+
+def test_numbers_of_some_updates_are_drawn_as_lines(table, gnopt, monkeypatch):
+    table("evidence")
+    assert gnopt("train", "net.toml", "--out", "run", "--quiet").code == 0
+    drawn = {}
+    plot = Axes.plot
+
+    def record(axis, x, y, *rest, **style):
+        drawn[len(drawn)] = len(x), bool(np.isfinite(y).all())
+        return plot(axis, x, y, *rest, **style)
+
+    monkeypatch.setattr(Axes, "plot", record)
+    assert gnopt("plot", "run", "--out", "drawn").code == 0
+    updates = len(rows("run"))
+    seen = sum(bool(row["log_evidence"]) for row in rows("run"))
+    lengths = [length for length, finite in drawn.values() if finite]
+    assert seen > 2
+    assert seen in lengths
+    assert updates in lengths
