@@ -78,7 +78,7 @@ class Damping:
     """
 
     settings: DampingSettings
-    weight_decay: Any  # η: a number, or a 0-d array on the device
+    weight_decay: Any  # η: a number, or an array with one for each layer or of one layer (0-d)
     lam: float
     boost: float = 1.0
 

@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 
 from gnopt import optimizers, rng
-from gnopt.aims import AUTO, CROSS_VALIDATION, EVIDENCE
+from gnopt.aims import AUTO, CROSS_VALIDATION, EVIDENCE, PREDICTION
 from gnopt.data.selection import Fold
 from gnopt.engine.arrays import Array, Workspace
 from gnopt.errors import Diverged
 from gnopt.optimizers.base import mean_loss
 from gnopt.training.setup import Experiment
+from gnopt.training.stopping import GRACE
 
 SECONDS = 8.0  # that a search may take, as `update_seconds` estimates it on one slow core
 MOST_FOLDS = 4
@@ -34,7 +35,6 @@ UPDATES = 300  # most updates of a trial
 USUAL_UPDATES = 200  # of a trial, by estimate
 # Seconds of an update: for each flop, number of a hidden layer, and layer.
 PER_FLOP, PER_NUMBER, PER_LAYER = 2e-11, 5e-9, 2.5e-4
-FACTOR, GRACE = 2.0, 20  # a trial ends at update FACTOR · best + GRACE
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,13 @@ def choose(experiment: Experiment, note: Callable[[str], None]) -> DecayChoice |
     return choice
 
 
-def chosen_before(info: Mapping[str, Any]) -> float | None:
-    """Return the weight decay that was chosen when the run with these facts began, if one was."""
+def chosen_before(info: Mapping[str, Any]) -> DecayChoice | None:
+    """Return what was chosen when the run with these facts began, if anything was."""
     facts = info.get("weight_decay")
-    return float(facts["best"]["decay"]) if facts else None
+    if not facts:
+        return None
+    trials = [Trial(**trial) for trial in facts["trials"]]
+    return DecayChoice(Trial(**facts["best"]), trials, facts["folds"])
 
 
 def search(experiment: Experiment) -> DecayChoice | None:
@@ -195,7 +198,7 @@ def _trial(experiment: Experiment, parts: list[_Part], decay: float) -> Trial:
     """Train on all parts side by side until the mean loss on held-out rows has risen for long."""
     runs = [_Run(experiment, part, decay) for part in parts]
     best, at, update, mark = inf, 0, 0, 1
-    while update < min(UPDATES, FACTOR * at + GRACE):
+    while update < min(UPDATES, PREDICTION.patience * at + GRACE):
         update += 1
         try:
             for run in runs:

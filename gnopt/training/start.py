@@ -16,6 +16,7 @@ from gnopt.errors import ConfigError, DataError
 from gnopt.optimizers.base import State
 from gnopt.registry import source_folder
 from gnopt.training import checkpoint, decay_search, rundir
+from gnopt.training.decay_search import DecayChoice
 from gnopt.training.loop import Counters, Reporter, Trainer
 from gnopt.training.rundir import RunDirectory
 from gnopt.training.setup import Experiment, build, flat
@@ -64,10 +65,7 @@ def begin(
     experiment = build(config, trained=_model_of_inputs(config, init_from))
     check(experiment)
     choice = decay_search.choose(experiment, reporter.note)
-    ends = Ends()
-    if choice is not None:
-        experiment = experiment.with_decay(choice.best.decay)
-        ends.limit = choice.limit if experiment.data.validation is None else 0
+    experiment, ends = _decided(experiment, choice)
     theta = experiment.initial_weights(init_from)
     state = experiment.optimizer.init(theta)
     path = out or rundir.default_run_path(
@@ -80,6 +78,16 @@ def begin(
     }
     run = RunDirectory.create(path, to_toml(config.values()), info, overwrite)
     return Trainer(experiment, run, theta, state, Counters(), Watch(), ends, reporter, clock)
+
+
+def _decided(experiment: Experiment, choice: DecayChoice | None) -> tuple[Experiment, Ends]:
+    """Return the experiment under the weight decay that cross-validation chose, if it did, and what
+    the run begins with: without validation rows, the updates that were enough in the trials.
+    """
+    if choice is None:
+        return experiment, Ends()
+    limit = choice.limit if experiment.data.validation is None else 0
+    return experiment.with_decay(choice.best.decay), Ends(limit=limit)
 
 
 def _model_of_inputs(config: Config, init_from: Path | None) -> checkpoint.StoredNetwork | None:
@@ -121,10 +129,8 @@ def resume(
         experiment = build(config, trained=stored)
         check(experiment)
         check_data(run, experiment.data.fingerprint)
-        decay = decay_search.chosen_before(run.info)
-        if decay is not None:
-            experiment = experiment.with_decay(decay)
-        restored = _restore(experiment, path, init_from)
+        experiment, ends = _decided(experiment, decay_search.chosen_before(run.info))
+        restored = _restore(experiment, path, init_from, ends)
         trainer = Trainer(experiment, run, *restored, reporter)
         counters = trainer.counters
         over = trainer.stop() is not None and counters.step > 0
@@ -167,15 +173,15 @@ def newest(run: Path) -> Path | None:
 
 
 def _restore(
-    experiment: Experiment, path: Path | None, init_from: Path | None
+    experiment: Experiment, path: Path | None, init_from: Path | None, first: Ends
 ) -> tuple[Array, State, Counters, Watch, Ends]:
     """Return θ, optimizer state, counters and what was noticed of a checkpoint, or those of step 0
-    without one.
+    without one; ``first`` is what a run begins with.
     """
     ops, net = experiment.ops, experiment.net
     if path is None:
         theta = experiment.initial_weights(init_from)
-        return theta, experiment.optimizer.init(theta), Counters(), Watch(), Ends()
+        return theta, experiment.optimizer.init(theta), Counters(), Watch(), first
     stored = checkpoint.load_network(path)
     checkpoint.check_fits(stored, list(net.sizes), path)
     saved = checkpoint.load_state(path)
@@ -185,7 +191,7 @@ def _restore(
             raise ValueError(f"theta of shape {theta.shape}, expected ({net.size},)")
         state = _optimizer_state(experiment, saved["optimizer"])
         watch = from_tree(Watch, saved["watch"], ops, "watch") if "watch" in saved else Watch()
-        ends = from_tree(Ends, saved["ends"], ops, "ends") if "ends" in saved else Ends()
+        ends = from_tree(Ends, saved["ends"], ops, "ends") if "ends" in saved else first
         return ops.asarray(theta), state, Counters(**saved["counters"]), watch, ends
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise DataError(f"{path}:/state: not the state of a run: {error}") from error

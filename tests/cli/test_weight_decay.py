@@ -56,6 +56,20 @@ def test_a_run_in_parts_is_that_of_a_whole_one(table, gnopt, decay, validation):
     same_runs(Path("whole"), Path("parts"))
 
 
+def test_a_run_killed_before_its_first_checkpoint_keeps_what_was_chosen(table, gnopt):
+    table()
+    assert gnopt("train", "net.toml", "--out", "whole", "--quiet").code == 0
+    assert gnopt("train", "net.toml", "--out", "killed", "--quiet", "--max-updates", 0).code == 0
+    for path in Path("killed/checkpoints").iterdir():
+        path.unlink()
+    for name in ("steps.csv", "eval.csv"):
+        (Path("killed") / name).unlink(missing_ok=True)
+    resumed = gnopt("train", "--resume", "--out", "killed", "-q", "--max-updates", 60)
+    assert resumed.code == 0, resumed.err
+    assert len(rows("killed")) == len(rows("whole"))
+    assert rows("killed")[-1]["weight_decay"] == rows("whole")[-1]["weight_decay"]
+
+
 def test_cross_validation_is_said_and_kept(table, gnopt):
     table()
     result = gnopt("train", "net.toml", "--out", "run")
