@@ -210,7 +210,7 @@ class Trainer:
         """Evaluate the weights that a run begins with, or that a resumed run goes on from where
         an evaluation is due there.
         """
-        self._ladder.constant = self._measure.constant
+        self._ladder.constant = self.experiment.constant
         step = self.counters.step
         if step == 0:
             measured = self._evaluate()
@@ -440,7 +440,7 @@ class Trainer:
         if not math.isfinite(e.ops.scalars(theta.sum(dtype="float64"))[0]):
             raise Diverged(f"update {step}: the weights are not finite")
         self.counters.wall = self._clock() - self._started
-        constant = self._measure.constant
+        constant = self.experiment.constant
         losses = measured.losses() if measured else {}
         return replace(
             e.stored(theta, step, **losses),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from math import isfinite
 
 from gnopt.engine.arrays import Array
 from gnopt.engine.predictions import Noise
-from gnopt.training.constant import Constant, ConstantLoss, best_constant, shortcomings
+from gnopt.training.constant import ConstantLoss, shortcomings
 from gnopt.training.evaluate import Evaluation, evaluate
 from gnopt.training.judge import Judge, Judged
 from gnopt.training.setup import Experiment
@@ -78,18 +77,12 @@ class Measured:
 
 
 class Measure:
-    """Measures networks of one experiment; the best constant is found once, and its losses too."""
+    """Measures networks of one experiment; the losses of the best constant are found once."""
 
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
         self.judge = Judge(experiment.config.training.judge)
         self._constants: dict[tuple[str, int], ConstantLoss] = {}
-
-    @cached_property
-    def constant(self) -> Constant | None:
-        """The best constant predictor of the training rows, or None if it is not known."""
-        e = self.experiment
-        return best_constant(e.loss, e.ops, e.target_mean, e.data.train)
 
     def __call__(self, theta: Array, limit: int) -> Measured:
         """Measure weights θ on at most so many training rows (0 = all) and all validation rows."""
@@ -117,8 +110,10 @@ class Measure:
         """Return the loss of the best constant on the rows that an evaluation takes."""
         e, data = self.experiment, self.experiment.data
         split = data.train if rows == "train" else data.validation
-        if self.constant is None or split is None:
+        if self.experiment.constant is None or split is None:
             return None
         if (rows, limit) not in self._constants:
-            self._constants[rows, limit] = self.constant.loss_on(e.loss, e.ops, split, limit)
+            self._constants[rows, limit] = self.experiment.constant.loss_on(
+                e.loss, e.ops, split, limit
+            )
         return self._constants[rows, limit]

@@ -24,7 +24,7 @@ from gnopt.optimizers.base import Optimizer
 from gnopt.options import size_in_bytes
 from gnopt.settings import TrainingSettings
 from gnopt.training import checkpoint
-from gnopt.training.constant import best_constant
+from gnopt.training.constant import Constant, best_constant
 from gnopt.training.evaluate import CHUNK
 from gnopt.training.restart import lost_signal, scaled_weights
 from gnopt.training.weights import Weighting, weigh
@@ -49,6 +49,7 @@ class Experiment:
     target_mean: np.ndarray
     metrics: list[AnyMetric]  # that every evaluation computes
     weighting: Weighting
+    constant: Constant | None  # the best constant predictor of the training rows, if it is known
     # Why the weights of step 0 are not simply drawn, for the user; set by `initial_weights`.
     start_note: str = ""
 
@@ -197,6 +198,7 @@ def build(
         metrics = [get_metric(name) for name in training.measured]
         net = make_network(config, data.train.inputs, outputs, ops)
         memory = temporaries(training, ops)
+        constant = best_constant(loss, ops, mean, data.train)
         problem = optimizers.Problem(
             net,
             loss,
@@ -204,21 +206,20 @@ def build(
             data.train.rows,
             memory,
             training.purpose,
-            loss_unit(loss, ops, mean, data),
+            loss_unit(constant, loss, ops, data),
             output_scale(loss, data.train, net.dtype),
         )
         optimizer = optimizers.make(config.method, problem, config.optimizer)
     except BaseException:
         data.close()
         raise
-    return Experiment(config, data, ops, net, loss, optimizer, mean, metrics, weighting)
+    return Experiment(config, data, ops, net, loss, optimizer, mean, metrics, weighting, constant)
 
 
-def loss_unit(loss: Loss, ops: Backend, mean: np.ndarray, data: Data) -> float:
+def loss_unit(constant: Constant | None, loss: Loss, ops: Backend, data: Data) -> float:
     """Return what the best constant predictor leaves to gain: its loss above the floor, or 1 where
     that is 0 or not known.
     """
-    constant = best_constant(loss, ops, mean, data.train)
     gap = constant.loss_on(loss, ops, data.train, ROWS).gap if constant else 0.0
     return gap if 0.0 < gap < np.inf else 1.0
 
