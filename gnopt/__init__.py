@@ -23,8 +23,8 @@ The package reads in the order of its imports: a module imports only from module
 Reading order: ``errors`` → ``machine`` → ``provenance`` → ``formatting`` → ``rng`` → ``files`` →
 ``registry`` → ``options`` → ``aims`` → ``weighting`` → ``data`` → ``engine`` (network, losses) →
 ``metrics`` → ``curvature`` → ``optimizers`` → ``settings`` → ``config`` → ``method_options`` →
-``training`` → ``workers`` → ``ensemble`` → ``inspection`` → ``compare`` → ``bench`` → ``plots`` →
-``cli``.
+``training`` → ``export`` → ``workers`` → ``ensemble`` → ``inspection`` → ``compare`` → ``bench`` →
+``plots`` → ``cli``.
 """
 
 import os

@@ -21,6 +21,7 @@ SIBLINGS = {
     "BACKEND",
     "CURVATURE",
     "ENGINE",
+    "FORMAT",
     "LOSS",
     "METRIC",
     "OPTIMIZER",

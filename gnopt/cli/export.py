@@ -33,9 +33,10 @@ def command(run: Path, out: Path, which: str | None, member: int | None, as_json
     its standard deviation.
     """
     from gnopt.ensemble.load import load_stored
+    from gnopt.export import export
 
     stored = load_stored(of_member(run, member), which)
-    stored.export(out)
+    export(stored.content(), out)
     if as_json:
         print_json({"out": str(out), **stored.facts()})
     else:

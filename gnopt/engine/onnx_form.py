@@ -1,6 +1,6 @@
 """The ONNX form of a function: which ONNX operators compute it.
 
-An activation and a loss carry their form as the fact ``onnx``. `gnopt.training.onnx` calls it with
+An activation and a loss carry their form as the fact ``onnx``. `gnopt.export.onnx` calls it with
 the graph that it writes; nothing here knows the file format.
 """
 
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
+
+import numpy as np
 
 
 class OnnxGraph(Protocol):
@@ -23,8 +25,8 @@ class OnnxGraph(Protocol):
         """
         ...
 
-    def constant(self, name: str, value: float) -> str:
-        """Store ``value`` in the precision of the weights as ``name``, and return ``name``.
+    def constant(self, name: str, value: np.ndarray | float) -> str:
+        """Store a number or an array in the type of the weights as ``name``; return ``name``.
 
         Layers share constants: the same name may be stored again with the same value. GnoptError
         where the value is another one.

@@ -12,7 +12,7 @@ from gnopt.ensemble.trained import TrainedEnsemble, told
 from gnopt.errors import DataError
 from gnopt.training import load as single
 from gnopt.training import rundir
-from gnopt.training.export import export_ensemble
+from gnopt.training.content import Content
 from gnopt.training.load import Stored, StoredRun, Trained
 
 
@@ -54,8 +54,8 @@ class StoredEnsemble:
     runs: dict[int, StoredRun]  # by number of the member
     left_out: list[str]
 
-    def export(self, out: Path) -> None:
-        export_ensemble({number: run.network for number, run in self.runs.items()}, out)
+    def content(self) -> Content:
+        return Content(self.title(), {number: run.network for number, run in self.runs.items()})
 
     def title(self) -> str:
         sizes = "-".join(map(str, next(iter(self.runs.values())).network.sizes))

@@ -23,8 +23,8 @@ from gnopt.registry import find_plug_ins
 from gnopt.training import checkpoint
 from gnopt.training.checkpoint import StoredNetwork
 from gnopt.training.constant import Constant, ConstantLoss, shortcomings
+from gnopt.training.content import ALONE, Content
 from gnopt.training.evaluate import CHUNK, Answer, OneNetwork, Predictor
-from gnopt.training.export import export_network
 from gnopt.training.handout import HandedOut
 from gnopt.training.layers import activations, choose_layer
 from gnopt.training.rundir import refuse_ensemble
@@ -210,8 +210,8 @@ def find_checkpoint(run: Path, which: str | None = None) -> Path:
 class Stored(Protocol):
     """What ``gnopt export`` writes: the network of a run, or those of an ensemble."""
 
-    def export(self, out: Path) -> None:
-        """Write ``out``; ConfigError if its suffix names no format."""
+    def content(self) -> Content:
+        """Return what is written."""
 
     def title(self) -> str:
         """Return what is written and where it comes from, in a line."""
@@ -235,8 +235,8 @@ class StoredRun:
     network: StoredNetwork
     handed: HandedOut
 
-    def export(self, out: Path) -> None:
-        export_network(self.network, out)
+    def content(self) -> Content:
+        return Content(self.title(), {ALONE: self.network})
 
     def title(self) -> str:
         sizes = "-".join(map(str, self.network.sizes))

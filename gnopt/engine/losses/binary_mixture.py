@@ -16,6 +16,7 @@ import numpy as np
 
 from gnopt.engine.arrays import Array, Backend
 from gnopt.engine.losses import Loss, log_mean_exp
+from gnopt.engine.onnx_form import OnnxGraph
 from gnopt.engine.predictions import Classes, Prediction
 from gnopt.errors import DataError
 
@@ -101,6 +102,19 @@ class BinaryMixture(Loss):
 
     def error(self, ops: Backend, h: Array, y: Array) -> Array:
         return ((self.prediction(ops, h)[:, 0] > 0.5) != (y[:, 0] > 0.5)).astype(h.dtype)
+
+    def onnx(self, graph: OnnxGraph, logits: str, output: str) -> None:
+        """p = σ₃ + σ₁(σ₂ − σ₃); columns of σ(h) are taken by products with constants."""
+        s = graph.node("Sigmoid", [logits], f"{output}_sigmoid")
+        gate, third, apart = (
+            graph.node("MatMul", [s, graph.constant(f"mixture_{name}", column)], f"{output}_{name}")
+            for name, column in (
+                ("gate", np.array([[1.0], [0.0], [0.0]])),
+                ("third", np.array([[0.0], [0.0], [1.0]])),
+                ("apart", np.array([[0.0], [1.0], [-1.0]])),
+            )
+        )
+        graph.node("Add", [third, graph.node("Mul", [gate, apart], f"{output}_gated")], output)
 
     def predicts(self, outputs: int) -> type[Prediction]:
         return Classes

@@ -1,0 +1,10 @@
+"""Write networks for other programs: one file a format, which the suffix of the output chooses.
+
+A new file that defines ``FORMAT`` is found by itself.
+
+Reading order: ``format`` → ``onnx_graph``; each format is a sibling of the others.
+"""
+
+from gnopt.export.format import Format, export, formats
+
+__all__ = ["Format", "export", "formats"]

@@ -1,0 +1,187 @@
+"""ONNX: one graph from raw inputs to predictions.
+
+Every hidden layer is a Gemm and the nodes of its activation. Which operators compute an activation
+or a prediction is a fact of the activation or the loss. The graph gives first what most readers
+want:
+
+* ``probability`` (N, C), where classes are predicted;
+* ``prediction``: the most probable class (N,), or the predicted means (N, K);
+* ``output``, the prediction as the loss computes it, and ``logits``, the outputs h of the network;
+* of an ensemble, in place of ``logits``, the deviation ``std`` of ``output``.
+
+Raw inputs are standardised first, if those of the run were. ``input`` is of the type of the
+weights, or float64 where float32 does not hold the digits in which a raw input varies.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gnopt import __version__
+from gnopt.data.moments import Statistics
+from gnopt.engine.activations import get_activation
+from gnopt.engine.onnx_form import OnnxForm
+from gnopt.errors import GnoptError
+from gnopt.export.format import Format
+from gnopt.export.onnx_graph import Graph, rows
+from gnopt.files import replacement
+from gnopt.training.checkpoint import StoredNetwork
+from gnopt.training.content import Content
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, ValueInfoProto
+
+
+class Onnx(Format):
+    """A model in protobuf."""
+
+    name = "onnx"
+    suffixes = (".onnx",)
+
+    def write(self, content: Content, out: Path) -> None:
+        made = model(content).SerializeToString()
+        with replacement(out) as temporary:
+            temporary.write_bytes(made)
+
+
+FORMAT = Onnx()
+
+
+def model(content: Content) -> ModelProto:
+    """Return the ONNX model; GnoptError for an activation, or the loss of an ensemble, without an
+    ONNX form.
+    """
+    graph = Graph(content.dtype)
+    taken = max((_taken(network) for network in content.networks.values()), key=_digits)
+    outputs = _ensemble(graph, content, taken) if content.ensemble else _one(graph, content, taken)
+    facts = {
+        "gnopt": __version__,
+        "loss": content.first.loss,
+        "source": content.title,
+        **({"class_names": json.dumps(list(content.class_names))} if content.classes else {}),
+    }
+    return graph.model([rows("input", content.inputs, taken)], outputs, facts)
+
+
+def _one(graph: Graph, content: Content, taken: np.dtype) -> list[ValueInfoProto]:
+    """Append a single network, and return the outputs of the graph."""
+    logits = _append(graph, content.first, taken)
+    made = rows(logits, content.first.sizes[-1], graph.dtype)
+    if content.loss.onnx is None:
+        return [made]
+    content.loss.onnx(graph, logits, "output")
+    return [*_answers(graph, content), made]
+
+
+def _ensemble(graph: Graph, content: Content, taken: np.dtype) -> list[ValueInfoProto]:
+    """Append the networks of an ensemble, the mean of their predictions and its deviation.
+
+    The deviation is that about the mean; where networks know the noise of what they predict, its
+    mean variance is added (law of total variance).
+    """
+    prediction = content.loss.onnx
+    if prediction is None:
+        raise GnoptError(
+            f"loss '{content.first.loss}' has no ONNX form of its prediction, which an ensemble "
+            "averages: export one network by --member N, or to .h5 or .npz"
+        )
+    made = []
+    for number, network in content.networks.items():
+        prefix = f"member_{number}_"
+        made.append(f"{prefix}output")
+        prediction(graph, _append(graph, network, taken, prefix), made[-1])
+    mean = _mean(graph, made, "output")
+    squares = []
+    for name in made:
+        difference = graph.node("Sub", [name, mean], f"{name}_difference")
+        squares.append(graph.node("Mul", [difference, difference], f"{name}_square"))
+    variance = _mean(graph, squares, "variance")
+    noise = [n.noise.variance for n in content.networks.values() if n.noise is not None]
+    if len(noise) == len(made):
+        level = graph.constant("noise", np.mean(noise, axis=0))
+        variance = graph.node("Add", [variance, level], "total_variance")
+    graph.node("Sqrt", [variance], "std")
+    return [*_answers(graph, content), rows("std", content.outputs, graph.dtype)]
+
+
+def _mean(graph: Graph, names: list[str], output: str) -> str:
+    total = graph.node("Sum", names, f"{output}_sum")
+    return graph.node("Div", [total, graph.constant("members", float(len(names)))], output)
+
+
+def _answers(graph: Graph, content: Content) -> list[ValueInfoProto]:
+    """Append ``probability`` and ``prediction``, which follow from ``output``; return all three."""
+    output = rows("output", content.outputs, graph.dtype)
+    if not content.classes:
+        graph.node("Identity", ["output"], "prediction")
+        return [rows("prediction", content.outputs, graph.dtype), output]
+    if content.outputs == 1:
+        first = graph.node("Sub", [graph.constant("one", 1.0), "output"], "probability_of_first")
+        graph.node("Concat", [first, "output"], "probability", axis=1)
+    else:
+        graph.node("Identity", ["output"], "probability")
+    graph.node("ArgMax", ["probability"], "prediction", axis=1, keepdims=0)
+    return [
+        rows("probability", content.classes, graph.dtype),
+        rows("prediction", None, np.dtype(np.int64)),
+        output,
+    ]
+
+
+def _form_of(activation: str) -> OnnxForm:
+    form = get_activation(activation).onnx
+    if form is None:
+        raise GnoptError(
+            f"activation '{activation}' has no ONNX form: give its Activation the fact 'onnx', "
+            "which docs/plug-ins.md describes, or export to .h5 or .npz"
+        )
+    return form
+
+
+def _taken(network: StoredNetwork) -> np.dtype:
+    """Return the type of the inputs: float64 where they are standardised and need it."""
+    dtype = network.weights[0].dtype
+    fits = network.statistics is None or _fit(network.statistics, dtype)
+    return dtype if fits else np.dtype(np.float64)
+
+
+def _digits(dtype: np.dtype) -> int:
+    return dtype.itemsize
+
+
+def _fit(statistics: Statistics, dtype: np.dtype) -> bool:
+    """Return whether inputs of this type, standardised, have an error of 1e-3 at most."""
+    mean, std = np.abs(statistics.mean), statistics.std
+    limits = np.finfo(dtype)
+    in_range = (mean <= limits.max) & (std <= limits.max) & (std >= limits.tiny)
+    return bool(np.all(in_range & (limits.eps * mean <= 1e-3 * std)))
+
+
+def _append(graph: Graph, network: StoredNetwork, taken: np.dtype, prefix: str = "") -> str:
+    """Append the nodes of a network, whose names start with ``prefix``; return that of its outputs
+    h. ``taken`` is the type of the model's input.
+    """
+    at = "input"
+    if network.statistics is not None:
+        mean, std = (
+            graph.constant(f"{prefix}input_{k}", v, taken)
+            for k, v in network.statistics._asdict().items()
+        )
+        centred = graph.node("Sub", [at, mean], f"{prefix}centred")
+        at = graph.node("Div", [centred, std], f"{prefix}standardized")
+    if taken != graph.dtype:
+        at = graph.cast(at, graph.dtype, f"{prefix}cast")
+    last = len(network.weights)
+    for index, weights in enumerate(network.weights, start=1):
+        weight = graph.constant(f"{prefix}weight_{index}", weights[:, :-1])
+        bias = graph.constant(f"{prefix}bias_{index}", weights[:, -1])
+        h = f"{prefix}logits" if index == last else f"{prefix}h_{index}"
+        at = graph.node("Gemm", [at, weight, bias], h, transB=1)
+        if index < last:
+            _form_of(network.activations[index - 1])(graph, at, f"{prefix}a_{index}")
+            at = f"{prefix}a_{index}"
+    return at

@@ -1,0 +1,73 @@
+"""What ``gnopt export`` writes: networks, and what a reader of the written file wants to know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from gnopt.engine.arrays import get_backend
+from gnopt.engine.losses import Loss, get_loss
+from gnopt.engine.predictions import Classes
+from gnopt.training.checkpoint import StoredNetwork
+
+ALONE = 0  # the number of a network that is no member of an ensemble
+
+
+@dataclass(frozen=True)
+class Content:
+    """One network, or the networks of an ensemble, whose predictions are averaged.
+
+    Networks have the number of their member; a single network has the number ``ALONE``.
+    """
+
+    title: str  # the networks and where they come from, in a line
+    networks: Mapping[int, StoredNetwork]
+
+    @property
+    def ensemble(self) -> bool:
+        """Whether the networks are members of an ensemble, which may be a single one."""
+        return ALONE not in self.networks
+
+    @property
+    def first(self) -> StoredNetwork:
+        """Any network: loss, type, number of inputs and of outputs are the same for all."""
+        return next(iter(self.networks.values()))
+
+    @cached_property
+    def loss(self) -> Loss:
+        """The loss, whose prediction turns the outputs h of a network into a mean."""
+        return get_loss(self.first.loss)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the weights."""
+        return self.first.weights[0].dtype
+
+    @property
+    def inputs(self) -> int:
+        """D, the numbers that a network takes."""
+        return self.first.sizes[0]
+
+    @cached_property
+    def outputs(self) -> int:
+        """K, the numbers of a prediction; the loss may make fewer of them than there are h."""
+        h = np.zeros((1, self.first.sizes[-1]), self.dtype)
+        return int(self.loss.prediction(get_backend("cpu"), h).shape[1])
+
+    @property
+    def classes(self) -> int:
+        """C, the number of classes that are told apart; 0 where numbers are predicted.
+
+        A single probability is that of the second one of two classes.
+        """
+        if not issubclass(self.loss.predicts(self.first.sizes[-1]), Classes):
+            return 0
+        return max(self.outputs, 2)
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """The names of the classes: their numbers from 0."""
+        return [str(number) for number in range(self.classes)]
