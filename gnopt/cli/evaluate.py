@@ -79,7 +79,7 @@ def command(
             name: evaluate_predictor(trained, s, metrics=metrics) for name, s in splits.items()
         }
         asides = trained.asides(splits, metrics, folds=split == "all" and data is None)
-        classes = source.classes
+        classes = source.classes.names if source.classes and source.classes.named else ()
         constants = {name: trained.constant_loss(s) for name, s in splits.items()}
     result: dict[str, object] = {
         **trained.facts(),

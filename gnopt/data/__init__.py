@@ -2,7 +2,8 @@
 
 Training calls ``source.open_data``. Everything here is NumPy on the host.
 
-Reading order: ``rows`` → ``formats`` → ``selection`` → ``options`` → ``hdf5`` → ``order`` →
-``moments`` → ``split`` → ``fingerprint`` → ``source`` → ``info``; for making files ``writing`` →
-``array_files``, ``idx``, ``pictures``, ``text`` → ``importing`` → ``make_curves``, ``make_faces``.
+Reading order: ``rows`` → ``formats`` → ``selection`` → ``options`` → ``hdf5`` → ``classes`` →
+``order`` → ``moments`` → ``split`` → ``fingerprint`` → ``source`` → ``info``; for making files
+``writing`` → ``array_files``, ``idx``, ``pictures``, ``text`` → ``importing`` →
+``make_curves``, ``make_faces``.
 """

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
@@ -141,14 +141,56 @@ def _missing_source(handle: h5py.File, dataset: h5py.Dataset) -> str | None:
     return None
 
 
+class Stored(Protocol):
+    """What a column reads its rows from: a dataset of the file, or a view of one."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunks: tuple[int, ...] | None
+    attrs: Mapping[str, Any]
+
+    def read_direct(self, out: np.ndarray, rows: slice, at: slice) -> None:
+        """Read the rows ``rows`` into ``out[at]``."""
+
+
 # Bytes of a piece of the file that is read to take chosen rows out of it.
 _PIECE_BYTES = 4 * 2**20
 
 
-def class_names(dataset: h5py.Dataset) -> tuple[str, ...]:
+def class_names(dataset: Stored) -> tuple[str, ...]:
     """Return the names of labels 0, 1, ... that the attribute ``classes`` lists, or none."""
     names = np.ravel(dataset.attrs.get("classes", []))
-    return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)
+    return tuple(map(as_text, names.tolist()))
+
+
+def as_text(value: object) -> str:
+    """Return a stored word as text: bytes are UTF-8, or else Latin-1; blanks around it are cut."""
+    text = str(value)
+    if isinstance(value, bytes):
+        try:
+            text = value.decode()
+        except UnicodeDecodeError:
+            text = value.decode("latin-1")
+    return text.strip("\0 \t\r\n")
+
+
+def is_text(dataset: Stored) -> bool:
+    """Return whether a dataset holds words, of a fixed length or of any."""
+    return h5py.check_string_dtype(dataset.dtype) is not None
+
+
+def read_words(column: Column, start: int, stop: int) -> np.ndarray:
+    """Return rows ``start .. stop`` of a dataset of words as text, (rows,) of objects.
+
+    Raises DataError if the file is damaged, or for an empty word.
+    """
+    raw = column.read(start, stop).reshape(-1)
+    words = np.array([as_text(word) for word in raw.tolist()], dtype=object)
+    if (words == "").any():
+        row = column.number(start + int(np.argmax(words == "")))
+        raise DataError(f"{column.file}: {column.path}: row {row} (counted from 0) is empty")
+    return words
 
 
 @dataclass(frozen=True)
@@ -160,7 +202,7 @@ class Column:
     """
 
     file: str
-    dataset: h5py.Dataset
+    dataset: Stored
     scale: float  # a stored number times ``scale`` is the number that is meant
     first: int
     rows: int
@@ -257,7 +299,7 @@ class Column:
     def _check(self, block: np.ndarray, first: int) -> None:
         scale = abs(self.scale)
         kind = self.dtype.kind
-        if kind == "b" or (kind in "iu" and np.iinfo(self.dtype).max * scale <= self.limit):
+        if kind in "bOS" or (kind in "iu" and np.iinfo(self.dtype).max * scale <= self.limit):
             return
         with np.errstate(all="ignore"):
             low, high = float(block.min()), float(block.max())  # NaN if there is any
@@ -275,8 +317,8 @@ class Column:
         raise DataError(f"{self.file}: {self.path}: {place} (counted from 0) is {found}")
 
 
-def column(handle: h5py.File, path: str, limit: float) -> Column:
-    """Return all rows of the dataset at ``path``.
+def column(handle: h5py.File, path: str, limit: float, words: bool = False) -> Column:
+    """Return all rows of the dataset at ``path``; one word a row is allowed with ``words``.
 
     Raises DataError if there is no such dataset, or for a bad rank, type, size or scale.
     """
@@ -292,7 +334,7 @@ def column(handle: h5py.File, path: str, limit: float) -> Column:
         raise DataError(
             f"{name} is of a type that NumPy does not have; expected numbers"
         ) from error
-    if dtype.kind not in "biuf":
+    if dtype.kind not in "biuf" and not (words and is_text(dataset)):
         raise DataError(f"{name} holds {_kind(dtype)}; expected integers, floats or booleans")
     if dataset.shape[0] == 0:
         raise DataError(f"{name} has no rows: shape {tuple(dataset.shape)}")

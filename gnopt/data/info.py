@@ -8,6 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from gnopt.data.classes import IF_LABELS
 from gnopt.data.hdf5 import Column, class_names, column, datasets, is_group, open_file
 from gnopt.data.options import DataSettings
 from gnopt.data.source import find_splits, target_shape
@@ -86,7 +87,7 @@ def _pieces(rows: Column) -> tuple[list[tuple[int, int]], bool]:
 def _splits(handle: h5py.File, targets: str) -> tuple[dict[str, Any], str | None]:
     settings = DataSettings(file=handle.filename, targets=targets)
     try:
-        found = find_splits(handle, settings, float(np.finfo(np.float64).max))
+        found, _ = find_splits(handle, settings, float(np.finfo(np.float64).max), IF_LABELS)
     except DataError as error:
         return {}, str(error)
     return {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 
 from gnopt.data.formats import ImportSettings, Reader
 from gnopt.data.rows import Rows, from_array
+from gnopt.data.rows import natural_key as natural_key
 from gnopt.errors import DataError
 from gnopt.rng import generator
 
@@ -83,14 +83,6 @@ def _pictures(folder: Path) -> list[Path]:
 
 def _sorted(paths: Iterable[Path]) -> list[Path]:
     return sorted(paths, key=lambda path: natural_key(path.name))
-
-
-def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Return a sort key that puts s2 before s10."""
-    return [
-        (1, int(part), "") if part.isdecimal() else (0, 0, part)
-        for part in re.split(r"([0-9]+)", name)
-    ]
 
 
 def read_picture(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -91,3 +92,11 @@ def smallest(low: float, high: float) -> np.dtype[Any]:
         if limits.min <= low and high <= limits.max:
             return np.dtype(name)
     return np.dtype(np.float64)
+
+
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """Return a sort key that puts s2 before s10."""
+    return [
+        (1, int(part), "") if part.isdecimal() else (0, 0, part)
+        for part in re.split(r"([0-9]+)", name)
+    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import methodcaller
 from pathlib import Path
 from types import TracebackType
@@ -12,8 +12,15 @@ from types import TracebackType
 import h5py
 import numpy as np
 
+from gnopt.data.classes import (
+    NUMBERS,
+    Classes,
+    LabelRule,
+    find_classes,
+    number_labels,
+)
 from gnopt.data.fingerprint import Fingerprint, fingerprint
-from gnopt.data.hdf5 import Column, class_names, column, holds, is_group, open_file
+from gnopt.data.hdf5 import Column, column, holds, is_group, open_file
 from gnopt.data.moments import Statistics
 from gnopt.data.options import HELD_OUT, DataSettings
 from gnopt.data.order import GROUP_BYTES, choose_order
@@ -39,6 +46,10 @@ class Columns:
         y, weights = self.y, self.weights
         return Columns(pick(self.x), y and pick(y), weights and pick(weights))
 
+    def labelled(self, classes: Classes) -> Columns:
+        """Return the columns with labels as the numbers of these classes."""
+        return self if self.y is None else replace(self, y=number_labels(self.y, classes))
+
 
 @dataclass
 class Data:
@@ -51,10 +62,11 @@ class Data:
     fingerprint: Fingerprint
     statistics: Statistics | None = None  # by which the inputs are standardised, if they are
     why_standardized: str | None = None  # the column that asked for it, if "auto" decided
-    # Of all training rows, where data.rows leaves some out: a network has outputs for every label.
+    # Of all training rows, where it is known before they are read: a network has outputs for every
+    # label.
     largest_label: int | None = None
     _handle: h5py.File | None = field(default=None, repr=False)
-    classes: tuple[str, ...] = ()  # names of the labels 0, 1, ..., where the file has names
+    classes: Classes | None = None  # of labels, or names of the targets' columns; None without any
 
     def close(self) -> None:
         """Close the file and free the rows; closing twice is allowed."""
@@ -77,7 +89,13 @@ class Data:
 
 
 def open_data(
-    settings: DataSettings, *, seed: int, dtype: str, statistics: Statistics | None = None
+    settings: DataSettings,
+    *,
+    seed: int,
+    dtype: str,
+    statistics: Statistics | None = None,
+    labels: LabelRule = NUMBERS,
+    classes: Classes | None = None,
 ) -> Data:
     """Open the data file of the resolved section ``[data]``.
 
@@ -91,12 +109,15 @@ def open_data(
     With ``standardize = "auto"``, one pass over the inputs decides; inputs that are also the
     targets stay as they are. ``statistics`` standardise the inputs in place of those of the
     training rows, so that a trained network sees new data on the scale of its training data.
+
+    ``labels`` says what the loss takes for labels. These are numbered by the classes of the
+    training and validation rows, or by ``classes``, those of a trained network.
     Raises DataError for anything wrong with the file.
     """
     budget = settings.memory_bytes()
     with contextlib.ExitStack() as undo:
         handle = undo.enter_context(open_file(Path(settings.file).expanduser()))
-        columns = find_splits(handle, settings, float(np.finfo(dtype).max))
+        columns, found = find_splits(handle, settings, float(np.finfo(dtype).max), labels, classes)
         largest_label = _choose_rows(columns, settings)
         group_bytes = _group_bytes(columns["train"], settings)
         splits: dict[str, Split] = {}
@@ -138,9 +159,9 @@ def open_data(
             fingerprint(handle),
             statistics,
             why,
-            largest_label,
+            len(found.names) - 1 if found and is_labels(train, labels) else largest_label,
             handle,
-            classes=class_names(y.dataset) if y and settings.target_transform == "none" else (),
+            found,
         )
         undo.pop_all()
     if all(split.in_memory for split in splits.values()):
@@ -219,11 +240,18 @@ def _group_bytes(train: Columns, settings: DataSettings) -> int:
     return GROUP_BYTES
 
 
-def find_splits(handle: h5py.File, settings: DataSettings, limit: float) -> dict[str, Columns]:
-    """Find the columns of the training, validation and test rows; read none of them yet.
+def find_splits(
+    handle: h5py.File,
+    settings: DataSettings,
+    limit: float,
+    labels: LabelRule = NUMBERS,
+    classes: Classes | None = None,
+) -> tuple[dict[str, Columns], Classes | None]:
+    """Find the columns of the training, validation and test rows; of them, read labels alone.
 
-    Returns {"train": columns, ...} with the groups that the file has. ``limit`` is the largest
-    number of the float type in use.
+    Returns {"train": columns, ...} with the groups that the file has, and the classes of the
+    labels. ``limit`` is the largest number of the float type in use; `open_data` explains
+    ``labels`` and ``classes``.
     """
     inputs, targets, weights = (
         name.strip("/") for name in (settings.inputs, settings.targets, settings.weights)
@@ -241,7 +269,8 @@ def find_splits(handle: h5py.File, settings: DataSettings, limit: float) -> dict
 
     def in_group(group: str) -> Columns:
         x = column(handle, group + inputs, limit)
-        y = None if targets == "inputs" else column(handle, group + targets, limit)
+        words = labels.most > 0
+        y = None if targets == "inputs" else column(handle, group + targets, limit, words)
         w = column(handle, group + weights, float(np.finfo(np.float64).max)) if weights else None
         for other in (y, w):
             if other is not None and other.rows != x.rows:
@@ -264,12 +293,22 @@ def find_splits(handle: h5py.File, settings: DataSettings, limit: float) -> dict
         splits["validation"] = in_group(f"{group}/")
     elif validation == HELD_OUT and is_group(handle, "validation"):
         splits["validation"] = in_group("validation/")
-    elif validation > 0:
-        splits["train"], splits["validation"] = _hold_out(splits["train"], float(validation))
+    seen = [columns.y for columns in splits.values() if columns.y is not None]
     if is_group(handle, "test") and (targets == "inputs" or holds(handle, f"test/{targets}")):
         splits["test"] = in_group("test/")
+    if settings.target_transform == "none":
+        classes = classes or find_classes(seen, labels)
+        if classes is not None and labels.most:
+            splits = {name: columns.labelled(classes) for name, columns in splits.items()}
+    if "validation" not in splits and not isinstance(validation, str) and validation > 0:
+        splits["train"], splits["validation"] = _hold_out(splits["train"], float(validation))
     _check_alike(splits)
-    return splits
+    return splits, classes if settings.target_transform == "none" else None
+
+
+def is_labels(columns: Columns, rule: LabelRule) -> bool:
+    """Return whether the targets are labels for the loss."""
+    return rule.most > 0 and columns.y is not None and is_label(columns.y)
 
 
 def has_validation_group(settings: DataSettings) -> bool:
@@ -309,11 +348,6 @@ def _check_alike(splits: dict[str, Columns]) -> None:
                     f"{x.file}: {other.path} has rows of {other.width} numbers; expected "
                     f"{one.width}, as {one.path}"
                 )
-        if y is not None and other_y is not None and is_label(y) != is_label(other_y):
-            kinds = ["whole-number labels" if is_label(c) else "numbers" for c in (y, other_y)]
-            raise DataError(
-                f"{x.file}: {other_y.path} holds {kinds[1]}; expected {kinds[0]}, as {y.path}"
-            )
 
 
 def _choose_statistics(

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from gnopt.config import Config
+from gnopt.data.classes import LabelRule
 from gnopt.data.options import DataSettings
 from gnopt.data.source import Data, has_validation_group, open_data
 from gnopt.data.split import Split
@@ -64,7 +65,13 @@ class TrainedEnsemble:
         if training.folds and not has_validation_group(settings):
             settings = settings.changed(validation=0)
         settings = settings.changed(standardize=False)
-        data = open_data(settings, seed=training.seed, dtype=training.dtype)
+        data = open_data(
+            settings,
+            seed=training.seed,
+            dtype=training.dtype,
+            labels=LabelRule.of(self.loss),
+            classes=self.networks[0].stored.classes,
+        )
         check_inputs(data, self.networks[0].net, settings)
         return data
 

@@ -18,6 +18,7 @@ import numpy as np
 from gnopt import rng
 from gnopt.config import Config, Flags, load
 from gnopt.curvature import Curvature, CurvatureSample
+from gnopt.data.classes import LabelRule
 from gnopt.data.source import Data
 from gnopt.engine.activations import get_activation
 from gnopt.engine.arrays import Array, Workspace, get_backend
@@ -202,14 +203,15 @@ def _of_run(
     training = config.training
     activations = [get_activation(name) for name in [*config.network.activations, "identity"]]
     net = Network(stored.sizes, activations, get_backend(training.device), training.dtype)
-    data = stored.open_data(config.data, seed=training.seed, dtype=training.dtype)
+    loss = weighted_loss(get_loss(config.network.loss), config, stored)
+    labels = LabelRule.of(loss)
+    data = stored.open_data(config.data, seed=training.seed, dtype=training.dtype, labels=labels)
     if data.train.inputs != net.sizes[0]:
         data.close()
         raise DataError(
             f"{config.data.file}: rows of {data.train.inputs} numbers, but the network takes "
             f"{net.sizes[0]}"
         )
-    loss = weighted_loss(get_loss(config.network.loss), config, stored)
     return Subject(run.resolve().name, config, net, loss, None, None, [*places]), data
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from gnopt.compare.loss_curves import Curve, run_curve, thinned
 from gnopt.config import load
+from gnopt.data.classes import LabelRule
 from gnopt.data.source import open_data
 from gnopt.engine.losses import get_loss
 from gnopt.engine.weighted import Weighted
@@ -48,7 +49,10 @@ def _floor(run: Path) -> float:
         config = load(run / "config.toml")
         loss = get_loss(config.network.loss)
         training = config.training
-        with open_data(config.data, seed=training.seed, dtype=training.dtype) as data:
+        labels = LabelRule.of(loss)
+        with open_data(
+            config.data, seed=training.seed, dtype=training.dtype, labels=labels
+        ) as data:
             if data.train.weights is not None:
                 loss = Weighted(loss, training.dtype)
             targets = (

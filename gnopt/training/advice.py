@@ -29,6 +29,14 @@ def batch_notes(experiment: Experiment, first: int) -> list[str]:
     ]
 
 
+def label_notes(experiment: Experiment) -> list[str]:
+    """Return a line on how labels are numbered, if they do not keep their numbers."""
+    data = experiment.data
+    is_labels = experiment.loss.most_classes > 0 and data.classes is not None
+    note = data.classes.note() if is_labels and data.classes else ""
+    return [note] if note else []
+
+
 def scale_notes(experiment: Experiment) -> list[str]:
     """Return a line on the inputs and a line on the targets, each only if there is need.
 

@@ -14,6 +14,8 @@
     /noise                  (K,), variance of the targets about the outputs, where the loss leaves
                             it open and the network was evaluated
     /class_weights          (C,), weights of classes in the objective, if there are any
+    /classes/names          (C,), what the classes of the labels are called, if targets are labels
+    /classes/numbers        (C,), the labels that stand for them; empty where labels are words
     /state                  the tree of optimizer state and counters (see `tree`)
 
 A run can be resumed from such a file. A best network between them is a file of the same form
@@ -37,6 +39,7 @@ import h5py
 import numpy as np
 
 from gnopt import __version__
+from gnopt.data.classes import Classes, LabelRule
 from gnopt.data.moments import Statistics
 from gnopt.data.options import DataSettings
 from gnopt.data.source import Data, open_data
@@ -68,16 +71,28 @@ class StoredNetwork:
     constant: np.ndarray | None = None  # outputs h of the best constant predictor, (K,)
     noise: Noise | None = None  # variance of the targets about the outputs
     class_weights: np.ndarray | None = None  # (C,), of training.class_weights
+    classes: Classes | None = None  # of the labels that it was trained on
 
     @property
     def sizes(self) -> list[int]:
         """Layer widths [D, d_1, ..., d_L]."""
         return [self.weights[0].shape[1] - 1, *(w.shape[0] for w in self.weights)]
 
-    def open_data(self, settings: DataSettings, *, seed: int, dtype: str) -> Data:
-        """Open data whose inputs are standardised as those that the network was trained on."""
+    def open_data(
+        self, settings: DataSettings, *, seed: int, dtype: str, labels: LabelRule
+    ) -> Data:
+        """Open data whose inputs are standardised, and whose labels are numbered, as those that the
+        network was trained on.
+        """
         settings = settings.changed(standardize=self.statistics is not None)
-        return open_data(settings, seed=seed, dtype=dtype, statistics=self.statistics)
+        return open_data(
+            settings,
+            seed=seed,
+            dtype=dtype,
+            statistics=self.statistics,
+            labels=labels,
+            classes=self.classes,
+        )
 
 
 def write_network(file: h5py.Group, network: StoredNetwork) -> None:
@@ -113,6 +128,9 @@ def write_network(file: h5py.Group, network: StoredNetwork) -> None:
         file["noise"] = network.noise.variance
     if network.class_weights is not None:
         file["class_weights"] = network.class_weights
+    if network.classes is not None:
+        file["classes/names"] = list(network.classes.names)
+        file["classes/numbers"] = np.array(network.classes.numbers, dtype=np.int64)
 
 
 def save(path: Path, network: StoredNetwork, state: Any) -> None:
@@ -205,6 +223,7 @@ def load_network(path: Path) -> StoredNetwork:
             constant,
             noise,
             _class_weights(file),
+            _classes(file),
         )
 
 
@@ -223,6 +242,19 @@ def _class_weights(file: h5py.File) -> np.ndarray | None:
     if values.ndim != 1 or not ((values > 0.0) & np.isfinite(values)).all():
         raise DataError(f"{file.filename}:/class_weights: expected one number > 0 for each class")
     return values
+
+
+def _classes(file: h5py.File) -> Classes | None:
+    if "classes" not in file:
+        return None
+    names = tuple(map(str, file["classes/names"].asstr()[()]))
+    numbers = tuple(map(int, file["classes/numbers"][()]))
+    if numbers and len(numbers) != len(names):
+        raise DataError(
+            f"{file.filename}:/classes/numbers: found {len(numbers)} numbers, expected "
+            f"{len(names)}, one for each name"
+        )
+    return Classes(names, numbers)
 
 
 def _of_outputs(file: h5py.File, name: str, outputs: int) -> np.ndarray | None:

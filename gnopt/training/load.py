@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from gnopt.config import Config, Flags, load
+from gnopt.data.classes import LabelRule
 from gnopt.data.options import DataSettings
 from gnopt.data.source import Data
 from gnopt.data.split import Split
@@ -162,7 +163,10 @@ class TrainedNetwork:
 
     def open_data(self, settings: DataSettings | None = None) -> Data:
         settings, training = settings or self.config.data, self.config.training
-        data = self.stored.open_data(settings, seed=training.seed, dtype=training.dtype)
+        labels = LabelRule.of(self.loss)
+        data = self.stored.open_data(
+            settings, seed=training.seed, dtype=training.dtype, labels=labels
+        )
         check_inputs(data, self.net, settings)
         return data
 

@@ -18,7 +18,7 @@ from gnopt.engine.arrays import Array
 from gnopt.errors import Diverged, GnoptError, Interrupted
 from gnopt.optimizers.base import State, Stats
 from gnopt.training import checkpoint
-from gnopt.training.advice import batch_notes, scale_notes
+from gnopt.training.advice import batch_notes, label_notes, scale_notes
 from gnopt.training.batches import Batches
 from gnopt.training.cadence import Cadence, rows_of_training
 from gnopt.training.evaluate import Evaluation
@@ -158,6 +158,7 @@ class Trainer:
         e, batch = self.experiment, self._settings.batch_size
         notes = [
             *e.weighting.notes,
+            *label_notes(e),
             *scale_notes(e),
             *batch_notes(e, e.optimizer.batch_size(self.state, batch)),
         ]

@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike
 
 from gnopt import optimizers, rng
 from gnopt.config import Config
+from gnopt.data.classes import LabelRule
 from gnopt.data.source import Data, open_data
 from gnopt.data.split import Split
 from gnopt.engine.activations import get_activation
@@ -130,6 +131,7 @@ class Experiment:
             losses,
             statistics=self.data.statistics,
             class_weights=self.weighting.classes,
+            classes=self.data.classes,
         )
 
 
@@ -187,7 +189,8 @@ def build(
     ops = ops or get_backend(training.device)
     loss = get_loss(config.network.loss)
     opened = trained.open_data if trained else open_data
-    data = opened(config.data, seed=training.seed, dtype=training.dtype)
+    labels = LabelRule.of(loss)
+    data = opened(config.data, seed=training.seed, dtype=training.dtype, labels=labels)
     try:
         weighting = weigh(loss, data, training)
         loss = weighting.loss

@@ -140,11 +140,6 @@ CASES = {
         {"targets": "y"},
         ["/test/y", "expected 3"],
     ),
-    "target kinds differ": (
-        arrays(train__x=GOOD, train__y=np.arange(8), test__x=GOOD, test__y=np.ones(8)),
-        {"targets": "y"},
-        ["/test/y", "whole-number labels"],
-    ),
     "text": (
         arrays(x=np.array([b"a", b"b"])),
         {},

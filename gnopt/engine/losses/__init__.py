@@ -38,6 +38,8 @@ class Loss:
     gaussian: bool = False  # the likelihood is normal with a noise σ² that E does not hold
     convex: bool = True  # E is convex in h: 𝒢_L is ∂²E/∂h²
     linear: bool = False  # h is in the units of the targets, which may be any
+    # How many classes a column of labels may have; 0: targets are numbers, also whole ones.
+    most_classes: float = 0
     error_name: str = "squared error"
     onnx: OnnxForm | None = None  # appends `prediction` to an ONNX graph; None leaves it out
 

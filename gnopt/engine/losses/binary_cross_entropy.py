@@ -18,6 +18,7 @@ class BinaryCrossEntropy(Loss):
     name = "binary_cross_entropy"
     summary = "independent Bernoulli outputs with logits, grey targets allowed; 𝒢_L = diag p(1-p)"
     diagonal = True
+    most_classes = 2
     onnx = Operator("Sigmoid")
 
     def convert_targets(self, y: np.ndarray) -> np.ndarray:

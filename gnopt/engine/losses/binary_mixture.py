@@ -30,6 +30,7 @@ class BinaryMixture(Loss):
         "indefinite Hessian"
     )
     convex = False
+    most_classes = 2
     error_name = "classification error"
 
     def convert_targets(self, y: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """E = logsumexp(h) − yᵀh: one of K classes, y an integer label or a distribution."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,6 +18,7 @@ class SoftmaxCrossEntropy(Loss):
     name = "softmax_cross_entropy"
     summary = "one of K classes; y an integer label or a distribution; 𝒢_L = diag p - p pᵀ"
     error_name = "classification error"
+    most_classes = math.inf
     onnx = Operator("Softmax")
 
     def convert_targets(self, y: np.ndarray) -> np.ndarray:
