@@ -22,6 +22,7 @@ from gnopt.errors import ConfigError, SettingProblem, SettingsError, nearest
 from gnopt.optimizers.base import OptimizerSettings
 from gnopt.options import Record
 from gnopt.settings import DEFAULT_METHOD, MethodChoice, NetworkSettings, TrainingSettings, sections
+from gnopt.toml import read_toml
 
 Flags = Mapping[str, tuple[str, object]]  # key in full → (flag, value), from a command line
 
@@ -243,17 +244,12 @@ class _Draft:
 
 def _document(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
+        return read_toml(path)
     except FileNotFoundError:
         near = nearest(path.name, [p.name for p in path.parent.glob("*.toml")])
         raise ConfigError(f"{path}: no such configuration file{near}") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not a TOML file: byte {error.start} is not UTF-8") from None
-    except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
 
 
 def _outside(name: str) -> SettingProblem:

@@ -175,7 +175,7 @@ HOSTILE = {
     "negative width": GOOD.replace("[4, 2]", "[4, -2]").encode(),
     "method is a list": GOOD.encode() + b"[optimizer]\nmethod=['kfra']",
     "odd keys": GOOD.encode() + b'["a b"]\n"c.d" = 1\n[training]\n"\\u0000" = 2\n"" = 1',
-    "utf-16": GOOD.encode("utf-16"),
+    "utf-16 without a mark": GOOD.encode("utf-16-le"),
     "memory": GOOD.encode() + b"[training]\nmemory='lots'",
     "auto memory": GOOD.encode() + b"[training]\nmemory='auto'",
     "plug-in where none is allowed": GOOD.encode() + b"[training]\ndtype='a:b'",

@@ -2,7 +2,7 @@
 
 A command parses flags, calls the rooms below, and prints; no logic lives here.
 
-Reading order: ``common`` → ``display`` → ``comparing`` → ``scores`` → ``ensembles`` →
+Reading order: ``streams`` → ``common`` → ``display`` → ``comparing`` → ``scores`` → ``ensembles`` →
 ``config_page``; then the commands, in any order.
 """
 
@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from gnopt import __version__
+from gnopt.cli.streams import spell_what_streams_lack
 from gnopt.errors import ConfigError, GnoptError, nearest
 
 # Command → (module, help in one line). The module is imported only when its command runs, so that
@@ -94,6 +95,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command line and exit with the exit code of the command or of its error."""
     settings = types.SimpleNamespace(verbosity=0)
     code = 1
+    spell_what_streams_lack()
     try:
         code = _run(argv, settings)
         sys.stdout.flush()

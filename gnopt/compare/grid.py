@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import itertools
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gnopt import optimizers
 from gnopt.errors import ConfigError, nearest
+from gnopt.toml import read_toml
 
 DECAY_SHARE = "decay_share"
 LINES = ("solid", "dashed")
@@ -116,14 +116,14 @@ def read_grid(text: str | None) -> tuple[dict[str, list[object]], dict[str, Vari
         return PAPER_GRID, {}
     path = Path(text)
     try:
-        document = tomllib.loads(path.read_text())
+        document = read_toml(path)
     except FileNotFoundError:
         raise ConfigError(
             f"--grid {text}: no such file; expected a grid file or 'paper'"
             f"{nearest(text, ['paper'])}"
         ) from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--grid {text}: not a TOML file: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"--grid {text}: cannot be read: {error.strerror}") from None
     problems = [
         f"{path}: unknown key {name}{nearest(name, ('grid', 'variants'))}"
         for name in document

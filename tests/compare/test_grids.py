@@ -67,7 +67,7 @@ def test_a_grid_file_has_a_grid_and_named_variants(tmp_path):
         ("[variants.a]\nmethod = 'kfra'\nset = { 'training.seed' = 1 }", ["training.seed"]),
         ("variants = 3", ["variants"]),
         ("[variants]\na = 1", ["variants.a"]),
-        ("grid = [", ["not a TOML file"]),
+        ("grid = [", ["not valid TOML"]),
     ],
 )
 def test_what_is_wrong_with_a_grid_file_is_named(tmp_path, text, words):

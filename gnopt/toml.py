@@ -1,0 +1,61 @@
+"""Read TOML files as editors and shells of every system write them."""
+
+from __future__ import annotations
+
+import codecs
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gnopt.errors import ConfigError
+
+# A path of Windows in a string whose backslashes begin escapes, such as "C:\data\x.h5".
+_WINDOWS_PATH = re.compile(r'"(?:[A-Za-z]:|\.{0,2}|[\w .-]+)\\')
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return a TOML file as plain values.
+
+    The file is UTF-8 or, as its byte order mark says, UTF-16: Windows puts a mark in front. Raises
+    OSError, and ConfigError with the reason if the file is not TOML.
+    """
+    content = path.read_bytes()
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = content.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        where = f"byte {error.start} is not {'UTF-16' if wide else 'UTF-8'}"
+        raise ConfigError(f"{path}: not a TOML file: {where}") from None
+    try:
+        values = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        hint = _backslash_hint(text)
+        hint = f"; {hint}" if hint else ""
+        raise ConfigError(f"{path}: not valid TOML: {error}{hint}") from None
+    if any(map(_has_control_characters, _strings(values))) and _backslash_hint(text):
+        raise ConfigError(f"{path}: {_backslash_hint(text)}")
+    return values
+
+
+def _strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _strings(item)
+
+
+def _has_control_characters(text: str) -> bool:
+    return any(ord(character) < 32 for character in text)
+
+
+def _backslash_hint(text: str) -> str:
+    line = next((line for line in text.splitlines() if _WINDOWS_PATH.search(line)), None)
+    if line is None:
+        return ""
+    return (
+        f"a backslash between double quotes begins an escape: in {line.strip()} write the path "
+        "with / or between single quotes"
+    )
