@@ -20,6 +20,32 @@ def number(value: float | None, digits: int = 5) -> str:
     return "∞" if value == inf else f"{value:.{digits}g}"
 
 
+def digits(value: float | None, count: int = 4) -> str:
+    """Return a float with so many digits, zeros at its end too, for columns of similar numbers.
+
+    >>> digits(0.5), digits(1234.5), digits(45.7), digits(3e-7), digits(None)
+    ('0.5000', '1234', '45.70', '3.000e-07', '–')
+    """
+    if value is None or value != value or abs(value) == inf or value == 0.0:
+        return number(value)
+    return f"{value:#.{count}g}".removesuffix(".")
+
+
+def duration(seconds: float) -> str:
+    """Return a time in the units that people use for it.
+
+    >>> duration(6.1), duration(75), duration(3723), duration(90_000)
+    ('6.1 s', '1:15 min', '1:02 h', '25:00 h')
+    """
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}:{rest:02d} min"
+    hours, minutes = divmod(round(seconds / 60.0), 60)
+    return f"{hours}:{minutes:02d} h"
+
+
 def in_bytes(count: float) -> str:
     """Return a number of bytes with its unit.
 

@@ -11,18 +11,29 @@ from typing import TYPE_CHECKING, Self
 
 import click
 
-from gnopt.formatting import number
-from gnopt.training.csv_table import EVAL_COLUMNS
+from gnopt.cli.course import Course
+from gnopt.cli.evaluation_table import WIDTH, EvaluationTable
+from gnopt.formatting import digits, duration, number
 from gnopt.training.loop import Counters, Reporter, Row
+from gnopt.training.measured import Measured
 from gnopt.training.rundir import RunDirectory
 from gnopt.training.setup import Experiment
+from gnopt.training.stopping import Ends
 
 if TYPE_CHECKING:
-    from rich.console import Console, Group
+    from rich.console import Console, Group, RenderableType
     from rich.live import Live
     from rich.progress import Progress
 
 _HISTORY = 8  # evaluations that the live display shows
+_PATIENCE = 10.0  # seconds without a line in a log after which an update is spoken of
+# Column of steps.csv → its name on the display.
+_UPDATE = {
+    "loss": "batch loss",
+    "lr": "learning rate",
+    "damping": "damping",
+    "alpha": "step size",
+}
 
 
 def make_reporter(quiet: bool, every_update: bool = False) -> Reporter:
@@ -33,7 +44,7 @@ def make_reporter(quiet: bool, every_update: bool = False) -> Reporter:
     if quiet:
         return Reporter()
     if every_update:
-        return PlainReporter(0.0)
+        return PlainReporter(every_update=True)
     if can_redraw():
         return LiveReporter()
     return PlainReporter()
@@ -68,147 +79,163 @@ def progress_bar(console: Console, *middle: str, title: str = "") -> Progress:
 
 
 def headline(experiment: Experiment, run: Path) -> str:
-    """Return the run in the directory ``run`` in one line, shown when training starts."""
-    config, net = experiment.config, experiment.net
+    """Return what is trained on what, and where to, in a few lines for the start of a training."""
+    config, net, data = experiment.config, experiment.net, experiment.data
+    held_out = f", {data.validation.rows:,} to validate" if data.validation else ""
     return (
-        f"{config.method} on {experiment.data.fingerprint.file}: "
-        f"{experiment.data.train.rows:,} rows, "
-        f"{'-'.join(str(s) for s in net.sizes)}, {net.size:,} parameters, {config.network.loss}, "
-        f"{config.training.dtype} → {run}"
+        f"{config.method} on {data.fingerprint.file}: "
+        f"{data.train.rows:,} rows to train on{held_out}\n"
+        f"network {'-'.join(str(s) for s in net.sizes)}, {net.size:,} parameters, "
+        f"{config.network.loss}, {config.training.dtype}\n"
+        f"run {run}"
     )
 
 
-def floor_line(floor: float) -> str:
-    """Return the line, shown once a run, with the lowest objective that the targets allow."""
-    return f"floor {floor:.4f}: the lowest objective that these targets allow"
-
-
-def metric_texts(row: Row) -> list[tuple[str, str]]:
-    """Return name and value of each metric in a row of eval.csv: on the validation rows, or on the
-    training rows where there are none.
-    """
-    names = [name.removeprefix("train_") for name in row if name.startswith("train_")]
-    validated = row["validation_loss"] is not None
-    return [
-        (name, number(row[f"{'validation' if validated else 'train'}_{name}"]))
-        for name in names
-        if f"train_{name}" not in EVAL_COLUMNS
-    ]
+def first_lines(measured: Measured) -> list[str]:
+    """Return lines, shown once a run, that the losses in the table are to be compared with."""
+    constant, floor = measured.train_constant, measured.train.floor
+    lines = []
+    if constant is not None and constant.gap > 0.0:
+        lines.append(f"loss of the best constant prediction: {digits(constant.loss)}")
+    if floor > 0.0:
+        lines.append(f"the targets allow no loss below {digits(floor)}")
+    return lines
 
 
 class PlainReporter(Reporter):
-    """Prints lines for logs and pipes: often at first, then about one a minute."""
+    """Prints lines for logs and pipes: a table of evaluations, often at first, then about one a
+    minute, and a sentence on the updates where evaluations are rare.
 
-    def __init__(self, interval: float = 1.0) -> None:
-        self._next, self._interval = 0.0, interval
-        self._objective = ""
-        self._updates = 0
-        self._first: tuple[int, float] | None = None
-        self._floor_shown = False
+    With ``every_update``, each evaluation and each update gets a line.
+    """
 
-    def begin(self, experiment: Experiment, run: RunDirectory, counters: Counters) -> None:
-        self._updates = experiment.config.training.updates
-        self._first = (counters.step, counters.seconds)
+    def __init__(self, every_update: bool = False) -> None:
+        self._interval = 0.0 if every_update else 1.0
+        self._every_update = every_update
+        self._next = 0.0  # when a line of the table is due
+        self._table: EvaluationTable | None = None
+
+    def begin(
+        self, experiment: Experiment, run: RunDirectory, counters: Counters, ends: Ends
+    ) -> None:
+        self._error_name = experiment.loss.error_name
+        self._course = Course(experiment, run, counters, ends)
+        self._quiet_until = time.monotonic() + _PATIENCE
         self.note(headline(experiment, run.path))
 
     def update(self, counters: Counters, row: Row) -> None:
-        if time.monotonic() < self._next:
-            return
-        self._next = time.monotonic() + self._interval
-        self._interval = min(self._interval * 1.4, 60.0)
-        step, seconds = self._first or (0, 0.0)
-        pace = (counters.seconds - seconds) / max(1, counters.step - step)
-        self.note(
-            f"update {counters.step}/{self._updates}  epoch {row['epoch']:.2f}  loss "
-            f"{row['loss']:.4f}{self._objective}  {pace:.3g} s/update"
-        )
+        self._course.update(counters)
+        if self._every_update or time.monotonic() >= self._quiet_until:
+            self._quiet_until = time.monotonic() + max(_PATIENCE, 2.0 * self._interval)
+            words = [*update_words(row), self._course.range_left(counters)]
+            self.note(f"update {counters.step:,}: {', '.join(filter(None, words))}")
 
-    def evaluated(self, counters: Counters, row: Row, floor: float) -> None:
-        if not self._floor_shown:
-            self.note(floor_line(floor))
-            self._floor_shown = True
-        self._objective = f"  objective {row['train_loss']:.4f}"
-        if row["validation_loss"] is not None:
-            self._objective += f", validation {row['validation_loss']:.4f}"
-        self._objective += "".join(f", {name} {text}" for name, text in metric_texts(row))
-        self._objective += f" (at {counters.step})"
+    def evaluated(self, counters: Counters, measured: Measured) -> None:
+        course, now = self._course, time.monotonic()
+        course.evaluated(counters, measured)
+        if self._table is None:
+            self._table = EvaluationTable(
+                measured, self._error_name, WIDTH, ("best\nat", "at most\nleft")
+            )
+            self.note("\n".join([*first_lines(measured), "", *self._table.header()]))
+        if now < self._next:
+            return
+        self._next = now + self._interval
+        self._interval = min(self._interval * 1.4, 60.0)
+        self._quiet_until = now + max(_PATIENCE, 2.0 * self._interval)
+        cells = f"{course.best_step:,}", course.at_most_left(counters)
+        self.note(self._table.line(counters, measured, cells))
 
     def note(self, text: str) -> None:
         click.echo(text, err=True)
 
 
+def update_words(row: Row) -> list[str]:
+    """Return what an update did, each number with its name in words."""
+    return [f"{words} {number(row[name], 3)}" for name, words in _UPDATE.items() if name in row]
+
+
 class LiveReporter(Reporter):
-    """Redraws the last evaluations and, below them, a progress bar."""
+    """Redraws the last evaluations and, below them, how far the run is."""
 
     def __init__(self) -> None:
         from rich.console import Console
 
         self.console = Console(stderr=True, highlight=False)
-        self._history: list[tuple[str, ...]] = []
-        self._metrics: list[str] = []
+        self._history: list[tuple[int, str]] = []  # update and line of each evaluation
+        self._table: EvaluationTable | None = None
         self._live: Live | None = None
-        self._floor: float | None = None
+        self._update: list[str] = []
 
-    def begin(self, experiment: Experiment, run: RunDirectory, counters: Counters) -> None:
+    def begin(
+        self, experiment: Experiment, run: RunDirectory, counters: Counters, ends: Ends
+    ) -> None:
         from rich.live import Live
 
-        self.console.print(headline(experiment, run.path), markup=False)
-        self._progress = progress_bar(
-            self.console,
-            "loss {task.fields[loss]}",
-            "λ {task.fields[damping]}  α {task.fields[alpha]}",
+        self.note(headline(experiment, run.path))
+        self._error_name = experiment.loss.error_name
+        self._counters = counters
+        self._course = Course(experiment, run, counters, ends)
+        self._live = Live(
+            get_renderable=self.view, console=self.console, refresh_per_second=8, transient=False
         )
-        updates = experiment.config.training.updates
-        self._task = self._progress.add_task(
-            "", total=updates, completed=counters.step, loss="", damping="", alpha=""
-        )
-        self._live = Live(self._view(), console=self.console, refresh_per_second=8)
         self._live.start()
 
     def update(self, counters: Counters, row: Row) -> None:
-        self._progress.update(
-            self._task,
-            completed=counters.step,
-            loss=f"{row['loss']:.4f}",
-            damping=number(row.get("damping")),
-            alpha=number(row.get("alpha")),
-        )
+        self._course.update(counters)
+        self._update = update_words(row)
 
-    def evaluated(self, counters: Counters, row: Row, floor: float) -> None:
-        if self._floor is None:
-            self._floor = floor
-            self.console.print(floor_line(floor))
-        names = ("train_loss", "train_error", "validation_loss", "validation_error")
-        line = (
-            str(counters.step),
-            f"{counters.seconds:.1f}",
-            *(number(row[name]) for name in names),
-            *(text for _, text in metric_texts(row)),
-        )
-        self._metrics = [name for name, _ in metric_texts(row)]
-        self._history.append(line)
+    def evaluated(self, counters: Counters, measured: Measured) -> None:
+        self._course.evaluated(counters, measured)
+        if self._table is None:
+            for line in first_lines(measured):
+                self.note(line)
+            self._table = EvaluationTable(
+                measured, self._error_name, min(self.console.width, WIDTH), ("",)
+            )
+        self._history.append((counters.step, self._table.line(counters, measured, ("",))))
         del self._history[:-_HISTORY]
-        if self._live is not None:
-            self._live.update(self._view())
 
-    def _view(self) -> Group:
+    def view(self) -> Group:
+        """Return what the terminal shows now."""
         from rich.console import Group
-        from rich.table import Table
+        from rich.text import Text
 
-        view = Table(box=None, pad_edge=False)
-        fixed = ("update", "seconds", "objective", "error", "validation", "error")
-        for name in (*fixed, *self._metrics):
-            view.add_column(name, justify="right")
-        for line in self._history:
-            view.add_row(*line)
-        return Group(view, self._progress)
+        lines = [Text(line, no_wrap=True) for line in self._table_lines()]
+        return Group(*lines, *self._progress())
+
+    def _table_lines(self) -> list[str]:
+        if self._table is None:
+            return []
+        best = self._course.best_step
+        marked = [f"{line}  best" if step == best else line for step, line in self._history]
+        return ["", *self._table.header(), *marked]
+
+    def _progress(self) -> list[RenderableType]:
+        """Return the lines below the table; none once the run is over."""
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        if self._live is None:
+            return []
+        course, counters = self._course, self._counters
+        line = Table.grid(padding=(0, 1))
+        line.add_row(
+            f"update {counters.step:,}",
+            ProgressBar(1.0, course.share(counters), width=30),
+            ", ".join(filter(None, [duration(counters.wall), course.range_left(counters)])),
+        )
+        texts = [", ".join(self._update), course.best_so_far()]
+        return [Text(""), line, *(Text(text) for text in texts if text)]
 
     def note(self, text: str) -> None:
         self.console.print(text, markup=False)
 
     def end(self) -> None:
         if self._live is not None:
-            self._live.stop()
+            live, self._live = self._live, None
+            live.stop()
 
 
 class RunsReporter:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from gnopt.cli.closing import next_lines
 from gnopt.cli.common import print_json, table, warn
 from gnopt.cli.display import RunsReporter, headline
 from gnopt.config import Flags, load
@@ -65,6 +66,8 @@ def train_ensemble(source: Source, jobs: int | None, as_json: bool, quiet: bool)
         print_json(summary(ensemble, outcome))
     else:
         click.echo(table(_rows(ensemble, outcome)))
+        lines = next_lines(ensemble.run.path, Path(ensemble.config.data.file))
+        click.echo("\n".join(["", *lines]))
 
 
 def summary(ensemble: start.Ensemble, outcome: EnsembleOutcome) -> dict[str, object]:

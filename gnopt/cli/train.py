@@ -90,6 +90,7 @@ def command(
         _dry_run(config or Path(out or ".") / "config.toml", sets, flags, as_json)
         return
 
+    from gnopt.cli.closing import closing_lines
     from gnopt.cli.display import make_reporter
     from gnopt.cli.ensembles import Source, train_ensemble
     from gnopt.config import load
@@ -120,7 +121,7 @@ def command(
     if as_json:
         print_json(summary(trainer, outcome))
     else:
-        click.echo(table(_rows(trainer, outcome)))
+        click.echo("\n".join(closing_lines(trainer, outcome)))
 
 
 def summary(trainer: Trainer, outcome: TrainingOutcome) -> dict[str, object]:
@@ -151,34 +152,6 @@ def summary(trainer: Trainer, outcome: TrainingOutcome) -> dict[str, object]:
         "starts": trainer.watch.starts + 1,
         "checkpoint": str(outcome.path),
     }
-
-
-def _rows(trainer: Trainer, outcome: TrainingOutcome) -> list[tuple[str, str]]:
-    measured, counters, handed = outcome.measured, outcome.counters, outcome.handed
-    train, validation = outcome.train, outcome.validation
-    rows = [
-        ("handed out", f"update {handed.step}, {handed.reason()}"),
-        ("objective", f"{train.loss:.6g} over {train.rows} training rows"),
-    ]
-    constant = measured.train_constant
-    if constant is not None:
-        worse = ": the network is no better" if constant.no_better(train.loss) else ""
-        rows.append(("best constant", f"{constant.loss:.6g}{worse}"))
-    rows += [
-        ("gap to floor", f"{train.loss - train.floor:.6g} above {train.floor:.6g}"),
-        (trainer.experiment.loss.error_name, f"{train.error:.6g}"),
-    ]
-    if validation is not None:
-        rows.append(("validation", f"{validation.loss:.6g}, error {validation.error:.6g}"))
-    for name, value in measured.scores().items():
-        if value is not None:
-            rows.append((name.replace("_", " ", 1), f"{value:.6g}"))
-    return [
-        *rows,
-        ("seconds", f"{counters.seconds:.1f} training, {counters.wall:.1f} in all"),
-        ("updates", f"{counters.step} of {trainer.experiment.config.method}"),
-        ("run", str(trainer.run.path)),
-    ]
 
 
 def _dry_run(config: Path, sets: tuple[str, ...], flags: Flags, as_json: bool) -> None:

@@ -64,14 +64,16 @@ Row = dict[str, float | None]  # a row of steps.csv or eval.csv; None where a nu
 class Reporter:
     """The loop calls these methods as it goes. The base class does nothing; subclasses print."""
 
-    def begin(self, experiment: Experiment, run: RunDirectory, counters: Counters) -> None:
-        """Called before the first update."""
+    def begin(
+        self, experiment: Experiment, run: RunDirectory, counters: Counters, ends: Ends
+    ) -> None:
+        """Called before the first update; the loop keeps ``ends`` up to date as it goes."""
 
     def update(self, counters: Counters, row: Row) -> None:
         """Called after each update; ``row`` is its row of steps.csv."""
 
-    def evaluated(self, counters: Counters, row: Row, floor: float) -> None:
-        """Called after each evaluation; ``row`` is its row of eval.csv."""
+    def evaluated(self, counters: Counters, measured: Measured) -> None:
+        """Called after each evaluation, before its network is compared with the best so far."""
 
     def note(self, text: str) -> None:
         """Called with a line of text that the user should see."""
@@ -215,11 +217,6 @@ class Trainer:
         step = self.counters.step
         if step == 0:
             measured = self._evaluate()
-            constant = measured.train_constant
-            if constant is not None and constant.gap > 0.0:
-                self._say(
-                    f"constant {constant.loss:.4f}: the objective of the best constant predictor"
-                )
             self._judge(measured)
             self._save(measured)
         elif self.stop() is None:
@@ -408,7 +405,7 @@ class Trainer:
                 f"{name} {value:.6g}" for name, value in list(row.items())[2:] if value is not None
             )
         )
-        self.reporter.evaluated(counters, row, train.floor)
+        self.reporter.evaluated(counters, measured)
         for name in ("train_loss", "validation_loss"):
             value = row[name]
             if value is not None and not math.isfinite(value):
@@ -528,7 +525,7 @@ def run_to_end(trainer: Trainer) -> TrainingOutcome:
             f"{'going on' if trainer.counters.step else 'starting'} at update "
             f"{trainer.counters.step}: {shlex.join(run.info['argv'])}"
         )
-        reporter.begin(trainer.experiment, run, trainer.counters)
+        reporter.begin(trainer.experiment, run, trainer.counters, trainer.ends)
         for text in trainer.first_notes() if trainer.counters.step == 0 else ():
             run.log(text)
             reporter.note(text)

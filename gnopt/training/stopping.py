@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import inf
+from math import ceil, inf
 
 from gnopt.settings import OBJECTIVE, TrainingSettings
 from gnopt.training.judge import Rank
@@ -50,9 +50,16 @@ class Patience:
 
         Updates count from the beginning of the start: u >= factor · best + 20.
         """
+        end = self.end(factor)
+        return end is not None and self.last >= end
+
+    def end(self, factor: float) -> int | None:
+        """The update after which the first evaluation ends the run, unless there is a better one
+        before; None if the run does not end by patience as things stand.
+        """
         if not (factor and self.counts and self.best_loss < inf):
-            return False
-        return self.last - self.begun >= factor * (self.best_step - self.begun) + GRACE
+            return None
+        return self.begun + ceil(factor * (self.best_step - self.begun)) + GRACE
 
 
 @dataclass
@@ -94,6 +101,12 @@ class Ends:
     patience: Patience = field(default_factory=Patience)
     stillness: Stillness = field(default_factory=Stillness)
     limit: int = 0  # updates that cross-validation found enough; 0 = not known
+
+    def last_update(self, settings: TrainingSettings) -> int:
+        """Return the update at which the run ends, unless a better network comes before."""
+        wait = settings.longest_wait
+        ends = [self.patience.end(wait), self.limit if wait and self.limit else None]
+        return min([settings.updates, *(end for end in ends if end is not None)])
 
 
 @dataclass(frozen=True)

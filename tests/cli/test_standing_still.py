@@ -21,12 +21,13 @@ IDLE = ["--set", "optimizer.method=sgd", "--set", "optimizer.learning_rate=1e-9"
 def test_the_constant_is_shown_beside_the_first_evaluation(tiny, gnopt):
     result = gnopt("train", "tiny.toml", "--out", "run")
     assert result.code == 0, result.err
-    (line,) = (line for line in result.err.splitlines() if line.startswith("constant "))
-    shown = float(line.split()[1].rstrip(":"))
+    words = "loss of the best constant prediction: "
+    (line,) = (line for line in result.err.splitlines() if line.startswith(words))
+    shown = float(line.removeprefix(words))
     with h5py.File(tiny / "tiny.h5") as file:
         y = file["x"][:] / 255.0
     with h5py.File(tiny / "run/checkpoints/step-000012.h5") as file:
-        assert file.attrs["train_constant"] == pytest.approx(shown, abs=1e-4)
+        assert file.attrs["train_constant"] == pytest.approx(shown, rel=1e-3)
         p = 1.0 / (1.0 + np.exp(-file["constant"][:]))
     np.testing.assert_allclose(p, y.mean(axis=0), atol=0.1)
     assert SENTENCE not in result.err + result.out
@@ -37,7 +38,7 @@ def test_train_says_that_nothing_was_learned(tiny, gnopt, quiet):
     result = gnopt("train", "tiny.toml", "--out", "run", *IDLE, *quiet)
     assert result.code == 0, result.err
     assert (SENTENCE in result.err) == (not quiet)
-    assert ": the network is " in result.out
+    assert SENTENCE in result.out
     assert SENTENCE in (tiny / "run/log.txt").read_text()
     info = json.loads((tiny / "run/run.json").read_text())
     assert SENTENCE in info["shortcomings"][0]
