@@ -35,7 +35,7 @@ QUICK = MadeProblem((96, 32, 8, 32, 96), 200)
 def write(problem: MadeProblem, folder: Path) -> Path:
     """Write data and configuration of ``problem`` into ``folder``; return the configuration."""
     data = folder / "made.h5"
-    with new_file(data, False, "gnopt bench: images made of a few random sources") as file:
+    with new_file(data, "gnopt bench: images made of a few random sources") as file:
         table = new_table(file, "x", problem.rows, (INPUTS,), np.uint8, scale=1 / 255)
         table[:] = images(problem.rows)
     layers = ["tanh"] * len(problem.hidden)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from gnopt.cli.common import given_flags, print_json, problem_flags
+from gnopt.cli.common import given_flags, overwrite, print_json, problem_flags
 from gnopt.errors import ConfigError
 
 ROUNDS, QUICK_ROUNDS = 20, 10
@@ -42,6 +42,7 @@ ROUNDS, QUICK_ROUNDS = 20, 10
     metavar="FILE.csv",
     help="Write a row for each method and phase.",
 )
+@overwrite
 @problem_flags
 def command(
     config: Path | None,
@@ -50,6 +51,7 @@ def command(
     rounds: int | None,
     quick: bool,
     out: Path | None,
+    overwrite: bool,
     sets: tuple[str, ...],
     as_json: bool,
     **flags: Any,
@@ -64,12 +66,13 @@ def command(
     from gnopt.bench.bench import configuration, run_bench
     from gnopt.bench.entrants import BenchRequest, read_config
     from gnopt.bench.threads import bench_with
-    from gnopt.files import write_text
+    from gnopt.files import claim, write_text
 
     quiet = flags.pop("quiet")
     names = tuple(name.strip() for name in (methods or "").split(",") if name.strip())
     counts = _counts(threads)
     _check_out(out)
+    target = out and claim(out, overwrite, [config] if config else [])
     note = _Progress(quiet)
     with configuration(config, quick) as path:
         request = BenchRequest(path, sets, given_flags(**flags), names)
@@ -79,8 +82,8 @@ def command(
             results = [bench_with(count, arguments, note) for count in counts]
         else:
             results = [run_bench(request, rounds or (QUICK_ROUNDS if quick else ROUNDS), note)]
-    if out is not None:
-        write_text(out, bench_texts.as_csv(results))
+    if target is not None:
+        write_text(target, bench_texts.as_csv(results))
     if as_json:
         print_json(bench_texts.as_json(results))
     else:
@@ -102,7 +105,9 @@ def _counts(text: str | None) -> list[int]:
 
 def _check_out(out: Path | None) -> None:
     """Refuse a place for the CSV that could not be written, before minutes of timing."""
-    if out is None:
+    from gnopt.files import is_stream
+
+    if out is None or is_stream(out):
         return
     if out.is_dir():
         raise ConfigError(f"--out {out}: is a directory; expected the name of a CSV file")

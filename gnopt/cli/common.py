@@ -45,6 +45,7 @@ which_checkpoint = click.option(
 member = click.option(
     "--member", type=click.IntRange(1), metavar="N", help="One network of RUN, an ensemble."
 )
+overwrite = click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 run_argument = click.argument("run", type=click.Path(path_type=Path))
 
 
@@ -99,6 +100,19 @@ def of_member(run: Path, number: int | None) -> Path:
         numbers = ", ".join(map(str, found)) or "none, as it is no ensemble"
         raise ConfigError(f"--member {number}: the members of {run} are {numbers}")
     return found[number]
+
+
+def claim_beside(runs: Iterable[Path], out: Path, overwrite: bool, *inputs: Path) -> Path:
+    """Return where a command that reads ``runs`` and ``inputs`` is to write ``out``.
+
+    Raises ConfigError for a file that exists, without ``overwrite``, and for files of the runs,
+    their data and ``inputs`` in any case.
+    """
+    from gnopt.files import claim
+    from gnopt.training.rundir import own_files
+
+    kept = [file for run in runs for file in own_files(run)]
+    return claim(out, overwrite, [*kept, *inputs])
 
 
 def print_json(result: Mapping[str, object]) -> None:

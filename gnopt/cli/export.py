@@ -9,8 +9,10 @@ import click
 from gnopt.cli import verbosity
 from gnopt.cli.common import (
     as_json,
+    claim_beside,
     member,
     of_member,
+    overwrite,
     print_json,
     run_argument,
     tell,
@@ -24,9 +26,12 @@ from gnopt.cli.common import (
 @click.argument("out", type=click.Path(path_type=Path))
 @which_checkpoint
 @member
+@overwrite
 @as_json
 @verbosity
-def command(run: Path, out: Path, which: str | None, member: int | None, as_json: bool) -> None:
+def command(
+    run: Path, out: Path, which: str | None, member: int | None, overwrite: bool, as_json: bool
+) -> None:
     """Write the network of RUN to OUT, whose suffix names the format: .h5, .npz or .onnx.
 
     Of an ensemble, .h5 and .npz hold every network; .onnx gives the mean of their predictions and
@@ -35,8 +40,10 @@ def command(run: Path, out: Path, which: str | None, member: int | None, as_json
     from gnopt.ensemble.load import load_stored
     from gnopt.export import export
 
-    stored = load_stored(of_member(run, member), which)
-    export(stored.content(), out)
+    run = of_member(run, member)
+    target = claim_beside([run], out, overwrite)
+    stored = load_stored(run, which)
+    export(stored.content(), target)
     if as_json:
         print_json({"out": str(out), **stored.facts()})
     else:

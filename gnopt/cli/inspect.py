@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gnopt.cli.common import config_flags, given_flags, member, of_member, print_json
+from gnopt.cli.common import (
+    claim_beside,
+    config_flags,
+    given_flags,
+    member,
+    of_member,
+    overwrite,
+    print_json,
+)
 from gnopt.errors import ConfigError, GnoptError
 
 if TYPE_CHECKING:
@@ -133,6 +141,7 @@ if TYPE_CHECKING:
     help="Test loss, activations and curvature against differences, in float64.",
 )
 @member
+@overwrite
 @config_flags
 def command(
     targets: tuple[Path, ...],
@@ -145,6 +154,7 @@ def command(
     figures: Path | None,
     check: bool,
     member: int | None,
+    overwrite: bool,
     as_json: bool,
     quiet: bool,
     export: Path | None,
@@ -212,6 +222,13 @@ def command(
     if check:
         _check(targets[0], sets, flags, samples, init_from, which, as_json)
         return
+
+    def claim(file: Path) -> Path:
+        return claim_beside(targets, file, overwrite, *([init_from] if init_from else []))
+
+    for file in _earlier(csv_file, figures, out):
+        claim(file)
+    export, csv_file = export and claim(export), csv_file and claim(csv_file)
     _inspect(
         targets,
         sets,
@@ -226,6 +243,20 @@ def command(
         as_json,
         quiet,
     )
+
+
+def _earlier(csv_file: Path | None, figures: Path | None, out: Path | None) -> list[Path]:
+    """Return files that may be written beside those that the user has named: tables, and figures of
+    an earlier inspection.
+    """
+    from gnopt.inspection.finding_files import TABLES, alignment_beside
+    from gnopt.plots.inspection import drawn_before
+
+    files = [alignment_beside(csv_file)] if csv_file else []
+    files += [out / name for name in TABLES] if out else []
+    for folder in (figures, out and out / "figures"):
+        files += drawn_before(folder) if folder else []
+    return files
 
 
 def _inspection_request(export: Path | None, **asked: Any) -> InspectionRequest:

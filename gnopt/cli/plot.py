@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from gnopt.cli import verbosity
-from gnopt.cli.common import as_json, member, of_member, print_json, tell, which_checkpoint
+from gnopt.cli.common import (
+    as_json,
+    claim_beside,
+    member,
+    of_member,
+    overwrite,
+    print_json,
+    tell,
+    which_checkpoint,
+)
 from gnopt.errors import ConfigError
+from gnopt.plots.figure import picture_files
 
 if TYPE_CHECKING:
     from gnopt.training.load import TrainedNetwork
+
+
+_NAMES = ("curves.png", "steps.png")
 
 
 @click.command("plot")
@@ -32,8 +46,10 @@ if TYPE_CHECKING:
     "--out",
     type=click.Path(path_type=Path),
     metavar="FILE|DIR",
-    help="Where to: one figure as .png, .pdf or .svg, or a folder; default: into the first RUN.",
+    help="Where to: one figure as .png, .pdf or .svg, or a folder; default: into the first RUN, "
+    "where figures of the same names are replaced.",
 )
+@overwrite
 @as_json
 @verbosity
 def command(
@@ -43,6 +59,7 @@ def command(
     which: str | None,
     member: int | None,
     out: Path | None,
+    overwrite: bool,
     as_json: bool,
 ) -> None:
     """Draw RUNs, finished or not: objective against updates and seconds, and what the method did.
@@ -51,15 +68,16 @@ def command(
     comparison: several of them become the columns of one figure.
     """
     runs = tuple(of_member(run, member) for run in runs)
+    place = _Place(runs, out, overwrite)
     if images and len(runs) > 1:
         raise ConfigError(f"--reconstructions: expected one RUN, found {len(runs)}")
     facts: dict[str, object] = {}
     if images:
-        made, trained = _reconstructions(runs[0], out, which, count)
+        made, trained = _reconstructions(runs[0], place, which, count)
         facts = {"checkpoint": str(trained.path), "handed_out": trained.handed.facts()}
         tell(trained.told(), which)
     else:
-        made = _figures(runs, out)
+        made = _figures(runs, place)
     if as_json:
         print_json({"figures": [str(path) for path in made], **facts})
     else:
@@ -67,12 +85,12 @@ def command(
 
 
 def _reconstructions(
-    run: Path, out: Path | None, which: str | None, count: int
+    run: Path, place: _Place, which: str | None, count: int
 ) -> tuple[list[Path], TrainedNetwork]:
     from gnopt.plots.reconstructions import draw_reconstructions
     from gnopt.training.load import load_run
 
-    path = _inside(out or (run if run.is_dir() else run.parent), "reconstructions.png")
+    path = place.of("reconstructions.png")
     # A few images need no GPU, so this works where the run's own device is missing.
     on_host = {"training.device": ("gnopt plot", "cpu")}
     trained = load_run(run, which, on_host)
@@ -80,7 +98,7 @@ def _reconstructions(
     return [path], trained
 
 
-def _figures(runs: tuple[Path, ...], out: Path | None) -> list[Path]:
+def _figures(runs: tuple[Path, ...], place: _Place) -> list[Path]:
     from gnopt.compare.plan import FILE
 
     compared = [run for run in runs if (run / FILE).is_file()]
@@ -89,23 +107,42 @@ def _figures(runs: tuple[Path, ...], out: Path | None) -> list[Path]:
     if compared:
         from gnopt.plots.comparison import draw_comparison, read_panel
 
-        panels = [read_panel(run, titled=len(runs) > 1) for run in runs]
-        return draw_comparison(panels, _inside(out or runs[0], "objective"))
+        path = place.of("objective")
+        return draw_comparison([read_panel(run, titled=len(runs) > 1) for run in runs], path)
     from gnopt.plots.run_curves import draw_runs
     from gnopt.plots.steps import draw_steps
     from gnopt.training.rundir import members
 
     single = [path for run in runs for path in members(run) or [run]]
-    made = draw_runs(single, _inside(out or runs[0], "curves.png"))
-    return (
+    paths = [place.of(name) for name in (("curves.png",) if place.one_file else _NAMES)]
+    return [
         made
-        if out and out.suffix
-        else [*made, *draw_steps(single, _inside(out or runs[0], "steps.png"))]
-    )
+        for path, draw in zip(paths, (draw_runs, draw_steps), strict=False)
+        for made in draw(single, path)
+    ]
 
 
-def _inside(place: Path, name: str) -> Path:
-    """Return ``place`` if it is the name of a file, else the file ``name`` in the folder."""
-    if place.suffix and not place.is_dir():
-        return place
-    return place / name
+@dataclass(frozen=True)
+class _Place:
+    """Where figures go: into the first run, or where --out says."""
+
+    runs: tuple[Path, ...]
+    out: Path | None
+    overwrite: bool
+
+    @property
+    def one_file(self) -> bool:
+        """Whether --out names a file, which takes one figure."""
+        return self.out is not None and bool(self.out.suffix) and not self.out.is_dir()
+
+    def of(self, name: str) -> Path:
+        """Return the path of the figure ``name``; ConfigError if the user's files are in its way.
+
+        Figures that gnopt has put into a run are replaced without a question.
+        """
+        if self.out is None:
+            run = self.runs[0]
+            return (run if run.is_dir() else run.parent) / name
+        path = self.out if self.one_file else self.out / name
+        files = [claim_beside(self.runs, file, self.overwrite) for file in picture_files(path)]
+        return files[0] if path.suffix else path

@@ -9,9 +9,11 @@ import click
 from gnopt.cli import verbosity
 from gnopt.cli.common import (
     as_json,
+    claim_beside,
     given_flags,
     member,
     of_member,
+    overwrite,
     print_json,
     run_argument,
     tell,
@@ -34,6 +36,7 @@ from gnopt.cli.common import (
 @which_checkpoint
 @member
 @click.option("--device", metavar="cpu|cuda|cuda:N", help="Device.")
+@overwrite
 @as_json
 @verbosity
 def command(
@@ -44,6 +47,7 @@ def command(
     which: str | None,
     member: int | None,
     device: str | None,
+    overwrite: bool,
     as_json: bool,
 ) -> None:
     """Apply the network of RUN to every row of DATA; the result OUT is itself a data file
@@ -52,10 +56,13 @@ def command(
     An ensemble predicts the mean of its members, with the standard deviation beside it (`/std`).
     """
     from gnopt.ensemble.load import load_trained
+    from gnopt.files import is_stdout
     from gnopt.training.predict import predict
 
-    trained = load_trained(of_member(run, member), which, given_flags(device=device))
-    written = predict(trained, data, out, layer)
+    run = of_member(run, member)
+    target = claim_beside([run], out, overwrite, data)
+    trained = load_trained(run, which, given_flags(device=device))
+    written = predict(trained, data, target, layer)
     if as_json:
         print_json(
             {
@@ -67,6 +74,7 @@ def command(
         )
     else:
         for path, shape in written.items():
-            click.echo(f"{out}:{path}  {shape[0]:,} rows of {shape[1]:,}")
+            line = f"{out}:{path}  {shape[0]:,} rows of {shape[1]:,}"
+            click.echo(line, err=is_stdout(out))
     tell(trained.told(), which)
     warn(trained.shortcomings())

@@ -11,7 +11,7 @@ from gnopt.data.array_files import open_source, refuse_pickle
 from gnopt.data.formats import ImportSettings, find_reader
 from gnopt.data.pictures import READER as PICTURES
 from gnopt.data.rows import Rows
-from gnopt.data.writing import Progress, new_file, new_table, refuse_existing
+from gnopt.data.writing import Progress, claim_new, new_file, new_table
 from gnopt.errors import ConfigError, DataError
 
 _BLOCK_BYTES = 2**23
@@ -51,7 +51,7 @@ def import_data(
     left behind.
     """
     settings = settings or ImportSettings()
-    refuse_existing(out, overwrite)
+    out = claim_new(out, overwrite, (source, labels, test, test_labels))
     x, y = open_rows(source, settings, labels)
     groups = _share(x.rows, split, validation)
     apart = test is not None or test_inputs is not None
@@ -77,7 +77,7 @@ def import_data(
         test_w = open_weights(test or source, named, test_x)
         tables.append(({"test": test_x.rows}, test_x, test_y, test_w))
     written: dict[str, int] = {}
-    with new_file(out, overwrite, f"gnopt dataset import {source.name}") as file:
+    with new_file(out, f"gnopt dataset import {source.name}") as file:
         for shares, inputs, targets, weights in tables:
             shares = {name: rows for name, rows in shares.items() if rows} or {"": inputs.rows}
             _write(file, shares, "x", inputs, inputs.scale if scale is None else scale, progress)

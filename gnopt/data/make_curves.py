@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gnopt.data.writing import Progress, new_file, new_table, refuse_existing
+from gnopt.data.writing import Progress, claim_new, new_file, new_table
 from gnopt.errors import ConfigError
 from gnopt.rng import generator
 
@@ -39,9 +39,9 @@ def make_curves(
             f"found {count} training, {validation} validation and {test} test images; expected at "
             "least 1, 0 and 0"
         )
-    refuse_existing(path, overwrite)
+    path = claim_new(path, overwrite)
     words = f"gnopt dataset make curves: through three random points each, seed {seed}"
-    with new_file(path, overwrite, words) as file:
+    with new_file(path, words) as file:
         for name, rows in sizes.items():
             if rows == 0:
                 continue

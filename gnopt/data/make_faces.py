@@ -10,7 +10,7 @@ import numpy as np
 from gnopt.data.array_files import load_array
 from gnopt.data.hdf5 import column, holds, open_file
 from gnopt.data.pictures import list_folder, read_picture, same_shape
-from gnopt.data.writing import Progress, new_file, new_table, refuse_existing
+from gnopt.data.writing import Progress, claim_new, new_file, new_table
 from gnopt.errors import ConfigError, DataError
 from gnopt.rng import generator
 
@@ -46,14 +46,14 @@ def make_faces(
     """
     if pairs < 1:
         raise ConfigError(f"--pairs {pairs}: expected at least 1")
-    refuse_existing(path, overwrite)
+    path = claim_new(path, overwrite, [source])
     pictures = load_pictures(source)
     groups = split_people(pictures)
     words = (
         f"gnopt dataset make faces: {pairs} rotations and scales of each of "
         f"{len(pictures.values)} pictures of {source.name}, seed {seed}"
     )
-    with new_file(path, overwrite, words) as file:
+    with new_file(path, words) as file:
         for name, chosen in groups.items():
             table = new_table(
                 file, f"{name}/x", len(chosen) * pairs, (SIZE, SIZE), np.uint8, scale=1 / 255

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import h5py
@@ -12,31 +12,31 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from gnopt.errors import DataError
-from gnopt.files import replacement
+from gnopt.files import claim, new_hdf5
 
 _CHUNK_BYTES = 2**18
 Progress = Callable[[int], object]  # takes the number of rows just finished
 
 
-def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Raise DataError if ``path`` is a folder, or a file and ``overwrite`` is not set."""
-    if path.is_dir():
-        raise DataError(f"{path}: is a directory; expected the name of a new file")
-    if path.exists() and not overwrite:
-        raise DataError(f"{path}: exists already; --overwrite replaces it")
+def claim_new(path: Path, overwrite: bool, sources: Iterable[Path | None] = ()) -> Path:
+    """Return where to write a data file that is made of ``sources``, which are not written to.
+
+    Raises DataError where `gnopt.files.claim` refuses ``path``.
+    """
+    kept = [source for source in sources if source is not None and source.is_file()]
+    return claim(path, overwrite, kept, DataError)
 
 
 @contextlib.contextmanager
-def new_file(path: Path, overwrite: bool, source: str) -> Iterator[h5py.File]:
+def new_file(path: Path, source: str) -> Iterator[h5py.File]:
     """Give the ``with`` block a new file; it appears at ``path`` unless the block raises.
 
-    ``source`` says in words where the data come from; it becomes an attribute of the file. Raises
-    DataError if the file cannot be written.
+    `claim_new` returns ``path``. ``source`` says in words where the data come from; it becomes an
+    attribute of the file. Raises DataError if the file cannot be written.
     """
-    refuse_existing(path, overwrite)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacement(path) as temporary, h5py.File(temporary, "w") as file:
+        with new_hdf5(path) as file:
             file.attrs["source"] = source
             yield file
     except (OSError, RuntimeError) as error:

@@ -28,7 +28,7 @@ from gnopt.engine.onnx_form import OnnxForm
 from gnopt.errors import GnoptError
 from gnopt.export.format import Format
 from gnopt.export.onnx_graph import Graph, rows
-from gnopt.files import replacement
+from gnopt.files import write_bytes
 from gnopt.training.checkpoint import StoredNetwork
 from gnopt.training.content import Content
 
@@ -43,9 +43,7 @@ class Onnx(Format):
     suffixes = (".onnx",)
 
     def write(self, content: Content, out: Path) -> None:
-        made = model(content).SerializeToString()
-        with replacement(out) as temporary:
-            temporary.write_bytes(made)
+        write_bytes(out, model(content).SerializeToString())
 
 
 FORMAT = Onnx()

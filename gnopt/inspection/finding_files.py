@@ -20,6 +20,11 @@ from gnopt.inspection.summary import COLUMNS, METHOD_COLUMNS, Summary
 
 Row = dict[str, Any]
 
+# The tables of --out.
+LAYERS, METHODS, SPECTRA = "layers.csv", "methods.csv", "spectra.csv"
+ALIGNMENT, DENSITY = "alignment.csv", "density.csv"
+TABLES = (LAYERS, METHODS, SPECTRA, ALIGNMENT, DENSITY)
+
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> Path:
     """Write rows atomically, with floats in full precision and None as an empty cell."""
@@ -51,29 +56,34 @@ def write_all(findings: Sequence[Findings], layers: Path | None, folder: Path | 
         if rows or not aligned:
             files.append(write_csv(layers, COLUMNS, rows))
         if aligned:
-            beside = layers.with_name(f"{layers.stem}-alignment{layers.suffix}") if rows else layers
-            files.append(write_csv(beside, ALIGNMENT_COLUMNS, aligned))
+            place = alignment_beside(layers) if rows else layers
+            files.append(write_csv(place, ALIGNMENT_COLUMNS, aligned))
     if folder is not None:
         if rows:
             files += [
-                write_csv(folder / "layers.csv", COLUMNS, rows),
-                write_csv(folder / "methods.csv", METHOD_COLUMNS, methods),
+                write_csv(folder / LAYERS, COLUMNS, rows),
+                write_csv(folder / METHODS, METHOD_COLUMNS, methods),
             ]
             factors = findings[-1].factors
             if factors is not None:
                 files.append(
                     write_csv(
-                        folder / "spectra.csv",
+                        folder / SPECTRA,
                         ("layer", "method", "factor", "index", "eigenvalue"),
                         spectra_rows(factors, findings[-1].layers),
                     )
                 )
         if aligned:
-            files.append(write_csv(folder / "alignment.csv", ALIGNMENT_COLUMNS, aligned))
+            files.append(write_csv(folder / ALIGNMENT, ALIGNMENT_COLUMNS, aligned))
         densities = density_rows(findings[-1])
         if densities:
-            files.append(write_csv(folder / "density.csv", ("matrix", "node", "weight"), densities))
+            files.append(write_csv(folder / DENSITY, ("matrix", "node", "weight"), densities))
     return files
+
+
+def alignment_beside(layers: Path) -> Path:
+    """Return the file for the alignment where ``layers``, the file of --csv, gets the summary."""
+    return layers.with_name(f"{layers.stem}-alignment{layers.suffix}")
 
 
 def spectra_rows(factors: Factors, layers: Sequence[int]) -> list[Row]:

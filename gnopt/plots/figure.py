@@ -77,14 +77,17 @@ def save(figure: Figure, path: Path) -> None:
 
 def save_all(figure: Figure, path: Path) -> list[Path]:
     """Write a figure, as PNG and SVG if ``path`` has no suffix; return the files."""
-    paths = (
-        [path]
-        if path.suffix
-        else [path.with_name(f"{path.name}.{kind}") for kind in ("png", "svg")]
-    )
+    paths = picture_files(path)
     for each in paths:
         save(figure, each)
     return paths
+
+
+def picture_files(path: Path) -> list[Path]:
+    """Return the files that `save_all` writes for ``path``."""
+    if path.suffix:
+        return [path]
+    return [path.with_name(f"{path.name}.{kind}") for kind in ("png", "svg")]
 
 
 def colour(index: int) -> str:

@@ -11,6 +11,15 @@ from gnopt.plots.inspect_density import draw_density
 from gnopt.plots.inspect_spectrum import draw_spectrum
 from gnopt.plots.inspect_surface import draw_surface_contours, draw_surfaces_in_3d
 
+_NAMES = ("spectrum-layer-*.png", "alignment.png", "density.png", "surface-*.png")
+
+
+def drawn_before(folder: Path) -> list[Path]:
+    """Return the figures of an earlier inspection in ``folder``, which `draw_findings` may
+    replace.
+    """
+    return sorted(path for name in _NAMES for path in folder.glob(name))
+
 
 def draw_findings(findings: Sequence[Findings], folder: Path) -> list[Path]:
     """Draw all findings into ``folder`` and return the files.

@@ -9,7 +9,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from gnopt.errors import ConfigError
 from gnopt.files import write_hdf5
 from gnopt.training.evaluate import CHUNK
 from gnopt.training.load import Trained
@@ -24,8 +23,6 @@ def predict(trained: Trained, data: Path, out: Path, layer: str) -> dict[str, li
     {HDF5 path: shape}.
     """
     rows_of = trained.layer(layer)
-    if out.exists() and data.exists() and out.samefile(data):
-        raise ConfigError(f"{out}: is the data itself; expected another file to write to")
     written: dict[str, list[int]] = {}
     with h5py.File(data, "r") if data.is_file() else contextlib.nullcontext({}) as file:
         validation = "validation" if "validation" in file else 0

@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import shutil
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -54,6 +55,24 @@ def members(path: Path) -> list[Path]:
         [int(p.name) for p in folder.iterdir() if p.name.isdecimal()] if folder.is_dir() else []
     )
     return [member_path(path, number) for number in sorted(numbers)]
+
+
+def own_files(path: Path) -> list[Path]:
+    """Return what a command that writes elsewhere must not write to.
+
+    ``path`` is a run, an ensemble, or a file, such as a checkpoint of a run. The files and the
+    folders of the run are returned, and the data file that its configuration names.
+    """
+    found = [path] if path.is_file() else []
+    folder = path.resolve().parent.parent if found else path
+    if not is_run(folder):
+        return found
+    found += [folder / name for name in (*_FILES, "log.txt", "checkpoints", MEMBERS)]
+    try:
+        data = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))["data"]["file"]
+        return [*found, folder / data]
+    except (OSError, ValueError, KeyError, TypeError):  # its reader says what is wrong with it
+        return found
 
 
 def refuse_ensemble(path: Path) -> None:

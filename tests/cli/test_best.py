@@ -87,13 +87,14 @@ def test_commands_say_which_network_they_use_and_why(here, gnopt, command):
     gnopt("train", "table.toml", "--out", "run", "-q")
     step = pointed(here / "run")
     more = {"evaluate": [], "predict": ["table.h5", "out.h5"], "export": ["out.npz"]}[command]
+    again = [*more, "--overwrite"] if more else []
     result = gnopt(command, "run", *more)
     assert result.code == 0, result.err
     assert f"step {step}, lowest validation loss" in result.err
     assert all(len(line) <= 80 for line in result.err.splitlines())
-    found = json.loads(gnopt(command, "run", *more, "--json").out)
+    found = json.loads(gnopt(command, "run", *again, "--json").out)
     assert found["handed_out"]["step"] == found["step"] == step
-    asked = gnopt(command, "run", *more, "--checkpoint", "latest", "--json")
+    asked = gnopt(command, "run", *again, "--checkpoint", "latest", "--json")
     assert json.loads(asked.out)["step"] == pointed(here / "run", "latest")
     assert "lowest" not in asked.err
 

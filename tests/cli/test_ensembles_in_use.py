@@ -75,7 +75,7 @@ def predictions(gnopt, data: str, layer: str = "output", path: str = "x") -> np.
     made = []
     for number in (1, 2, 3):
         arguments = ["run", data, f"{number}.h5", "--layer", layer, "--member", number]
-        assert gnopt("predict", *arguments).code == 0
+        assert gnopt("predict", *arguments, "--overwrite").code == 0
         made.append(column(f"{number}.h5", path))
     return np.array(made)
 
@@ -98,7 +98,7 @@ def test_numbers_are_averaged_and_their_variances_added(table, gnopt, variant):
 def test_probabilities_are_averaged_with_their_deviation(table, gnopt):
     assert gnopt("train", "table.toml", "--out", "run", *CLASSES, *STANDARDIZE).code == 0
     for layer in ("output", "logits"):
-        result = gnopt("predict", "run", "new.h5", "all.h5", "--layer", layer)
+        result = gnopt("predict", "run", "new.h5", "all.h5", "--layer", layer, "--overwrite")
         assert result.code == 0, result.err
         assert "3 members, at steps" in result.err
         made = predictions(gnopt, "new.h5", layer)

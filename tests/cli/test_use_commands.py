@@ -82,9 +82,8 @@ def test_predict_outputs_and_code(trained, gnopt):
         assert (file["y"][()] == y).all()
     shapes = {}
     for layer in ("logits", "code", "1", "2", "3", "4"):
-        found = json.loads(
-            gnopt("predict", "run", "tiny.h5", "out.h5", "--layer", layer, "--json").out
-        )
+        argv = ["predict", "run", "tiny.h5", "out.h5", "--layer", layer, "--overwrite", "--json"]
+        found = json.loads(gnopt(*argv).out)
         shapes[layer] = found["datasets"]["/x"]
     assert shapes == {
         "logits": [60, 12],
@@ -208,7 +207,7 @@ def test_networks_with_plug_ins_are_exported_from_any_folder(tiny, process, monk
     assert b"Add a_1" in model
     assert b"Identity output" in model
     assert process("export", "../TWICE", "w.npz").code == 0
-    refused = process("export", "../TWICE", "w.onnx")
+    refused = process("export", "../TWICE", "twice.onnx")
     assert refused.code == 1
     assert "'mine:TWICE' has no ONNX form" in refused.err
 
