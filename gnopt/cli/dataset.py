@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from gnopt.cli import verbosity
-from gnopt.cli.common import Command, as_json, print_json, quiet
+from gnopt.cli.common import Command, as_json, print_json, quiet, warn
 from gnopt.data.formats import listing
 from gnopt.formatting import in_bytes
 
@@ -230,6 +230,7 @@ def import_(
     from gnopt.data.formats import ImportSettings
     from gnopt.data.importing import import_data
 
+    notes: list[str] = []
     with _bar(quiet) as bar:
         settings = ImportSettings(inputs, targets, transpose, size, color, weights)
         rows = import_data(
@@ -246,7 +247,9 @@ def import_(
             scale=scale,
             overwrite=overwrite,
             progress=bar,
+            note=notes.append,
         )
+    warn(dict.fromkeys(notes))
     _report(out, rows, as_json)
 
 

@@ -4,6 +4,6 @@ Training calls ``source.open_data``. Everything here is NumPy on the host.
 
 Reading order: ``rows`` → ``formats`` → ``selection`` → ``options`` → ``hdf5`` → ``classes`` →
 ``order`` → ``moments`` → ``split`` → ``fingerprint`` → ``source`` → ``info``; for making files
-``writing`` → ``plain_pickle`` → ``hdf5_frames``, ``array_files``, ``idx``, ``pictures``, ``text`` →
-``importing`` → ``make_curves``, ``make_faces``.
+``writing`` → ``plain_pickle`` → ``hdf5_frames``, ``array_files``, ``idx``, ``picture_form`` →
+``pictures``, ``text`` → ``importing`` → ``make_curves``, ``make_faces``.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from gnopt.data.writing import Progress, claim_new, new_file, new_table
 from gnopt.errors import ConfigError, DataError
 
 _BLOCK_BYTES = 2**23
+Note = Callable[[str], object]
 GROUPS = ("train", "validation", "test")
 
 
@@ -33,6 +35,7 @@ def import_data(
     scale: float | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
+    note: Note | None = None,
 ) -> dict[str, int]:
     """Convert ``source`` to the HDF5 file ``out`` and return {group: rows}.
 
@@ -44,6 +47,7 @@ def import_data(
     split: "train:validation:test" in rows or fractions, in file order.
     validation: rows, or the fraction of rows, to set apart at the end of ``source``.
     scale: the factor that readers of ``out`` apply, in place of the one that the format suggests.
+    note: takes lines on how the source is read, and on what looks wrong with the rows.
 
     ``settings.weights`` become the dataset w beside x and y. Without a split, validation and test
     rows, x (and y, w) stand at the top of the file. Raises
@@ -80,7 +84,13 @@ def import_data(
     with new_file(out, f"gnopt dataset import {source.name}") as file:
         for shares, inputs, targets, weights in tables:
             shares = {name: rows for name, rows in shares.items() if rows} or {"": inputs.rows}
-            _write(file, shares, "x", inputs, inputs.scale if scale is None else scale, progress)
+            factor = inputs.scale if scale is None else scale
+            alike = _write(file, shares, "x", inputs, factor, progress)
+            if note is not None:
+                for line in (*inputs.notes, *(targets.notes if targets else ())):
+                    note(line)
+                if alike:
+                    note(f"{inputs.where}: all {inputs.rows:,} rows are the same")
             if targets is not None:
                 _write(file, shares, "y", targets, None, None)
             if weights is not None:
@@ -238,8 +248,11 @@ def _write(
     rows: Rows,
     scale: float | None,
     progress: Progress | None,
-) -> None:
-    """Write the rows, in order, to the datasets called ``name`` of the groups in ``shares``."""
+) -> bool:
+    """Write the rows, in order, to the datasets called ``name`` of the groups in ``shares``.
+
+    Returns whether there are several rows, all the same.
+    """
     tables = [
         new_table(
             file, f"{group}/{name}" if group else name, count, rows.shape[1:], rows.dtype, scale
@@ -250,9 +263,12 @@ def _write(
         if rows.classes:
             table.attrs["classes"] = list(rows.classes)
     current, at = 0, 0
+    first, alike = None, rows.rows > 1
     row_bytes = max(1, rows.dtype.itemsize * tables[0].size // len(tables[0]))
     for block in rows.finite_blocks(max(1, _BLOCK_BYTES // row_bytes)):
         done = 0
+        first = block[:1].copy() if first is None else first
+        alike = alike and bool((block == first).all())
         while done < len(block):
             table = tables[current]
             piece = block[done : done + len(table) - at]
@@ -262,3 +278,4 @@ def _write(
                 current, at = current + 1, 0
         if progress:
             progress(len(block))
+    return alike

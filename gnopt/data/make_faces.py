@@ -9,7 +9,8 @@ import numpy as np
 
 from gnopt.data.array_files import load_array
 from gnopt.data.hdf5 import column, holds, open_file
-from gnopt.data.pictures import list_folder, read_picture, same_shape
+from gnopt.data.picture_form import survey
+from gnopt.data.pictures import list_folder, same_shape
 from gnopt.data.writing import Progress, claim_new, new_file, new_table
 from gnopt.errors import ConfigError, DataError
 from gnopt.rng import generator
@@ -128,12 +129,17 @@ def load_pictures(source: Path) -> PictureStack:
     """
     if source.is_dir():
         folder = list_folder(source)
-        first = read_picture(folder.files[0])
-        stack = [
-            same_shape(read_picture(f), first.shape, f, folder.files[0], "crop them alike first")
-            for f in folder.files
-        ]
-        return PictureStack(_unit(np.stack(stack), source), folder.labels)
+        form, first = survey(folder.files), folder.files[0]
+        shape = form.read(first).shape
+        stack = np.stack(
+            [
+                same_shape(form.read(f), shape, f, first, "crop them alike first")
+                for f in folder.files
+            ]
+        )
+        if form.dtype != np.uint8:
+            stack = stack * (form.scale or 1.0)
+        return PictureStack(_unit(stack, source), folder.labels)
     try:
         with open(source, "rb") as file:
             hdf5 = file.read(8) == b"\x89HDF\r\n\x1a\n"

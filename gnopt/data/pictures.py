@@ -1,4 +1,4 @@
-"""Read folders of pictures with Pillow, which the extra ``image`` installs."""
+"""Read folders of pictures: their files in natural order, and their subfolders as classes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from gnopt.data.formats import ImportSettings, Reader
+from gnopt.data.picture_form import survey
 from gnopt.data.rows import Rows, from_array
 from gnopt.data.rows import natural_key as natural_key
 from gnopt.errors import DataError
@@ -85,38 +86,6 @@ def _sorted(paths: Iterable[Path]) -> list[Path]:
     return sorted(paths, key=lambda path: natural_key(path.name))
 
 
-def read_picture(
-    path: Path, size: tuple[int, int] | None = None, color: bool = False
-) -> np.ndarray:
-    """Read a picture as bytes, (height, width) grey or (height, width, 3) in color.
-
-    It is resized to ``size``, (width, height), if that is given. Raises DataError without Pillow,
-    or if Pillow cannot read the file.
-    """
-    try:
-        from PIL import Image
-    except ImportError:
-        raise DataError(
-            f"{path}: reading pictures needs Pillow: pip install 'gnopt[image]'"
-        ) from None
-    try:
-        with Image.open(path) as opened:
-            picture: Image.Image = opened
-            if picture.mode.startswith(("I", "F")):  # 16 bits: Pillow would cut, not scale
-                values = np.asarray(picture, dtype=np.float64)
-                top = 65535.0 if values.max() > 255 else 255.0
-                picture = Image.fromarray(
-                    np.rint(np.clip(values / top, 0, 1) * 255).astype(np.uint8)
-                )
-            picture = picture.convert("RGB" if color else "L")
-            if size and picture.size != size:
-                picture = picture.resize(size, Image.Resampling.LANCZOS)
-            return np.asarray(picture, dtype=np.uint8)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{path}: not a picture that Pillow can read: {reason}") from error
-
-
 def same_shape(
     picture: np.ndarray, shape: tuple[int, ...], path: Path, first: Path, remedy: str
 ) -> np.ndarray:
@@ -130,31 +99,24 @@ def same_shape(
 
 
 def open_folder(path: Path, size: tuple[int, int] | None, color: bool) -> tuple[Rows, Rows | None]:
-    """Open the pictures of a folder as bytes, and the numbers of their subfolders as labels.
+    """Open the pictures of a folder, and the numbers of their subfolders as labels.
 
     The order is random but always the same, so that rows held out at the end are of every class.
     """
     folder = list_folder(path)
     order = generator(0, "pictures").permutation(len(folder.files))
     files = [folder.files[i] for i in order]
-    shape = read_picture(files[0], size, color).shape
+    form = survey(files, color, size)
+    shape = form.read(files[0]).shape
+    remedy = "--size WxH makes all alike"
 
     def blocks(rows: int) -> Iterator[np.ndarray]:
         for start in range(0, len(files), rows):
-            yield np.stack(
-                [
-                    same_shape(
-                        read_picture(f, size, color),
-                        shape,
-                        f,
-                        files[0],
-                        "--size WxH makes all alike",
-                    )
-                    for f in files[start : start + rows]
-                ]
-            )
+            some = files[start : start + rows]
+            yield np.stack([same_shape(form.read(f), shape, f, files[0], remedy) for f in some])
 
-    x = Rows(str(path), (len(files), *shape), np.dtype(np.uint8), blocks, scale=1 / 255)
+    all_rows = (len(files), *shape)
+    x = Rows(str(path), all_rows, form.dtype, blocks, scale=form.scale, notes=form.notes)
     if folder.labels is None:
         return x, None
     labels = folder.labels[order]

@@ -23,6 +23,7 @@ class Rows:
     blocks: Callable[[int], Iterator[np.ndarray]]  # blocks(n) yields all rows, n at a time
     classes: tuple[str, ...] = ()  # names of the labels 0, 1, ..., if the source has names
     scale: float | None = None  # factor that the source suggests, such as 1/255 for pictures
+    notes: tuple[str, ...] = ()  # what a user should know of how the source is read
 
     @property
     def rows(self) -> int:

@@ -269,16 +269,6 @@ def test_folders_are_classes_and_their_pictures_are_mixed(pictures, tmp_path):
     assert arrays(tmp_path / "s.h5")["x"].shape == (30, 2, 3, 3)
 
 
-def test_pictures_of_sixteen_bits_are_scaled_to_bytes(tmp_path):
-    image = pytest.importorskip("PIL.Image")
-    (tmp_path / "deep").mkdir()
-    image.fromarray(np.array([[0, 65535], [32768, 257]], np.uint16)).save(
-        tmp_path / "deep" / "a.png"
-    )
-    import_data(tmp_path / "deep", tmp_path / "d.h5")
-    np.testing.assert_array_equal(arrays(tmp_path / "d.h5")["x"][0], [[0, 255], [128, 1]])
-
-
 def test_pictures_without_pillow(pictures, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "PIL", None)
     with pytest.raises(DataError, match=r"pip install 'gnopt\[image\]'"):
