@@ -20,11 +20,11 @@ G_l        mean of the pre-activation Gauss-Newton matrices 𝒢_l   (d_l, d_l)
 
 The package reads in the order of its imports: a module imports only from modules before it.
 
-Reading order: ``errors`` → ``machine`` → ``provenance`` → ``formatting`` → ``rng`` → ``files`` →
-``toml`` → ``registry`` → ``options`` → ``aims`` → ``weighting`` → ``data`` → ``engine`` (network,
-losses) → ``metrics`` → ``curvature`` → ``optimizers`` → ``settings`` → ``config`` →
-``method_options`` → ``training`` → ``export`` → ``workers`` → ``ensemble`` → ``inspection`` →
-``compare`` → ``bench`` → ``plots`` → ``cli``.
+Reading order: ``errors`` → ``notes`` → ``machine`` → ``provenance`` → ``formatting`` → ``rng`` →
+``files`` → ``sealed`` → ``toml`` → ``registry`` → ``options`` → ``aims`` → ``weighting`` → ``data``
+→ ``engine`` (network, losses) → ``metrics`` → ``curvature`` → ``optimizers`` → ``settings`` →
+``config`` → ``method_options`` → ``training`` → ``export`` → ``workers`` → ``ensemble`` →
+``inspection`` → ``compare`` → ``bench`` → ``plots`` → ``cli``.
 """
 
 import os

@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import h5py
 
@@ -234,15 +234,20 @@ def write_hdf5(path: Path, fill: Callable[[h5py.File], None]) -> None:
 
 
 @contextlib.contextmanager
-def new_hdf5(path: Path) -> Iterator[h5py.File]:
+def new_hdf5(
+    path: Path, block: int = 0, finish: Callable[[BinaryIO], None] | None = None
+) -> Iterator[h5py.File]:
     """Give the ``with`` block an empty HDF5 file, which appears at ``path`` unless the block
     raises. Raises OSError, also for a disk that is full.
 
-    Every HDF5 file of gnopt is written here.
+    Every HDF5 file of gnopt is written here. ``block`` bytes at its start are left to ``finish``,
+    which is called with the bytes of the whole file before the file gets its name.
     """
     with replacement(path) as temporary, _FailureKeepingFile(temporary, "w+b") as target:
-        with h5py.File(target, "w") as file:
+        with h5py.File(target, "w", userblock_size=block) as file:
             yield file
+        if finish is not None:
+            finish(cast(BinaryIO, target))
         if target.error is not None:
             raise OSError(target.error.errno, target.error.strerror, str(path))
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from gnopt import __version__
+from gnopt import __version__, notes
 from gnopt.cli.streams import spell_what_streams_lack
 from gnopt.errors import ConfigError, GnoptError, nearest
 
@@ -98,7 +98,8 @@ def main(argv: list[str] | None = None) -> None:
     code = 1
     spell_what_streams_lack()
     try:
-        code = _run(argv, settings)
+        with notes.shown_by(lambda text: click.echo(f"note: {text}", err=True)):
+            code = _run(argv, settings)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read stdout is gone, so there is no one to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

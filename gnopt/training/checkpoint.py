@@ -19,7 +19,10 @@
     /state                  the tree of optimizer state and counters (see `tree`)
 
 A run can be resumed from such a file. A best network between them is a file of the same form
-whose ``/state`` holds the counters alone.
+whose ``/state`` holds the counters alone. Both are sealed (`gnopt.sealed`): a digest over the whole
+file is compared before HDF5 opens it. The remark of the seal says what the tables of the run held
+when the checkpoint was written (`csv_table.Mark`); it stands outside the HDF5 part because the
+tables hold times, so that runs with equal numbers have equal datasets and attributes.
 
 ``/network`` holds the published weights, which evaluation and prediction use. If these are an
 average of iterates, ``/state`` holds the iterate itself too.
@@ -30,8 +33,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +49,9 @@ from gnopt.data.options import DataSettings
 from gnopt.data.source import Data, open_data
 from gnopt.engine.predictions import Noise
 from gnopt.errors import DataError
-from gnopt.files import write_hdf5, write_text
+from gnopt.files import write_text
+from gnopt.notes import note
+from gnopt.sealed import check, write_sealed
 from gnopt.training.judge import Judged
 from gnopt.training.tree import read_tree, write_tree
 
@@ -133,14 +139,60 @@ def write_network(file: h5py.Group, network: StoredNetwork) -> None:
         file["classes/numbers"] = np.array(network.classes.numbers, dtype=np.int64)
 
 
-def save(path: Path, network: StoredNetwork, state: Any) -> None:
-    """Write a checkpoint atomically; ``state`` is a tree that `write_tree` accepts."""
+def save(path: Path, network: StoredNetwork, state: Any, remark: str = "") -> None:
+    """Write a checkpoint atomically; ``state`` is a tree that `write_tree` accepts, and ``remark``
+    a line on the tables of the run.
+    """
 
     def fill(file: h5py.File) -> None:
         write_network(file, network)
         write_tree(file, "state", state)
 
-    write_hdf5(path, fill)
+    write_sealed(path, fill, remark)
+
+
+def damage(path: Path) -> str | None:
+    """Return what is wrong with a checkpoint in a sentence, or None if it is whole."""
+    try:
+        if check(path) is None:
+            load_network(path)  # without a digest, only reading shows whether it can be read
+    except DataError as error:
+        return str(error)
+    return None
+
+
+def remark(path: Path) -> str:
+    """Return the remark of a checkpoint, empty for one of an earlier version; DataError if it is
+    damaged.
+    """
+    return check(path) or ""
+
+
+def whole(candidates: Iterable[Path]) -> Path | None:
+    """Return the first of these checkpoints that is not damaged, and note those that are.
+
+    Returns None if there are no candidates; raises DataError if all are damaged.
+    """
+    damaged: list[str] = []
+    for path in candidates:
+        problem = damage(path)
+        if problem is None:
+            for text in damaged:
+                note(f"{text}; {path.name} is used in its place")
+            return path
+        damaged.append(problem)
+    if damaged:
+        raise DataError("\n".join([*damaged, "no other checkpoint of this run can be used"]))
+    return None
+
+
+def rank(path: Path) -> tuple[float, float, int]:
+    """Return by what the network of a checkpoint is compared with others: a better one has a lower
+    rank, and one that was never evaluated comes last, the newest first.
+    """
+    network = load_network(path)
+    judged = network.judged.rank if network.judged else (inf, inf)
+    return *judged, -network.step
 
 
 def resumable(path: Path) -> bool:
@@ -160,6 +212,7 @@ def _open(path: Path) -> Iterator[h5py.File]:
     """Open a checkpoint for reading, and turn every error of a damaged file into DataError."""
     if not path.is_file():
         raise DataError(f"{path}: no such checkpoint")
+    check(path)
     try:
         with h5py.File(path, "r") as file:
             yield file
@@ -342,11 +395,17 @@ def point(folder: Path, pointer: str, target: Path) -> None:
 
 def pointed(folder: Path, pointer: str) -> Path | None:
     """Return the checkpoint that ``pointer`` names, or None if it names none."""
+    step = named(folder, pointer)
+    path = None if step is None else folder / checkpoint_name(step)
+    return path if path is not None and path.is_file() else None
+
+
+def named(folder: Path, pointer: str) -> int | None:
+    """Return the step of the checkpoint that ``pointer`` names, whether it is there or not."""
     try:
-        path = folder / (folder / pointer).read_text().strip()
+        return step_of(Path((folder / pointer).read_text().strip()))
     except (OSError, UnicodeDecodeError, ValueError):
         return None
-    return path if step_of(path) is not None and path.is_file() else None
 
 
 def prune(folder: Path, keep: int, period: int, also: Path) -> None:

@@ -28,9 +28,9 @@ from gnopt.training.content import ALONE, Content
 from gnopt.training.evaluate import CHUNK, Answer, OneNetwork, Predictor
 from gnopt.training.handout import HandedOut
 from gnopt.training.layers import activations, choose_layer
+from gnopt.training.recovery import newest, updates_made
 from gnopt.training.rundir import refuse_ensemble
 from gnopt.training.setup import flat
-from gnopt.training.start import newest
 from gnopt.training.weights import weighted_loss
 
 
@@ -184,9 +184,10 @@ def check_inputs(data: Data, net: Network, settings: DataSettings) -> None:
 def find_checkpoint(run: Path, which: str | None = None) -> Path:
     """Return the checkpoint ``which`` (latest, best or a step) of a run directory.
 
-    Without ``which`` it is the best, or the newest of a run that has no best one. If ``run`` is a
-    file, it is taken to be the checkpoint. Raises DataError if there is none, and ConfigError if
-    ``which`` is none of the three, or for the directory of an ensemble.
+    Without ``which`` it is the best, or the newest of a run that has no best one; in place of a
+    damaged one another is returned, and the damage is noted. If ``run`` is a file, it is taken to
+    be the checkpoint. Raises DataError if there is none, and ConfigError if ``which`` is none of
+    the three, or for the directory of an ensemble.
     """
     if run.is_file():
         return run
@@ -195,7 +196,7 @@ def find_checkpoint(run: Path, which: str | None = None) -> Path:
         raise DataError(f"{run}: no such run directory or checkpoint")
     refuse_ensemble(run)
     if which is None:
-        path = checkpoint.pointed(folder, "best") or newest(run)
+        path = _best(folder) or newest(run)
     elif which == "latest":
         path = newest(run)
     elif which == "best":
@@ -209,6 +210,19 @@ def find_checkpoint(run: Path, which: str | None = None) -> Path:
         wanted = f" '{which}'" if which else ""
         raise DataError(f"{run}: no checkpoint{wanted}; found {', '.join(steps) or 'none'}")
     return path
+
+
+def _best(folder: Path) -> Path | None:
+    """Return the checkpoint that ``best`` names or, if it is damaged, the best of the others that
+    are whole; None if ``best`` names none.
+    """
+    best = checkpoint.pointed(folder, "best")
+    if best is None or checkpoint.damage(best) is None:
+        return best
+    others = [path for path in checkpoint.listed(folder) if path != best]
+    ranks = {path: checkpoint.rank(path) for path in others if checkpoint.damage(path) is None}
+    damaged = [path for path in others if path not in ranks]
+    return checkpoint.whole([best, *sorted(ranks, key=lambda path: ranks[path]), *damaged])
 
 
 class Stored(Protocol):
@@ -281,9 +295,8 @@ def told(run: Path, handed: HandedOut) -> list[str]:
     """
     if not run.is_dir():
         return []
-    path = newest(run)
-    updates = (checkpoint.step_of(path) or 0) if path else 0
-    return [f"step {handed.step}, {handed.reason()}", *handed.complaint(updates)]
+    made = updates_made(run)
+    return [f"step {handed.step}, {handed.reason()}", *handed.complaint(made)]
 
 
 def _folder(run: Path, path: Path) -> Path:

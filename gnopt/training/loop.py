@@ -57,6 +57,10 @@ class Counters:
         """The rank of the best evaluation."""
         return self.best, self.best_loss
 
+    def forget_best(self) -> None:
+        """Let the next evaluation be the best, because the network of the best one is lost."""
+        self.best, self.best_loss, self.best_step = math.inf, math.inf, 0
+
 
 Row = dict[str, float | None]  # a row of steps.csv or eval.csv; None where a number is missing
 
@@ -464,7 +468,7 @@ class Trainer:
         if theta is not self.theta:
             state["theta"] = e.ops.to_host(self.theta)
         folder, path = self.run.checkpoints, self._path(self.counters.step)
-        checkpoint.save(path, stored, state)
+        checkpoint.save(path, stored, state, self.run.marks(self.counters.step))
         of_schedule = self._path(self.counters.best_step)
         named = of_schedule if best is None else self._path(best)
         if named.is_file():

@@ -21,7 +21,9 @@ from gnopt.training.csv_table import (
     EVAL_COLUMNS,
     STEP_COLUMNS,
     Cell,
+    Mark,
     Table,
+    break_in,
     columns_for,
     truncate,
     widen,
@@ -35,7 +37,8 @@ except ImportError:  # not a POSIX system: runs there are not locked
 
 FINISHED = ("done", "diverged")  # statuses of runs that are not made again by themselves
 MEMBERS = "members"  # the folder of an ensemble with a run directory for each member
-_FILES = ("config.toml", "run.json", "steps.csv", "eval.csv")
+_STEPS, _EVALUATIONS = "steps.csv", "eval.csv"
+_FILES = ("config.toml", "run.json", _STEPS, _EVALUATIONS)
 
 
 def is_run(path: Path) -> bool:
@@ -195,8 +198,8 @@ class RunDirectory:
         has ended; only then does eval.csv keep the rows of ``step``. A run that goes on evaluates
         again where this is due, because the evaluation at an end may use other rows.
         """
-        truncate(self.path / "steps.csv", lambda s: s <= step)
-        truncate(self.path / "eval.csv", lambda s: s < step or (s == step and over))
+        truncate(self.path / _STEPS, lambda s: s <= step)
+        truncate(self.path / _EVALUATIONS, lambda s: s < step or (s == step and over))
         for path in checkpoint.listed(self.checkpoints):
             if (checkpoint.step_of(path) or 0) > step:
                 path.unlink()
@@ -240,23 +243,55 @@ class RunDirectory:
 
     def add_step(self, row: Mapping[str, Cell]) -> None:
         """Append a row to steps.csv; the first row fixes the columns."""
-        self._table("steps.csv", STEP_COLUMNS, row).append(row)
+        self._table(_STEPS, STEP_COLUMNS, row).append(row)
 
     def add_eval(self, row: Mapping[str, Cell]) -> None:
         """Append a row to eval.csv; metrics that are new since a run was resumed get columns."""
-        if "eval.csv" not in self._tables and (self.path / "eval.csv").is_file():
-            widen(self.path / "eval.csv", list(row))
-        self._table("eval.csv", EVAL_COLUMNS, row).append(row)
+        if _EVALUATIONS not in self._tables and (self.path / _EVALUATIONS).is_file():
+            widen(self.path / _EVALUATIONS, list(row))
+        self._table(_EVALUATIONS, EVAL_COLUMNS, row).append(row)
 
     def _table(self, name: str, fixed: tuple[str, ...], row: Mapping[str, Cell]) -> Table:
         if name not in self._tables:
             path = self.path / name
-            columns = columns_for(fixed, row)
-            if path.is_file():
-                with path.open() as file:
-                    columns = tuple(file.readline().strip().split(","))
-            self._tables[name] = Table(path, columns)
+            self._tables[name] = Table(path, _columns(path) or columns_for(fixed, row))
         return self._tables[name]
+
+    def marks(self, step: int) -> str:
+        """Return what the tables hold after ``step`` updates, for the checkpoint of that step."""
+        steps, evaluations = (self._mark(name, at) for name, at in _tables(step))
+        return f"{_STEPS} {steps}; {_EVALUATIONS} {evaluations}"
+
+    def _mark(self, name: str, step: int) -> Mark:
+        path = self.path / name
+        if name in self._tables:
+            return self._tables[name].marked(step)
+        if not path.is_file():
+            return Mark()
+        with contextlib.closing(Table(path, _columns(path))) as table:
+            return table.marked(step)
+
+    def gap(self, marks: str, step: int) -> str | None:
+        """Return what is wrong with the rows of the tables up to ``step``, or None.
+
+        ``marks`` is the remark of the checkpoint of that step; it is empty for a checkpoint of an
+        earlier version, and then only the numbers of the updates can be compared.
+        """
+        steps = self.path / _STEPS
+        try:
+            known = {
+                name: Mark.read(text)
+                for name, text in (part.split(" ", 1) for part in marks.split("; ") if part)
+            }
+        except ValueError:
+            return f"the checkpoint of update {step} tells nothing about {_STEPS}"
+        for name, mark in known.items():
+            path = self.path / name
+            if not mark.agrees(path):
+                what = "are not those that were written" if path.is_file() else "are missing"
+                found = break_in(steps, step) if path == steps else None
+                return found or f"{path}: rows up to update {step} {what}"
+        return None if known else break_in(steps, step)
 
     def _write_info(self) -> None:
         write_text(self.path / "run.json", json.dumps(self.info, indent=2) + "\n")
@@ -295,6 +330,23 @@ def read_info(path: Path) -> dict[str, Any]:
     if not isinstance(info, dict):
         raise DataError(f"{path / 'run.json'}: found {type(info).__name__}, expected an object")
     return info
+
+
+def _columns(path: Path) -> tuple[str, ...]:
+    """Return the names of a table's columns, none if there is no such table yet."""
+    if not path.is_file():
+        return ()
+    with path.open() as file:
+        return tuple(file.readline().strip().split(","))
+
+
+def _tables(step: int) -> tuple[tuple[str, int], tuple[str, int]]:
+    """Return each table with the step before which a resumed run takes its rows as they are.
+
+    The rows of ``step`` in eval.csv are not among them: the evaluation at the end of a run may use
+    other rows, and is made again.
+    """
+    return (_STEPS, step + 1), (_EVALUATIONS, step)
 
 
 def _holder(path: Path) -> str:

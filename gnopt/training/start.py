@@ -13,11 +13,13 @@ from gnopt.config import Config, Flags, load, refuse_changes, to_toml
 from gnopt.data.fingerprint import Fingerprint
 from gnopt.engine.arrays import Array
 from gnopt.errors import ConfigError, DataError
+from gnopt.notes import note
 from gnopt.optimizers.base import State
 from gnopt.registry import source_folder
 from gnopt.training import checkpoint, decay_search, rundir
 from gnopt.training.decay_search import DecayChoice
 from gnopt.training.loop import Counters, Reporter, Trainer
+from gnopt.training.recovery import find_place
 from gnopt.training.rundir import RunDirectory
 from gnopt.training.setup import Experiment, build, flat
 from gnopt.training.state import Tree, from_tree
@@ -112,8 +114,9 @@ def resume(
     """Return a trainer that continues the run in ``out`` from its newest checkpoint.
 
     The configuration is ``config_path``, or the run's own without it; ``sets`` and ``flags``
-    override its settings. Raises ConfigError if a setting changed that the numbers depend on, and
-    DataError if the data changed or the checkpoint is damaged.
+    override its settings. Where the newest checkpoint, or a table before it, is damaged, the run
+    goes on from an older one, and says so. Raises ConfigError if a setting changed that the numbers
+    depend on, and DataError if the data changed or no checkpoint can be used.
     """
     run = RunDirectory.resume(out)
     try:
@@ -123,8 +126,8 @@ def resume(
         config = load(config_path or own, sets, flags)
         if own.is_file():
             refuse_changes(load(own), config)
-        path, start = newest(out), run.info.get("init_from")
-        init_from = Path(start) if start else None
+        place, start = find_place(run), run.info.get("init_from")
+        path, init_from = place.path, Path(start) if start else None
         stored = checkpoint.load_network(path) if path else _model_of_inputs(config, init_from)
         experiment = build(config, trained=stored)
         check(experiment)
@@ -133,6 +136,9 @@ def resume(
         restored = _restore(experiment, path, init_from, ends)
         trainer = Trainer(experiment, run, *restored, reporter)
         counters = trainer.counters
+        if place.best_is_lost:
+            counters.forget_best()
+            (run.checkpoints / "best").unlink(missing_ok=True)
         over = trainer.stop() is not None and counters.step > 0
         run.rewind(
             counters.step,
@@ -140,6 +146,9 @@ def resume(
             to_toml(config.values()),
             describe_run(experiment, argv),
         )
+        for text in place.notes:
+            run.log(text)
+            note(text)
         best = run.checkpoints / checkpoint.checkpoint_name(counters.best_step)
         if not over and best.is_file():
             checkpoint.point(run.checkpoints, "best", best)
@@ -161,15 +170,6 @@ def check_data(run: RunDirectory, now: Fingerprint) -> None:
             f"{now.file}: not the data that the run was started with "
             f"(fingerprint {found}, expected {expected})"
         )
-
-
-def newest(run: Path) -> Path | None:
-    """Return the checkpoint that ``latest`` names, or else the newest that a run can go on from;
-    None if there is none.
-    """
-    folder = run / "checkpoints"
-    others = (path for path in reversed(checkpoint.listed(folder)) if checkpoint.resumable(path))
-    return checkpoint.pointed(folder, "latest") or next(others, None)
 
 
 def _restore(

@@ -34,6 +34,16 @@ checkpoint_every = 3
 """
 
 
+def write_problem(folder: Path) -> None:
+    """Write tiny.h5 (60 rows of 12 grey pixels, three classes) and tiny.toml."""
+    rng = np.random.default_rng(0)
+    with h5py.File(folder / "tiny.h5", "w") as file:
+        file["x"] = rng.integers(0, 256, (60, 12)).astype(np.uint8)
+        file["x"].attrs["scale"] = 1 / 255
+        file["y"] = rng.integers(0, 3, 60).astype(np.uint8)
+    (folder / "tiny.toml").write_text(CONFIG)
+
+
 @dataclass
 class CommandResult:
     code: int

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import h5py
-import numpy as np
 import pytest
-from cli_tools import CONFIG, CommandResult, start
+from cli_tools import CommandResult, start, write_problem
 from processes import finish
 
 from gnopt.cli import main
@@ -16,15 +14,8 @@ from gnopt.cli import main
 
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory, holding tiny.h5 (60 rows of 12 grey pixels, three classes) and
-    tiny.toml.
-    """
-    rng = np.random.default_rng(0)
-    with h5py.File(tmp_path / "tiny.h5", "w") as file:
-        file["x"] = rng.integers(0, 256, (60, 12)).astype(np.uint8)
-        file["x"].attrs["scale"] = 1 / 255
-        file["y"] = rng.integers(0, 3, 60).astype(np.uint8)
-    (tmp_path / "tiny.toml").write_text(CONFIG)
+    """The working directory, holding tiny.h5 and tiny.toml."""
+    write_problem(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

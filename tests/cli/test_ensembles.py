@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -267,16 +268,17 @@ def test_an_ensemble_without_a_member_left_has_diverged(tiny, gnopt):
 
 def test_a_member_that_fails_is_named_and_made_again(tiny, gnopt):
     assert gnopt("train", "tiny.toml", "--out", "run", *MEMBERS, "--max-updates", 3).code == 0
-    damaged = tiny / "run/members/2/checkpoints/step-000003.h5"
-    content = damaged.read_bytes()
-    damaged.write_bytes(content[:3000])
+    checkpoints = tiny / "run/members/2/checkpoints"
+    shutil.copytree(checkpoints, tiny / "whole")
+    for path in checkpoints.glob("*.h5"):
+        path.write_bytes(path.read_bytes()[:3000])
     result = gnopt("train", "--out", "run", "--resume", "--max-updates", 6)
     assert result.code == 1
     assert "1 of 3 members failed" in result.err
     assert "member 2" in result.err
     assert "gnopt train --resume --out run" in result.err
     assert info(tiny / "run/members/3")["step"] == 6
-    damaged.write_bytes(content)
+    shutil.copytree(tiny / "whole", checkpoints, dirs_exist_ok=True)
     assert gnopt("train", "--out", "run", "--resume").code == 0
     assert info(tiny / "run/members/2")["step"] == 6
 

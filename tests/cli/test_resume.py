@@ -12,6 +12,7 @@ from cli_tools import rows, same_runs, start
 from processes import finish, has_lines, wait_until
 
 from gnopt import optimizers
+from gnopt.sealed import seal
 
 VARIANTS = {
     "averaging": ["--set", "optimizer.averaging=0.9"],
@@ -117,16 +118,6 @@ def test_a_lost_latest_falls_back_to_the_newest(tiny, gnopt):
     assert gnopt("train", "tiny.toml", "--out", "run", "--resume").code == 0
 
 
-def test_a_damaged_checkpoint_is_named(tiny, gnopt):
-    gnopt("train", "tiny.toml", "--out", "run", "--max-updates", 5)
-    path = tiny / "run/checkpoints/step-000005.h5"
-    path.write_bytes(path.read_bytes()[:3000])
-    result = gnopt("train", "tiny.toml", "--out", "run", "--resume")
-    assert result.code == 1
-    assert "step-000005.h5" in result.err
-    assert "Traceback" not in result.err
-
-
 def test_a_state_without_an_entry_is_refused(tiny, gnopt):
     """As a checkpoint of an earlier version does: one line says so, and how its weights can be
     used.
@@ -135,6 +126,7 @@ def test_a_state_without_an_entry_is_refused(tiny, gnopt):
     path = tiny / "run/checkpoints/step-000005.h5"
     with h5py.File(path, "a") as file:
         del file["state/optimizer/factors/blocks/1/G"]
+    seal(path)
     result = gnopt("train", "tiny.toml", "--out", "run", "--resume")
     assert result.code == 1
     assert "Traceback" not in result.err

@@ -1,0 +1,200 @@
+"""What happens to the files of a run costs no result and changes none silently.
+
+Damage is seen, said in a sentence, and made good where an older checkpoint allows it.
+"""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from cli_tools import same_runs, write_problem
+
+from gnopt.cli import main
+
+ONE_LEFT = ["--set", "training.keep_checkpoints=1"]
+
+
+def flip(path, place=-100, bit=5):
+    """Flip one bit of a file, as a failing disk does."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1 << bit
+    path.write_bytes(content)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A run of 12 updates that nothing happened to, and one of 5, made once for all tests."""
+    folder = tmp_path_factory.mktemp("made")
+    write_problem(folder)
+    for name, updates in (("whole", 12), ("run", 5)):
+        argv = [folder / "tiny.toml", "--out", folder / name, "--max-updates", updates, "-q"]
+        with pytest.raises(SystemExit, match=r"^0$"):
+            main(["train", *map(str, argv)])
+    return folder
+
+
+@pytest.fixture
+def whole(made):
+    """A run of 12 updates that nothing happened to."""
+    return made / "whole"
+
+
+@pytest.fixture
+def run(made, tiny):
+    """A copy of a run of 5 updates, with checkpoints after 3 and 5."""
+    shutil.copytree(made / "run", tiny / "run")
+    return tiny / "run"
+
+
+def resumed(gnopt, *more):
+    return gnopt("train", "--resume", "--out", "run", "--max-updates", 12, "-q", *more)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        flip,
+        lambda path: flip(path, 20),
+        lambda path: flip(path, 510),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:3000]),
+    ],
+    ids=["a bit", "the digest", "the block", "empty", "cut"],
+)
+def test_a_damaged_newest_checkpoint_is_reported_and_made_good(whole, run, gnopt, damage):
+    damage(run / "checkpoints/step-000005.h5")
+    result = resumed(gnopt)
+    assert result.code == 0
+    assert "step-000005.h5: the file is " in result.err
+    assert "goes on from step-000003.h5" in result.err
+    assert "goes on from step-000003.h5" in (run / "log.txt").read_text()
+    same_runs(whole, run)
+
+
+def test_commands_that_read_a_run_use_the_previous_whole_checkpoint(run, gnopt):
+    """The best network of this run is its newest."""
+    assert (run / "checkpoints/best").read_text() == "step-000005.h5\n"
+    flip(run / "checkpoints/step-000005.h5")
+    for argv in (
+        ["evaluate", "run"],
+        ["predict", "run", "tiny.h5", "out.h5"],
+        ["export", "run", "out.npz"],
+        ["evaluate", "run", "--checkpoint", "latest"],
+        ["inspect-curvature", "run", "--curvature", "kfra"],
+    ):
+        result = gnopt(*argv)
+        assert result.code == 0, result.err
+        (line,) = [line for line in result.err.splitlines() if "damaged" in line]
+        assert "step-000005.h5: the file is damaged" in line
+        assert "step-000003.h5 is used in its place" in line
+    asked = gnopt("evaluate", "run", "--checkpoint", 5)  # this one and no other
+    assert asked.code == 1
+    assert "step-000005.h5: the file is damaged" in asked.err
+
+
+def test_without_a_whole_checkpoint_all_damage_is_named(run, gnopt):
+    for path in (run / "checkpoints").glob("*.h5"):
+        flip(path)
+    for result in (resumed(gnopt), gnopt("evaluate", "run")):
+        assert result.code == 1
+        for step in (3, 5):
+            assert f"step-{step:06d}.h5: the file is damaged" in result.err
+
+
+def test_a_lost_best_network_is_made_again(tiny, gnopt):
+    """It is that of update 10; the checkpoint of update 9 leads to it again."""
+    method = ["--set", "optimizer.method=momentum", "--set", "optimizer.learning_rate=0.6"]
+    often = ["-q", "--set", "training.evaluate_every=1", *method]
+    for name, updates in (("one", 12), ("run", 11)):
+        argv = ["--out", name, "--max-updates", updates, *often]
+        assert gnopt("train", "tiny.toml", *argv).code == 0
+    best = tiny / "run/checkpoints/step-000010.h5"
+    assert (best.parent / "best").read_text().strip() == best.name
+    flip(best)
+    result = resumed(gnopt)
+    assert result.code == 0
+    assert f"{best.name}: the file is damaged" in result.err
+    assert "goes on from step-000009.h5" in result.err
+    same_runs(tiny / "one", tiny / "run")
+
+
+def test_a_best_network_that_cannot_be_made_again_is_given_up_with_a_sentence(tiny, gnopt):
+    wild = ["--set", "optimizer.method=adam", "--set", "optimizer.learning_rate=0.6"]
+    gnopt("train", "tiny.toml", "--out", "run", "--max-updates", 10, "-q", *wild, *ONE_LEFT)
+    folder = tiny / "run/checkpoints"
+    best = (folder / "best").read_text().strip()
+    assert best != (folder / "latest").read_text().strip()
+    (folder / best).unlink()
+    result = resumed(gnopt)
+    assert result.code == 0, result.err
+    assert f"{best} is missing; it was the best network" in result.err
+    assert "the best of the networks from now on is handed out" in result.err
+    found = (folder / "best").read_text().strip()
+    assert found in ("step-000011.h5", "step-000012.h5")
+    assert (folder / found).is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "edit", "said"),
+    [
+        ("steps.csv", lambda rows: rows[:4] + rows[5:], "after the row of update 3"),
+        ("steps.csv", lambda rows: rows[:3], "ends at update 2"),
+        ("steps.csv", lambda rows: [], "ends at update 0"),
+        ("steps.csv", lambda rows: [*rows[:4], rows[4].replace("4,", "4,9", 1), *rows[5:]], "up"),
+        ("steps.csv", lambda rows: [rows[0].replace("loss", "lost"), *rows[1:]], "rows up to"),
+        ("eval.csv", lambda rows: rows[:1] + rows[2:], "rows up to update 5 are not those"),
+        ("eval.csv", lambda rows: [*rows[:3], rows[3].replace("0.", "1.", 1), *rows[4:]], "not"),
+    ],
+    ids=["gap", "end", "empty", "a number", "a name", "no start", "an evaluation"],
+)
+def test_a_damaged_table_is_made_good_or_refused(whole, run, gnopt, name, edit, said):
+    """By the checkpoint of update 3 where the rows until then are whole."""
+    rows = (run / name).read_text().splitlines(keepends=True)
+    edited = edit(rows)
+    assert edited != rows
+    (run / name).write_text("".join(edited))
+    untouched = rows[:4] == edited[:4]  # updates 1 to 3; evaluations after 0, 1 and 2
+    before = {path: path.read_bytes() for path in run.rglob("*.*") if path.name != "log.txt"}
+    result = resumed(gnopt)
+    assert name in result.err
+    assert said in result.err
+    if untouched:
+        assert result.code == 0
+        assert "goes on from step-000003.h5" in result.err
+        same_runs(whole, run)
+    else:
+        assert result.code == 1
+        assert "Traceback" not in result.err
+        assert before == {path: path.read_bytes() for path in before}
+
+
+@pytest.mark.parametrize("name", ["steps.csv", "eval.csv"])
+def test_a_missing_table_is_refused(run, gnopt, name):
+    (run / name).unlink()
+    result = resumed(gnopt)
+    assert result.code == 1
+    assert f"{name}" in result.err
+    assert "missing" in result.err
+
+
+def test_a_checkpoint_of_an_earlier_version_has_its_rows_counted(whole, run, gnopt):
+    """It has neither a digest nor marks of the tables."""
+    for path in (run / "checkpoints").glob("*.h5"):
+        path.write_bytes(path.read_bytes()[512:])
+    rows = (run / "steps.csv").read_text().splitlines(keepends=True)
+    (run / "steps.csv").write_text("".join(rows[:4] + rows[5:]))
+    result = resumed(gnopt)
+    assert result.code == 0
+    assert "carries no digest" in result.err
+    assert "after the row of update 3 comes one that begins with '5'" in result.err
+    same_runs(whole, run)
+
+
+def test_new_metrics_do_not_look_like_an_edited_table(tiny, gnopt):
+    gnopt("train", "tiny.toml", "--out", "run", "--max-updates", 5, "-q")
+    more = ["--set", "training.metrics=r2"]
+    for updates in (8, 12):
+        result = gnopt("train", "--resume", "--out", "run", "--max-updates", updates, "-q", *more)
+        assert result.code == 0
+        assert "written" not in result.err
