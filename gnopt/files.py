@@ -1,7 +1,8 @@
 """Write files so that a reader sees a whole file or none, and never one that nobody asked to lose.
 
 A command with an OUT calls `claim` before its work starts, and writes to the path that it returns.
-Whatever is written goes through `replacement`: under a temporary name, then renamed.
+Whatever is written goes through `replacement`: under a temporary name, then renamed. Names that
+stand in a file, and what lies in a folder that may come from somebody else, go through `inside`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any, BinaryIO, cast
 
 import h5py
 
-from gnopt.errors import ConfigError, GnoptError
+from gnopt.errors import ConfigError, DataError, GnoptError
 
 # Temporary names start with this prefix. A crash may leave such a file; `sweep` deletes it.
 TEMPORARY = ".tmp-"
@@ -63,6 +64,29 @@ def claim(
         raise error(f"{path}: exists already; --overwrite replaces it")
     sweep(target.parent)
     return target if path.is_symlink() else path
+
+
+def inside(folder: Path, name: str) -> Path:
+    """Return ``folder / name``; DataError if that is not a place in the folder.
+
+    Called for every name that is read from a file, and for the files of a directory that may come
+    from somebody else, before they are opened, appended to, emptied or deleted. Links are followed
+    for the check, so neither ``..`` nor a symbolic link leads out. A device or a pipe is refused
+    too: reading it could block for ever.
+    """
+    path = folder / name
+    try:
+        root, real = os.path.realpath(folder), os.path.realpath(path)
+        status = path.stat() if os.path.lexists(path) else None
+    except FileNotFoundError:  # a link to nothing
+        status = None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder}: {name!r} names no file: {error}") from None
+    if not real.startswith(root + os.sep):
+        raise DataError(f"{path}: leads to {real}, which is not inside {folder}; refused")
+    if status and not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+        raise DataError(f"{path}: a device or a pipe; expected a file")
+    return path
 
 
 def _holds(place: Path, target: Path) -> bool:

@@ -294,9 +294,11 @@ def _default_figures(target: Path, asked: dict[str, Any]) -> Path | None:
 
     It is ``inspection`` inside a run, else ``inspection/<config>``.
     """
+    from gnopt.files import inside
+
     if not asked["surface"]:
         return None
-    return target / "inspection" if target.is_dir() else Path("inspection") / target.stem
+    return inside(target, "inspection") if target.is_dir() else Path("inspection") / target.stem
 
 
 def _inspect(

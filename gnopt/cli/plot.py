@@ -20,7 +20,6 @@ from gnopt.cli.common import (
     which_checkpoint,
 )
 from gnopt.errors import ConfigError
-from gnopt.plots.figure import picture_files
 
 if TYPE_CHECKING:
     from gnopt.training.load import TrainedNetwork
@@ -140,6 +139,8 @@ class _Place:
 
         Figures that gnopt has put into a run are replaced without a question.
         """
+        from gnopt.plots.figure import picture_files
+
         if self.out is None:
             run = self.runs[0]
             return (run if run.is_dir() else run.parent) / name

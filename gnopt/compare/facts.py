@@ -14,7 +14,7 @@ from gnopt import machine, provenance
 from gnopt.compare.choice import RULE, VariantResult
 from gnopt.compare.grid import DECAY_SHARE
 from gnopt.compare.plan import ComparisonPlan
-from gnopt.files import write_text
+from gnopt.files import inside, write_text
 from gnopt.training.csv_table import read_columns
 from gnopt.workers.cores import Allocation
 
@@ -34,14 +34,16 @@ def record(plan: ComparisonPlan, argv: list[str], allocation: Allocation, runs: 
         "versions": {**provenance.versions(), "processor": machine.processor()},
     }
     name = re.sub(r"[^\w.-]", "-", f"{document['time']}-{platform.node()}-{os.getpid()}.json")
-    (plan.directory / "history").mkdir(exist_ok=True)
-    write_text(plan.directory / "history" / name, json.dumps(document, indent=1) + "\n")
+    folder = inside(plan.directory, "history")
+    folder.mkdir(exist_ok=True)
+    write_text(folder / name, json.dumps(document, indent=1) + "\n")
 
 
 def history(plan: ComparisonPlan) -> list[dict[str, Any]]:
     """Return the records of all calls, oldest first."""
     return [
-        json.loads(path.read_text()) for path in sorted((plan.directory / "history").glob("*.json"))
+        json.loads(inside(plan.directory, f"history/{path.name}").read_text())
+        for path in sorted((plan.directory / "history").glob("*.json"))
     ]
 
 

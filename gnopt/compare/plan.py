@@ -15,7 +15,7 @@ from gnopt.compare.grid import Variant, points, slug
 from gnopt.config import Config, Flags, load, to_toml
 from gnopt.engine.arrays import Device, check_device, get_backend
 from gnopt.errors import ConfigError, DataError, SettingProblem, SettingsError
-from gnopt.files import write_text
+from gnopt.files import inside, write_text
 from gnopt.method_options import asked_options, of_optimizer, options_for
 from gnopt.training import setup
 
@@ -66,8 +66,8 @@ class ComparisonPlan:
         return self.directory / PROBLEM
 
     def run_path(self, run: Run) -> Path:
-        """Return the run directory of ``run``."""
-        return self.directory / "runs" / run.id
+        """Return the run directory of ``run``; DataError if its id leads out of runs/."""
+        return inside(inside(self.directory, "runs"), run.id)
 
     def gpus(self) -> list[str]:
         """Return the devices of the runs, without the host."""
@@ -103,9 +103,9 @@ class ComparisonPlan:
 def read_plan(directory: Path) -> ComparisonPlan:
     """Read the plan of the comparison in ``directory``; DataError if it is missing or damaged."""
     try:
-        document = json.loads((directory / FILE).read_text())
-        problem = (directory / PROBLEM).read_text()
-        return ComparisonPlan(
+        document = json.loads(inside(directory, FILE).read_text())
+        problem = inside(directory, PROBLEM).read_text()
+        plan = ComparisonPlan(
             directory,
             problem,
             [Variant(**v) for v in document["variants"]],
@@ -116,6 +116,9 @@ def read_plan(directory: Path) -> ComparisonPlan:
             document["targets"],
             document["keep"],
         )
+        for run in plan.runs:
+            plan.run_path(run)
+        return plan
     except FileNotFoundError:
         raise DataError(f"{directory}: not a comparison (no {FILE} with {PROBLEM} in it)") from None
     except (OSError, ValueError, KeyError, TypeError) as error:

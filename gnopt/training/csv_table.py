@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from gnopt.errors import DataError
-from gnopt.files import write_text
+from gnopt.files import inside, write_text
 
 STEP_COLUMNS = (
     "step",
@@ -238,7 +238,7 @@ def _pieces(path: Path) -> Iterator[bytes]:
     """
     rest = b""
     try:
-        with path.open("rb") as file:
+        with inside(path.parent, path.name).open("rb") as file:
             while block := file.read(_BLOCK):
                 end = block.rfind(b"\n") + 1
                 if end:
@@ -264,7 +264,7 @@ def _backwards(path: Path) -> Iterator[tuple[str, int]]:
     its first byte; DataError if the file is no text.
     """
     try:
-        with path.open("rb") as file:
+        with inside(path.parent, path.name).open("rb") as file:
             start = file.seek(0, os.SEEK_END)
             tail, complete = b"", False
             while start > 0:

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from gnopt.errors import ConfigError, DataError, GnoptError
-from gnopt.files import TEMPORARY, write_text
+from gnopt.files import TEMPORARY, inside, write_text
 from gnopt.provenance import now
 from gnopt.training import checkpoint
 from gnopt.training.csv_table import (
@@ -52,12 +52,30 @@ def member_path(path: Path, number: int) -> Path:
 
 
 def members(path: Path) -> list[Path]:
-    """Return the run directories of an ensemble's members, by number; none for a single network."""
+    """Return the run directories of an ensemble's members, by number; none for a single network.
+
+    Raises DataError for links out of the run (see `refuse_strangers`).
+    """
+    refuse_strangers(path)
     folder = path / MEMBERS
     numbers = (
         [int(p.name) for p in folder.iterdir() if p.name.isdecimal()] if folder.is_dir() else []
     )
     return [member_path(path, number) for number in sorted(numbers)]
+
+
+def refuse_strangers(path: Path) -> None:
+    """Raise DataError if part of the run in ``path`` is a link out of it, a device or a pipe.
+
+    Called before the files of a run are read or changed: the run may come from somebody else.
+    """
+    for name in (*_FILES, "log.txt", "checkpoints", MEMBERS):
+        inside(path, name)
+    for folder in (path / "checkpoints", path / MEMBERS):
+        if folder.is_dir():
+            for entry in os.scandir(folder):
+                if entry.is_symlink() or not (entry.is_file() or entry.is_dir()):
+                    inside(path, f"{folder.name}/{entry.name}")
 
 
 def own_files(path: Path) -> list[Path]:
@@ -89,8 +107,24 @@ def refuse_ensemble(path: Path) -> None:
 
 
 def occupied(path: Path) -> bool:
-    """Return whether ``path`` is a file or a directory with something in it."""
-    return path.exists() and (not path.is_dir() or any(path.iterdir()))
+    """Return whether ``path`` is a file or a directory with something in it.
+
+    What a run leaves that was killed before its first file, run.json, counts as nothing.
+    """
+    if not path.is_dir():
+        return os.path.lexists(path)
+    return not all(_begun(entry) for entry in os.scandir(path))
+
+
+def _begun(entry: os.DirEntry[str]) -> bool:
+    """Return whether a run that was killed at its start may have left ``entry``."""
+    if entry.name == "checkpoints":
+        is_folder = entry.is_dir(follow_symlinks=False)
+        return is_folder and all(inner.name.startswith(TEMPORARY) for inner in os.scandir(entry))
+    if not entry.is_file(follow_symlinks=False):
+        return False
+    empty = entry.name == "log.txt" and entry.stat().st_size == 0
+    return empty or entry.name.startswith(TEMPORARY)
 
 
 def default_run_path(stem: str, method: str, seed: int) -> Path:
@@ -142,6 +176,7 @@ class RunDirectory:
         self.info: dict[str, Any] = {}
         self._tables: dict[str, Table] = {}
         path.mkdir(parents=True, exist_ok=True)
+        refuse_strangers(path)
         self._log = (path / "log.txt").open("a", encoding="utf-8")
         self._lock()
 
@@ -164,8 +199,12 @@ class RunDirectory:
         """Start a run in ``path``; ConfigError if something there may not be replaced."""
         check_free(path, overwrite)
         run = cls(path)
-        if is_run(path):
+        try:
+            check_free(path, overwrite)  # another process may have made a run before the lock
             run._clear()
+        except BaseException:
+            run.close()
+            raise
         run.info = {
             "status": "running",
             **info,
@@ -322,7 +361,7 @@ class RunDirectory:
 def read_info(path: Path) -> dict[str, Any]:
     """Return the content of ``path/run.json``; DataError if it is missing or damaged."""
     try:
-        info = json.loads((path / "run.json").read_text())
+        info = json.loads(inside(path, "run.json").read_text())
     except FileNotFoundError:
         raise DataError(f"{path}: not a run directory (no run.json)") from None
     except (OSError, ValueError) as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sys
 import threading
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from gnopt.config import Flags, load
 from gnopt.errors import GnoptError
+from gnopt.files import inside
 from gnopt.training import rundir, start
 from gnopt.training.estimate import check_memory
 from gnopt.training.loop import Reporter, Trainer, run_to_end
@@ -57,8 +57,6 @@ def _begin(
     if rundir.is_run(out):
         _wait_for(out)
         return start.resume(config, tuple(sets), flags, out, Reporter(), argv, check_memory)
-    if out.is_dir():  # an interrupted start: run.json is the first file that a run writes
-        shutil.rmtree(out)
     loaded = load(config, sets, flags)
     return start.begin(loaded, out, init_from, False, Reporter(), argv, check_memory)
 
@@ -70,7 +68,7 @@ def _wait_for(path: Path) -> None:
     except ImportError:
         return
     end = time.monotonic() + PATIENCE
-    with (path / "log.txt").open("a") as log:
+    with inside(path, "log.txt").open("a") as log:
         while time.monotonic() < end:
             try:
                 fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -109,3 +109,27 @@ def test_a_damaged_run_json_is_a_data_error(tmp_path, text):
         read_info(tmp_path)
     with pytest.raises(DataError, match="not a run directory"):
         read_info(tmp_path / "absent")
+
+
+def test_what_a_run_leaves_that_was_killed_at_its_start_is_free(tmp_path):
+    path = tmp_path / "r"
+    (path / "checkpoints").mkdir(parents=True)
+    for name in ("log.txt", ".tmp-1-run.json", "checkpoints/.tmp-1-step-000000.h5"):
+        (path / name).touch()
+    check_free(path, False)
+    RunDirectory.create(path, "", {}, False).close()
+    assert sorted(p.name for p in path.rglob("*")) == [
+        "checkpoints",
+        "config.toml",
+        "log.txt",
+        "run.json",
+    ]
+
+
+@pytest.mark.parametrize("name", ["log.txt", "checkpoints/step-000001.h5", "notes", "checkpoints"])
+def test_files_of_others_are_no_killed_start(tmp_path, name):
+    path = tmp_path / "r" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    with pytest.raises(ConfigError, match="not empty"):
+        check_free(tmp_path / "r", False)
