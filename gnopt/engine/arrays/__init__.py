@@ -4,8 +4,8 @@ of the package uses.
 A backend is one file that defines ``BACKEND`` (`numpy`, `cupy`); a device such as ``cuda:1`` names
 it, and ``get_backend`` finds it. CuPy is imported when a CUDA device is asked for, not before.
 
-Reading order: ``functions`` → ``base`` → ``numpy`` → ``kernels`` → ``fuse`` → ``cupy`` →
-``device``.
+Reading order: ``functions`` → ``base`` → ``numpy`` → ``kernels`` → ``trace`` → ``fuse`` →
+``cupy`` → ``device``.
 """
 
 from gnopt.engine.arrays.base import Backend, Unchecked, Workspace
