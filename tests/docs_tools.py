@@ -21,7 +21,7 @@ import h5py
 ROOT = Path(__file__).parents[1]
 COMMANDS = {"sh": "bash -euxo pipefail", "python": "python", "toml": "gnopt config check"}
 SHOWN = ("text", "mermaid")
-MARK = re.compile(r"not run|with \S.*|file|first")
+MARK = re.compile(r"not run|needs|with \S.*|file|first")
 ROWS = 300  # of the digits, in a copy of the checkout
 
 FENCE = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```\s*$", re.MULTILINE | re.DOTALL)
@@ -68,7 +68,7 @@ def problems(block: Block) -> list[str]:
         )
     for name, value in block.marks.items():
         if not MARK.fullmatch(name):
-            expected = "not run, with COMMAND, file or first"
+            expected = "not run, needs, with COMMAND, file or first"
             found.append(f"{block.place}: unknown mark '{name}', expected {expected}")
         elif not value:
             found.append(f"{block.place}: the mark '{name}' says nothing")
@@ -103,7 +103,8 @@ class Session:
 
     def run(self, block: Block) -> None:
         """Run a block; AssertionError with its place and output where it fails."""
-        if "not run" in block.marks or block.language in SHOWN:
+        missing = "needs" in block.marks and shutil.which(block.marks["needs"]) is None
+        if "not run" in block.marks or missing or block.language in SHOWN:
             return
         self._gnopt(block)
         if "first" in block.marks:

@@ -32,10 +32,11 @@ from gnopt.cli.common import (
 def command(
     run: Path, out: Path, which: str | None, member: int | None, overwrite: bool, as_json: bool
 ) -> None:
-    """Write the network of RUN to OUT, whose suffix names the format: .h5, .npz or .onnx.
+    """Write the network of RUN to OUT, whose suffix names the format: .onnx, .c, .f90, .h5 or .npz.
 
-    Of an ensemble, .h5 and .npz hold every network; .onnx gives the mean of their predictions and
-    its standard deviation.
+    .onnx, .c (C99) and .f90 (Fortran 2008) take raw inputs and give predictions; .c and .f90 their
+    derivatives too. Of an ensemble, these give the mean of all predictions, .onnx with its standard
+    deviation; .h5 and .npz hold the weights of every network.
     """
     from gnopt.ensemble.load import load_stored
     from gnopt.export import export

@@ -5,6 +5,6 @@
 ``predictions`` are the records that metrics score. ``weighted`` multiplies what a loss returns by
 the weights of rows. ``network`` holds the forward, backward and R-forward passes.
 
-Reading order: ``arrays`` → ``initializers`` → ``onnx_form`` → ``predictions`` →
+Reading order: ``arrays`` → ``initializers`` → ``onnx_form``, ``source_form`` → ``predictions`` →
 ``activations`` → ``losses`` → ``weighted`` → ``network``.
 """

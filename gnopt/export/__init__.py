@@ -2,7 +2,7 @@
 
 A new file that defines ``FORMAT`` is found by itself.
 
-Reading order: ``format`` → ``onnx_graph``; each format is a sibling of the others.
+Reading order: ``format`` → ``onnx_graph``; of source files ``source`` → ``procedure``.
 """
 
 from gnopt.export.format import Format, export, formats

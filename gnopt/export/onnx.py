@@ -56,12 +56,9 @@ def model(content: Content) -> ModelProto:
     graph = Graph(content.dtype)
     taken = max((_taken(network) for network in content.networks.values()), key=_digits)
     outputs = _ensemble(graph, content, taken) if content.ensemble else _one(graph, content, taken)
-    facts = {
-        "gnopt": __version__,
-        "loss": content.first.loss,
-        "source": content.title,
-        **({"class_names": json.dumps(list(content.class_names))} if content.classes else {}),
-    }
+    facts = {"gnopt": __version__, "loss": content.first.loss, "source": content.title}
+    lists = {"class_names": content.class_names, "output_names": content.output_names}
+    facts |= {key: json.dumps(list(names)) for key, names in lists.items() if names}
     return graph.model([rows("input", content.inputs, taken)], outputs, facts)
 
 

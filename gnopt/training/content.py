@@ -69,5 +69,14 @@ class Content:
 
     @property
     def class_names(self) -> Sequence[str]:
-        """The names of the classes: their numbers from 0."""
-        return [str(number) for number in range(self.classes)]
+        """The names of the classes as far as they are known, else their numbers from 0."""
+        return self._names(self.classes) or [str(number) for number in range(self.classes)]
+
+    @property
+    def output_names(self) -> Sequence[str]:
+        """The names of the numbers that are predicted; empty if they have none, and for classes."""
+        return () if self.classes else self._names(self.outputs)
+
+    def _names(self, count: int) -> Sequence[str]:
+        known = self.first.classes
+        return known.names if known is not None and len(known.names) == count else ()

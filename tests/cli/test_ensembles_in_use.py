@@ -215,7 +215,7 @@ def test_a_member_that_is_not_trained_is_left_out_and_named(table, gnopt):
 
 def test_exports_hold_every_member(table, gnopt):
     assert gnopt("train", "table.toml", "--out", "run", *STANDARDIZE).code == 0
-    for name in ("all.h5", "all.npz", "all.onnx"):
+    for name in ("all.h5", "all.npz", "all.onnx", "all.c", "all.f90"):
         result = gnopt("export", "run", name, "--json")
         assert result.code == 0, result.err
         assert len(json.loads(result.out)["members"]) == 3

@@ -135,7 +135,7 @@ def test_self_test(tiny, gnopt, sets):
 
 
 def test_export(trained, gnopt):
-    for name in ("w.h5", "w.npz", "w.onnx"):
+    for name in ("w.h5", "w.npz", "w.onnx", "w.c", "w.f90"):
         result = gnopt("export", "run", name)
         assert result.code == 0, result.err
     with h5py.File("w.h5") as file, np.load("w.npz") as arrays:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from nets import alone, ensemble, logits, network, predictions, rows
 
 from gnopt import __version__
+from gnopt.data.classes import Classes
 from gnopt.data.moments import Statistics
 from gnopt.engine.activations import all_activations
 from gnopt.engine.losses import all_losses, get_loss
@@ -84,7 +86,21 @@ def test_the_metadata_say_what_the_model_is():
     assert json.loads(facts["class_names"]) == ["0", "1", "2"]
     assert made.opset_import[0].version == 17
     numbers = {entry.key for entry in model(alone(network([], "poisson"))).metadata_props}
-    assert "class_names" not in numbers
+    assert numbers == {"gnopt", "loss", "source"}
+
+
+@pytest.mark.parametrize(
+    ("loss", "outputs", "key"),
+    [
+        ("softmax_cross_entropy", 2, "class_names"),
+        ("binary_cross_entropy", 1, "class_names"),
+        ("squared_error", 2, "output_names"),
+    ],
+)
+def test_the_metadata_name_classes_and_outputs(loss, outputs, key):
+    one = replace(network([], loss, outputs=outputs), classes=Classes(("left", "right")))
+    facts = {entry.key: entry.value for entry in model(alone(one)).metadata_props}
+    assert json.loads(facts[key]) == ["left", "right"]
 
 
 @pytest.mark.parametrize(

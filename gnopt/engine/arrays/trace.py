@@ -11,6 +11,7 @@ the type of an array can be traced, because the statements are made for one type
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -215,7 +216,7 @@ class SymbolicFunctions(Functions):
 
 @dataclass(frozen=True)
 class Traced:
-    """What a function computes: its statements, and the text of its result."""
+    """What a function computes: its statements, and its result as an expression."""
 
     statements: Sequence[tuple[str, str]]
     value: str
@@ -240,4 +241,19 @@ def trace(
         value = body.text(function(SymbolicFunctions(), *inputs, *target))
     except Exception as error:  # a plug-in may do anything to a symbol
         raise Untraceable(str(error)) from error
-    return Traced(body.statements, value)
+    return Traced(*_shortened(body.statements, value))
+
+
+def _shortened(
+    statements: Sequence[tuple[str, str]], value: str
+) -> tuple[list[tuple[str, str]], str]:
+    """Return those of ``statements`` that ``value`` needs, and the last one in its place."""
+    needed = {value}
+    kept: list[tuple[str, str]] = []
+    for name, expression in reversed(statements):
+        if name in needed:
+            needed.update(re.findall(r"\w+", expression))
+            kept.insert(0, (name, expression))
+    if kept and kept[-1][0] == value:
+        value = kept.pop()[1]
+    return kept, value

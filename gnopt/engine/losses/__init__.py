@@ -10,13 +10,15 @@ rows have weights, `gnopt.engine.weighted` multiplies what the loss returns for 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 
 from gnopt.engine.arrays import Array, Backend
 from gnopt.engine.onnx_form import OnnxForm
 from gnopt.engine.predictions import Numbers, Prediction
+from gnopt.engine.source_form import Coupled
 from gnopt.errors import ConfigError, DataError
 from gnopt.registry import discover, lookup
 
@@ -42,6 +44,8 @@ class Loss:
     most_classes: float = 0
     error_name: str = "squared error"
     onnx: OnnxForm | None = None  # appends `prediction` to an ONNX graph; None leaves it out
+    # `prediction` in C and others, by language, where predictions depend on several outputs each
+    source: ClassVar[Mapping[str, Coupled]] = {}
 
     # ---- targets (host arrays) -------------------------------------------------------------------
 
@@ -133,6 +137,18 @@ class Loss:
     def prediction(self, ops: Backend, h: Array) -> Array:
         """Return the mean of y under the model, (N, K)."""
         return h
+
+    def prediction_slope(self, ops: Backend, h: Array) -> Array:
+        """Return ∂prediction_k/∂h_k, (N, K), where each prediction is a function of one output.
+
+        Exported C and Fortran need this, or ``source``. Raises ConfigError if only ``prediction``
+        is overridden.
+        """
+        if type(self).prediction is not Loss.prediction:
+            raise ConfigError(
+                f"loss {self.name or type(self).__name__} does not define prediction_slope(ops, h)"
+            )
+        return ops.xp.ones_like(h)
 
     def mixture(self, ops: Backend, h: Sequence[Array]) -> Array:
         """Return outputs, (N, K), that predict the mean of what several networks predict by their

@@ -55,6 +55,9 @@ class BinaryCrossEntropy(Loss):
     def prediction(self, ops: Backend, h: Array) -> Array:
         return ops.sigmoid(h)
 
+    def prediction_slope(self, ops: Backend, h: Array) -> Array:
+        return _variance(ops, h)
+
     def mixture(self, ops: Backend, h: Sequence[Array]) -> Array:
         """The log-odds of the mean: log mean σ(h) − log mean (1 − σ(h))."""
         on = log_mean_exp(ops, [-ops.softplus(-one) for one in h])

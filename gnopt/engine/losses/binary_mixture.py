@@ -18,7 +18,37 @@ from gnopt.engine.arrays import Array, Backend
 from gnopt.engine.losses import Loss, log_mean_exp
 from gnopt.engine.onnx_form import OnnxGraph
 from gnopt.engine.predictions import Classes, Prediction
+from gnopt.engine.source_form import Coupled
 from gnopt.errors import DataError
+
+# y = σ₁σ₂ + τ₁σ₃ with σ_i = σ(h_i) and τ_i = 1 − σ_i,
+# J = (σ₁τ₁(σ₂ − σ₃), σ₁σ₂τ₂, τ₁σ₃τ₃).
+_C = """
+const double s1 = 1.0 / (1.0 + exp(-h[0])), t1 = 1.0 / (1.0 + exp(h[0]));
+const double s2 = 1.0 / (1.0 + exp(-h[1])), s3 = 1.0 / (1.0 + exp(-h[2]));
+"""
+_C_SLOPE = """
+const double j0 = s1 * t1 * (s2 - s3);
+const double j1 = s1 * s2 / (1.0 + exp(h[1])), j2 = t1 * s3 / (1.0 + exp(h[2]));
+"""
+_FORTRAN = """
+real(real64) :: s(3), t(3)
+s = 1.0_real64 / (1.0_real64 + exp(-h))
+t = 1.0_real64 / (1.0_real64 + exp(h))
+"""
+_FORTRAN_SLOPE = "[s(1) * t(1) * (s(2) - s(3)), s(1) * s(2) * t(2), t(1) * s(3) * t(3)]"
+SOURCE = {
+    "c": Coupled(
+        f"{_C}y[0] = s1 * s2 + t1 * s3;",
+        f"{_C}{_C_SLOPE}dy[0] = j0 * dh[0] + j1 * dh[1] + j2 * dh[2];",
+        f"{_C}{_C_SLOPE}dh[0] = j0 * dy[0];\ndh[1] = j1 * dy[0];\ndh[2] = j2 * dy[0];",
+    ),
+    "fortran": Coupled(
+        f"{_FORTRAN}y(1) = s(1) * s(2) + t(1) * s(3)",
+        f"{_FORTRAN}dy(1) = dot_product({_FORTRAN_SLOPE}, dh)",
+        f"{_FORTRAN}dh = dy(1) * {_FORTRAN_SLOPE}",
+    ),
+}
 
 
 class BinaryMixture(Loss):
@@ -31,6 +61,7 @@ class BinaryMixture(Loss):
     )
     convex = False
     most_classes = 2
+    source = SOURCE
     error_name = "classification error"
 
     def convert_targets(self, y: np.ndarray) -> np.ndarray:

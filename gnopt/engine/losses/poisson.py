@@ -53,6 +53,10 @@ class Poisson(Loss):
     def prediction(self, ops: Backend, h: Array) -> Array:
         return self._rate(ops, h)[0]
 
+    def prediction_slope(self, ops: Backend, h: Array) -> Array:
+        rate, limit = self._rate(ops, h)
+        return rate * (h < limit)
+
     def mixture(self, ops: Backend, h: Sequence[Array]) -> Array:
         """The logarithm of the mean rate."""
         return log_mean_exp(ops, h)

@@ -9,7 +9,42 @@ from gnopt.engine.arrays import Array, Backend
 from gnopt.engine.losses import Loss, check_range, log_mean_exp
 from gnopt.engine.onnx_form import Operator
 from gnopt.engine.predictions import Classes, Prediction
+from gnopt.engine.source_form import Coupled
 from gnopt.errors import DataError
+
+# y = softmax(h), J = diag y − y yᵀ.
+SOURCE = {
+    "c": Coupled(
+        """
+double largest = h[0], total = 0.0;
+for (int i = 1; i < n; i++) if (h[i] > largest) largest = h[i];
+for (int i = 0; i < n; i++) total += y[i] = exp(h[i] - largest);
+for (int i = 0; i < n; i++) y[i] /= total;
+""",
+        """
+double mean = 0.0;
+for (int i = 0; i < n; i++) mean += y[i] * dh[i];
+for (int i = 0; i < n; i++) dy[i] = y[i] * (dh[i] - mean);
+""",
+        """
+double mean = 0.0;
+for (int i = 0; i < n; i++) mean += y[i] * dy[i];
+for (int i = 0; i < n; i++) dh[i] = y[i] * (dy[i] - mean);
+""",
+    ),
+    "fortran": Coupled(
+        """
+y = exp(h - maxval(h))
+y = y / sum(y)
+""",
+        """
+dy = y * (dh - dot_product(y, dh))
+""",
+        """
+dh = y * (dy - dot_product(y, dy))
+""",
+    ),
+}
 
 
 class SoftmaxCrossEntropy(Loss):
@@ -20,6 +55,7 @@ class SoftmaxCrossEntropy(Loss):
     error_name = "classification error"
     most_classes = math.inf
     onnx = Operator("Softmax")
+    source = SOURCE
 
     def convert_targets(self, y: np.ndarray) -> np.ndarray:
         y = y.reshape(len(y), -1)

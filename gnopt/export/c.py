@@ -1,0 +1,276 @@
+"""C: one file of C99 that needs the mathematical library alone.
+
+``NAME_predict`` computes the prediction and ``NAME_jacobian`` its derivatives by the inputs; NAME
+is that of the file. Compiled with ``-DNAME_MAIN`` the file is a program that reads rows of numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from gnopt.engine.arrays.fuse import c_family
+from gnopt.engine.arrays.trace import Dialect
+from gnopt.engine.source_form import Coupled
+from gnopt.export.format import Format
+from gnopt.export.procedure import Procedure, Writer
+from gnopt.export.source import (
+    ARRAYS,
+    WIDTH,
+    Language,
+    Source,
+    SourceNetwork,
+    comment,
+    filled,
+    literals,
+    source_of,
+    used,
+)
+from gnopt.files import write_text
+from gnopt.training.content import Content
+
+C = Language("c", "C", Dialect(c_family("(double)"), "{!r}".format))
+
+
+class CFile(Format):
+    """A file of C99."""
+
+    name = "c"
+    suffixes = (".c",)
+
+    def write(self, content: Content, out: Path) -> None:
+        write_text(out, "\n".join(_file(source_of(content, out, C), out.name)) + "\n")
+
+
+FORMAT = CFile()
+
+
+class _CWriter(Writer):
+    def __init__(self, prefix: str) -> None:
+        super().__init__()
+        self.prefix = prefix
+        self.depth = 1
+
+    def at(self, array: str, index: str = "i") -> str:
+        return f"{array}[{index}]"
+
+    def of_weights(self, array: str, row: str, column: str, columns: int) -> str:
+        return f"{array}[{row} * {columns} + {column}]"
+
+    def of_jacobian(self, row: str, column: str, columns: int) -> str:
+        return f"dydx[{row} * {columns} + {column}]"
+
+    def declare(self, array: str, width: int) -> None:
+        self.line(f"double {array}[{width}];")
+
+    def assign(self, target: str, expression: str) -> None:
+        self.line(f"{target} = {expression};")
+
+    def call(self, procedure: str, *arguments: str | int) -> None:
+        self.line(f"{self.value(procedure, *map(str, arguments))};")
+
+    def value(self, function: str, *arguments: str) -> str:
+        return f"{self.own(function)}({', '.join(arguments)})"
+
+    def own(self, name: str) -> str:
+        return f"{self.prefix}_{name}"
+
+    @contextmanager
+    def loop(self, variable: str, count: int) -> Iterator[None]:
+        self.line(f"for (int {variable} = 0; {variable} < {count}; {variable}++) {{")
+        self.depth += 1
+        yield
+        self.depth -= 1
+        self.line("}")
+
+    def end_unless_wanted(self) -> None:
+        self.line("if (dydx == NULL) return;")
+
+
+def _file(source: Source, file: str) -> Iterator[str]:
+    yield from _top(source, file)
+    for network in source.networks:
+        yield from _arrays(source, network)
+    code = [line for network in source.networks for line in _procedure(source, network)]
+    yield from _functions(source, "\n".join(code))
+    yield from code
+    calls = [f"    {source.name}_{network.name}(x, y, DYDX);" for network in source.networks]
+    public = _PUBLIC.replace("NAME", source.name)
+    yield from (
+        public.replace("CALLS_0", "\n".join(calls).replace("DYDX", "NULL"))
+        .replace("CALLS_1", "\n".join(calls).replace("DYDX", "dydx"))
+        .splitlines()
+    )
+
+
+def _top(source: Source, file: str) -> Iterator[str]:
+    name, inputs, outputs = source.name, source.inputs, source.outputs
+    first, *rest = comment(
+        [
+            *source.about,
+            "",
+            f"void {name}_predict(const double *x, double *y);",
+            f"    makes y[{outputs}] of x[{inputs}].",
+            f"void {name}_jacobian(const double *x, double *dydx);",
+            f"    dydx[k * {inputs} + j] becomes the exact derivative of y[k] by x[j].",
+            "",
+            f"Compile:  cc -std=c99 -O2 -c {file}  and link with -lm.",
+            f"A filter: cc -std=c99 -O2 -D{name}_MAIN {file} -lm -o {name}",
+            f"reads rows of {inputs} numbers and writes rows of y, with commas between numbers.",
+        ]
+    )
+    yield f"/* {first}"
+    yield from (f" * {line}".rstrip() for line in rest)
+    yield from (" */", "#include <math.h>", "#include <stddef.h>", "")
+    yield f"enum {{ {name}_inputs = {inputs}, {name}_outputs = {outputs} }};"
+    yield f"typedef {'float' if source.single else 'double'} {name}_weight;"
+
+
+def _arrays(source: Source, network: SourceNetwork) -> Iterator[str]:
+    """Yield the numbers of a network: those of its standardisation, and W and b of every layer."""
+    prefix = f"{source.name}_{network.name}"
+    if network.statistics is not None:
+        for part, values in network.statistics._asdict().items():
+            yield from _array("double", f"{prefix}_{part}", values[None], "")
+    kind, suffix = f"{source.name}_weight", "f" if source.single else ""
+    for layer, weights in enumerate(network.weights, start=1):
+        yield from _array(kind, f"{prefix}_w{layer}", weights[:, :-1], suffix)
+        yield from _array(kind, f"{prefix}_b{layer}", weights[None, :, -1], suffix)
+
+
+def _array(kind: str, name: str, values: np.ndarray, suffix: str) -> Iterator[str]:
+    yield from ("", f"static const {kind} {name}[{values.size}] = {{")
+    for row in values:
+        *lines, last = filled(literals(row, suffix), WIDTH - 5)
+        yield from (f"    {line}" for line in [*lines, f"{last},"])
+    yield "};"
+
+
+def _functions(source: Source, code: str) -> Iterator[str]:
+    """Yield the functions that ``code`` calls."""
+    name = source.name
+    for helper in used(code, [f"{name}_{helper}" for helper in _HELPERS]):
+        yield from _HELPERS[helper.removeprefix(f"{name}_")].replace("NAME", name).splitlines()
+    for scalar in source.scalars:
+        for kind in ("f", "df"):
+            if used(code, [f"{name}_{kind}_{scalar.name}"]):
+                arguments = ", ".join(f"double {a}" for a in scalar.arguments(kind)) or "void"
+                traced = scalar.part(kind)
+                yield from ("", f"static double {name}_{kind}_{scalar.name}({arguments})", "{")
+                yield from (f"    const double {v} = {text};" for v, text in traced.statements)
+                yield from (f"    return {traced.value};", "}")
+    if isinstance(source.link, Coupled):
+        for kind, body, written in source.link.procedures():
+            if used(code, [f"{name}_{kind}"]):
+                yield from ("", f"static void {name}_{kind}({_parameters(body, written)})", "{")
+                yield from (f"    {line}" for line in body.strip().splitlines())
+                yield "}"
+
+
+def _parameters(body: str, written: str) -> str:
+    kinds = {"n": "int ", written: "double *"}
+    return ", ".join(f"{kinds.get(a, 'const double *')}{a}" for a in used(body, ARRAYS))
+
+
+def _procedure(source: Source, network: SourceNetwork) -> Iterator[str]:
+    writer = _CWriter(source.name)
+    Procedure(source, network, writer).write()
+    yield from ("", "/* Add to y and, unless it is NULL, to dydx. */")
+    yield f"static void {source.name}_{network.name}(const double *x, double *y, double *dydx)"
+    yield from ("{", *writer.lines, "}")
+
+
+_HELPERS = {
+    "affine": """
+/* h = W a + b */
+static void NAME_affine(int rows, int columns, const NAME_weight *w, const NAME_weight *b,
+                        const double *a, double *h)
+{
+    for (int i = 0; i < rows; i++, w += columns) {
+        double sum = b[i];
+        for (int j = 0; j < columns; j++) sum += w[j] * a[j];
+        h[i] = sum;
+    }
+}
+""",
+    "linear": """
+/* h = W a */
+static void NAME_linear(int rows, int columns, const NAME_weight *w, const double *a,
+                        double *h)
+{
+    for (int i = 0; i < rows; i++, w += columns) {
+        double sum = 0.0;
+        for (int j = 0; j < columns; j++) sum += w[j] * a[j];
+        h[i] = sum;
+    }
+}
+""",
+    "transposed": """
+/* u is v times W */
+static void NAME_transposed(int rows, int columns, const NAME_weight *w, const double *v,
+                            double *u)
+{
+    for (int j = 0; j < columns; j++) u[j] = 0.0;
+    for (int i = 0; i < rows; i++, w += columns)
+        for (int j = 0; j < columns; j++) u[j] += w[j] * v[i];
+}
+""",
+}
+
+_PUBLIC = """
+void NAME_predict(const double *x, double *y);
+void NAME_jacobian(const double *x, double *dydx);
+
+void NAME_predict(const double *x, double *y)
+{
+    for (int k = 0; k < NAME_outputs; k++) y[k] = 0.0;
+CALLS_0
+}
+
+void NAME_jacobian(const double *x, double *dydx)
+{
+    double y[NAME_outputs] = { 0.0 };
+    for (int i = 0; i < NAME_outputs * NAME_inputs; i++) dydx[i] = 0.0;
+CALLS_1
+}
+
+#ifdef NAME_MAIN
+#include <stdio.h>
+
+/* Numbers of a row are separated by blanks, commas or semicolons. */
+int main(void)
+{
+    static double x[NAME_inputs], y[NAME_outputs];
+    int count = 0;
+    for (long row = 1;;) {
+        int c = getchar();
+        while (c == ' ' || c == '\\t' || c == '\\r' || c == ',' || c == ';') c = getchar();
+        if (c == '\\n' || c == EOF) {
+            if (count == NAME_inputs) {
+                NAME_predict(x, y);
+                for (int k = 0; k < NAME_outputs; k++) printf(k ? ",%.17g" : "%.17g", y[k]);
+                putchar('\\n');
+            } else if (count) {
+                fprintf(stderr, "row %ld: %d numbers, expected %d\\n", row, count, NAME_inputs);
+                return 1;
+            }
+            if (c == EOF) return 0;
+            count = 0;
+            row++;
+            continue;
+        }
+        double value;
+        ungetc(c, stdin);
+        if (scanf("%lf", &value) != 1) {
+            fprintf(stderr, "row %ld, column %d: not a number\\n", row, count + 1);
+            return 1;
+        }
+        if (count < NAME_inputs) x[count] = value;
+        count++;
+    }
+}
+#endif
+"""
