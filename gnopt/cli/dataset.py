@@ -307,6 +307,8 @@ def info(file: Path, as_json: bool) -> None:
             console.print(f"{entry['path']}: range and mean of a sample", markup=False)
         if entry.get("classes"):
             console.print(f"{entry['path']}: classes {', '.join(entry['classes'])}", markup=False)
+        if entry.get("note"):
+            console.print(f"{entry['path']}: {entry['note']}", markup=False)
         if entry.get("problem"):
             console.print(f"cannot be used: {entry['problem']}", markup=False)
     if facts["source"]:

@@ -18,6 +18,7 @@ import numpy as np
 
 from gnopt.data.hdf5 import Column, class_names, is_text, read_words
 from gnopt.data.rows import natural_key
+from gnopt.data.views import Stored
 from gnopt.errors import DataError, nearest
 
 SHOWN = 10  # labels in a message, at most
@@ -134,7 +135,7 @@ def number_labels(column: Column, classes: Classes) -> Column:
     return replace(column, dataset=_NumberedLabels(column, classes))
 
 
-def names_of(dataset: h5py.Dataset) -> dict[int, str]:
+def names_of(dataset: Stored) -> dict[int, str]:
     """Return the name of each label that the file names, by its number."""
     names = class_names(dataset)
     if names:
@@ -192,7 +193,7 @@ def _numbered(found: set[Label], names: dict[int, str]) -> Classes:
     return Classes(tuple(map(str, numbers)), numbers)
 
 
-def _renamed(dataset: h5py.Dataset, classes: Classes) -> bool:
+def _renamed(dataset: Stored, classes: Classes) -> bool:
     """Return whether the file's own names give its numbers another meaning."""
     own = names_of(dataset)
     return classes.named and any(

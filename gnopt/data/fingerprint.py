@@ -9,6 +9,7 @@ from pathlib import Path
 import h5py
 
 from gnopt.data.hdf5 import datasets
+from gnopt.data.views import type_name
 from gnopt.errors import DataError
 
 _WHOLE = 64 * 10**6  # files smaller than this are hashed whole
@@ -41,16 +42,9 @@ class Fingerprint:
 def fingerprint(handle: h5py.File) -> Fingerprint:
     """Return the fingerprint of an open file; the whole file is read for the hash."""
     path = Path(handle.filename)
-    facts = {name: DatasetFacts(list(d.shape or ()), _dtype(d)) for name, d in datasets(handle)}
+    facts = {name: DatasetFacts(list(d.shape or ()), type_name(d)) for name, d in datasets(handle)}
     size, digest = _content(path)
     return Fingerprint(path.name, size, facts, digest, size >= _WHOLE)
-
-
-def _dtype(dataset: h5py.Dataset) -> str:
-    try:
-        return str(dataset.dtype)
-    except TypeError:  # a type NumPy does not have
-        return "unknown"
 
 
 def _content(path: Path) -> tuple[int, str]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import h5py
 import numpy as np
 
+from gnopt.data.filters import compression, missing_filter
 from gnopt.data.formats import listing
+from gnopt.data.views import MATLAB_INSIDE, Stored, Unreadable, as_rows, field_at, is_array
 from gnopt.errors import DataError, nearest
 
 _SHOWN = 12  # names listed in an error, at most
@@ -84,8 +86,30 @@ def datasets(handle: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
             node = handle[name]
         except _FAILURES:
             continue
-        if isinstance(node, h5py.Dataset):
+        if isinstance(node, h5py.Dataset) and not name.startswith(MATLAB_INSIDE):
             yield name, node
+
+
+def stored_at(handle: h5py.File, path: str) -> Stored:
+    """Return what is at ``path`` as rows: a dataset, a field of records, or an array of MATLAB.
+
+    Raises DataError if there is nothing, or nothing that can be read here.
+    """
+    field = None if holds(handle, path) else field_at(handle, path)
+    if field is not None:
+        return field
+    whole = handle[path] if is_group(handle, path) else None
+    node: h5py.Dataset | h5py.Group = whole if is_array(whole) else find(handle, path)
+    name = f"{handle.filename}: {node.name}"
+    missing = missing_filter(node) if isinstance(node, h5py.Dataset) else None
+    if missing is not None:
+        raise DataError(f"{name} is {missing}")
+    try:
+        return as_rows(handle, node)
+    except Unreadable as error:
+        raise DataError(f"{name} is {error}; expected numbers") from error
+    except _FAILURES as error:
+        raise DataError(f"{name} cannot be read: {_reason(error)}") from error
 
 
 def find(handle: h5py.File, path: str) -> h5py.Dataset:
@@ -139,19 +163,6 @@ def _missing_source(handle: h5py.File, dataset: h5py.Dataset) -> str | None:
         if name != "." and "%" not in name and not (folder / name).exists():
             return name
     return None
-
-
-class Stored(Protocol):
-    """What a column reads its rows from: a dataset of the file, or a view of one."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    chunks: tuple[int, ...] | None
-    attrs: Mapping[str, Any]
-
-    def read_direct(self, out: np.ndarray, rows: slice, at: slice) -> None:
-        """Read the rows ``rows`` into ``out[at]``."""
 
 
 # Bytes of a piece of the file that is read to take chosen rows out of it.
@@ -225,7 +236,7 @@ class Column:
     @property
     def dtype(self) -> np.dtype[Any]:
         dtype: np.dtype[Any] = np.dtype(self.dataset.dtype)
-        return dtype
+        return dtype.newbyteorder("=") if dtype.kind in "iuf" else dtype
 
     @property
     def row_bytes(self) -> int:
@@ -292,9 +303,14 @@ class Column:
         except _FAILURES as error:
             raise DataError(
                 f"{self.file}: {self.path}: rows {rows.start} to {rows.stop - 1} cannot be read, "
-                f"the file is damaged or incomplete: {_reason(error)}"
+                f"the file is damaged or incomplete{self._packing()}: {_reason(error)}"
             ) from error
         self._check(buffer[at : at + stop - start], rows.start)
+
+    def _packing(self) -> str:
+        stored = self.dataset
+        packing = compression(stored) if isinstance(stored, h5py.Dataset) else ""
+        return f" (compressed by {packing})" if packing else ""
 
     def _check(self, block: np.ndarray, first: int) -> None:
         scale = abs(self.scale)
@@ -322,20 +338,18 @@ def column(handle: h5py.File, path: str, limit: float, words: bool = False) -> C
 
     Raises DataError if there is no such dataset, or for a bad rank, type, size or scale.
     """
-    file, dataset = str(handle.filename), find(handle, path)
+    file, dataset = str(handle.filename), stored_at(handle, path)
     name = f"{file}: {dataset.name}"
     if dataset.shape is None:
         raise DataError(f"{name} has no values (a null dataspace); expected shape (rows, ...)")
     if dataset.shape == ():
         raise DataError(f"{name} is a single value; expected shape (rows, ...)")
-    try:
-        dtype = np.dtype(dataset.dtype)
-    except _FAILURES as error:
-        raise DataError(
-            f"{name} is of a type that NumPy does not have; expected numbers"
-        ) from error
+    dtype = np.dtype(dataset.dtype)
     if dtype.kind not in "biuf" and not (words and is_text(dataset)):
-        raise DataError(f"{name} holds {_kind(dtype)}; expected integers, floats or booleans")
+        raise DataError(
+            f"{name} holds {_kind(dtype)}; expected integers, floats or booleans"
+            f"{_remedy(path, dtype)}"
+        )
     if dataset.shape[0] == 0:
         raise DataError(f"{name} has no rows: shape {tuple(dataset.shape)}")
     if math.prod(dataset.shape[1:]) == 0:
@@ -343,15 +357,25 @@ def column(handle: h5py.File, path: str, limit: float, words: bool = False) -> C
     return Column(file, dataset, scale_of(dataset, name), 0, int(dataset.shape[0]), limit)
 
 
+def _remedy(path: str, dtype: np.dtype[Any]) -> str:
+    if not dtype.names:
+        return ""
+    return f" (one field is {path}/{dtype.names[0]}; `gnopt dataset import` takes several)"
+
+
 def _kind(dtype: np.dtype[Any]) -> str:
     if dtype.names:
         return f"records with fields {', '.join(dtype.names)}"
+    if h5py.check_ref_dtype(dtype):
+        return "references to other datasets"
+    if h5py.check_vlen_dtype(dtype) and not h5py.check_string_dtype(dtype):
+        return "rows of different lengths"
     return {"S": "text", "U": "text", "O": "text or other objects", "c": "complex numbers"}.get(
         dtype.kind, f"values of type {dtype}"
     )
 
 
-def scale_of(dataset: h5py.Dataset, name: str) -> float:
+def scale_of(dataset: Stored, name: str) -> float:
     """Return the attribute ``scale``, or 1 without one; DataError unless it is finite and not 0."""
     try:
         if "scale" not in dataset.attrs:

@@ -1,0 +1,281 @@
+"""Datasets of HDF5 files as rows of numbers or words, where they are stored in another way.
+
+`as_rows` returns a dataset as it is, or a view of it that reads like one:
+
+- MATLAB (7.3) and Octave store arrays with their axes reversed.
+- A cell array of MATLAB is a dataset of references, and its text is numbers of UTF-16.
+- The field of a record is read by itself.
+- Numbers of a type that NumPy does not have, such as floats of 128 bits, are read as float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Protocol
+
+import h5py
+import numpy as np
+
+MATLAB_INSIDE = ("#refs#", "#subsystem#")  # groups of MATLAB's own
+_CLASS, _OBJECT, _EMPTY = "MATLAB_class", "MATLAB_object_decode", "MATLAB_empty"
+_SPARSE, _OCTAVE = "MATLAB_sparse", "OCTAVE_NEW_FORMAT"
+_COLUMNS = ("data", "ir", "jc")  # of a sparse matrix: numbers, their rows, where columns begin
+_FAILURES = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError)
+
+
+class Stored(Protocol):
+    """What rows are read from: a dataset of the file, or a view of one."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunks: tuple[int, ...] | None
+    attrs: Mapping[str, Any]
+
+    def read_direct(self, out: np.ndarray, rows: slice, at: slice) -> None:
+        """Read the rows ``rows`` into ``out[at]``."""
+
+
+class Unreadable(ValueError):
+    """A dataset holds something else than rows of numbers or words; the text says what."""
+
+
+class View:
+    """A view with the name and the attributes of its dataset."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunks: tuple[int, ...] | None = None
+
+    def __init__(self, dataset: h5py.Dataset | h5py.Group) -> None:
+        self.dataset = dataset
+        self.name, self.attrs = str(dataset.name), dataset.attrs
+
+
+class Reversed(View):
+    """An array of MATLAB: its first axis is the last one of the dataset; a row vector is a column.
+
+    Complex numbers, characters and objects are told apart by `as_rows`.
+    """
+
+    def __init__(self, dataset: h5py.Dataset) -> None:
+        super().__init__(dataset)
+        shape = tuple(dataset.shape[::-1])
+        self._is_row = len(shape) == 2 and shape[0] == 1
+        self.shape = shape[1:] if self._is_row else shape
+        self.dtype = np.dtype(dataset.dtype)
+        if _matlab_class(dataset) == "logical":
+            self.dtype = np.dtype(bool)
+        if dataset.chunks and not self._is_row:
+            self.chunks = tuple(dataset.chunks[::-1])
+
+    def read_direct(self, out: np.ndarray, rows: slice, at: slice) -> None:
+        if self._is_row:
+            out[at] = self.dataset[rows, 0]
+        else:
+            out[at] = self.dataset[..., rows].T
+
+
+class Field(View):
+    """One field of a dataset of records."""
+
+    def __init__(self, dataset: h5py.Dataset, fields: tuple[str, ...]) -> None:
+        super().__init__(dataset)
+        self._fields = fields
+        self.name = "/".join([self.name, *fields])
+        dtype = np.dtype(dataset.dtype)
+        for name in fields:
+            dtype = dtype[name]
+        base, inner = (dtype.base, dtype.shape) if dtype.subdtype else (dtype, ())
+        self.dtype, self.shape = base, (*dataset.shape, *inner)
+        self.attrs: Mapping[str, Any] = {}
+        self.chunks = dataset.chunks
+
+    def read_direct(self, out: np.ndarray, rows: slice, at: slice) -> None:
+        values = self.dataset.fields(self._fields[0])[rows]
+        for name in self._fields[1:]:
+            values = values[name]
+        out[at] = values.reshape(out[at].shape)
+
+
+class AsFloat64(View):
+    """Numbers of a type that NumPy does not have; HDF5 converts them."""
+
+    dtype = np.dtype(np.float64)
+
+    def __init__(self, dataset: h5py.Dataset) -> None:
+        super().__init__(dataset)
+        self.shape, self.chunks = dataset.shape, dataset.chunks
+
+    def read_direct(self, out: np.ndarray, rows: slice, at: slice) -> None:
+        count = (rows.stop - rows.start, *self.shape[1:])
+        place = self.dataset.id.get_space()
+        place.select_hyperslab((rows.start, *[0] * (len(self.shape) - 1)), count)
+        values = np.empty(count)
+        memory = h5py.h5s.create_simple(count)
+        self.dataset.id.read(memory, place, values, h5py.h5t.NATIVE_DOUBLE)
+        out[at] = values
+
+
+class Sparse(View):
+    """A sparse matrix of MATLAB, whose numbers other than 0 are held in memory."""
+
+    def __init__(self, group: h5py.Group) -> None:
+        super().__init__(group)
+        self.shape = (int(group.attrs[_SPARSE]), len(group["jc"]) - 1)
+        self.dtype = np.dtype(group["data"].dtype) if "data" in group else np.dtype(np.float64)
+
+    @cached_property
+    def _matrix(self) -> Any:
+        from scipy.sparse import csc_array
+
+        parts = [self.dataset[name][()] if name in self.dataset else [] for name in _COLUMNS]
+        return csc_array(tuple(parts), shape=self.shape).tocsr()
+
+    def read_direct(self, out: np.ndarray, rows: slice, at: slice) -> None:
+        out[at] = self._matrix[rows].toarray()
+
+
+class Words(View):
+    """Text of MATLAB, a word in each row: a cell array, or an array of characters."""
+
+    dtype = h5py.string_dtype()
+
+    def __init__(self, dataset: h5py.Dataset) -> None:
+        super().__init__(dataset)
+        is_cell = _matlab_class(dataset) == "cell"
+        self.shape = (int(dataset.size) if is_cell else int(dataset.shape[-1]),)
+
+    @cached_property
+    def _words(self) -> list[str]:
+        if _matlab_class(self.dataset) == "cell":
+            return [self._word(reference) for reference in self.dataset[()].T.ravel()]
+        return [_text(row) for row in self.dataset[()].T]
+
+    def _word(self, reference: h5py.Reference) -> str:
+        node = self.dataset.file[reference]
+        empty = bool(node.attrs.get(_EMPTY, 0))
+        return "" if empty else _text(node[()].T)
+
+    def read_direct(self, out: np.ndarray, rows: slice, at: slice) -> None:
+        out[at] = np.array(self._words[rows], dtype=object).reshape(out[at].shape)
+
+
+class Cells(View):
+    """A cell array of MATLAB whose cells are arrays of one shape: each is a row."""
+
+    def __init__(self, dataset: h5py.Dataset, first: h5py.Dataset) -> None:
+        super().__init__(dataset)
+        self._inner = first.shape[::-1]
+        self.dtype = np.dtype(first.dtype)
+        self.shape = (int(dataset.size), *(self._inner if first.size > 1 else ()))
+
+    def read_direct(self, out: np.ndarray, rows: slice, at: slice) -> None:
+        references = self.dataset[()].T.ravel()[rows]
+        for row, reference in enumerate(references, start=at.start):
+            cell = self.dataset.file[reference][()].T
+            if cell.shape != self._inner:
+                raise ValueError(f"a cell has shape {cell.shape}; expected {self._inner}")
+            out[row] = cell.reshape(out[row].shape)
+
+
+def as_rows(handle: h5py.File, node: h5py.Dataset | h5py.Group) -> Stored:
+    """Return a dataset, or an array of MATLAB or Octave, as rows; Unreadable says what it is."""
+    if isinstance(node, h5py.Group):
+        return Sparse(node) if _is_sparse(node) else Reversed(node["value"])
+    try:
+        np.dtype(node.dtype)
+    except _FAILURES:
+        if node.id.get_type().get_class() in (h5py.h5t.FLOAT, h5py.h5t.INTEGER):
+            return AsFloat64(node)
+        raise Unreadable("of a type that NumPy does not have") from None
+    plain: Stored = node
+    if not is_matlab(handle, node):
+        return plain
+    kind = _matlab_class(node)
+    if _OBJECT in node.attrs or kind == "function_handle":
+        raise Unreadable(f"an object of MATLAB's class {kind}")
+    if node.attrs.get(_EMPTY, 0):
+        raise Unreadable("empty")
+    if kind == "char":
+        return Words(node)
+    if kind == "cell" or h5py.check_ref_dtype(node.dtype):
+        return _cells(handle, node)
+    return Reversed(node) if len(node.shape or ()) else plain
+
+
+def is_matlab(handle: h5py.File, node: h5py.Dataset) -> bool:
+    """Return whether MATLAB wrote a dataset: its class, or the 512 bytes before the file, tell."""
+    if _CLASS in node.attrs:
+        return True
+    if not handle.userblock_size:
+        return False
+    try:
+        with open(handle.filename, "rb") as file:
+            return file.read(6) == b"MATLAB"
+    except OSError:
+        return False
+
+
+def is_array(node: object) -> bool:
+    """Return whether a group is one array: a sparse matrix of MATLAB, or a matrix of Octave."""
+    if not isinstance(node, h5py.Group):
+        return False
+    return _is_sparse(node) or (
+        _OCTAVE in node.attrs and isinstance(node.get("value"), h5py.Dataset)
+    )
+
+
+def _is_sparse(group: h5py.Group) -> bool:
+    return _SPARSE in group.attrs and {"ir", "jc"} <= set(group)
+
+
+def type_name(dataset: h5py.Dataset) -> str:
+    """Return the type of a dataset in words, whether NumPy has it or not."""
+    try:
+        return str(dataset.dtype)
+    except _FAILURES:
+        kind = dataset.id.get_type()
+        return f"{8 * kind.get_size()} bits, no type of NumPy"
+
+
+def field_at(handle: h5py.File, path: str) -> Field | None:
+    """Return the field that a path such as table/weight names, or None if there is none."""
+    parts = path.strip("/").split("/")
+    for cut in range(1, len(parts)):
+        try:
+            node = handle.get("/".join(parts[:cut]))
+            dtype = np.dtype(node.dtype) if isinstance(node, h5py.Dataset) else None
+        except _FAILURES:
+            return None
+        if dtype is None:
+            continue
+        fields = tuple(parts[cut:])
+        for name in fields:
+            if dtype.names is None or name not in dtype.names:
+                return None
+            dtype = dtype[name]
+        return Field(node, fields)
+    return None
+
+
+def _cells(handle: h5py.File, node: h5py.Dataset) -> Stored:
+    references = node[()].T.ravel()
+    first = handle[references[0]] if len(references) else None
+    if not isinstance(first, h5py.Dataset):
+        raise Unreadable("a cell array of structs or cells")
+    if _matlab_class(first) == "char" or first.attrs.get(_EMPTY, 0):
+        return Words(node)
+    if first.dtype.kind not in "biuf":
+        raise Unreadable("a cell array of other things than numbers and words")
+    return Cells(node, first)
+
+
+def _matlab_class(node: h5py.Dataset) -> str:
+    kind = node.attrs.get(_CLASS, b"")
+    return kind.decode() if isinstance(kind, bytes) else str(kind)
+
+
+def _text(characters: np.ndarray) -> str:
+    return characters.astype("<u2").tobytes().decode("utf-16-le", errors="replace")
