@@ -34,9 +34,9 @@ def command(
 ) -> None:
     """Write the network of RUN to OUT, whose suffix names the format: .onnx, .c, .f90, .h5 or .npz.
 
-    .onnx, .c (C99) and .f90 (Fortran 2008) take raw inputs and give predictions; .c and .f90 their
-    derivatives too. Of an ensemble, these give the mean of all predictions, .onnx with its standard
-    deviation; .h5 and .npz hold the weights of every network.
+    .onnx, .c (C99) and .f90 (Fortran 2008) take raw inputs and give predictions with their standard
+    deviation where that is known, .c and .f90 derivatives too. Of an ensemble, they give the mean
+    of all predictions; .h5 and .npz hold the weights of every network.
     """
     from gnopt.ensemble.load import load_stored
     from gnopt.export import export

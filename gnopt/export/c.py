@@ -97,13 +97,20 @@ def _file(source: Source, file: str) -> Iterator[str]:
     code = [line for network in source.networks for line in _procedure(source, network)]
     yield from _functions(source, "\n".join(code))
     yield from code
-    calls = [f"    {source.name}_{network.name}(x, y, DYDX);" for network in source.networks]
-    public = _PUBLIC.replace("NAME", source.name)
-    yield from (
-        public.replace("CALLS_0", "\n".join(calls).replace("DYDX", "NULL"))
-        .replace("CALLS_1", "\n".join(calls).replace("DYDX", "dydx"))
-        .splitlines()
-    )
+    yield from _public(source, _PREDICT, "{network}(x, y, NULL);")
+    yield from _public(source, _JACOBIAN, "{network}(x, y, dydx);")
+    if source.deviates:
+        yield from _array("double", f"{source.name}_noise", source.noise[None], "")
+        spread = f"{source.name}_spread({len(source.networks)}, one, y, std);"
+        yield from _public(source, _DEVIATION, f"{{network}}(x, one, NULL);\n    {spread}")
+    yield from _MAIN.replace("NAME", source.name).splitlines()
+
+
+def _public(source: Source, template: str, call: str) -> Iterator[str]:
+    """Yield a function of the file, which calls the procedure of every network."""
+    calls = [call.format(network=f"{source.name}_{one.name}") for one in source.networks]
+    code = template.replace("CALLS", "\n    ".join(calls))
+    yield from code.replace("NAME", source.name).splitlines()
 
 
 def _top(source: Source, file: str) -> Iterator[str]:
@@ -116,6 +123,10 @@ def _top(source: Source, file: str) -> Iterator[str]:
             f"    makes y[{outputs}] of x[{inputs}].",
             f"void {name}_jacobian(const double *x, double *dydx);",
             f"    dydx[k * {inputs} + j] becomes the exact derivative of y[k] by x[j].",
+            *(
+                f"void {name}_deviation(const double *x, double *y, double *std);",
+                f"    makes y[{outputs}] and its standard deviation std[{outputs}].",
+            )[: 2 * source.deviates],
             "",
             f"Compile:  cc -std=c99 -O2 -c {file}  and link with -lm.",
             f"A filter: cc -std=c99 -O2 -D{name}_MAIN {file} -lm -o {name}",
@@ -220,23 +231,51 @@ static void NAME_transposed(int rows, int columns, const NAME_weight *w, const d
 """,
 }
 
-_PUBLIC = """
+_PREDICT = """
 void NAME_predict(const double *x, double *y);
-void NAME_jacobian(const double *x, double *dydx);
 
 void NAME_predict(const double *x, double *y)
 {
     for (int k = 0; k < NAME_outputs; k++) y[k] = 0.0;
-CALLS_0
+    CALLS
 }
+"""
+
+_JACOBIAN = """
+void NAME_jacobian(const double *x, double *dydx);
 
 void NAME_jacobian(const double *x, double *dydx)
 {
     double y[NAME_outputs] = { 0.0 };
     for (int i = 0; i < NAME_outputs * NAME_inputs; i++) dydx[i] = 0.0;
-CALLS_1
+    CALLS
+}
+"""
+
+_DEVIATION = """
+/* Add a share of the squared distance of a network's prediction from the mean y, and clear it. */
+static void NAME_spread(int networks, double *one, const double *y, double *variance)
+{
+    for (int k = 0; k < NAME_outputs; k++) {
+        const double distance = one[k] * networks - y[k];
+        variance[k] += distance * distance / networks;
+        one[k] = 0.0;
+    }
 }
 
+void NAME_deviation(const double *x, double *y, double *std);
+
+void NAME_deviation(const double *x, double *y, double *std)
+{
+    double one[NAME_outputs] = { 0.0 };
+    NAME_predict(x, y);
+    for (int k = 0; k < NAME_outputs; k++) std[k] = NAME_noise[k];
+    CALLS
+    for (int k = 0; k < NAME_outputs; k++) std[k] = sqrt(std[k]);
+}
+"""
+
+_MAIN = """
 #ifdef NAME_MAIN
 #include <stdio.h>
 

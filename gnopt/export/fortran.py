@@ -149,16 +149,27 @@ def _file(source: Source, file: str) -> Iterator[str]:
         weight="real32" if source.single else "real64",
         inputs=source.inputs,
         outputs=source.outputs,
+        public=", ".join(_offered(source)),
     ).splitlines()
+    if source.deviates:
+        yield from _array("real64", "noise", source.noise)
     for network in source.networks:
         yield from _arrays(network)
     code = [line for network in source.networks for line in _procedure(network, source)]
-    for call, template in ((", y)", _PREDICT), (", y, dydx)", _JACOBIAN)):
-        calls = [f"        call {network.name}(x{call}" for network in source.networks]
-        yield from template.replace("CALLS", "\n".join(calls)).splitlines()
+    yield from _public(source, _PREDICT, "call {network}(x, y)")
+    yield from _public(source, _JACOBIAN, "call {network}(x, y, dydx)")
+    if source.deviates:
+        call = f"call {{network}}(x, one)\n        call spread({len(source.networks)}, one, y, std)"
+        yield from _public(source, _DEVIATION, call)
     yield from code
     yield from _functions(source, "\n".join(code))
     yield f"end module {name}"
+
+
+def _public(source: Source, template: str, call: str) -> Iterator[str]:
+    """Yield a procedure of the module, which calls that of every network."""
+    calls = [call.format(network=network.name) for network in source.networks]
+    yield from template.replace("CALLS", "\n        ".join(calls)).splitlines()
 
 
 def _about(source: Source, file: str, name: str) -> Iterator[str]:
@@ -166,15 +177,23 @@ def _about(source: Source, file: str, name: str) -> Iterator[str]:
         [
             *source.about,
             "",
-            f"use {name}, only: predict, jacobian",
+            f"use {name}, only: {', '.join(_offered(source))}",
             "call predict(x, y)",
             f"    makes y({source.outputs}) of x({source.inputs}), both real(real64).",
             "call jacobian(x, dydx)",
             "    dydx(k, j) becomes the exact derivative of y(k) by x(j).",
+            *(
+                "call deviation(x, y, std)",
+                f"    makes y({source.outputs}) and its standard deviation std({source.outputs}).",
+            )[: 2 * source.deviates],
             "",
             f"Compile: gfortran -std=f2008 -O2 -c {file}",
         ]
     )
+
+
+def _offered(source: Source) -> list[str]:
+    return ["predict", "jacobian", *["deviation"] * source.deviates]
 
 
 def _arrays(network: SourceNetwork) -> Iterator[str]:
@@ -257,7 +276,7 @@ _HEAD = """\
     use, intrinsic :: iso_fortran_env, only: real32, real64
     implicit none
     private
-    public :: predict, jacobian
+    public :: {public}
     integer, parameter, public :: inputs = {inputs}, outputs = {outputs}
     integer, parameter :: wp = {weight} ! of the weights
 """
@@ -269,7 +288,7 @@ contains
         real(real64), intent(in) :: x(inputs)
         real(real64), intent(out) :: y(outputs)
         y = 0.0_real64
-CALLS
+        CALLS
     end subroutine
 """
 
@@ -280,7 +299,29 @@ _JACOBIAN = """
         real(real64) :: y(outputs)
         y = 0.0_real64
         dydx = 0.0_real64
-CALLS
+        CALLS
+    end subroutine
+"""
+
+_DEVIATION = """
+    pure subroutine deviation(x, y, std)
+        real(real64), intent(in) :: x(inputs)
+        real(real64), intent(out) :: y(outputs), std(outputs)
+        real(real64) :: one(outputs)
+        call predict(x, y)
+        std = noise
+        one = 0.0_real64
+        CALLS
+        std = sqrt(std)
+    end subroutine
+
+    ! Add a share of the squared distance of a network's prediction from the mean y, and clear it.
+    pure subroutine spread(networks, one, y, variance)
+        integer, intent(in) :: networks
+        real(real64), intent(inout) :: one(outputs), variance(outputs)
+        real(real64), intent(in) :: y(outputs)
+        variance = variance + (one * networks - y)**2 / networks
+        one = 0.0_real64
     end subroutine
 """
 
@@ -353,4 +394,15 @@ _HELPERS = {
     end function
 """,
 }
-_TAKEN = {*_HELPERS, "predict", "jacobian", "inputs", "outputs", "wp", "network"}
+_TAKEN = {
+    *_HELPERS,
+    "predict",
+    "jacobian",
+    "deviation",
+    "spread",
+    "noise",
+    "inputs",
+    "outputs",
+    "wp",
+    "network",
+}

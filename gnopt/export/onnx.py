@@ -7,7 +7,7 @@ want:
 * ``probability`` (N, C), where classes are predicted;
 * ``prediction``: the most probable class (N,), or the predicted means (N, K);
 * ``output``, the prediction as the loss computes it, and ``logits``, the outputs h of the network;
-* of an ensemble, in place of ``logits``, the deviation ``std`` of ``output``.
+* ``std``, the deviation of ``output``, where it is known; an ensemble has no ``logits``.
 
 Raw inputs are standardised first, if those of the run were. ``input`` is of the type of the
 weights, or float64 where float32 does not hold the digits in which a raw input varies.
@@ -69,15 +69,16 @@ def _one(graph: Graph, content: Content, taken: np.dtype) -> list[ValueInfoProto
     if content.loss.onnx is None:
         return [made]
     content.loss.onnx(graph, logits, "output")
-    return [*_answers(graph, content), made]
+    deviation = []
+    if content.noise is not None:
+        none = graph.node("Sub", ["output", "output"], "zero")
+        graph.node("Add", [none, graph.constant("noise", np.sqrt(content.noise))], "std")
+        deviation.append(rows("std", content.outputs, graph.dtype))
+    return [*_answers(graph, content), *deviation, made]
 
 
 def _ensemble(graph: Graph, content: Content, taken: np.dtype) -> list[ValueInfoProto]:
-    """Append the networks of an ensemble, the mean of their predictions and its deviation.
-
-    The deviation is that about the mean; where networks know the noise of what they predict, its
-    mean variance is added (law of total variance).
-    """
+    """Append the networks of an ensemble, the mean of their predictions and its deviation."""
     prediction = content.loss.onnx
     if prediction is None:
         raise GnoptError(
@@ -95,9 +96,8 @@ def _ensemble(graph: Graph, content: Content, taken: np.dtype) -> list[ValueInfo
         difference = graph.node("Sub", [name, mean], f"{name}_difference")
         squares.append(graph.node("Mul", [difference, difference], f"{name}_square"))
     variance = _mean(graph, squares, "variance")
-    noise = [n.noise.variance for n in content.networks.values() if n.noise is not None]
-    if len(noise) == len(made):
-        level = graph.constant("noise", np.mean(noise, axis=0))
+    if content.noise is not None:
+        level = graph.constant("noise", content.noise)
         variance = graph.node("Add", [variance, level], "total_variance")
     graph.node("Sqrt", [variance], "std")
     return [*_answers(graph, content), rows("std", content.outputs, graph.dtype)]

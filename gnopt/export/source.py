@@ -98,6 +98,8 @@ class Source:
     functions: Sequence[Scalar]  # each one once
     link: Scalar | Coupled  # of h to the prediction
     about: Sequence[str]  # lines of the comment at the top
+    deviates: bool  # whether the file tells the deviation of a prediction
+    noise: np.ndarray  # (K,), variance of the targets about the prediction; 0 where it is unknown
 
     @property
     def by_columns(self) -> bool:
@@ -145,6 +147,8 @@ def source_of(content: Content, out: Path, language: Language) -> Source:
         list(functions.values()),
         _link(content.loss, content.first.loss, dtype, language),
         list(_about(content)),
+        content.has_deviation,
+        np.zeros(content.outputs) if content.noise is None else content.noise,
     )
 
 

@@ -58,6 +58,21 @@ class Content:
         return int(self.loss.prediction(get_backend("cpu"), h).shape[1])
 
     @property
+    def noise(self) -> np.ndarray | None:
+        """The mean variance of the targets about the predictions, (K,), if every network knows its
+        own.
+        """
+        known = [one.noise.variance for one in self.networks.values() if one.noise is not None]
+        return np.mean(known, axis=0) if len(known) == len(self.networks) else None
+
+    @property
+    def has_deviation(self) -> bool:
+        """Whether a standard deviation of the prediction is known: that of the networks about their
+        mean, with the noise (law of total variance).
+        """
+        return self.ensemble or self.noise is not None
+
+    @property
     def classes(self) -> int:
         """C, the number of classes that are told apart; 0 where numbers are predicted.
 

@@ -35,7 +35,7 @@ def test_a_program_writes_what_predict_writes(predicted, gnopt):
         pytest.skip("there is no gcc")
     x, expected = predicted
     assert gnopt("export", "run", "net.c").code == 0
-    subprocess.run("gcc -std=c99 -Dnet_MAIN net.c -lm -o net".split(), check=True)
+    subprocess.run(["gcc", "-std=c99", "-Dnet_MAIN", "net.c", "-lm", "-o", "net"], check=True)
     text = "\n".join(",".join(map(repr, row)) for row in x.tolist())
     done = subprocess.run(["./net"], input=text, text=True, capture_output=True, check=True)
     made = np.array([line.split(",") for line in done.stdout.splitlines()], dtype=float)

@@ -140,6 +140,15 @@ def test_an_ensemble_gives_mean_and_deviation(known, dtype_name):
     np.testing.assert_allclose(found["std"], np.sqrt(variance), **TOLERANCE)
 
 
+def test_a_network_that_knows_its_noise_gives_a_deviation():
+    content = alone(network(["tanh"], "squared_error", noise=True))
+    x = rows(content)
+    found = run(content, x)
+    assert list(found) == ["prediction", "output", "std", "logits"]
+    deviation = np.sqrt(content.first.noise.variance)
+    np.testing.assert_allclose(found["std"], np.broadcast_to(deviation, found["std"].shape))
+
+
 def test_an_ensemble_averages_probabilities():
     content = ensemble(*(network(["relu"], "softmax_cross_entropy", seed=s) for s in range(3)))
     x = rows(content)

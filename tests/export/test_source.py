@@ -48,7 +48,10 @@ def contents() -> dict[str, Content]:
         **every,
         "operations": ensemble(*of_operations),
         "mean": ensemble(replace(members[0], statistics=None), *members[1:]),
-        "mean_by_columns": ensemble(*(network(["gelu"], "poisson", inputs=2) for _ in range(2))),
+        "mean_by_columns": ensemble(
+            *(network(["gelu"], "squared_error", inputs=2, noise=True, seed=s) for s in range(2))
+        ),
+        "noisy": alone(network(["tanh"], "squared_error", noise=True)),
         "one_layer": alone(network([], "squared_error", "float32", inputs=1, statistics=False)),
         "wide": alone(network(["tanh"], "squared_error", inputs=1100)),
     }
@@ -79,6 +82,15 @@ class Library:
 
     def predict(self, name: str, x: np.ndarray) -> np.ndarray:
         return self._run(name, "predict", x, (CONTENTS[name].outputs,))
+
+    def deviation(self, name: str, x: np.ndarray) -> np.ndarray:
+        """Predictions and their deviations, (rows, 2, K)."""
+        function = self.library[SYMBOLS[self.suffix].format(name=name, what="deviation")]
+        function.argtypes, function.restype = [np.ctypeslib.ndpointer(np.float64)] * 3, None
+        made = np.full((len(x), 2, CONTENTS[name].outputs), np.nan)
+        for row, (y, std) in zip(x, made, strict=True):
+            function(row, y, std)
+        return made
 
     def jacobian(self, name: str, x: np.ndarray) -> np.ndarray:
         """The derivatives (rows, K, D); a matrix of Fortran has its columns one after the other."""
@@ -136,6 +148,17 @@ def test_the_code_differentiates_what_it_predicts(library, name):
     found = library.jacobian(name, x)
     assert np.abs(found).max() > 1e-4
     np.testing.assert_allclose(found, differences(content, x), rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["mean", "mean_by_columns", "noisy"])
+def test_the_code_tells_the_deviation(library, name):
+    content = CONTENTS[name]
+    x = rows(content)
+    made = list(predictions(content, x).values())
+    variance = np.var(made, axis=0) + (0.0 if content.noise is None else content.noise)
+    found = library.deviation(name, x)
+    np.testing.assert_allclose(found[:, 0], np.mean(made, axis=0), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(found[:, 1], np.sqrt(variance), rtol=1e-12)
 
 
 def test_predictions_far_out_are_finite(library):
