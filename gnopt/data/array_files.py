@@ -1,11 +1,14 @@
-"""Read arrays from NPY, NPZ and MAT files. Nothing is ever unpickled."""
+"""Read arrays by name from NPY, NPZ, MAT and HDF5 files. Nothing is ever unpickled."""
 
 from __future__ import annotations
 
 import contextlib
+import math
+import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
@@ -13,10 +16,16 @@ import h5py
 import numpy as np
 
 from gnopt.data.formats import ImportSettings, Reader
+from gnopt.data.hdf5 import Column, array_paths, class_names, column, open_file
+from gnopt.data.layout import Pair, find_layout
+from gnopt.data.mat_file import MatVariables
 from gnopt.data.rows import Rows, from_array, picture_scale
+from gnopt.data.zip_kinds import refusal
 from gnopt.errors import DataError, nearest
 
-_Loader = Callable[[str], Rows]  # reads the array of this name
+HDF5_HEAD = b"\x89HDF\r\n\x1a\n"
+_NPY_HEAD = b"\x93NUMPY"
+_SHOWN = 12  # names in a message, at most
 _PICKLES = {".pkl", ".pickle", ".pkz", ".joblib"}
 _BAD = (
     OSError,
@@ -30,11 +39,50 @@ _BAD = (
     zlib.error,
     zipfile.BadZipFile,
 )
+# Rows of bytes are taken for flattened pictures from this width on, if it is that of a square
+# picture, grey or in color, and a byte of the first rows is in the upper half.
+_FLAT_WIDTH, _FLAT_ROWS, _UPPER_HALF = 64, 1000, 128
+
+
+@dataclass(frozen=True)
+class ArrayFile:
+    """The arrays of a file, read by their names."""
+
+    path: Path
+    names: list[str]
+    load: Callable[[str], Rows]
+    left_out: dict[str, str] = field(default_factory=dict)  # what else is in the file
+
+    def __getitem__(self, name: str) -> Rows:
+        """Return the array called ``name``; DataError names the arrays that there are."""
+        found = next(
+            (n for n in (name, name.strip("/").replace("/", ".")) if n in self.names), None
+        )
+        dotted = name.replace(".", "/")
+        if found is None and dotted in self.names:
+            found = dotted
+        if found is not None:
+            return self.load(found)
+        if name in self.left_out:
+            raise DataError(
+                f"{self.path}: {name} is {self.left_out[name]}; expected an array of numbers, or a "
+                "column of words as targets"
+            )
+        raise DataError(
+            f"{self.path}: no array '{name}'; it has {_listed(self.names)}"
+            f"{nearest(name, self.names)}"
+        )
+
+    def notes(self, used: set[str]) -> tuple[str, ...]:
+        """Return a line on what is in the file and cannot be used, unless a user asked for it."""
+        rest = [f"{name} ({what})" for name, what in self.left_out.items() if name not in used]
+        return (f"{self.path.name}: left out: {_listed(rest)}",) if rest else ()
 
 
 def load_array(path: Path, name: str | None = None) -> np.ndarray:
-    """Return one whole array of an NPY, NPZ or MAT file."""
-    return open_arrays(path, name, None, transpose=False, squeeze=False)[0].all()
+    """Return one whole array of an NPY, NPZ, MAT or HDF5 file."""
+    settings = ImportSettings(name)
+    return _open_arrays(path, settings, squeeze=False)[0].numbers().all()
 
 
 def refuse_pickle(path: Path, head: bytes) -> None:
@@ -48,45 +96,15 @@ def refuse_pickle(path: Path, head: bytes) -> None:
         )
 
 
-def open_arrays(
-    path: Path, inputs: str | None, targets: str | None, transpose: bool, squeeze: bool = True
-) -> tuple[Rows, Rows | None]:
-    """Open the arrays called ``inputs`` and ``targets`` of an NPY, NPZ or MAT file.
-
-    Without names these are the arrays x and y, or the only array. ``transpose``: data points are
-    along the last axis. ``squeeze``: targets in one column or row become a vector, and whole
-    numbers integers. Raises DataError if the file or an array cannot be used.
+def layout_of(path: Path) -> dict[str, Pair]:
+    """Return the arrays that make up the groups train, validation and test of a file, by their
+    names; empty for a file of other arrays or of none.
     """
     with open_source(path) as source:
         head = source.read(8)
-    refuse_pickle(path, head)
-    if head[:6] == b"\x93NUMPY":
-        if inputs or targets:
-            raise DataError(
-                f"{path}: an NPY file holds one array without a name; expected neither --inputs "
-                "nor --targets, or an NPZ file"
-            )
-        return _turned(from_array(_npy(path), str(path)), transpose), None
-    names, load = _npz(path) if head[:2] == b"PK" else _mat(path, head)
-    x_name = inputs or ("x" if "x" in names else names[0] if len(names) == 1 else None)
-    if x_name is None:
-        raise DataError(
-            f"{path}: has arrays {', '.join(names) or '(none)'}; choose one with --inputs"
-        )
-    y_name = targets or ("y" if inputs is None and "y" in names else None)
-    for wanted in filter(None, (x_name, y_name)):
-        if wanted not in names:
-            raise DataError(
-                f"{path}: no array '{wanted}'; it has {', '.join(names) or 'none'}"
-                f"{nearest(wanted, names)}"
-            )
-    x = _turned(load(x_name), transpose)
-    y = None if y_name is None else _turned(load(y_name), transpose)
-    if y is not None and squeeze:
-        if len(y.shape) == 2 and y.shape[0] == 1 != x.rows:  # MATLAB keeps a vector as one row
-            y = from_array(y.all().reshape(-1), y.where)
-        y = y.as_labels()
-    return x, y
+    if not _recognises(path, head) or head[:6] == _NPY_HEAD:
+        return {}
+    return find_layout(_array_file(path, head).names)
 
 
 def open_source(path: Path) -> IO[bytes]:
@@ -100,11 +118,111 @@ def open_source(path: Path) -> IO[bytes]:
         ) from error
 
 
+def _open_arrays(
+    path: Path, settings: ImportSettings, squeeze: bool = True
+) -> tuple[Rows, Rows | None]:
+    """Open the arrays called ``inputs`` and ``targets``.
+
+    Without names these are the arrays x and y, or the only array. With ``transpose``, data points
+    are along the last axis. ``squeeze``: targets in one column or row become a vector, whole
+    numbers integers, and words labels. Raises DataError if the file or an array cannot be used.
+    """
+    inputs, targets, transpose = settings.inputs, settings.targets, settings.transpose
+    with open_source(path) as source:
+        head = source.read(8)
+    refuse_pickle(path, head)
+    if head[:6] == _NPY_HEAD:
+        if inputs or targets:
+            raise DataError(
+                f"{path}: an NPY file holds one array without a name; expected neither --inputs "
+                "nor --targets, or an NPZ file"
+            )
+        return _as_pictures(_turned(from_array(_npy(path), str(path)), transpose)), None
+    arrays = _array_file(path, head)
+    names = arrays.names
+    x_name = inputs or _called(names, "x") or (names[0] if len(names) == 1 else None)
+    if x_name is None:
+        rest = "; ".join(arrays.notes(set()))
+        raise DataError(
+            f"{path}: has arrays {_listed(names) or '(none)'}; choose one with --inputs"
+            + (f" ({rest})" if rest else "")
+        )
+    y_name = targets or (_called([*names, *arrays.left_out], "y") if inputs is None else None)
+    x = _as_pictures(_turned(arrays[x_name], transpose))
+    x = replace(x, notes=(*x.notes, *arrays.notes({x_name, *([y_name] if y_name else [])})))
+    if y_name is None:
+        return x, None
+    y = _turned(arrays[y_name], transpose)
+    if squeeze and len(y.shape) == 2 and y.shape[0] == 1 != x.rows:  # MATLAB has vectors of one row
+        y = replace(from_array(y.all().reshape(-1), y.where), classes=y.classes)
+    x, y = _aligned(x, y)
+    return x, y.as_labels() if squeeze else y
+
+
+def _aligned(x: Rows, y: Rows) -> tuple[Rows, Rows]:
+    """Return inputs and targets with data points first, where only their last axes fit together.
+
+    MATLAB's examples have a data point in each column, or pictures along the fourth axis.
+    """
+    for turn_x, turn_y in ((False, False), (True, False), (True, True), (False, True)):
+        if x.shape[-turn_x] == y.shape[-turn_y]:
+            break
+    else:
+        return x, y
+    turned = [rows.where for rows, turn in ((x, turn_x), (y, turn_y)) if turn]
+    note = (f"{' and '.join(turned)}: data points are along the last axis",) if turned else ()
+    other = _turned(y, turn_y)
+    return (
+        replace(_turned(x, turn_x), notes=(*x.notes, *note)),
+        replace(other, classes=y.classes),
+    )
+
+
+def _called(names: list[str], wanted: str) -> str | None:
+    """Return the array of this name, also in capitals or inside a struct, if it is the only one."""
+    if wanted in names:
+        return wanted
+    found = [name for name in names if re.split(r"[./]", name)[-1].lower() == wanted]
+    return found[0] if len(found) == 1 else None
+
+
 def _turned(rows: Rows, transpose: bool) -> Rows:
-    if transpose and len(rows.shape) > 1:
-        rows = from_array(np.moveaxis(rows.all(), -1, 0), rows.where)
+    if not transpose or len(rows.shape) < 2:
+        return rows
+    return from_array(np.moveaxis(rows.all(), -1, 0), rows.where, rows.scale)
+
+
+def _as_pictures(rows: Rows) -> Rows:
+    """Return the rows with the scale of pictures, if they are bytes of pictures without one."""
+    if rows.scale is not None or rows.dtype != np.uint8:
+        return rows
     scale = picture_scale(rows.shape, rows.dtype)
-    return Rows(rows.where, rows.shape, rows.dtype, rows.blocks, rows.classes, scale)
+    if scale is not None:
+        return replace(rows, scale=scale)
+    width = math.prod(rows.shape[1:])
+    shape = _picture_shape(width)
+    if len(rows.shape) != 2 or shape is None:
+        return rows
+    if next(iter(rows.blocks(_FLAT_ROWS))).max() < _UPPER_HALF:
+        return rows
+    note = (
+        f"rows of {width:,} bytes are taken for pictures of {shape}, with scale 1/255; "
+        "--scale 1 keeps them as numbers"
+    )
+    return replace(rows, scale=1 / 255, notes=(*rows.notes, note))
+
+
+def _picture_shape(width: int) -> str | None:
+    """Return the shape of a square picture of so many numbers, grey or in color; None without one.
+
+    >>> _picture_shape(784), _picture_shape(3072), _picture_shape(100_000)
+    ('28x28', '32x32x3', None)
+    """
+    for colors in (1, 3):
+        side = math.isqrt(width // colors)
+        if width >= _FLAT_WIDTH and side * side * colors == width:
+            return f"{side}x{side}" + (f"x{colors}" if colors > 1 else "")
+    return None
 
 
 @contextlib.contextmanager
@@ -118,79 +236,83 @@ def _explained(path: Path, what: str) -> Iterator[None]:
         raise DataError(f"{path}: {what} cannot be read: {reason}") from error
 
 
+def _array_file(path: Path, head: bytes) -> ArrayFile:
+    if head[:2] == b"PK":
+        return _npz(path)
+    if h5py.is_hdf5(path):
+        return _hdf5(path)
+    if path.suffix.lower() != ".mat" and head[:6] != b"MATLAB":
+        raise DataError(f"{path}: neither NPY, NPZ, MAT nor HDF5")
+    return _mat(path)
+
+
 def _npy(path: Path) -> np.ndarray:
     with _explained(path, "the array"):
         return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
-def _npz(path: Path) -> tuple[list[str], _Loader]:
+def _npz(path: Path) -> ArrayFile:
     with _explained(path, "the archive"):
+        other = refusal(path)
+        if other is not None:
+            raise DataError(f"{path}: is {other}")
         archive = np.load(path, allow_pickle=False)
 
     def load(name: str) -> Rows:
         with _explained(path, f"array '{name}'"):
             return from_array(archive[name], f"{path}: {name}")
 
-    return list(archive.files), load
+    return ArrayFile(path, list(archive.files), load)
 
 
-def _mat(path: Path, head: bytes) -> tuple[list[str], _Loader]:
-    if h5py.is_hdf5(path):  # MATLAB 7.3
-        with _explained(path, "the file"):
-            file = h5py.File(path, "r")
-            return _numeric(file), lambda name: _matlab73(path, file[name])
-    if path.suffix.lower() != ".mat" and head[:6] != b"MATLAB":
-        raise DataError(f"{path}: neither NPY, NPZ nor MAT")
-    import scipy.io
-
+def _mat(path: Path) -> ArrayFile:
     with _explained(path, "the MAT file"):
-        try:
-            names = [name for name, _, _ in scipy.io.whosmat(path)]
-        except Exception as error:  # scipy raises its own kinds on damaged files
-            raise ValueError(str(error) or "damaged") from error
+        variables = MatVariables(path)
 
     def load(name: str) -> Rows:
         with _explained(path, f"variable '{name}'"):
-            value = scipy.io.loadmat(path, variable_names=[name])[name]
-        return from_array(
-            value.toarray() if hasattr(value, "toarray") else value, f"{path}: {name}"
-        )
+            return from_array(variables[name], f"{path}: {name}")
 
-    return names, load
+    return ArrayFile(path, variables.names, load, variables.left_out)
 
 
-def _numeric(file: h5py.File) -> list[str]:
-    names: Iterable[str] = file
-    return [
-        n
-        for n in names
-        if isinstance(file.get(n), h5py.Dataset)
-        and file[n].dtype.kind in "biuf"
-        and file[n].attrs.get("MATLAB_class", b"") != b"char"
-    ]
+def _hdf5(path: Path) -> ArrayFile:
+    """Return the arrays of an HDF5 file, also one of MATLAB 7.3; it stays open while they are
+    read.
+    """
+    handle = open_file(path)
+    columns: dict[str, Column] = {}
+    left_out: dict[str, str] = {}
+    for name in array_paths(handle):
+        try:
+            columns[name] = column(handle, name, float(np.finfo(np.float64).max), words=True)
+        except DataError as error:
+            what = str(error).removeprefix(f"{path}: ").removeprefix(f"/{name} ").partition(";")[0]
+            left_out[name] = what.removeprefix("holds ").removeprefix("is ")
+    return ArrayFile(path, list(columns), lambda name: _rows_of(columns[name]), left_out)
 
 
-def _matlab73(path: Path, dataset: h5py.Dataset) -> Rows:
-    # MATLAB writes its arrays with the axes reversed: rows are along the last axis of the dataset
-    shape = tuple(dataset.shape[::-1])
-    where = f"{path}: {dataset.name.lstrip('/')}"
-
+def _rows_of(stored: Column) -> Rows:
     def blocks(rows: int) -> Iterator[np.ndarray]:
-        for start in range(0, shape[0], rows):
-            with _explained(path, f"variable '{dataset.name}'"):
-                block = dataset[..., start : start + rows].T
-            yield block
+        for start in range(0, stored.rows, rows):
+            block = stored.read(start, min(start + rows, stored.rows))
+            yield block.reshape(len(block), *stored.shape)
 
-    return Rows(where, shape, np.dtype(dataset.dtype), blocks).checked()
+    scale = stored.scale if stored.scale != 1 else None
+    shape = (stored.rows, *stored.shape)
+    where = f"{stored.file}: {stored.path.strip('/')}"
+    names = class_names(stored.dataset)
+    return Rows(where, shape, stored.dtype, blocks, names, scale).checked()
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
 
 
 def _recognises(path: Path, head: bytes) -> bool:
-    magic = head[:6] in (b"\x93NUMPY", b"MATLAB") or head[:2] == b"PK"
+    magic = head[:6] in (_NPY_HEAD, b"MATLAB") or head[:2] == b"PK" or head[:8] == HDF5_HEAD
     return magic or path.suffix.lower() == ".mat"
 
 
-def _open_rows(path: Path, settings: ImportSettings) -> tuple[Rows, Rows | None]:
-    return open_arrays(path, settings.inputs, settings.targets, settings.transpose)
-
-
-READER = Reader("a file of arrays", (), _recognises, _open_rows)
+READER = Reader("a file of arrays", (), _recognises, _open_arrays)

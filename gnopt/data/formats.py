@@ -23,6 +23,7 @@ FORMATS = {
     "NPZ": "array_files",
     "CSV": "text",
     "MAT": "array_files",
+    "HDF5": "array_files",
 }
 LAST = "text"
 

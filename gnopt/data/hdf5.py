@@ -13,6 +13,7 @@ import numpy as np
 
 from gnopt.data.filters import compression, missing_filter
 from gnopt.data.formats import listing
+from gnopt.data.rows import as_text
 from gnopt.data.views import MATLAB_INSIDE, Stored, Unreadable, as_rows, field_at, is_array
 from gnopt.errors import DataError, nearest
 
@@ -88,6 +89,16 @@ def datasets(handle: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
             continue
         if isinstance(node, h5py.Dataset) and not name.startswith(MATLAB_INSIDE):
             yield name, node
+
+
+def array_paths(handle: h5py.File) -> list[str]:
+    """Return the path of every dataset, and of every group that is one array, as MATLAB and Octave
+    write them.
+    """
+    groups: list[str] = []
+    handle.visititems(lambda name, node: groups.append(name) if is_array(node) else None)
+    inside = tuple(f"{name}/" for name in groups)
+    return groups + [name for name, _ in datasets(handle) if not name.startswith(inside)]
 
 
 def stored_at(handle: h5py.File, path: str) -> Stored:
@@ -173,17 +184,6 @@ def class_names(dataset: Stored) -> tuple[str, ...]:
     """Return the names of labels 0, 1, ... that the attribute ``classes`` lists, or none."""
     names = np.ravel(dataset.attrs.get("classes", []))
     return tuple(map(as_text, names.tolist()))
-
-
-def as_text(value: object) -> str:
-    """Return a stored word as text: bytes are UTF-8, or else Latin-1; blanks around it are cut."""
-    text = str(value)
-    if isinstance(value, bytes):
-        try:
-            text = value.decode()
-        except UnicodeDecodeError:
-            text = value.decode("latin-1")
-    return text.strip("\0 \t\r\n")
 
 
 def is_text(dataset: Stored) -> bool:

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from gnopt.data.hdf5 import as_text
 from gnopt.data.plain_pickle import NotPlain, object_array, plain_values
+from gnopt.data.rows import as_text
 from gnopt.errors import DataError
 
 if TYPE_CHECKING:

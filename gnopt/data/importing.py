@@ -8,8 +8,9 @@ from pathlib import Path
 
 import h5py
 
-from gnopt.data.array_files import open_source, refuse_pickle
+from gnopt.data.array_files import layout_of, open_source, refuse_pickle
 from gnopt.data.formats import ImportSettings, find_reader
+from gnopt.data.layout import Pair
 from gnopt.data.pictures import READER as PICTURES
 from gnopt.data.rows import Rows
 from gnopt.data.writing import Progress, claim_new, new_file, new_table
@@ -56,6 +57,12 @@ def import_data(
     """
     settings = settings or ImportSettings()
     out = claim_new(out, overwrite, (source, labels, test, test_labels))
+    apart = test is not None or test_inputs is not None
+    parts = {} if apart or labels is not None else find_parts(source, settings, split)
+    if parts:
+        settings = replace(settings, inputs=parts["train"].inputs, targets=parts["train"].targets)
+        tested = parts.get("test", Pair(""))
+        test_inputs, test_targets = tested.inputs or None, tested.targets
     x, y = open_rows(source, settings, labels)
     groups = _share(x.rows, split, validation)
     apart = test is not None or test_inputs is not None
@@ -80,6 +87,15 @@ def import_data(
             groups["train"] = x.rows
         test_w = open_weights(test or source, named, test_x)
         tables.append(({"test": test_x.rows}, test_x, test_y, test_w))
+    if "validation" in parts and not groups.get("validation"):
+        named = replace(settings, inputs=parts["validation"].inputs)
+        held_x, held_y = open_rows(source, replace(named, targets=parts["validation"].targets))
+        _check_alike(x, y, held_x, held_y)
+        if not groups:
+            groups["train"] = x.rows
+        tables.append(({"validation": held_x.rows}, held_x, held_y, None))
+    if parts and note is not None:
+        note("; ".join(f"{group}: {pair}" for group, pair in parts.items()))
     written: dict[str, int] = {}
     with new_file(out, f"gnopt dataset import {source.name}") as file:
         for shares, inputs, targets, weights in tables:
@@ -99,6 +115,15 @@ def import_data(
     return written
 
 
+def find_parts(source: Path, settings: ImportSettings, split: str | None) -> dict[str, Pair]:
+    """Return the arrays that are the training, validation and test rows by their names.
+
+    Empty where the user names inputs or shares out the rows, or names say nothing.
+    """
+    named = settings.inputs or settings.targets or settings.weights or split
+    return {} if named or source.is_dir() else layout_of(source)
+
+
 def open_rows(
     source: Path, settings: ImportSettings, labels: Path | None = None
 ) -> tuple[Rows, Rows | None]:
@@ -116,6 +141,7 @@ def open_rows(
         if y is not None:
             raise DataError(f"{source}: has targets of its own; expected no --labels {labels}")
         y = _open_file(labels, ImportSettings())[0].as_labels()
+    x = x.numbers()
     if y is not None and y.rows != x.rows:
         raise DataError(f"{y.where}: has {y.rows:,} rows; expected {x.rows:,}, as {x.where}")
     return x, y
@@ -148,10 +174,6 @@ def _open_file(path: Path, settings: ImportSettings) -> tuple[Rows, Rows | None]
     with open_source(path) as file:
         head = file.read(128)
     refuse_pickle(path, head)
-    if head[:8] == b"\x89HDF\r\n\x1a\n" and path.suffix.lower() != ".mat":
-        raise DataError(
-            f"{path}: is an HDF5 file already; `gnopt dataset info` shows what can be trained on"
-        )
     reader = find_reader(path, head)
     _refuse_unknown(path, reader.kind, reader.unknown, settings)
     return reader.open_rows(path, settings)

@@ -29,9 +29,27 @@ class Rows:
     def rows(self) -> int:
         return self.shape[0]
 
+    @property
+    def words(self) -> bool:
+        """Whether the array holds words, which can only be labels."""
+        metadata = self.dtype.metadata  # how h5py marks words of any length
+        any_length = metadata is not None and metadata.get("vlen") in (str, bytes)
+        return self.dtype.kind in "US" or any_length
+
+    def numbers(self) -> Rows:
+        """Return these rows; DataError if they are words."""
+        if self.words:
+            raise DataError(
+                f"{self.where}: found words; expected integers, floats or booleans (words can be "
+                "targets)"
+            )
+        return self
+
     def checked(self) -> Rows:
-        """Return these rows; DataError unless there is at least one row of at least one number."""
-        if self.dtype.kind not in "biuf":
+        """Return these rows; DataError unless there is at least one row of at least one number, or
+        of words.
+        """
+        if self.dtype.kind not in "biuf" and not self.words:
             found = {"c": "complex numbers", "O": "objects"}.get(
                 self.dtype.kind, f"values of type {self.dtype}"
             )
@@ -62,10 +80,14 @@ class Rows:
             start += len(block)
 
     def as_labels(self) -> Rows:
-        """Return targets as (rows,) if they have one column, and whole floats as integers."""
+        """Return targets as (rows,) if they have one column; whole floats become integers, and
+        words the numbers of classes in natural order.
+        """
         array = self.all()
         if array.ndim > 1 and math.prod(array.shape[1:]) == 1:
             array = array.reshape(len(array))
+        if self.words:
+            return _numbered_words(array, self.where)
         if array.ndim == 1 and array.dtype.kind == "f" and (array == np.rint(array)).all():
             array = array.astype(smallest(float(array.min()), float(array.max())))
         return replace(from_array(array, self.where), classes=self.classes)
@@ -79,6 +101,18 @@ def from_array(array: np.ndarray, where: str, scale: float | None = None) -> Row
             yield np.asarray(array[start : start + rows])
 
     return Rows(where, tuple(array.shape), np.dtype(array.dtype), blocks, scale=scale).checked()
+
+
+def _numbered_words(words: np.ndarray, where: str) -> Rows:
+    if words.ndim != 1:
+        raise DataError(f"{where}: found words in {words.shape[1:]} columns; expected one a row")
+    texts = [as_text(word) for word in words.tolist()]
+    if "" in texts:
+        raise DataError(f"{where}: row {texts.index('')} (counted from 0) is empty")
+    classes = tuple(sorted(set(texts), key=natural_key))
+    number = {text: k for k, text in enumerate(classes)}
+    labels = np.array([number[text] for text in texts], dtype=smallest(0, len(classes)))
+    return replace(from_array(labels, where), classes=classes)
 
 
 def picture_scale(shape: tuple[int, ...], dtype: np.dtype[Any]) -> float | None:
@@ -101,3 +135,14 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
         (1, int(part), "") if part.isdecimal() else (0, 0, part)
         for part in re.split(r"([0-9]+)", name)
     ]
+
+
+def as_text(value: object) -> str:
+    """Return a stored word as text: bytes are UTF-8, or else Latin-1; blanks around it are cut."""
+    text = str(value)
+    if isinstance(value, bytes):
+        try:
+            text = value.decode()
+        except UnicodeDecodeError:
+            text = value.decode("latin-1")
+    return text.strip("\0 \t\r\n")
