@@ -161,6 +161,8 @@ class _Draft:
             self._add(training.contradictions(data))
         if self.problems or not (data and network and optimizer and training):
             raise SettingsError(self.problems)
+        if "dtype" not in self.given.get("training", {}):
+            training = training.changed(dtype=optimizers.get_method(method).dtype)
         return Config(
             data.changed(file=self._data_file(data)),
             network.changed(activation=network.activations),

@@ -99,7 +99,9 @@ class TrainingSettings(Settings):
         0, "seed of the weights, the order of the rows and every sample", low=0, high=2**62
     )
     dtype: str = option(
-        "float32", "precision of the whole computation", choices=("float32", "float64")
+        "float32",
+        "precision of the whole computation; a method that needs float64 has it as its default",
+        choices=("float32", "float64"),
     )
     device: str = option("cpu", "cpu, cuda or cuda:N", form=DEVICE, free_on_resume=True)
     evaluate_every: int = option(

@@ -65,6 +65,7 @@ class Variant:
     method: str
     settings: dict[str, Any] = field(default_factory=dict)
     slow: bool = False  # minutes an update where there are many outputs
+    small: bool = False  # for nets of some thousand weights, which these are not
     note: str = ""
 
 
@@ -101,6 +102,7 @@ SPECIAL = (
         {"iterations": 3},
         note="3 iterations of conjugate gradients",
     ),
+    Variant("levenberg_marquardt", "levenberg_marquardt", small=True),
 )
 
 
@@ -118,7 +120,7 @@ BESIDE_PEERS = ("kfac-full", "kflr-full")  # there to be compared with
 
 def chosen(names: Sequence[str], net: Net, slow: bool, peers: bool = False) -> list[Variant]:
     """The variants called ``names``, or all; those that would take minutes only with ``slow`` or by
-    their name.
+    their name, those of small nets by their name alone.
     """
     table = variants()
     wrong = [name for name in names if name not in table]
@@ -133,7 +135,9 @@ def chosen(names: Sequence[str], net: Net, slow: bool, peers: bool = False) -> l
     if names:
         return [table[name] for name in names]
     quick_enough = [
-        v for v in table.values() if slow or not (v.slow and net.config == "mnist10k.toml")
+        v
+        for v in table.values()
+        if not v.small and (slow or not (v.slow and net.config == "mnist10k.toml"))
     ]
     return [v for v in quick_enough if peers or v.name not in BESIDE_PEERS]
 

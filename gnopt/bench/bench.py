@@ -80,7 +80,7 @@ def run_bench(request: BenchRequest, rounds: int, note: Callable[[str], None]) -
     facts = ProblemFacts(
         list(experiment.net.sizes),
         experiment.config.network.loss,
-        methods[0].rows,
+        min(training.batch_size, experiment.data.train.rows),
         training.dtype,
         training.device,
         machine.processor(),

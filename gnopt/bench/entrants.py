@@ -17,7 +17,9 @@ from gnopt.training.estimate import estimate_cost
 from gnopt.training.setup import Experiment
 
 ALL = "all"
-TOO_DEAR = 5.0  # times the flops of the cheapest method: timed only where it is named
+# Times the flops of the cheapest method: from the first on it is timed only where it is named, or
+# "all" are; from the second on, which takes minutes an update, only where it is named.
+TOO_DEAR, HOPELESS = 5.0, 3000.0
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ def build_methods(
     built = {name: optimizers.make(name, problem, own) for name, own in settings.items()}
     if not named:
         _leave_out_dear(built, left_out, experiment)
+    elif ALL in request.methods:
+        _leave_out_hopeless(built, left_out, experiment, request.methods)
     _check_memory(built, experiment)
     return built, left_out
 
@@ -99,14 +103,37 @@ def _method_settings(
     return found
 
 
+def _leave_out_hopeless(
+    built: dict[str, Optimizer[Any]],
+    left_out: dict[str, str],
+    experiment: Experiment,
+    named: Sequence[str],
+) -> None:
+    """Keep the methods that are named themselves, and those whose updates take a bearable time."""
+    flops = _flops(built, experiment)
+    cheapest = min(flops.values())
+    for name, own in flops.items():
+        if own > HOPELESS * cheapest and name not in named:
+            left_out[name] = _times(own, cheapest)
+            del built[name]
+
+
+def _flops(built: Mapping[str, Optimizer[Any]], experiment: Experiment) -> dict[str, float]:
+    rows = experiment.config.training.batch_size
+    return {name: o.cost(o.usual_batch(rows)).flops for name, o in built.items()}
+
+
+def _times(flops: float, cheapest: float) -> str:
+    return f"an update takes {flops / cheapest:.3g} times the flops of the cheapest"
+
+
 def _leave_out_dear(
     built: dict[str, Optimizer[Any]], left_out: dict[str, str], experiment: Experiment
 ) -> None:
     """Keep the configured method, the first-order method that does most beside its gradient, and
     the second-order methods whose updates cost up to ``TOO_DEAR`` times as much as the cheapest.
     """
-    rows = experiment.config.training.batch_size
-    flops = {name: optimizer.cost(rows).flops for name, optimizer in built.items()}
+    flops = _flops(built, experiment)
     cheapest = min(flops.values())
     first_order = [name for name in built if optimizers.get_method(name).order == 1]
     spokesman = max(first_order, key=lambda name: flops[name], default="")
@@ -117,8 +144,7 @@ def _leave_out_dear(
             left_out[name] = f"{spokesman} costs as much or more"
             del built[name]
         elif own > TOO_DEAR * cheapest:
-            times = f"{own / cheapest:.3g} times"
-            left_out[name] = f"an update takes {times} the flops of the cheapest"
+            left_out[name] = _times(own, cheapest)
             del built[name]
 
 

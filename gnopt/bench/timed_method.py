@@ -42,7 +42,7 @@ class TimedMethod:
         read: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.name, self.optimizer = name, optimizer
-        self.rows = min(experiment.config.training.batch_size, experiment.data.train.rows)
+        self.rows = optimizer.usual_batch(experiment.config.training.batch_size)
         self._ops, self._batches, self._read = experiment.ops, batches, read
         self._watch = Stopwatch(self._ops.synchronize, read)
         self._theta = experiment.initial_weights()

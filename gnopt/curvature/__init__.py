@@ -49,12 +49,7 @@ class CurvatureSample:
 
     def take(self, rows: slice) -> CurvatureSample:
         """Return the same for a range of the data points, as views."""
-        tape = Tape(
-            [a[rows] for a in self.tape.abar],
-            [None if h is None else h[rows] for h in self.tape.h],
-            self.tape.output[rows],
-        )
-        return replace(self, tape=tape, y=self.y[rows])
+        return replace(self, tape=self.tape.part(rows), y=self.y[rows])
 
     def counted(self, rows: Array) -> Array:
         """Return the rows of an array (N, d) in the size at which they count in a second moment:

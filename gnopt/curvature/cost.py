@@ -65,6 +65,15 @@ def gn_vector(sizes: Sizes, rows: float) -> float:
     return 2.0 * backward(sizes, rows)
 
 
+def second_r_forward(sizes: Sizes, rows: float, linear: bool = False) -> float:
+    """2 N Σ o i + 6 N Σ_{l>1} d_l d_{l-1}: the second derivative along a direction.
+
+    Where the first activation is piecewise linear, R²{a_1} vanishes and spares 2 N d_2 d_1.
+    """
+    spared = 2.0 * rows * sizes[2] * sizes[1] if linear and len(sizes) > 2 else 0.0
+    return forward(sizes, rows) + 3.0 * through(sizes, rows) - spared
+
+
 def input_factors(sizes: Sizes, rows: float, first_known: bool = False, width: int = 0) -> float:
     """n Σ i²: the second moments of ā (symmetric); the first layer's may be known."""
     return sum(second_moment(rows, i, width) for _, i in shapes(sizes)[int(first_known) :])

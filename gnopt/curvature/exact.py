@@ -12,13 +12,13 @@ cannot fit is refused before it is allocated.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from gnopt.curvature import Curvature, CurvatureSample, cost
 from gnopt.curvature.factors import Factor, Full
-from gnopt.engine.arrays import Array
+from gnopt.engine.arrays import Array, Workspace
 from gnopt.engine.losses import Loss
-from gnopt.engine.network import Network, backpropagate, curve, slope
+from gnopt.engine.network import Network, Tape, backpropagate, curve, slope
 from gnopt.errors import GnoptError
 
 
@@ -136,12 +136,32 @@ def mean_blocks(
     return blocks
 
 
+def root_jacobian(
+    net: Network, W: Sequence[Array], tape: Tape, root: Array, workspace: Workspace | None = None
+) -> Array:
+    """Return Vᵀ, (P, R N): column (r, n) is J_nᵀ c_r, the derivative by θ of the output of data
+    point n along column r of ``root``, (R, N, K).
+
+    Vᵀ Vᵀᵀ is the Gauss-Newton matrix times N, with parameters in the order of θ. A column is C_l ⊗
+    ā_{l-1} for every layer; data points come last, so that memory is written in long runs.
+    """
+    xp, ws = net.ops.xp, workspace or Workspace(net.ops, net.dtype)
+    columns, rows, _ = root.shape
+    transposed = ws.take("jacobian", (net.size, columns, rows))
+    for l, C in backpropagate(net, W, tape, root, ws):
+        (o, i), start = net.shapes[l - 1], net.offsets[l - 1]
+        abar = xp.ascontiguousarray(tape.abar[l - 1].T)
+        C = xp.ascontiguousarray(C.transpose(2, 0, 1))
+        part = transposed[start : start + o * i].reshape(o, i, columns, rows)
+        xp.multiply(C[:, None], abar[None, :, None], out=part)
+    return transposed.reshape(net.size, columns * rows)
+
+
 def full_gauss_newton(sample: CurvatureSample) -> Array:
     """The whole Gauss-Newton matrix with its off-diagonal blocks, (P, P), parameters ordered by
     layer and vec(W_l).
 
-    A Khatri-Rao product: row (n, k) of V holds ā_{l-1,n} ⊗ C_{l,n,k} for every layer; GN = Vᵀ V /
-    N.
+    One product Vᵀ V for each chunk of data points, see `root_jacobian`.
     """
     net, xp = sample.net, sample.net.ops.xp
     if net.size**2 * net.dtype.itemsize * 2 > net.ops.free_memory():
@@ -152,12 +172,13 @@ def full_gauss_newton(sample: CurvatureSample) -> Array:
     total = xp.zeros((net.size, net.size), dtype=net.dtype)
     rank = sample.loss.rank(net.sizes[-1])
     for part in _chunks(sample, 2 * rank * net.size * net.dtype.itemsize):
-        rows = part.tape.rows
-        V = xp.empty((rank * rows, net.size), dtype=net.dtype)
         root = sample.loss.gn_root(net.ops, part.tape.output, part.y)
-        for l, C in backpropagate(net, part.W, part.tape, root):
-            abar = part.tape.abar[l - 1]
-            pieces = abar[None, :, :, None] * C[:, :, None, :]
-            V[:, net.offsets[l - 1] : net.offsets[l]] = pieces.reshape(rank * rows, -1)
-        total += net.ops.gram(V, 1.0 / sample.tape.rows)
-    return total
+        V = root_jacobian(net, part.W, part.tape, root)
+        total += net.ops.gram(V.T, 1.0 / sample.tape.rows)
+    order = xp.concatenate(
+        [
+            start + xp.arange(o * i).reshape(o, i).T.reshape(-1)
+            for start, (o, i) in zip(net.offsets[:-1], net.shapes, strict=True)
+        ]
+    )
+    return total[order][:, order]

@@ -6,8 +6,8 @@ adds a method of that name; a file in ``curvature`` that defines ``CURVATURE`` a
 by ``second_order.py``.
 
 Reading order: ``timing`` → ``base`` → ``schedules`` → ``first_order`` → ``preconditioner`` →
-``quadratic`` → ``growth`` → ``evidence`` → ``second_order`` → ``solver`` → ``conjugate_gradient``;
-then the siblings.
+``quadratic`` → ``growth`` → ``evidence`` → ``second_order`` → ``solver`` → ``conjugate_gradient``
+→ ``dense``; then the siblings.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class Method:
     settings: type[OptimizerSettings]
     order: int  # 1 or 2
     needs_likelihood: bool
+    dtype: str  # in which a run computes unless it is told
     build: Callable[[Problem, Any], Optimizer[Any]]
 
 
@@ -50,11 +51,18 @@ def methods() -> dict[str, Method]:
             settings_of(curvature),
             SecondOrder.order,
             curvature.needs_likelihood,
+            SecondOrder.dtype,
             partial(SecondOrder, curvature=curvature),
         )
     for name, optimizer in discover(__name__, "OPTIMIZER").items():
         table[name] = Method(
-            name, optimizer.summary, optimizer.Settings, optimizer.order, False, optimizer
+            name,
+            optimizer.summary,
+            optimizer.Settings,
+            optimizer.order,
+            False,
+            optimizer.dtype,
+            optimizer,
         )
     return dict(sorted(table.items(), key=lambda item: (item[1].order, item[0])))
 

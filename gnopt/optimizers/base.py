@@ -82,6 +82,7 @@ class Optimizer(ABC, Generic[StateT]):
     name: str = ""
     summary: str = ""
     order: ClassVar[int] = 1
+    dtype: ClassVar[str] = "float32"  # precision in which a run computes unless it is told
     Settings: ClassVar[type[OptimizerSettings]] = OptimizerSettings
     state_type: ClassVar[type[State]] = State
 
@@ -110,6 +111,25 @@ class Optimizer(ABC, Generic[StateT]):
         """Return the most rows that an update may take."""
         return min(base, self.problem.rows)
 
+    def place(self, examples: int) -> int:
+        """Return where in the stream of rows the next batch begins, after ``examples`` rows."""
+        return examples
+
+    @property
+    def keeps_rows(self) -> bool:
+        """Whether every batch of a run is the same, so that it is loaded once."""
+        return False
+
+    def notes(self, base: int) -> list[str]:
+        """Return lines that a user should read before the first update, given the configured batch
+        size.
+        """
+        return []
+
+    def finished(self, state: StateT) -> str:
+        """Return why further updates cannot lower the objective, or "" while they may."""
+        return ""
+
     @abstractmethod
     def update(self, theta: Array, state: StateT, x: Array, y: Array, step: int) -> Stats:
         """Change θ and the state by one update on a batch; return the row of the log.
@@ -137,6 +157,12 @@ class Optimizer(ABC, Generic[StateT]):
         loss jump. θ and the state are left alone, so that the run can be resumed.
         """
         return None
+
+    def usual_batch(self, base: int) -> int:
+        """Return the rows at which the cost of an update is stated, given the configured batch
+        size.
+        """
+        return min(base, self.problem.rows)
 
     @abstractmethod
     def cost(self, base: int) -> Cost:

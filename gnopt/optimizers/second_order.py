@@ -277,6 +277,19 @@ class SecondOrder(Optimizer[SecondOrderState]):
             return min(base, self.problem.rows)
         return grown(self._most_rows(base), self.problem.rows)
 
+    def notes(self, base: int) -> list[str]:
+        first, rows = self.first_batch(base), self.problem.rows
+        if first == min(base, rows):
+            return []
+        held = f"all {rows:,} training rows" if first == rows else f"{first:,} rows"
+        why = (
+            "it is more than half of them" if 2 * base > rows else "fewer would cost nearly as much"
+        )
+        return [
+            f"batches hold {held}, not training.batch_size = {base}: {why} "
+            "(optimizer.growth_limit = 1 keeps that size)"
+        ]
+
     def _first_rows(self, base: int) -> float:
         """Return the rows of the first batch: ``base``, or as many as double an update's cost."""
         return max(float(base), self.free)

@@ -1,5 +1,5 @@
-"""Say, before training starts, what a user should know of the run: inputs and targets whose scale
-slows every method down or that are standardised, and batches of another size than configured.
+"""Say, before training starts, what a user should know of the data of a run: inputs and targets
+whose scale slows every method down or that are standardised.
 """
 
 from __future__ import annotations
@@ -11,22 +11,6 @@ from gnopt.engine.initializers import AUTO
 from gnopt.training.setup import Experiment
 
 ROWS = 1000
-
-
-def batch_notes(experiment: Experiment, first: int) -> list[str]:
-    """Return a line if the ``first`` batch does not hold the configured number of rows."""
-    wanted, rows = experiment.config.training.batch_size, experiment.data.train.rows
-    if first == min(wanted, rows):
-        return []
-    if first == rows:
-        held = f"all {rows:,} training rows"
-    else:
-        held = f"{first:,} rows"
-    why = "it is more than half of them" if 2 * wanted > rows else "fewer would cost nearly as much"
-    return [
-        f"batches hold {held}, not training.batch_size = {wanted}: {why} "
-        "(optimizer.growth_limit = 1 keeps that size)"
-    ]
 
 
 def label_notes(experiment: Experiment) -> list[str]:

@@ -25,12 +25,18 @@ class Batches:
         self.split, self.loss, self.ops = split, loss, ops
         self._threads = ThreadPoolExecutor(1, "batches") if ops.queued else None
         self._next: tuple[tuple[int, int], Future[tuple[Batch, Any]]] | None = None
+        self._kept: tuple[tuple[int, int], Batch] | None = None
 
-    def take(self, position: int, count: int) -> Batch:
+    def take(self, position: int, count: int, keep: bool = False) -> Batch:
         """Return ``count`` examples from ``position`` on; raises what reading them raises.
 
-        As many examples as there are rows are all of the data.
+        As many examples as there are rows are all of the data. With ``keep`` the batch is loaded
+        once, for a run whose batches are all the same.
         """
+        if keep:
+            if self._kept is None or self._kept[0] != (position, count):
+                self._kept = (position, count), self._load(position, count)
+            return self._kept[1]
         self.settle()
         announced, self._next = self._next, None
         if announced is None or announced[0] != (position, count):

@@ -35,11 +35,12 @@ class CostEstimate:
 def estimate_cost(experiment: Experiment) -> CostEstimate:
     """Estimate the cost of ``experiment`` at its largest batch."""
     net, settings = experiment.net, experiment.config.training
-    cost = experiment.optimizer.cost(settings.batch_size)
+    optimizer = experiment.optimizer
+    cost = optimizer.cost(optimizer.usual_batch(settings.batch_size))
     weights = net.size * net.dtype.itemsize
-    rows = experiment.optimizer.largest_batch(settings.batch_size)
+    rows = optimizer.largest_batch(settings.batch_size)
     batch = 2 * rows * (net.sizes[0] + net.sizes[-1]) * net.dtype.itemsize
-    tape = min(rows, block_rows(net, experiment.optimizer.problem.memory)) * net.row_bytes()
+    tape = min(rows, block_rows(net, optimizer.problem.memory)) * net.row_bytes()
     temporary = 2 * weights + batch + 2 * tape + int(cost.temporaries)
     needs = {"weights": weights, "optimizer state": int(cost.state), "temporaries": temporary}
     held = {"data in memory": _held(experiment)}

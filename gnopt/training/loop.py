@@ -18,7 +18,7 @@ from gnopt.engine.arrays import Array
 from gnopt.errors import Diverged, GnoptError, Interrupted
 from gnopt.optimizers.base import State, Stats
 from gnopt.training import checkpoint
-from gnopt.training.advice import batch_notes, label_notes, scale_notes
+from gnopt.training.advice import label_notes, scale_notes
 from gnopt.training.batches import Batches
 from gnopt.training.cadence import Cadence, rows_of_training
 from gnopt.training.evaluate import Evaluation
@@ -166,7 +166,7 @@ class Trainer:
             *e.weighting.notes,
             *label_notes(e),
             *scale_notes(e),
-            *batch_notes(e, e.optimizer.batch_size(self.state, batch)),
+            *e.optimizer.notes(batch),
         ]
         return [e.start_note, *notes] if e.start_note else notes
 
@@ -232,9 +232,10 @@ class Trainer:
         e, counters = self.experiment, self.counters
         start = self._clock()
         count = e.optimizer.batch_size(self.state, self._settings.batch_size)
-        x, y = self._batches.take(counters.examples, count)
-        if counters.step + 1 < self._settings.updates:
-            self._batches.announce(counters.examples + count, count)
+        place, keeps = e.optimizer.place, e.optimizer.keeps_rows
+        x, y = self._batches.take(place(counters.examples), count, keeps)
+        if counters.step + 1 < self._settings.updates and not keeps:
+            self._batches.announce(place(counters.examples + count), count)
         number = counters.step + 1 - self.watch.begun
         stats = e.optimizer.update(self.theta, self.state, x, y, number)
         e.ops.synchronize()
@@ -257,6 +258,7 @@ class Trainer:
         if math.isfinite(stats.get("log_evidence", math.nan)):
             self.run.log(decay_text(counters.step, stats, e.net.size))
         self._still(stats)
+        self.ends.finished = e.optimizer.finished(self.state)
         for name in _GUARDED:
             if not math.isfinite(stats.get(name) or 0.0):
                 raise Diverged(f"update {counters.step}: {name} is {stats[name]}")
@@ -346,7 +348,7 @@ class Trainer:
         elif counters.best_step == counters.step:
             former = self._former
         count = e.optimizer.batch_size(self.state, self._settings.batch_size)
-        batch = self._batches.take(counters.examples, count)
+        batch = self._batches.take(e.optimizer.place(counters.examples), count)
         self._closing = e.optimizer.closing_weights(self.theta, self.state, *batch)
         if self._closing is not None:
             left, measured = measured, self._evaluate(at_end=True)

@@ -101,6 +101,7 @@ class Ends:
     patience: Patience = field(default_factory=Patience)
     stillness: Stillness = field(default_factory=Stillness)
     limit: int = 0  # updates that cross-validation found enough; 0 = not known
+    finished: str = ""  # why the method cannot lower the objective any further
 
     def last_update(self, settings: TrainingSettings) -> int:
         """Return the update at which the run ends, unless a better network comes before."""
@@ -142,6 +143,8 @@ def stop(ends: Ends, settings: TrainingSettings, step: int, seconds: float) -> S
             f"update {step}: stopped: loss and weights have not changed for {STILL} updates",
             True,
         )
+    if wait and ends.finished:
+        return Stop("converged", f"update {step}: stopped: {ends.finished}", True)
     if wait and 0 < ends.limit <= step:
         return Stop(
             "cross_validation",

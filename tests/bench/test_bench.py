@@ -119,8 +119,10 @@ def test_without_names_one_first_order_method_and_what_is_not_too_dear(tmp_path,
 
 def test_named_methods_are_all_built(tmp_path, experiment):
     built, left_out = build_methods(request(tmp_path, "all"), experiment)
-    assert set(built) == set(optimizers.methods())
-    assert left_out == {}
+    assert set(built) | set(left_out) == set(optimizers.methods())
+    assert {"sgd", "kfra", "gauss_newton"} <= set(built)
+    for name, reason in left_out.items():  # minutes an update, unless it is named
+        assert "times the flops of the cheapest" in reason, name
     built, _ = build_methods(request(tmp_path, "sgd", "gauss_newton", "sgd"), experiment)
     assert list(built) == ["sgd", "gauss_newton"]
 

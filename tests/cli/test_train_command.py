@@ -249,14 +249,17 @@ def test_init_from_starts_at_the_weights_of_a_checkpoint(tiny, gnopt):
 
 @pytest.mark.parametrize("method", optimizers.methods())
 def test_every_method_starts_from_the_same_weights_and_learns(tiny, gnopt, method):
-    settings = [] if method != "sgd" else ["--set", "optimizer.learning_rate=0.02"]
+    settings = ["--dtype", "float64"]
+    if method == "sgd":
+        settings += ["--set", "optimizer.learning_rate=0.02"]
     result = gnopt(
         "train", "tiny.toml", "--out", "run", "--set", f"optimizer.method={method}", *settings
     )
     assert result.code == 0, result.err
     losses = [float(r["train_loss"]) for r in rows(tiny / "run/eval.csv")]
     reference = gnopt(
-        "train", "tiny.toml", "--out", "other", "--set", "optimizer.method=adam", "--max-updates", 0
+        *("train", "tiny.toml", "--out", "other", "--dtype", "float64"),
+        *("--set", "optimizer.method=adam", "--max-updates", 0),
     )
     assert reference.code == 0
     assert losses[0] == float(rows(tiny / "other/eval.csv")[0]["train_loss"])

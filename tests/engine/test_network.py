@@ -18,6 +18,7 @@ from gnopt.engine.network import (
     gradient,
     hessian_vector,
     r_forward,
+    second_r_forward,
     slope,
     still_units,
 )
@@ -60,6 +61,9 @@ def check_passes(case, truth, seed=0):
     u = rng.standard_normal(tape.output.shape)
     left, right = (Jv[0] * u).sum(), V[0] @ host(flat_gradient(case, ops.asarray(u)))
     assert abs(left - right) <= 1e-12 * (1.0 + np.abs(Jv[0] * u).sum())
+
+    bend = second_r_forward(net, case.W, tape, net.views(ops.asarray(V[0])))
+    case.check(bend, np.einsum("nkpq,p,q->nk", truth.T, V[0], V[0]))
 
     case.check(product(case, "gn", V[0]), truth.gauss_newton() @ V[0])
     case.check(product(case, "hessian", V[0]), truth.hessian() @ V[0])

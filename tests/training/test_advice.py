@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from gnopt.config import load
-from gnopt.training.advice import batch_notes, scale_notes
+from gnopt.training.advice import scale_notes
 from gnopt.training.setup import build
 
 CONFIG = """
@@ -88,17 +88,16 @@ def test_counts_and_labels_have_no_scale(tmp_path, table):
 
 def test_batches_of_another_size_than_configured_are_said(tmp_path, table):
     with h5py.File(tmp_path / "data.h5", "w") as file:
-        file["x"], file["y"] = table
+        file["x"], file["y"] = (np.tile(part, (10, 1)) for part in table)
     (tmp_path / "net.toml").write_text(CONFIG.format(loss="squared_error"))
 
-    def said(batch, first):
-        sets = [f"training.batch_size={batch}"]
-        experiment = build(load(tmp_path / "net.toml", sets))
+    def said(batch, *sets):
+        experiment = build(load(tmp_path / "net.toml", [f"training.batch_size={batch}", *sets]))
         with experiment.data:
-            return batch_notes(experiment, first)
+            return experiment.optimizer.notes(batch)
 
-    assert said(8, 8) == said(1000, 300) == []
-    (few,), (most,) = said(8, 120), said(200, 300)
-    assert "batches hold 120 rows, not training.batch_size = 8" in few
-    assert "all 300 training rows, not training.batch_size = 200" in most
+    assert said(8, "optimizer.growth_limit=1") == said(1200) == []
+    (few,), (most,) = said(8), said(2000)
+    assert "batches hold 1,000 rows, not training.batch_size = 8" in few
+    assert "all 3,000 training rows, not training.batch_size = 2000" in most
     assert all("growth_limit = 1" in note for note in (few, most))

@@ -1,0 +1,241 @@
+"""Levenberg-Marquardt: the step against dense derivatives, λ, the rows, the end of a run."""
+
+import itertools
+from math import nan
+
+import numpy as np
+import pytest
+from reference import Case, Truth, close, host, make_case, network, optimizer, same, settings
+
+from gnopt.config import load
+from gnopt.engine.initializers import initialize
+from gnopt.engine.losses import get_loss
+from gnopt.errors import Diverged
+from gnopt.optimizers import levenberg_marquardt, make
+from gnopt.optimizers.base import Problem
+
+NAME, ETA = "levenberg_marquardt", 0.02
+
+
+def penalised(net, scale=1.0):
+    """1 for weights, 0 for biases, 1 / scale² for the weights of the last layer."""
+    diagonal = np.ones(net.size)
+    diagonal[net.offsets[-2] :] = scale**-2
+    for W in net.views(diagonal):
+        W[:, -1] = 0.0
+    return diagonal
+
+
+def dense_step(truth, theta, lam, eta, diagonal, D):
+    """d and a of the damped system, and the curvature without damping, from dense derivatives."""
+    H, W = truth.gauss_newton(), eta * diagonal
+    C = H + np.diag(W + lam * D)
+    d = -np.linalg.solve(C, truth.gradient() + W * theta)
+    bend = np.einsum("nkpq,p,q->nk", truth.T, d, d)
+    pulled = np.einsum("nkj,nj->nk", truth.output_gn, bend)
+    return (
+        d,
+        -np.linalg.solve(C, np.einsum("nkp,nk->p", truth.J, pulled) / len(bend)),
+        H + np.diag(W),
+    )
+
+
+def test_the_step_is_that_of_the_dense_system(ops, loss_name):
+    """(H + W + λ D) d = −∇, a from the second derivative, δ = d + a/2 where a is small."""
+    case = make_case((4, 3, 3), ("tanh",), loss_name, 10, soft=True, ops=ops)
+    case.theta[...] *= 0.5
+    values = settings(NAME, damping=5.0, weight_decay=ETA)
+    method = optimizer(case, NAME, values, output_scale=3.0)
+    theta, truth = case.theta.copy(), Truth(case)
+    stats = method.update(theta, method.init(theta), case.x, case.y, 1)
+    assert stats["tries"] == 1
+    sizes = np.diag(truth.gauss_newton())
+    D = np.sqrt(sizes * sizes.mean())
+    before, after = host(case.theta), host(theta)
+    diagonal = penalised(case.net, 3.0)
+    d, a, B = dense_step(truth, before, 5.0, ETA, diagonal, D)
+    bend = 2.0 * np.sqrt((a * D) @ a / ((d * D) @ d))
+    assert bend < 0.75
+    close(after - before, d + 0.5 * a, 1e-7)
+    assert stats["bend"] == pytest.approx(bend, rel=1e-6, abs=1e-9)
+    g = truth.gradient() + ETA * diagonal * before
+    assert stats["grad_norm"] == pytest.approx(np.linalg.norm(g), rel=1e-8)
+    assert stats["predicted"] == pytest.approx(g @ d + 0.5 * d @ B @ d, rel=1e-7)
+    moved = Truth(Case(case.net, case.names, case.loss_name, theta, case.x, case.y))
+    change = moved.values.mean() - truth.values.mean()
+    change += 0.5 * ETA * diagonal @ (after**2 - before**2)
+    assert stats["rho"] == pytest.approx(change / stats["predicted"], rel=1e-6)
+
+
+def test_a_path_that_bends_too_much_is_left_at_d():
+    case = make_case((2, 4, 1), ("tanh",), "squared_error", 12, seed=1)
+    left = followed = 0
+    for lam in (1e-6, 1e-3, 1.0, 1e3):
+        theta = case.theta.copy()
+        method = optimizer(case, NAME, settings(NAME, damping=lam))
+        state, truth = method.init(theta), Truth(case)
+        stats = method.update(theta, state, case.x, case.y, 1)
+        if stats["tries"] != 1:
+            continue
+        sizes = np.diag(truth.gauss_newton())
+        D = np.sqrt(sizes * sizes.mean())
+        d, a, _ = dense_step(truth, case.theta, lam, 0.0, penalised(case.net), D)
+        follow = stats["bend"] <= 0.75
+        followed, left = followed + follow, left + (not follow)
+        close(theta - case.theta, d + 0.5 * a * follow, 1e-6)
+    plain = optimizer(case, NAME, settings(NAME, damping=1e3, acceleration=False))
+    theta = case.theta.copy()
+    assert plain.update(theta, plain.init(theta), case.x, case.y, 1)["bend"] == 0.0
+    close(theta - case.theta, d, 1e-6)
+    assert followed
+
+
+def test_a_system_in_chunks_and_blocks_is_the_same(ops):
+    case = make_case((3, 5, 4, 2), ("tanh", "relu"), "binary_cross_entropy", 150, ops=ops)
+    reached = []
+    for memory in (1 << 30, 1):
+        method, theta = optimizer(case, NAME, memory=memory), case.theta.copy()
+        state = method.init(theta)
+        for k in (1, 2):
+            method.update(theta, state, case.x, case.y, k)
+        reached.append(host(theta))
+    close(reached[1], reached[0], 1e-9)
+
+
+# ---- λ -------------------------------------------------------------------------------------------
+
+
+def test_the_objective_falls_with_every_update(ops, loss_name):
+    case = make_case((4, 5, 3), ("tanh",), loss_name, 20, soft=True, ops=ops)
+    method, theta = optimizer(case, NAME, settings(NAME, damping=1e-6)), case.theta.copy()
+    state, rows = method.init(theta), []
+    for k in range(1, 12):
+        before, lam = theta.copy(), state.damping
+        rows.append(method.update(theta, state, case.x, case.y, k))
+        assert rows[-1]["damping"] >= lam
+        if rows[-1]["rejected"]:
+            same(theta, before)
+        else:  # Nielsen's rule
+            rho = min(rows[-1]["rho"], 1.0)
+            factor = max(1.0 / 3.0, 1.0 - (2.0 * rho - 1.0) ** 3)
+            assert state.damping == pytest.approx(max(rows[-1]["damping"] * factor, 1e-15))
+            assert state.growth == 2.0
+    losses = [row["loss"] for row in rows]
+    assert all(b < a for a, b in itertools.pairwise(losses) if a > 1e-13)
+    assert any(row["tries"] > 1 for row in rows) or losses[-1] < 0.5 * losses[0]
+
+
+def test_damping_is_by_the_largest_sizes_so_far(ops):
+    case = make_case((4, 5, 3), ("tanh",), "squared_error", 20, ops=ops)
+    method, theta = optimizer(case, NAME), case.theta.copy()
+    state, largest = method.init(theta), 0.0
+    for k in range(1, 6):
+        here = Case(case.net, case.names, case.loss_name, theta.copy(), case.x, case.y)
+        largest = np.maximum(largest, np.diag(Truth(here).gauss_newton()))
+        method.update(theta, state, case.x, case.y, k)
+        close(state.largest, largest, 1e-9)
+
+
+def test_where_no_step_helps_the_weights_stay_and_the_run_ends(ops, monkeypatch):
+    case = make_case((4, 5, 3), ("tanh",), "squared_error", 20, ops=ops)
+    method, theta = optimizer(case, NAME), case.theta.copy()
+    state = method.init(theta)
+    assert method.finished(state) == ""
+    monkeypatch.setattr(levenberg_marquardt, "mean_loss", lambda *arguments: ops.asarray(nan))
+    stats = method.update(theta, state, case.x, case.y, 1)
+    same(theta, case.theta)
+    assert (stats["rejected"], stats["step_norm"]) == (1.0, 0.0)
+    assert 5 < stats["tries"] < 12  # ν doubles
+    assert "no step lowers the objective" in method.finished(state)
+    assert method.update(theta, state, case.x, case.y, 2)["tries"] == 1
+
+
+def test_a_factorisation_that_fails_raises_the_damping(ops, monkeypatch):
+    case = make_case((4, 5, 3), ("tanh",), "squared_error", 20, ops=ops)
+    method, theta = optimizer(case, NAME, settings(NAME, damping=1e-15)), case.theta.copy()
+    state, damp, seen = method.init(theta), method.system.damp, []
+
+    def failing(lam, eta, largest):
+        seen.append(lam)
+        if lam < 1e-12:
+            raise Diverged("not positive definite")
+        return damp(lam, eta, largest)
+
+    monkeypatch.setattr(method.system, "damp", failing)
+    stats = method.update(theta, state, case.x, case.y, 1)
+    np.testing.assert_allclose(seen[:4], [1e-15, 1e-14, 1e-13, 1e-12])
+    assert stats["tries"] == len(seen) >= 4
+    assert np.isfinite(host(theta)).all()
+
+
+def test_a_problem_that_is_solved_is_converged(ops):
+    """A linear fit of noisy targets: two updates solve it, ten more show that."""
+    case = make_case((3, 2), (), "squared_error", 30, ops=ops)
+    method, theta = optimizer(case, NAME, settings(NAME, damping=1e-9)), case.theta.copy()
+    state, k = method.init(theta), 0
+    while not method.finished(state):
+        k += 1
+        method.update(theta, state, case.x, case.y, k)
+    assert 10 < k < 15
+    assert "fallen by less than 1e-09" in method.finished(state)
+    A = np.hstack([host(case.x), np.ones((30, 1))])
+    expected = np.linalg.lstsq(A, host(case.y), rcond=None)[0].T
+    close(case.net.views(theta)[0], expected, 1e-9)
+
+
+# ---- rows ----------------------------------------------------------------------------------------
+
+
+def rows_of(sizes, available, **values):
+    net = network(sizes, ("tanh",) * (len(sizes) - 2))
+    problem = Problem(net, get_loss("squared_error"), seed=0, rows=available)
+    return make(NAME, problem, settings(NAME, **values))
+
+
+def test_all_rows_or_as_many_as_an_update_can_afford():
+    assert rows_of((1, 20, 1), 20_000).largest_batch(1000) == 20_000
+    assert rows_of((1, 20, 1), 20_000, rows=500).first_batch(1000) == 500
+    assert rows_of((1, 20, 1), 300, rows=500).first_batch(1000) == 300
+    large = rows_of((4, 60, 60, 1), 200_000)
+    P = large.problem.net.size
+    assert large.cost(large.rows).flops == pytest.approx(large.cost(16 * P).flops)
+    middle = rows_of((4, 20, 20, 1), 200_000)
+    assert 16 * middle.problem.net.size < middle.rows < 200_000
+    assert middle.cost(middle.rows).flops == pytest.approx(3e10, rel=0.01)
+    assert (middle.place(5000), middle.keeps_rows) == (0, True)
+
+
+def test_notes_say_which_rows_and_which_precision():
+    (every,) = rows_of((1, 20, 1), 20_000).notes(1000)
+    assert "all 20,000 training rows" in every
+    (some,) = rows_of((1, 20, 1), 20_000, rows=500).notes(1000)
+    assert "the same 500 of 20,000" in some
+    net = network((1, 20, 1), ("tanh",), dtype="float32")
+    single = make(NAME, Problem(net, get_loss("squared_error"), 0, 9), settings(NAME))
+    assert 'training.dtype = "float64"' in single.notes(1000)[-1]
+
+
+def test_its_precision_is_float64_unless_told(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text('[data]\nfile = "x.h5"\n[network]\nhidden = [3]\nloss = "squared_error"\n')
+    asked = ["optimizer.method=levenberg_marquardt"]
+    assert load(path).training.dtype == "float32"
+    assert load(path, asked).training.dtype == "float64"
+    assert load(path, [*asked, "training.dtype=float32"]).training.dtype == "float32"
+
+
+# ---- how far it gets -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_smooth_function_is_fitted_far_below_single_precision(seed):
+    """sin(10πx)/(10πx) by 61 weights from a thousand rows."""
+    draw = np.random.default_rng(5)
+    x = draw.uniform(-1.0, 1.0, (1000, 1))
+    net = network((1, 20, 1), ("tanh",))
+    theta = initialize(net.sizes, "glorot", np.random.default_rng(seed), net.dtype)
+    method = make(NAME, Problem(net, get_loss("squared_error"), 0, 1000), settings(NAME))
+    state = method.init(theta)
+    for k in range(1, 251):
+        stats = method.update(theta, state, x, np.sinc(10.0 * x), k)
+    assert 2.0 * stats["loss"] < 1e-6
