@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gnopt.plots.figure import colour, legend_below, log_axis, new_figure, save, style
+from gnopt.plots.figure import colours_of, legend_below, log_axis, new_figure, save, style
 from peers.growth import exponents
 
 LABELS = {
@@ -29,6 +29,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
         panels = figure.subplots(2, 2).ravel()
         for panel, axis in zip(panels, axes_names, strict=True):
             own = [r for r in rows if r["axis"] == axis]
+            shades = colours_of(r["method"] for r in own)
             for index, method in enumerate(dict.fromkeys(r["method"] for r in own)):
                 line = [r for r in own if r["method"] == method]
                 values = [r["value"] for r in line]
@@ -37,7 +38,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
                     [1e3 * r["seconds"] for r in line],
                     marker=MARKERS[index],
                     markersize=4.5,
-                    color=colour(index),
+                    color=shades[method],
                     label=method,
                 )
                 panel.plot(
@@ -46,7 +47,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
                     "--",
                     linewidth=1.0,
                     alpha=0.7,
-                    color=colour(index),
+                    color=shades[method],
                 )
             panel.plot(
                 [],

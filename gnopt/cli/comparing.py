@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from gnopt.cli.display import RunsReporter
@@ -13,6 +13,7 @@ from gnopt.compare.plan import ComparisonPlan, Run
 from gnopt.compare.result_files import SummaryRow
 from gnopt.compare.result_texts import HEADER, summary_cells, target_rows
 from gnopt.compare.targets import TimeToTarget
+from gnopt.formatting import ABSENT
 from gnopt.workers.child import WorkerExit
 
 if TYPE_CHECKING:
@@ -46,16 +47,9 @@ def print_tables(
 ) -> None:
     """Print the summary, the times to targets, notes and warnings to stdout."""
     from rich.console import Console
-    from rich.table import Table
 
     console = Console(width=None if sys.stdout.isatty() else 130, highlight=False)
-    table = Table(box=None, pad_edge=False)
-    for i, name in enumerate(HEADER):
-        table.add_column(name, justify="left" if i < 2 else "right", no_wrap=i != 1)
-    for row in rows:
-        if row.role != "grid":
-            table.add_row(*summary_cells(row))
-    console.print(table)
+    console.print(_summary_table(rows, console.width))
     if times:
         console.print(
             "\nTo bring the objective (sliding mean of the batches' loss) down to a target: "
@@ -66,7 +60,42 @@ def print_tables(
         console.print(f"\n{line}" if line is notes[0] else line, markup=False)
     for line in warnings:
         console.print(f"warning: {line}", markup=False, style="yellow")
+    report = plan.directory / "report.html"
+    if report.is_file():
+        console.print(f"report: {report}", markup=False, soft_wrap=True)
     console.print(f"{plan.directory}", markup=False, soft_wrap=True)
+
+
+def _summary_table(rows: Sequence[SummaryRow], width: int) -> Table:
+    """Return the table of results, without the columns that are empty, and without some where the
+    terminal is narrow; report.html has all.
+    """
+    from rich.table import Table
+
+    cells = [summary_cells(row) for row in rows if row.role != "grid"]
+    columns = {name: [line[i] for line in cells] for i, name in enumerate(HEADER)}
+    columns = {
+        n: texts for n, texts in columns.items() if any(t not in ("", ABSENT) for t in texts)
+    }
+    for name in ("seconds per update", "training error", "validation error"):
+        if _total_width(columns) > width:
+            columns.pop(name, None)
+    table = Table(box=None, pad_edge=False)
+    for name in columns:
+        left = name in HEADER[:2]
+        table.add_column(
+            name.replace(" ", "\n"), justify="left" if left else "right", no_wrap=name != HEADER[1]
+        )
+    for line in zip(*columns.values(), strict=True):
+        table.add_row(*line)
+    return table
+
+
+def _total_width(columns: Mapping[str, Sequence[str]]) -> int:
+    """Return the characters of the widest line, two between columns."""
+    return sum(
+        2 + max(len(text) for text in [*name.split(), *texts]) for name, texts in columns.items()
+    )
 
 
 def _target_table(times: Sequence[TimeToTarget]) -> Table:

@@ -19,7 +19,7 @@ from gnopt.cli.common import (
     tell,
     which_checkpoint,
 )
-from gnopt.errors import ConfigError
+from gnopt.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from gnopt.training.load import TrainedNetwork
@@ -104,10 +104,7 @@ def _figures(runs: tuple[Path, ...], place: _Place) -> list[Path]:
     if compared and len(compared) < len(runs):
         raise ConfigError("RUN...: expected runs or comparisons, found both")
     if compared:
-        from gnopt.plots.comparison import draw_comparison, read_panel
-
-        path = place.of("objective")
-        return draw_comparison([read_panel(run, titled=len(runs) > 1) for run in runs], path)
+        return _compared(runs, place)
     from gnopt.plots.run_curves import draw_runs
     from gnopt.plots.steps import draw_steps
     from gnopt.training.rundir import members
@@ -147,3 +144,17 @@ class _Place:
         path = self.out if self.one_file else self.out / name
         files = [claim_beside(self.runs, file, self.overwrite) for file in picture_files(path)]
         return files[0] if path.suffix else path
+
+
+def _compared(runs: tuple[Path, ...], place: _Place) -> list[Path]:
+    """Draw comparisons: the training objective and, unless one file is asked for, validation."""
+    from gnopt.plots.comparison import OBJECTIVE, VALIDATION, draw_comparison, read_panel
+
+    made: list[Path] = []
+    for quantity in (OBJECTIVE,) if place.one_file else (OBJECTIVE, VALIDATION):
+        panels = [read_panel(run, len(runs) > 1, quantity) for run in runs]
+        if any(panel.curves for panel in panels):
+            made += draw_comparison(panels, place.of(quantity.name), quantity)
+        elif quantity is OBJECTIVE:
+            raise DataError(f"{runs[0]}: no run of this comparison has made an update yet")
+    return made

@@ -7,9 +7,10 @@ grid are shown as "default" and are never chosen.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf
+from pathlib import Path
 
 import numpy as np
 
@@ -99,8 +100,13 @@ def _choose(variant: Variant, results: list[PointResult]) -> VariantResult:
     return VariantResult(variant, results, ranked[0], few if len(grid) > FEW else [], default)
 
 
-def curve_of(plan: ComparisonPlan, results: Sequence[PointResult]) -> tuple[Curve | None, bool]:
-    """Return the mean curve over the runs of some points, and whether it is cut short.
+def curve_of(
+    plan: ComparisonPlan,
+    results: Sequence[PointResult],
+    read: Callable[[Path], Curve] = run_curve,
+) -> tuple[Curve | None, bool]:
+    """Return the mean curve over the runs of some points, and whether it is cut short; ``read``
+    returns the curve of a run directory.
 
     Only runs that used up their budget count. If there are none, the curve is that of the others:
     it ends where they diverged or stopped, and is cut short.
@@ -108,7 +114,7 @@ def curve_of(plan: ComparisonPlan, results: Sequence[PointResult]) -> tuple[Curv
     pairs = [pair for result in results for pair in zip(result.runs, result.outcomes, strict=True)]
     done = [run for run, outcome in pairs if outcome.done]
     rest = [run for run, outcome in pairs if outcome.status != "missing"]
-    return mean_curve([run_curve(plan.run_path(run)) for run in done or rest]), not done
+    return mean_curve([read(plan.run_path(run)) for run in done or rest]), not done
 
 
 def warnings(chosen: Sequence[VariantResult]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -55,20 +56,26 @@ def run_curve(path: Path) -> Curve:
     return Curve(columns["step"][:count] - 1, seconds, loss, loss, loss)
 
 
+def validation_curve(path: Path) -> Curve:
+    """Return the validation loss of one run directory at its evaluations; empty without one."""
+    columns = read_columns(path / "eval.csv", ("step", "seconds", "validation_loss"))
+    known = np.isfinite(columns["validation_loss"])
+    step, seconds, loss = (values[known] for values in columns.values())
+    return Curve(step, seconds, loss, loss, loss)
+
+
 def mean_curve(curves: Sequence[Curve]) -> Curve | None:
-    """Return mean, lowest and highest over curves, up to the end of the shortest; None if empty."""
-    count = min((len(curve) for curve in curves), default=0)
-    if not count:
+    """Return mean, lowest and highest over curves, at the updates that all have; None if empty."""
+    if not curves:
         return None
-    losses = np.array([curve.loss[:count] for curve in curves])
-    seconds = np.mean([curve.seconds[:count] for curve in curves], axis=0)
+    common = reduce(np.intersect1d, [curve.updates for curve in curves])
+    if not len(common):
+        return None
+    at = [np.searchsorted(curve.updates, common) for curve in curves]
+    losses = np.array([curve.loss[i] for curve, i in zip(curves, at, strict=True)])
+    seconds = np.mean([curve.seconds[i] for curve, i in zip(curves, at, strict=True)], axis=0)
     return Curve(
-        curves[0].updates[:count],
-        seconds,
-        losses.mean(axis=0),
-        losses.min(axis=0),
-        losses.max(axis=0),
-        len(curves),
+        common, seconds, losses.mean(axis=0), losses.min(axis=0), losses.max(axis=0), len(curves)
     )
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from math import isnan, nan
 from pathlib import Path
 
 from gnopt.compare.choice import PointResult, VariantResult, curve_of
-from gnopt.compare.loss_curves import Curve, thinned
+from gnopt.compare.loss_curves import Curve, run_curve, thinned
 from gnopt.compare.plan import ComparisonPlan
 from gnopt.compare.targets import TimeToTarget
 from gnopt.files import write_text
@@ -135,9 +135,13 @@ def _given(numbers: Iterable[float | None]) -> list[float]:
 
 
 def shown_curves(
-    plan: ComparisonPlan, chosen: Sequence[VariantResult]
+    plan: ComparisonPlan,
+    chosen: Sequence[VariantResult],
+    read: Callable[[Path], Curve] = run_curve,
 ) -> list[tuple[VariantResult, str, Curve, bool]]:
-    """Return (variant, role, curve, whether it is cut short) of every curve that figures show."""
+    """Return (variant, role, curve, whether it is cut short) of every curve that figures show;
+    ``read`` returns the curve of a run directory.
+    """
     curves = []
     for one in chosen:
         roles: list[tuple[str, list[PointResult]]] = [
@@ -148,7 +152,7 @@ def shown_curves(
         if one.default:
             roles.append(("default", [one.default]))
         for role, results in roles:
-            curve, cut = curve_of(plan, results)
+            curve, cut = curve_of(plan, results, read)
             if curve is not None:
                 curves.append((one, role, curve, cut))
     return curves

@@ -11,12 +11,13 @@ from gnopt.formatting import number
 HEADER = (
     "method",
     "settings",
-    "objective",
-    "error",
-    "validation",
+    "training loss",
+    "training error",
+    "validation loss",
+    "validation error",
     "updates",
     "seconds",
-    "s/update",
+    "seconds per update",
     "runs",
 )
 
@@ -35,6 +36,7 @@ def summary_cells(row: SummaryRow) -> list[str]:
         objective,
         number(row.error),
         number(row.validation_objective),
+        number(row.validation_error),
         number(row.updates, 7),
         number(row.seconds, 4),
         number(row.seconds_per_update, 3),

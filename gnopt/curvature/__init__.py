@@ -81,6 +81,7 @@ class Curvature:
 
     name: ClassVar[str] = ""
     summary: ClassVar[str] = ""
+    colour: ClassVar[str] = ""  # "#RRGGBB", in every figure; without it, one that is free
     Settings: ClassVar[type[CurvatureSettings]] = CurvatureSettings
     block: ClassVar[type[Block]] = KroneckerBlock
     needs_likelihood: ClassVar[bool] = False  # samples targets from the model

@@ -34,6 +34,7 @@ class DiagonalGaussNewton(Curvature):
 
     name = "diagonal_gn"
     summary = "diagonal of the Gauss-Newton matrix by curvature propagation (Martens et al. 2012)"
+    colour = "#6A3D9A"
     Settings = DiagonalSettings
     settings: DiagonalSettings
     block = DiagonalBlock

@@ -50,6 +50,7 @@ class EKFAC(KFAC):
 
     name = "ekfac"
     summary = "KFAC with the diagonal re-estimated in its eigenbases (George et al. 2018)"
+    colour = "#CC79A7"
     block = EigenBlock
     estimates_scales = True
 

@@ -53,6 +53,7 @@ class KFAC(Curvature):
 
     name = "kfac"
     summary = "Kronecker-factored Monte-Carlo Fisher (Martens & Grosse 2015)"
+    colour = "#D55E00"
     Settings = KFACSettings
     settings: KFACSettings
     needs_likelihood = True

@@ -40,6 +40,7 @@ class KFLR(Curvature):
     summary = (
         "Kronecker-factored low rank: exact output factors, or a sketch of them (Botev et al. 2017)"
     )
+    colour = "#009E73"
     Settings = KFLRSettings
     settings: KFLRSettings
     exact_output = True

@@ -32,6 +32,7 @@ class KFRA(Curvature):
 
     name = "kfra"
     summary = "Kronecker-factored recursive approximation (Botev et al. 2017)"
+    colour = "#0072B2"
     exact_output = True
     exact_at_one_point = True
 

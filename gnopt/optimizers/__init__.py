@@ -39,6 +39,7 @@ class Method:
     needs_likelihood: bool
     dtype: str  # in which a run computes unless it is told
     build: Callable[[Problem, Any], Optimizer[Any]]
+    colour: str = ""  # "#RRGGBB", in every figure; empty: any that is free
 
 
 def methods() -> dict[str, Method]:
@@ -53,6 +54,7 @@ def methods() -> dict[str, Method]:
             curvature.needs_likelihood,
             SecondOrder.dtype,
             partial(SecondOrder, curvature=curvature),
+            curvature.colour,
         )
     for name, optimizer in discover(__name__, "OPTIMIZER").items():
         table[name] = Method(
@@ -63,6 +65,7 @@ def methods() -> dict[str, Method]:
             False,
             optimizer.dtype,
             optimizer,
+            optimizer.colour,
         )
     return dict(sorted(table.items(), key=lambda item: (item[1].order, item[0])))
 

@@ -22,6 +22,7 @@ class Adam(FirstOrder):
 
     name = "adam"
     summary = "adaptive moments (Kingma & Ba 2014)"
+    colour = "#E69F00"
     Settings = AdamSettings
     settings: AdamSettings
     moments = 2

@@ -23,6 +23,7 @@ class GaussNewton(GaussNewtonCG):
 
     name = "gauss_newton"
     summary = "exact Gauss-Newton by conjugate gradients to a tolerance"
+    colour = "#000000"
     Settings = GaussNewtonSettings
     settings: GaussNewtonSettings
 

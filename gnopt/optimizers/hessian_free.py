@@ -36,6 +36,7 @@ class HessianFree(GaussNewtonCG):
 
     name = "hessian_free"
     summary = "truncated conjugate gradients on the exact Gauss-Newton system (Martens 2010)"
+    colour = "#56B4E9"
     Settings = HessianFreeSettings
     settings: HessianFreeSettings
     keep = 1.3

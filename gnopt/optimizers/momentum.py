@@ -21,6 +21,7 @@ class Momentum(FirstOrder):
 
     name = "momentum"
     summary = "gradient descent with heavy-ball momentum (Polyak 1964)"
+    colour = "#8C8C00"
     Settings = MomentumSettings
     settings: MomentumSettings
     moments = 1

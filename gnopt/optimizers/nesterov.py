@@ -28,6 +28,7 @@ class Nesterov(FirstOrder):
 
     name = "nesterov"
     summary = "Nesterov's accelerated gradient (Sutskever et al. 2013)"
+    colour = "#8B5A2B"
     Settings = NesterovSettings
     settings: NesterovSettings
     moments = 1

@@ -9,6 +9,7 @@ class SGD(FirstOrder):
 
     name = "sgd"
     summary = "stochastic gradient descent"
+    colour = "#8A8A8A"
 
     def step(self, g: Array, moments: list[Array], rate: float, step: int) -> Array:
         g *= -rate

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gnopt.compare.choice import VariantResult, evaluate_plan
-from gnopt.compare.loss_curves import Curve, thinned
+from gnopt.compare.loss_curves import Curve, run_curve, thinned, validation_curve
 from gnopt.compare.plan import read_plan
 from gnopt.compare.result_files import shown_curves
-from gnopt.errors import DataError
-from gnopt.plots.figure import colour, legend, log_axis, new_figure, save_all, style
+from gnopt.plots.figure import colours_of, legend, lighter, log_axis, new_figure, save_all, style
 from gnopt.training import rundir
 
 if TYPE_CHECKING:
@@ -39,24 +38,38 @@ class Panel:
     curves: Sequence[tuple[VariantResult, str, Curve, bool]]
 
 
-def read_panel(directory: Path, titled: bool) -> Panel:
-    """Read the curves of a comparison, finished or not; DataError if there are none yet."""
+@dataclass(frozen=True)
+class Quantity:
+    """What a figure of a comparison shows: the name of its file, the name of its vertical axis, and
+    how the curve of a run is read.
+    """
+
+    name: str
+    label: str
+    read: Callable[[Path], Curve]
+
+
+OBJECTIVE = Quantity("objective", "training objective per example", run_curve)
+VALIDATION = Quantity("validation", "validation loss", validation_curve)
+
+
+def read_panel(directory: Path, titled: bool, quantity: Quantity = OBJECTIVE) -> Panel:
+    """Read the curves of a comparison, finished or not; there may be none."""
     plan = read_plan(directory)
     started = [run for run in plan.runs if rundir.is_run(plan.run_path(run))]
     present = {run.variant for run in started}
     plan = replace(plan, runs=started, variants=[v for v in plan.variants if v.name in present])
-    curves = shown_curves(plan, evaluate_plan(plan))
-    if not curves:
-        raise DataError(f"{directory}: no run of this comparison has made an update yet")
+    curves = shown_curves(plan, evaluate_plan(plan), quantity.read)
     return Panel(directory.resolve().name if titled else "", curves)
 
 
-def draw_comparison(panels: Sequence[Panel], out: Path) -> list[Path]:
+def draw_comparison(
+    panels: Sequence[Panel], out: Path, quantity: Quantity = OBJECTIVE
+) -> list[Path]:
     """Draw the panels and return the files.
 
     One problem gives two panels side by side; several problems give a column each, with seconds
-    above updates. Lines are sliding means of the batches' loss, averaged over seeds; bands reach
-    from the lowest seed to the highest.
+    above updates. Lines are averaged over seeds; bands reach from the lowest seed to the highest.
     """
     shades = _shades(panels)
     with style():
@@ -73,7 +86,7 @@ def draw_comparison(panels: Sequence[Panel], out: Path) -> list[Path]:
             if panel.title:
                 (seconds if len(panels) > 1 else updates).set_title(panel.title, loc="left")
         for axis in {pairs[0][0], pairs[0][1]} if len(panels) > 1 else {pairs[0][0]}:
-            axis.set_ylabel("training objective per example")
+            axis.set_ylabel(quantity.label)
         legend(figure, list(handles.values()), list(handles))
         return save_all(figure, out)
 
@@ -150,22 +163,17 @@ def _limit_loss(curves: Sequence[Curve], axis: Axes) -> None:
 
 
 def _shades(panels: Sequence[Panel]) -> dict[tuple[str, str], str]:
-    """Return (variant, method) → colour; variants of a method with different lines share one."""
-    shades: dict[tuple[str, str], str] = {}
-    taken: dict[tuple[str, str], str] = {}  # (method, line) → variant
-    by_method: dict[str, str] = {}
-    used = 0
-    for panel in panels:
-        for one, *_ in panel.curves:
-            variant = one.variant
-            key, place = (variant.name, variant.method), (variant.method, variant.line)
-            if key in shades:
-                continue
-            if variant.method in by_method and place not in taken:
-                shades[key] = by_method[variant.method]
-            else:
-                shades[key] = colour(used)
-                by_method.setdefault(variant.method, shades[key])
-                used += 1
-            taken[place] = variant.name
+    """Return (variant, method) → colour: that of the method, lighter for each further variant of
+    the method that is drawn in the same line.
+    """
+    variants = {
+        (one.variant.name, one.variant.method): one.variant.line
+        for panel in panels
+        for one, *_ in panel.curves
+    }
+    bases = colours_of(dict.fromkeys(method for _, method in variants))
+    shades = {}
+    for (name, method), line in variants.items():
+        alike = [n for (n, m), drawn in variants.items() if (m, drawn) == (method, line)]
+        shades[name, method] = lighter(bases[method], alike.index(name), len(alike))
     return shades

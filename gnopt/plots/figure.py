@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gnopt.errors import ConfigError, GnoptError
 from gnopt.files import replacement
+from gnopt.optimizers import methods
+from gnopt.training.rundir import read_info
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -95,6 +98,28 @@ def colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
+def colours_of(names: Iterable[str]) -> dict[str, str]:
+    """Return name → colour for the lines of one figure.
+
+    A method has the same colour in every figure, its own. Other names, and methods without a colour
+    of their own, get colours that are free in this figure, in the order of ``names``.
+    """
+    table = methods()
+    own = {name: table[name].colour if name in table else "" for name in names}
+    unused = [shade for shade in COLOURS if shade not in own.values()]
+    free = itertools.cycle(unused or COLOURS)
+    return {name: shade or next(free) for name, shade in own.items()}
+
+
+def lighter(base: str, place: int, count: int) -> str:
+    """Return the colour of one of ``count`` lines that share a base colour: the first has the base,
+    the others are lighter and lighter.
+    """
+    white = 0.7 * place / max(1, count - 1)
+    parts = (int(base[i : i + 2], 16) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(part + white * (255 - part)):02X}" for part in parts)
+
+
 def log_axis(axis: XAxis | YAxis) -> None:
     """Make an ``Axis`` (x or y) logarithmic, with plain numbers at ticks even within a decade."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -136,6 +161,18 @@ def legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> 
         longest = 0.068 * max(len(label) for label in labels) + 0.6  # inches, about
         columns = max(1, min(len(handles), int(figure.get_figwidth() / longest)))
         figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+def colours_of_runs(runs: Sequence[Path]) -> list[str]:
+    """Return a colour for each run directory: that of its method, lighter for each further run of
+    the same method.
+    """
+    used = [str(read_info(run).get("method", "")) for run in runs]
+    bases = colours_of(dict.fromkeys(used))
+    return [
+        lighter(bases[method], used[:place].count(method), used.count(method))
+        for place, method in enumerate(used)
+    ]
 
 
 def distinct(runs: Sequence[Path]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gnopt.inspection.alignment import Alignment
-from gnopt.plots.figure import colour, legend_below, new_figure, save_all, style
+from gnopt.plots.figure import colours_of, legend_below, new_figure, save_all, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +57,8 @@ def _methods(alignments: Sequence[Alignment]) -> list[str]:
 
 
 def _by_step(axis: Axes, alignments: Sequence[Alignment], field: str) -> None:
-    for number, method in enumerate(_methods(alignments)):
+    shades = colours_of(_methods(alignments))
+    for number, method in enumerate(shades):
         mine = [a for a in alignments if a.method == method and a.layer == 0]
         steps = sorted({a.step for a in mine})
         values = [[getattr(a, field) for a in mine if a.step == step] for step in steps]
@@ -67,7 +68,7 @@ def _by_step(axis: Axes, alignments: Sequence[Alignment], field: str) -> None:
             DASHES[number % len(DASHES)],
             marker="o",
             markersize=3,
-            color=colour(number),
+            color=shades[method],
             label=method,
         )
         if len({a.run for a in mine}) > 1:
@@ -75,7 +76,7 @@ def _by_step(axis: Axes, alignments: Sequence[Alignment], field: str) -> None:
                 steps,
                 [min(v) for v in values],
                 [max(v) for v in values],
-                color=colour(number),
+                color=shades[method],
                 alpha=0.15,
                 linewidth=0,
             )
@@ -84,6 +85,7 @@ def _by_step(axis: Axes, alignments: Sequence[Alignment], field: str) -> None:
 
 def _by_layer(axis: Axes, alignments: Sequence[Alignment], field: str) -> None:
     methods = _methods(alignments)
+    shades = colours_of(methods)
     layers = sorted({a.layer for a in alignments})
     width = 0.8 / len(methods)
     for number, method in enumerate(methods):
@@ -94,7 +96,7 @@ def _by_layer(axis: Axes, alignments: Sequence[Alignment], field: str) -> None:
             for layer in layers
         ]
         places = np.arange(len(layers)) + (number - (len(methods) - 1) / 2) * width
-        axis.bar(places, heights, width, color=colour(number), label=method)
+        axis.bar(places, heights, width, color=shades[method], label=method)
     axis.set_xticks(range(len(layers)), ["all", *map(str, layers[1:])])
     axis.set_xlabel("layer")
     axis.grid(axis="x", visible=False)

@@ -9,7 +9,7 @@ import numpy as np
 
 from gnopt.inspection.factors import Factors
 from gnopt.inspection.spectrum import product_values
-from gnopt.plots.figure import colour, legend, log_axis, new_figure, save_all, style
+from gnopt.plots.figure import colours_of, legend, log_axis, new_figure, save_all, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,9 +29,10 @@ def draw_spectrum(factors: Factors, layer: int, out: Path) -> list[Path]:
             axes[0], np.arange(1, len(A.values) + 1), A.values[::-1], "0.25", "-", "A, same for all"
         )
         lines = []
+        shades = colours_of(factors.methods)
         for number, (name, method) in enumerate(factors.methods.items()):
             block = method.blocks[layer - 1]
-            appearance = (colour(number), DASHES[number % len(DASHES)], name)
+            appearance = (shades[name], DASHES[number % len(DASHES)], name)
             if block.factored is not None:
                 G = block.factored[1].spectrum
                 _line(axes[1], np.arange(1, len(G.values) + 1), G.values[::-1], *appearance)

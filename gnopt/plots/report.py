@@ -14,7 +14,7 @@ from gnopt.compare.plan import ComparisonPlan
 from gnopt.compare.result_texts import HEADER, summary_cells, target_rows
 from gnopt.compare.targets import TimeToTarget
 from gnopt.files import write_text
-from gnopt.plots.comparison import Panel, draw_comparison
+from gnopt.plots.comparison import OBJECTIVE, VALIDATION, Panel, Quantity, draw_comparison
 from gnopt.plots.heatmap import draw_heatmap
 
 _CSS = """
@@ -37,14 +37,15 @@ def write_report(
     notes: Sequence[str],
     warnings: Sequence[str],
 ) -> list[Path]:
-    """Draw objective.{png,svg} and grid.{png,svg}, write report.html, and return all files.
+    """Draw objective, validation (where there are validation rows) and grid as .png and .svg, write
+    report.html, and return all files.
 
     Raises GnoptError without matplotlib.
     """
     folder = plan.directory
-    panel = Panel("", result_files.shown_curves(plan, chosen))
     figures = {
-        "Objective": draw_comparison([panel], folder / "objective"),
+        "Training objective": _curves(plan, chosen, OBJECTIVE),
+        "Validation loss": _curves(plan, chosen, VALIDATION),
         "Grids": draw_heatmap(chosen, folder / "grid"),
     }
     rows = result_files.summary_rows(chosen)
@@ -63,9 +64,11 @@ def write_report(
             for title, paths in figures.items()
             if paths
         ),
-        "<p>Lines are sliding means of the batches' loss (of ten batches, but at most 2% of a "
-        "run), averaged over seeds; bands reach from the lowest to the highest seed. The tables' "
-        "objective is evaluated on training rows at the end of each run.</p>",
+        "<p>Lines of the training objective are sliding means of the batches' loss (of ten "
+        "batches, but at most 2% of a run); the validation loss is that of the evaluations. Lines "
+        "are averaged over seeds, and bands reach from the lowest to the highest seed. The "
+        "numbers in the tables are evaluated at the end of each run, on training and on "
+        "validation rows.</p>",
         "<h2>Results</h2>",
         _table(HEADER, [summary_cells(row) for row in rows if row.role != "grid"], "left"),
         "<h2>Updates and seconds to a target</h2>",
@@ -88,6 +91,16 @@ def write_report(
     )
     write_text(folder / "report.html", page)
     return [*(path for paths in figures.values() for path in paths), folder / "report.html"]
+
+
+def _curves(
+    plan: ComparisonPlan, chosen: Sequence[VariantResult], quantity: Quantity
+) -> list[Path]:
+    """Draw a quantity and return the files; none where no run has it."""
+    curves = result_files.shown_curves(plan, chosen, quantity.read)
+    if not curves and quantity is not OBJECTIVE:
+        return []
+    return draw_comparison([Panel("", curves)], plan.directory / quantity.name, quantity)
 
 
 def _settings(plan: ComparisonPlan) -> list[list[str]]:

@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from gnopt.errors import DataError
-from gnopt.plots.figure import colour, distinct, legend_below, log_axis, new_figure, save_all, style
+from gnopt.plots.figure import (
+    colours_of_runs,
+    distinct,
+    legend_below,
+    log_axis,
+    new_figure,
+    save_all,
+    style,
+)
 from gnopt.training.csv_table import read_columns
 
 # Column of steps.csv → (title of its panel, whether the axis is logarithmic).
@@ -42,6 +50,7 @@ def draw_steps(runs: Sequence[Path], out: Path) -> list[Path]:
     for columns in tables:
         columns["rejected"] = np.cumsum(np.nan_to_num(columns["rejected"]))
     names = [name for name in PANELS if any(_varies(columns[name]) for columns in tables)]
+    lines = list(zip(colours_of_runs(runs), distinct(runs), tables, strict=True))
     with style():
         width = min(3, len(names)) or 1
         height = -(-len(names) // width) or 1
@@ -49,11 +58,11 @@ def draw_steps(runs: Sequence[Path], out: Path) -> list[Path]:
         axes = figure.subplots(height, width, squeeze=False, sharex=True)
         for axis, name in zip(axes.flat, names, strict=False):
             title, logarithmic = PANELS[name]
-            for number, (label, columns) in enumerate(zip(distinct(runs), tables, strict=True)):
+            for shade, label, columns in lines:
                 known = np.isfinite(columns[name])  # some numbers come every few updates only
                 if known.any():
                     step, values = columns["step"][known], columns[name][known]
-                    axis.plot(step, values, color=colour(number), linewidth=1.1, label=label)
+                    axis.plot(step, values, color=shade, linewidth=1.1, label=label)
             axis.set_title(title)
             if logarithmic and all(
                 (columns[name][np.isfinite(columns[name])] > 0).all() for columns in tables

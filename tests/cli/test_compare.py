@@ -88,7 +88,9 @@ def test_a_comparison_end_to_end(grid, process):
         page = (grid / "c/report.html").read_text()
         assert "data:image/svg+xml;base64," in page
         assert "curvature_decay = 0.5" in page
-        assert {path.name for path in (grid / "c").glob("*.png")} == {"objective.png", "grid.png"}
+        assert "<h2>Validation loss</h2>" in page
+        pictures = {"objective.png", "validation.png", "grid.png"}
+        assert {path.name for path in (grid / "c").glob("*.png")} == pictures
     checkpoints = list((grid / "c").glob("runs/kfra/*/checkpoints/*.h5"))
     assert len(checkpoints) == 2  # of each finished run the last
 

@@ -39,7 +39,7 @@ def test_several_runs_and_comparisons(tiny, gnopt):
     text = Path("both.svg").read_text()
     assert "sgd" in text
     assert "kfra" in text
-    assert "lowest objective" in text
+    assert "lowest loss that the targets allow" in text
     for name in ("one", "two"):
         assert (
             gnopt(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import h5py
 import numpy as np
 import pytest
@@ -25,6 +27,22 @@ def test_curves_of_runs_are_drawn_in_every_format(trained, gnopt):
     result = gnopt("plot", "run")
     assert result.out == "run/curves.png\nrun/steps.png\n"
     assert (trained / "run/curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_figure_of_a_run_has_a_title_its_metrics_and_a_mark_at_the_best(trained, gnopt):
+    sets = ("--set", 'training.metrics=["mae", "rmse"]', "--set", "training.judge=rmse")
+    assert gnopt("train", "tiny.toml", "--out", "judged", *sets).code == 0
+    drawn = {}
+    for run in ("run", "judged"):
+        assert gnopt("plot", run, "--out", f"{run}.svg").code == 0
+        drawn[run] = (trained / f"{run}.svg").read_text()
+        assert "kfra on tiny.h5, network 12-8-3-8-12" in drawn[run]
+        for words in ("best network", "training rows", "validation rows", "batches, sliding mean"):
+            assert f">{words}</text>" in drawn[run]
+    assert ">squared error</text>" in drawn["run"]
+    assert re.search(r"best: update \d+, lowest validation loss", drawn["run"])
+    assert drawn["judged"].index(">rmse</text>") < drawn["judged"].index(">mae</text>")
+    assert "lowest validation rmse" in drawn["judged"]
 
 
 def test_reconstructions_are_drawn_for_any_count(trained, gnopt):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -13,8 +15,9 @@ from gnopt.compare.loss_curves import Curve
 from gnopt.compare.outcome import RunOutcome
 from gnopt.compare.plan import Run
 from gnopt.errors import ConfigError
+from gnopt.optimizers import methods
 from gnopt.plots.comparison import Panel, _shades, draw_comparison
-from gnopt.plots.figure import colour, log_axis, new_figure, save, save_all, style
+from gnopt.plots.figure import colours_of, lighter, log_axis, new_figure, save, save_all, style
 from gnopt.plots.heatmap import draw_heatmap
 
 
@@ -48,6 +51,24 @@ def test_logarithmic_axes_have_plain_numbers(low, high):
     assert not any("$" in text for text in labels)
 
 
+def test_a_method_has_the_same_colour_in_every_figure():
+    table = methods()
+    own = [method.colour for method in table.values() if method.colour]
+    assert len(set(own)) == len(own)
+    assert all(re.fullmatch("#[0-9A-F]{6}", shade) for shade in own)
+    for names in (["adam", "kfra"], ["exact", "kfra", "gradient", "lion"], table):
+        shades = colours_of(names)
+        assert shades["kfra"] == table["kfra"].colour
+        assert len(set(shades.values())) == len(names)
+
+
+def test_lines_of_one_method_get_lighter():
+    shades = [lighter("#0072B2", place, 3) for place in range(3)]
+    assert shades[0] == "#0072B2"
+    assert shades == sorted(shades)
+    assert len(set(shades)) == 3
+
+
 def test_variants_of_one_method_share_its_colour_where_lines_differ():
     variants = [
         Variant("a", "kfra"),
@@ -59,7 +80,7 @@ def test_variants_of_one_method_share_its_colour_where_lines_differ():
         (VariantResult(v, [], a_result(v, {}, 1.0)), "single", a_curve(), False) for v in variants
     ]
     shades = _shades([Panel("", curves)])
-    assert shades["a", "kfra"] == shades["b", "kfra"] == colour(0)
+    assert shades["a", "kfra"] == shades["b", "kfra"] == methods()["kfra"].colour
     assert len({shades[v.name, v.method] for v in variants}) == 3
 
 
