@@ -330,27 +330,31 @@ def _toml(value: object) -> str:
     return repr(value)
 
 
-def refuse_changes(saved: Config, new: Config) -> None:
-    """Raise SettingsError if ``new`` differs from ``saved`` in a setting that numbers depend on.
+def differences(
+    config: Config, started: Mapping[str, Mapping[str, object]], hint: str
+) -> list[SettingProblem]:
+    """Return a problem for each setting that differs from those that a run was started with,
+    section → name → value, unless it may change during a run; ``hint`` says what to do.
 
-    Called before a run is resumed. The data file may have moved: when a run is resumed, its data is
-    recognised by the fingerprint.
+    The data file may have moved: its data is recognised by the fingerprint. A setting that
+    ``started`` does not have is newer than the run, and has to have its default.
     """
-    before, after = saved.flat(), new.flat()
-    free = {
-        f"{section}.{o.name}"
-        for section, options in sections(new.method).items()
-        for o in options
-        if o.free_on_resume
-    }
-    problems = [
-        SettingProblem(
-            key,
-            f"{key}: the run was started with {before.get(key)!r}, but now it is "
-            f"{after.get(key)!r}; a resumed run keeps its settings",
-        )
-        for key in dict.fromkeys([*before, *after])
-        if key not in free and before.get(key) != after.get(key)
-    ]
-    if problems:
-        raise SettingsError(problems)
+    problems = []
+    for section, options in sections(config.method).items():
+        before, after = started.get(section, {}), config.values()[section]
+        defaults = {o.name: o.default for o in options}
+        free = {o.name for o in options if o.free_on_resume}
+        names = dict.fromkeys([*before, *after])
+        if section == "optimizer" and before.get("method") != config.method:
+            names = {"method": None}  # the other options are those of another method
+        for name in names:
+            old, new = before.get(name, defaults.get(name)), after.get(name)
+            if name not in free and old != new:
+                problems.append(
+                    SettingProblem(
+                        f"{section}.{name}",
+                        f"{section}.{name}: the run was started with {old!r}, but now it is "
+                        f"{new!r}; {hint}",
+                    )
+                )
+    return problems

@@ -125,6 +125,38 @@ def chosen_threads() -> dict[str, str]:
     return {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ}
 
 
+# ---- processes -----------------------------------------------------------------------------------
+
+
+def process_start(pid: int) -> str | None:
+    """Return a text that tells this process from a later one with the same number, or None if there
+    is no such process, or if the system does not say.
+    """
+    try:
+        # The name, in parentheses, may hold spaces; field 22 is the start, in ticks since the boot.
+        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except (OSError, ValueError):
+        return None
+    ended = after_name[0] in "ZX"
+    return None if ended else f"{boot} {after_name[19]}"
+
+
+def is_alive(pid: int, start: str | None) -> bool:
+    """Return whether the process of this machine that began at ``start`` still runs; without a
+    ``start``, whether there is a process of this number.
+    """
+    if start is not None:
+        return process_start(pid) == start
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # it belongs to somebody else
+    return True
+
+
 # ---- processor -----------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gnopt import optimizers
-from gnopt.config import load, parse_set, refuse_changes, to_toml
+from gnopt.config import differences, load, parse_set, to_toml
 from gnopt.errors import ConfigError, SettingProblem, SettingsError
 from gnopt.settings import sections
 
@@ -235,7 +235,7 @@ def test_what_is_written_is_read_back(tmp_path, method):
     config = load(write(tmp_path, GOOD), [f"optimizer.method={method}"])
     again = load(write(tmp_path, to_toml(config.values())))
     assert again.values() == config.values()
-    refuse_changes(config, again)
+    assert differences(again, config.values(), "") == []
 
 
 LEAVES = (
@@ -256,13 +256,24 @@ def test_changes_on_resume(tmp_path):
     path = write(tmp_path, GOOD)
     one = load(path)
     free = ["training.updates=9", "training.max_seconds=3", "training.evaluate_every=1"]
-    refuse_changes(one, load(path, free))
-    with pytest.raises(ConfigError) as error:
-        refuse_changes(one, load(path, ["training.seed=9", "network.hidden=[4, 3]"]))
-    assert len(error.value.problems) == 2
-    assert "training.seed" in str(error.value)
-    assert "0" in str(error.value)
-    assert "9" in str(error.value)
+    started = one.values()
+    assert differences(load(path, free), started, "") == []
+    changed = load(path, ["training.seed=9", "network.hidden=[4, 3]"])
+    assert [str(problem) for problem in differences(changed, started, "stop")] == [
+        "network.hidden: the run was started with [4, 2], but now it is [4, 3]; stop",
+        "training.seed: the run was started with 0, but now it is 9; stop",
+    ]
+    other = load(path, ["optimizer.method=adam", "optimizer.learning_rate=0.5"])
+    assert [problem.key for problem in differences(other, started, "")] == ["optimizer.method"]
+
+
+def test_a_setting_that_is_newer_than_a_run_has_its_default(tmp_path):
+    path = write(tmp_path, GOOD)
+    started = load(path).values()
+    del started["training"]["restarts"]
+    assert differences(load(path), started, "") == []
+    (problem,) = differences(load(path, ["training.restarts=0"]), started, "")
+    assert problem.key == "training.restarts"
 
 
 def test_every_option_has_a_meaning_and_a_valid_default():

@@ -67,7 +67,7 @@ def command(
         settings = settings.of_file(data)
     kind = trained.loss.predicts(trained.outputs)
     metrics = list(applicable(kind).values())
-    with trained.open_data(settings) as source:
+    with trained.open_data(settings if data else None) as source:
         splits = {s.name: s for s in (source.train, source.validation, source.test) if s}
         if split != "all":
             if split not in splits:

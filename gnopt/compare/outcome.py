@@ -16,7 +16,7 @@ _COLUMNS = ("train_loss", "train_error", "validation_loss", "validation_error")
 class RunOutcome:
     """How a run ended. Numbers are those of the last evaluation, NaN unless the run is done."""
 
-    status: str  # the status in run.json, or "missing" without one
+    status: str  # `rundir.status_of`, or "missing" without run.json
     updates: int = 0
     seconds: float = 0.0
     initial: float = nan  # objective before the first update
@@ -36,11 +36,9 @@ def read_outcome(plan: ComparisonPlan, run: Run) -> RunOutcome:
     path = plan.run_path(run)
     if not rundir.is_run(path):
         return RunOutcome("missing")
-    status = str(rundir.read_info(path).get("status"))
-    steps = read_columns(path / "steps.csv", ("step", "seconds"))
+    status = rundir.status_of(path)
+    updates, seconds = rundir.updates_and_seconds(path)
     evaluations = read_columns(path / "eval.csv", _COLUMNS)
-    updates = int(steps["step"][-1]) if len(steps["step"]) else 0
-    seconds = float(steps["seconds"][-1]) if updates else 0.0
     losses = evaluations["train_loss"]
     initial = float(losses[0]) if len(losses) else nan
     if status != "done" or not len(losses):

@@ -1,8 +1,10 @@
-"""Fingerprint a data file, so that a resumed run notices if the data changed."""
+"""Fingerprint a data file, so that a run is not resumed, evaluated or drawn with other data."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,9 +13,15 @@ import h5py
 from gnopt.data.hdf5 import datasets
 from gnopt.data.views import type_name
 from gnopt.errors import DataError
+from gnopt.formatting import in_bytes
+from gnopt.notes import note
 
-_WHOLE = 64 * 10**6  # files smaller than this are hashed whole
-_PIECES, _PIECE = 64, 2**16
+# Every byte of a file up to this size is hashed, which takes about a second. Of a larger file,
+# PIECES pieces of PIECE bytes are, the first and the last among them, evenly spaced.
+WHOLE = 2 * 10**9
+PIECES, PIECE = 1024, 2**20
+_FORMER = (64, 2**16)  # pieces, and bytes of each, in records that do not give them
+_BLOCK = 2**20
 
 
 @dataclass(frozen=True)
@@ -26,40 +34,78 @@ class DatasetFacts:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Name, size, datasets and hash of a data file, as run.json records them."""
+    """Name, size and datasets of a data file; its content is hashed when it is asked for."""
 
-    file: str
+    path: Path
     bytes: int
+    modified: int  # time of the last change of the file, nanoseconds since 1970
     datasets: dict[str, DatasetFacts]
-    sha256: str  # of the content
-    sampled: bool  # whether the hash is of 64 evenly spaced pieces of a large file
 
-    def content(self) -> dict[str, object]:
-        """Return as plain values all that must stay the same when a run resumes."""
-        return {name: value for name, value in asdict(self).items() if name != "file"}
+    @property
+    def file(self) -> str:
+        """The name of the file."""
+        return self.path.name
+
+    def record(self) -> dict[str, object]:
+        """Return what run.json holds of the data: its hash with the rest; reads the file."""
+        pieces, piece = (0, 0) if self.bytes <= WHOLE else (PIECES, PIECE)
+        return {
+            "file": self.file,
+            "bytes": self.bytes,
+            "datasets": {name: asdict(facts) for name, facts in self.datasets.items()},
+            "sha256": self._digest(pieces, piece),
+            "pieces": pieces,  # 0: all of the file
+            "piece_bytes": piece,
+            "modified": self.modified,
+        }
+
+    def difference(self, record: Mapping[str, object]) -> str | None:
+        """Return in which respect the file is not the one of a `record`, None if it is the same.
+
+        Where only pieces of a large file can be compared, a change of the file's time is noted.
+        """
+        size = record.get("bytes")
+        if size != self.bytes:
+            return f"it has {self.bytes:,} bytes, and had {size}"
+        pieces, piece = (record.get("pieces"), record.get("piece_bytes"))
+        if pieces is None:
+            pieces, piece = _FORMER if record.get("sampled") else (0, 0)
+        if not isinstance(pieces, int) or not isinstance(piece, int) or pieces * piece > size:
+            return "the record of its content cannot be read"
+        if record.get("sha256") != self._digest(pieces, piece):
+            return "its content has changed"
+        if pieces and record.get("modified") != self.modified:
+            note(
+                f"{self.file} was written or copied since the run was started; "
+                f"{in_bytes(pieces * piece)} of its {in_bytes(self.bytes)} were compared, and "
+                "agree"
+            )
+        return None
+
+    def _digest(self, pieces: int, piece: int) -> str:
+        return _hash(self.path, self.bytes, self.modified, pieces, piece)
 
 
 def fingerprint(handle: h5py.File) -> Fingerprint:
-    """Return the fingerprint of an open file; the whole file is read for the hash."""
+    """Return the fingerprint of an open file."""
     path = Path(handle.filename)
     facts = {name: DatasetFacts(list(d.shape or ()), type_name(d)) for name, d in datasets(handle)}
-    size, digest = _content(path)
-    return Fingerprint(path.name, size, facts, digest, size >= _WHOLE)
+    status = path.stat()
+    return Fingerprint(path, status.st_size, status.st_mtime_ns, facts)
 
 
-def _content(path: Path) -> tuple[int, str]:
+@functools.lru_cache(maxsize=8)  # a command asks several times for the same file
+def _hash(path: Path, size: int, modified: int, pieces: int, piece: int) -> str:
+    """Return the SHA-256 of a file, or of evenly spaced pieces where ``pieces`` is not 0."""
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as file:
-            size = file.seek(0, 2)
-            if size < _WHOLE:
-                file.seek(0)
-                while block := file.read(2**20):
+            if not pieces:
+                while block := file.read(_BLOCK):
                     digest.update(block)
-            else:
-                for i in range(_PIECES):
-                    file.seek(i * (size - _PIECE) // (_PIECES - 1))
-                    digest.update(file.read(_PIECE))
+            for i in range(pieces):
+                file.seek(i * (size - piece) // max(1, pieces - 1))
+                digest.update(file.read(piece))
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    return size, digest.hexdigest()
+    return digest.hexdigest()

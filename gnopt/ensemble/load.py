@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from gnopt.config import Config, Flags, load
+from gnopt.config import Config, Flags
 from gnopt.ensemble.members import members_of
 from gnopt.ensemble.outcome import MemberOutcome, read_member
 from gnopt.ensemble.trained import TrainedEnsemble, told
@@ -14,6 +14,7 @@ from gnopt.training import load as single
 from gnopt.training import rundir
 from gnopt.training.content import Content
 from gnopt.training.load import Stored, StoredRun, Trained
+from gnopt.training.origin import own_config
 
 
 def load_trained(run: Path, which: str | None = None, flags: Flags | None = None) -> Trained:
@@ -30,7 +31,7 @@ def load_ensemble(
     run: Path, which: str | None = None, flags: Flags | None = None
 ) -> TrainedEnsemble:
     """Load the members of an ensemble that are trained; DataError if there are none."""
-    config = load(run / "config.toml", (), flags)
+    config = own_config(run, flags)
     trained, others = _trained(run, config)
     networks = [single.load_run(outcome.path, which, flags) for outcome in trained]
     numbers = [outcome.member.number for outcome in trained]
@@ -41,7 +42,7 @@ def load_stored(run: Path, which: str | None = None) -> Stored:
     """Read the network of a run, or those of the trained members of an ensemble."""
     if not rundir.members(run):
         return single.load_stored(run, which)
-    trained, others = _trained(run, load(run / "config.toml"))
+    trained, others = _trained(run, own_config(run))
     runs = {o.member.number: single.load_stored(o.path, which) for o in trained}
     return StoredEnsemble(run, runs, others)
 

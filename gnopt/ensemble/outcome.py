@@ -10,6 +10,7 @@ from typing import Any
 
 from gnopt.config import Config, to_toml
 from gnopt.ensemble.members import Member
+from gnopt.errors import DataError
 from gnopt.training import rundir
 from gnopt.training.csv_table import read_columns
 
@@ -25,7 +26,7 @@ class MemberOutcome:
 
     member: Member
     path: Path
-    status: str  # that of run.json, or "missing" without one
+    status: str  # `rundir.status_of`, or "missing" without run.json
     updates: int = 0
     seconds: float = 0.0
     handed_out: Mapping[str, Any] = field(default_factory=dict)  # which network, as in run.json
@@ -72,13 +73,13 @@ def read_member(ensemble: Path, member: Member) -> MemberOutcome:
     if not rundir.is_run(path):
         return MemberOutcome(member, path, "missing")
     info = rundir.read_info(path)
-    steps = read_columns(path / "steps.csv", ("step", "seconds"))
-    updates = int(steps["step"][-1]) if len(steps["step"]) else 0
-    seconds = float(steps["seconds"][-1]) if updates else 0.0
-    status = str(info.get("status"))
+    updates, seconds = rundir.updates_and_seconds(path)
+    status = rundir.status_of(path)
     if status != "done":
         return MemberOutcome(member, path, status, updates, seconds)
-    handed_out = info["handed_out"]
+    handed_out = info.get("handed_out", {})
+    if "step" not in handed_out:
+        raise DataError(f"{path / 'run.json'}: damaged: it does not tell what was handed out")
     losses = read_columns(path / "eval.csv", _LOSSES)
     at = losses["step"] == handed_out["step"]
     objective, validation = (

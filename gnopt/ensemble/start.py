@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from gnopt import machine
-from gnopt.config import Config, Flags, load, refuse_changes, to_toml
+from gnopt.config import Config, Flags, load, to_toml
 from gnopt.engine.arrays import Device, check_device, get_backend
 from gnopt.ensemble.members import Member, members_of
 from gnopt.errors import ConfigError
 from gnopt.training import rundir
 from gnopt.training.estimate import estimate_cost, refuse_too_large
+from gnopt.training.origin import check_data, config_to_resume
 from gnopt.training.rundir import RunDirectory
 from gnopt.training.setup import Experiment, build
-from gnopt.training.start import check_data, describe_run
+from gnopt.training.start import describe_run
 from gnopt.workers.cores import Allocation
 
 
@@ -99,10 +100,7 @@ def resume(
     """
     run = RunDirectory.resume(out)
     try:
-        own = out / "config.toml"
-        config = load(config_path or own, sets, flags)
-        if own.is_file():
-            refuse_changes(load(own), config)
+        config = config_to_resume(run, config_path, sets, flags)
         experiment = _first_member(config)
         try:
             check_data(run, experiment.data.fingerprint)
@@ -166,6 +164,7 @@ def _describe(
     """Return what run.json records of an ensemble; ``experiment`` is that of its first member."""
     facts = describe_run(experiment, argv)
     facts["seed"] = config.training.seed
+    facts["configuration"] = config.values()
     facts["members"] = config.training.networks
     facts["processes"] = {"jobs": allocation.jobs, "threads": allocation.threads}
     return facts

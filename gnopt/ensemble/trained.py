@@ -24,6 +24,7 @@ from gnopt.training.constant import ConstantLoss
 from gnopt.training.evaluate import Answer
 from gnopt.training.layers import choose_layer
 from gnopt.training.load import TrainedNetwork, check_inputs
+from gnopt.training.origin import check_own_data
 
 
 @dataclass
@@ -61,7 +62,8 @@ class TrainedEnsemble:
 
         With folds no rows are held out at the end of the training rows: every row is in a fold.
         """
-        settings, training = settings or self.config.data, self.config.training
+        own, training = settings is None, self.config.training
+        settings = settings or self.config.data
         if training.folds and not has_validation_group(settings):
             settings = settings.changed(validation=0)
         settings = settings.changed(standardize=False)
@@ -73,6 +75,8 @@ class TrainedEnsemble:
             classes=self.networks[0].stored.classes,
         )
         check_inputs(data, self.networks[0].net, settings)
+        if own:
+            check_own_data(self.run, data)
         return data
 
     def seen_by(self, split: Split) -> list[Split]:

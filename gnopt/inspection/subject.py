@@ -25,12 +25,14 @@ from gnopt.engine.arrays import Array, Workspace, get_backend
 from gnopt.engine.losses import Loss, get_loss
 from gnopt.engine.network import Network, Tape, forward
 from gnopt.errors import ConfigError, DataError, GnoptError
+from gnopt.notes import note
 from gnopt.optimizers import second_order
 from gnopt.optimizers.second_order import SecondOrderSettings
 from gnopt.training import checkpoint
 from gnopt.training.evaluate import targets_for
 from gnopt.training.load import find_checkpoint
-from gnopt.training.rundir import refuse_ensemble
+from gnopt.training.origin import check_own_data, own_config
+from gnopt.training.rundir import CONFIG, refuse_ensemble
 from gnopt.training.setup import build, flat, temporaries
 from gnopt.training.weights import weighted_loss
 
@@ -192,12 +194,7 @@ def _of_run(
     which: str,
 ) -> tuple[Subject, Data]:
     run = target if target.is_dir() else target.resolve().parent.parent
-    config_file = run / "config.toml"
-    if not config_file.is_file():
-        raise DataError(
-            f"{config_file}: missing; a run is inspected with the configuration it was made by"
-        )
-    config = load(config_file, sets, flags)
+    config = own_config(run, flags, sets)
     places: list[Path] = [init_from] if init_from else _checkpoints(target, which)
     stored = checkpoint.load_network(places[-1])
     training = config.training
@@ -212,6 +209,8 @@ def _of_run(
             f"{config.data.file}: rows of {data.train.inputs} numbers, but the network takes "
             f"{net.sizes[0]}"
         )
+    if config.sources["data.file"] == str(run / CONFIG):  # and not another file, by a flag
+        check_own_data(run, data)
     return Subject(run.resolve().name, config, net, loss, None, None, [*places]), data
 
 
@@ -221,7 +220,13 @@ def _checkpoints(target: Path, which: str) -> list[Path]:
     refuse_ensemble(target)
     if which == "all":
         # A best network between them, kept beside them, has its own name: best.
-        paths = list(filter(checkpoint.resumable, checkpoint.listed(target / "checkpoints")))
+        paths = []
+        for path in checkpoint.listed(target / "checkpoints"):
+            damage = checkpoint.damage(path)
+            if damage:
+                note(f"{damage}; it is left out")
+            elif checkpoint.resumable(path):
+                paths.append(path)
         if not paths:
             raise DataError(f"{target / 'checkpoints'}: no checkpoints")
         return paths

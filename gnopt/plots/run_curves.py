@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gnopt.compare.loss_curves import Curve, run_curve, thinned
-from gnopt.config import Config, load
+from gnopt.config import Config
+from gnopt.data.classes import LabelRule
 from gnopt.data.source import open_data
 from gnopt.engine.losses import get_loss
 from gnopt.engine.weighted import Weighted
 from gnopt.errors import DataError, GnoptError
+from gnopt.notes import note
 from gnopt.plots.figure import (
     colours_of_runs,
     distinct,
@@ -27,6 +29,7 @@ from gnopt.plots.figure import (
 from gnopt.training import checkpoint
 from gnopt.training.csv_table import read_columns
 from gnopt.training.evaluate import chunks
+from gnopt.training.origin import data_difference, own_config
 from gnopt.training.rundir import read_info
 
 if TYPE_CHECKING:
@@ -68,7 +71,7 @@ def read_run(run: Path) -> RunLines:
     """Read the lines of a run, finished or not; DataError if it has no evaluations yet."""
     if not len(read_columns(run / "eval.csv", ("step",))["step"]):
         raise DataError(f"{run / 'eval.csv'}: no evaluations to draw")
-    config, info = load(run / "config.toml"), read_info(run)
+    config, info = own_config(run), read_info(run)
     metrics = _metrics(config)
     columns = [f"{rows}_{name}" for name in metrics for rows in ("train", "validation")]
     best = checkpoint.pointed(run / "checkpoints", "best")
@@ -77,7 +80,7 @@ def read_run(run: Path) -> RunLines:
     return RunLines(
         read_columns(run / "eval.csv", [*_FIXED, *columns]),
         run_curve(run),
-        _floor(config),
+        _floor(run, config),
         metrics,
         handed.get("step", checkpoint.step_of(best) if best else None),
         config.method,
@@ -95,12 +98,21 @@ def _metrics(config: Config) -> dict[str, str]:
     return {name: name.replace("_", " ") for name in names[:_MOST]}
 
 
-def _floor(config: Config) -> float:
-    """Return the floor over the rows that evaluations use; 0 if the data cannot be opened."""
+def _floor(run: Path, config: Config) -> float:
+    """Return the floor over the rows that evaluations use; 0 if the data cannot be opened, or are
+    not those that the run was started with, which is noted.
+    """
     try:
         loss = get_loss(config.network.loss)
         training = config.training
-        with open_data(config.data, seed=training.seed, dtype=training.dtype) as data:
+        labels = LabelRule.of(loss)
+        with open_data(
+            config.data, seed=training.seed, dtype=training.dtype, labels=labels
+        ) as data:
+            difference = data_difference(run, data.fingerprint)
+            if difference:
+                note(f"{difference}; the floor is not drawn")
+                return 0.0
             if data.train.weights is not None:
                 loss = Weighted(loss, training.dtype)
             targets = (

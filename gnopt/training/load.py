@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from gnopt.config import Config, Flags, load
+from gnopt.config import Config, Flags
 from gnopt.data.classes import LabelRule
 from gnopt.data.options import DataSettings
 from gnopt.data.source import Data
@@ -28,6 +28,7 @@ from gnopt.training.content import ALONE, Content
 from gnopt.training.evaluate import CHUNK, Answer, OneNetwork, Predictor
 from gnopt.training.handout import HandedOut
 from gnopt.training.layers import activations, choose_layer
+from gnopt.training.origin import check_own_data, own_config
 from gnopt.training.recovery import newest, updates_made
 from gnopt.training.rundir import refuse_ensemble
 from gnopt.training.setup import flat
@@ -55,7 +56,8 @@ class Trained(Predictor, Protocol):
         """Open the data of the run, or of other settings.
 
         Inputs are standardised by the mean and deviation that the run used. Raises DataError if
-        the rows do not have the network's number of inputs.
+        the rows do not have the network's number of inputs, or if the data of the run are not
+        those that it was started with.
         """
 
     def constant_loss(self, split: Split) -> ConstantLoss | None:
@@ -162,12 +164,15 @@ class TrainedNetwork:
         return Constant(self.stored.constant).loss_on(self.loss, self.net.ops, split)
 
     def open_data(self, settings: DataSettings | None = None) -> Data:
-        settings, training = settings or self.config.data, self.config.training
+        own, training = settings is None, self.config.training
+        settings = settings or self.config.data
         labels = LabelRule.of(self.loss)
         data = self.stored.open_data(
             settings, seed=training.seed, dtype=training.dtype, labels=labels
         )
         check_inputs(data, self.net, settings)
+        if own:
+            check_own_data(_folder(self.run, self.path), data)
         return data
 
 
@@ -311,11 +316,7 @@ def load_run(run: Path, which: str | None = None, flags: Flags | None = None) ->
     """
     path = find_checkpoint(run, which)
     folder = _folder(run, path)
-    if not (folder / "config.toml").is_file():
-        raise DataError(
-            f"{folder / 'config.toml'}: missing; a checkpoint is read with its run directory"
-        )
-    config = load(folder / "config.toml", (), flags)
+    config = own_config(folder, flags)
     stored = checkpoint.load_network(path)
     ops = get_backend(config.training.device)
     activations = [get_activation(name) for name in [*stored.activations, "identity"]]

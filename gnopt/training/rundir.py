@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import shlex
 import shutil
 import tomllib
@@ -13,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from gnopt import machine
 from gnopt.errors import ConfigError, DataError, GnoptError
 from gnopt.files import TEMPORARY, inside, write_text
 from gnopt.provenance import now
@@ -25,6 +27,7 @@ from gnopt.training.csv_table import (
     Table,
     break_in,
     columns_for,
+    last_row,
     truncate,
     widen,
 )
@@ -35,15 +38,20 @@ try:
 except ImportError:  # not a POSIX system: runs there are not locked
     fcntl = None
 
+RUNNING, KILLED = "running", "killed"
+_REPLACED = "being replaced"
 FINISHED = ("done", "diverged")  # statuses of runs that are not made again by themselves
 MEMBERS = "members"  # the folder of an ensemble with a run directory for each member
 _STEPS, _EVALUATIONS = "steps.csv", "eval.csv"
-_FILES = ("config.toml", "run.json", _STEPS, _EVALUATIONS)
+CONFIG = "config.toml"
+_LOG, _CHECKPOINTS = "log.txt", "checkpoints"
+_INFO = "run.json"
+_FILES = (CONFIG, _INFO, _STEPS, _EVALUATIONS)
 
 
 def is_run(path: Path) -> bool:
     """Return whether a run was started in the directory ``path``."""
-    return (path / "run.json").is_file()
+    return (path / _INFO).is_file()
 
 
 def member_path(path: Path, number: int) -> Path:
@@ -88,9 +96,9 @@ def own_files(path: Path) -> list[Path]:
     folder = path.resolve().parent.parent if found else path
     if not is_run(folder):
         return found
-    found += [folder / name for name in (*_FILES, "log.txt", "checkpoints", MEMBERS)]
+    found += [folder / name for name in (*_FILES, _LOG, _CHECKPOINTS, MEMBERS)]
     try:
-        data = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))["data"]["file"]
+        data = tomllib.loads((folder / CONFIG).read_text(encoding="utf-8"))["data"]["file"]
         return [*found, folder / data]
     except (OSError, ValueError, KeyError, TypeError):  # its reader says what is wrong with it
         return found
@@ -118,12 +126,12 @@ def occupied(path: Path) -> bool:
 
 def _begun(entry: os.DirEntry[str]) -> bool:
     """Return whether a run that was killed at its start may have left ``entry``."""
-    if entry.name == "checkpoints":
+    if entry.name == _CHECKPOINTS:
         is_folder = entry.is_dir(follow_symlinks=False)
         return is_folder and all(inner.name.startswith(TEMPORARY) for inner in os.scandir(entry))
     if not entry.is_file(follow_symlinks=False):
         return False
-    empty = entry.name == "log.txt" and entry.stat().st_size == 0
+    empty = entry.name == _LOG and entry.stat().st_size == 0
     return empty or entry.name.startswith(TEMPORARY)
 
 
@@ -172,12 +180,12 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.checkpoints = path / "checkpoints"
+        self.checkpoints = path / _CHECKPOINTS
         self.info: dict[str, Any] = {}
         self._tables: dict[str, Table] = {}
         path.mkdir(parents=True, exist_ok=True)
         refuse_strangers(path)
-        self._log = (path / "log.txt").open("a", encoding="utf-8")
+        self._log = (path / _LOG).open("a", encoding="utf-8")
         self._lock()
 
     def _lock(self) -> None:
@@ -201,21 +209,25 @@ class RunDirectory:
         run = cls(path)
         try:
             check_free(path, overwrite)  # another process may have made a run before the lock
+            if is_run(path):
+                # If this process is killed now, what is left of the earlier run is not resumed.
+                run.info = {"status": _REPLACED, "argv": info["argv"], **_process()}
+                run._write_info()
             run._clear()
         except BaseException:
             run.close()
             raise
         run.info = {
-            "status": "running",
+            "status": RUNNING,
             **info,
-            "pid": os.getpid(),
+            **_process(),
             "start": now(),
             "end": None,
             "exit_code": None,
         }
         # run.json comes first: a directory that has one can be resumed, or replaced by --overwrite.
         run._write_info()
-        write_text(path / "config.toml", config_text)
+        write_text(path / CONFIG, config_text)
         return run
 
     @classmethod
@@ -227,7 +239,18 @@ class RunDirectory:
         if not is_run(path):
             raise ConfigError(f"--out {path}: no run to resume there (no run.json)")
         run = cls(path)
-        run.info = read_info(path)
+        try:
+            run.info = read_info(path)
+            if "argv" not in run.info:
+                raise DataError(f"{path / _INFO}: damaged: argv is missing")
+            if run.info["status"] == _REPLACED:
+                raise ConfigError(
+                    f"--out {path}: the run there was being replaced when gnopt was killed; "
+                    "--overwrite starts afresh"
+                )
+        except BaseException:
+            run.close()
+            raise
         return run
 
     def rewind(self, step: int, over: bool, config_text: str, info: Mapping[str, Any]) -> None:
@@ -247,7 +270,7 @@ class RunDirectory:
     def reopen(self, config_text: str, info: Mapping[str, Any], **at: int) -> None:
         """Mark the run as running again; ``at`` says in run.json from where it goes on."""
         self._remove_temporaries()
-        write_text(self.path / "config.toml", config_text)
+        write_text(self.path / CONFIG, config_text)
         resumed = [
             *self.info.get("resumed", []),
             {"time": now(), **at, "argv": info.get("argv")},
@@ -256,8 +279,8 @@ class RunDirectory:
             **info,
             "argv": self.info.get("argv"),
             "resumed": resumed,
-            "pid": os.getpid(),
-            "status": "running",
+            **_process(),
+            "status": RUNNING,
             "end": None,
             "exit_code": None,
         }
@@ -333,15 +356,15 @@ class RunDirectory:
         return None if known else break_in(steps, step)
 
     def _write_info(self) -> None:
-        write_text(self.path / "run.json", json.dumps(self.info, indent=2) + "\n")
+        write_text(self.path / _INFO, json.dumps(self.info, indent=2) + "\n")
 
     def _clear(self) -> None:
-        """Delete the files of the earlier run and the runs of its members, and nothing else."""
+        """Delete the files of the earlier run but run.json, and the runs of its members."""
         pointers = [self.checkpoints / name for name in ("latest", "best")]
         for path in [
             *checkpoint.listed(self.checkpoints),
             *pointers,
-            *(self.path / name for name in _FILES),
+            *(self.path / name for name in _FILES if name != _INFO),
         ]:
             path.unlink(missing_ok=True)
         self._remove_temporaries()
@@ -358,17 +381,78 @@ class RunDirectory:
                 path.unlink(missing_ok=True)
 
 
+# What run.json holds, as far as the package reads it again.
+_KINDS: dict[str, tuple[type, ...]] = {
+    "status": (str,),
+    "argv": (list,),
+    "pid": (int,),
+    "host": (str,),
+    "process_start": (str, type(None)),
+    "config_folder": (str, type(None)),
+    "configuration": (dict,),
+    "data": (dict,),
+    "init_from": (str, type(None)),
+    "weight_decay": (dict, type(None)),
+    "resumed": (list,),
+    "step": (int,),
+    "processes": (dict,),
+    "handed_out": (dict,),
+    "shortcomings": (list,),
+}
+
+
 def read_info(path: Path) -> dict[str, Any]:
     """Return the content of ``path/run.json``; DataError if it is missing or damaged."""
+    file = path / _INFO
     try:
-        info = json.loads(inside(path, "run.json").read_text())
+        info = json.loads(inside(path, _INFO).read_text())
     except FileNotFoundError:
         raise DataError(f"{path}: not a run directory (no run.json)") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path / 'run.json'}: cannot be read: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{file}: cannot be read: {error}") from error
     if not isinstance(info, dict):
-        raise DataError(f"{path / 'run.json'}: found {type(info).__name__}, expected an object")
+        raise DataError(f"{file}: found {type(info).__name__}, expected an object")
+    if "status" not in info:
+        raise DataError(f"{file}: damaged: status is missing")
+    for name, kinds in _KINDS.items():
+        if name in info and not isinstance(info[name], kinds):
+            raise DataError(f"{file}: damaged: {name} is {info[name]!r:.40}")
+    if not all(isinstance(part, str) for part in info.get("argv", [])):
+        raise DataError(f"{file}: damaged: argv is {info['argv']!r:.40}")
     return info
+
+
+def status_of(path: Path) -> str:
+    """Return how a run stands: the status in run.json, or "killed" if that says "running" and its
+    process has ended; DataError if run.json is missing or damaged.
+
+    Of a run on another machine it is not known whether its process has ended.
+    """
+    info = read_info(path)
+    if info["status"] != RUNNING or info.get("host", _host()) != _host() or "pid" not in info:
+        return str(info["status"])
+    return RUNNING if machine.is_alive(info["pid"], info.get("process_start")) else KILLED
+
+
+def updates_and_seconds(path: Path) -> tuple[int, float]:
+    """Return how many updates a run has made, and the seconds of training, as the end of steps.csv
+    says; DataError if it is damaged.
+    """
+    row = last_row(path / _STEPS)
+    try:
+        return int(row.get("step", 0)), float(row.get("seconds", 0.0))
+    except ValueError as error:
+        raise DataError(f"{path / _STEPS}: {error}") from error
+
+
+def _process() -> dict[str, object]:
+    """Return what tells this process from all others, for run.json."""
+    pid = os.getpid()
+    return {"pid": pid, "host": _host(), "process_start": machine.process_start(pid)}
+
+
+def _host() -> str:
+    return platform.node()
 
 
 def _columns(path: Path) -> tuple[str, ...]:

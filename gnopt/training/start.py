@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from gnopt import machine, provenance
-from gnopt.config import Config, Flags, load, refuse_changes, to_toml
-from gnopt.data.fingerprint import Fingerprint
+from gnopt.config import Config, Flags, to_toml
 from gnopt.engine.arrays import Array
-from gnopt.errors import ConfigError, DataError
+from gnopt.errors import DataError
 from gnopt.notes import note
 from gnopt.optimizers.base import State
 from gnopt.registry import source_folder
 from gnopt.training import checkpoint, decay_search, rundir
 from gnopt.training.decay_search import DecayChoice
 from gnopt.training.loop import Counters, Reporter, Trainer
+from gnopt.training.origin import check_data, config_to_resume
 from gnopt.training.recovery import find_place
 from gnopt.training.rundir import RunDirectory
 from gnopt.training.setup import Experiment, build, flat
@@ -39,7 +38,8 @@ def describe_run(experiment: Experiment, argv: list[str]) -> dict[str, Any]:
         "seed": config.training.seed,
         "method": config.method,
         "dtype": config.training.dtype,
-        "data": asdict(experiment.data.fingerprint),
+        "data": experiment.data.fingerprint.record(),
+        "configuration": config.values(),
         "threads": {"cores": machine.core_count(), **machine.chosen_threads()},
         "parameters": experiment.net.size,
         "sizes": list(experiment.net.sizes),
@@ -120,12 +120,7 @@ def resume(
     """
     run = RunDirectory.resume(out)
     try:
-        own = out / "config.toml"
-        if not own.is_file() and config_path is None:
-            raise ConfigError(f"{own}: missing; give the configuration as well")
-        config = load(config_path or own, sets, flags)
-        if own.is_file():
-            refuse_changes(load(own), config)
+        config = config_to_resume(run, config_path, sets, flags)
         place, start = find_place(run), run.info.get("init_from")
         path, init_from = place.path, Path(start) if start else None
         stored = checkpoint.load_network(path) if path else _model_of_inputs(config, init_from)
@@ -159,17 +154,6 @@ def resume(
     except BaseException:
         run.close()
         raise
-
-
-def check_data(run: RunDirectory, now: Fingerprint) -> None:
-    """Raise DataError if the run was started with other data than is open now."""
-    found, saved = now.content(), run.info.get("data") or {}
-    expected = {name: value for name, value in saved.items() if name in found}
-    if expected and expected != found:
-        raise DataError(
-            f"{now.file}: not the data that the run was started with "
-            f"(fingerprint {found}, expected {expected})"
-        )
 
 
 def _restore(

@@ -5,12 +5,19 @@ Damage is seen, said in a sentence, and made good where an older checkpoint allo
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import subprocess
+import tomllib
 
+import h5py
 import pytest
 from cli_tools import same_runs, write_problem
 
+from gnopt import machine
 from gnopt.cli import main
+from gnopt.training.rundir import RunDirectory, status_of
 
 ONE_LEFT = ["--set", "training.keep_checkpoints=1"]
 
@@ -198,3 +205,159 @@ def test_new_metrics_do_not_look_like_an_edited_table(tiny, gnopt):
         result = gnopt("train", "--resume", "--out", "run", "--max-updates", updates, "-q", *more)
         assert result.code == 0
         assert "written" not in result.err
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "key"),
+    [
+        ("\nseed = 0", "\nseed = 1", "training.seed"),
+        ("batch_size = 16", "batch_size = 8", "training.batch_size"),
+        ('dtype = "float32"', 'dtype = "float64"', "training.dtype"),
+        ('method = "kfra"', 'method = "kfac"', "optimizer.method"),
+        ('"tanh", "identity"', '"relu", "identity"', "network.activation"),
+        ('standardize = "auto"', "standardize = true", "data.standardize"),
+        ("validation = 0.1", "validation = 0.4", "data.validation"),
+        ('targets = "inputs"', 'targets = "y"', "data.targets"),
+        ("weight_decay = 1e-06", "weight_decay = 1e-05", "optimizer.weight_decay"),
+    ],
+)
+def test_an_edited_configuration_is_refused_by_name(run, gnopt, before, after, key):
+    path = run / "config.toml"
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after))
+    for result in (resumed(gnopt), gnopt("evaluate", "run")):
+        assert result.code == 2
+        assert f"{key}: the run was started with" in result.err
+        assert result.err.count("\n") == 1
+
+
+def test_a_setting_that_may_change_is_taken_from_an_edited_configuration(run, gnopt):
+    path = run / "config.toml"
+    path.write_text(path.read_text().replace("checkpoint_every = 3", "checkpoint_every = 2"))
+    assert resumed(gnopt).code == 0
+    assert (
+        json.loads((run / "run.json").read_text())["configuration"]["training"]["checkpoint_every"]
+        == 2
+    )
+
+
+def test_a_lost_configuration_is_written_again(whole, run, gnopt):
+    before = (run / "config.toml").read_text()
+    (run / "config.toml").unlink()
+    result = resumed(gnopt)
+    assert result.code == 0
+    assert "config.toml: missing; written again from run.json" in result.err
+    assert tomllib.loads(before)["data"] == tomllib.loads((run / "config.toml").read_text())["data"]
+    same_runs(whole, run)
+
+
+def test_a_run_of_an_earlier_version_is_compared_with_its_config_toml(run, gnopt):
+    info = json.loads((run / "run.json").read_text())
+    del info["configuration"]
+    (run / "run.json").write_text(json.dumps(info))
+    assert gnopt("evaluate", "run").code == 0
+    result = resumed(gnopt, "--seed", 4)
+    assert result.code == 2
+    assert "training.seed: the run was started with 0, but now it is 4" in result.err
+    assert resumed(gnopt).code == 0
+
+
+def test_commands_that_use_the_data_of_a_run_notice_other_data(tiny, gnopt):
+    assert gnopt("train", "tiny.toml", "--out", "run", "--max-updates", 2, "-q").code == 0
+    with h5py.File("tiny.h5", "a") as file:
+        file["x"][5, 5] += 1
+    for argv in (
+        ["evaluate", "run"],
+        ["plot", "run", "--reconstructions"],
+        ["inspect-curvature", "run", "--curvature", "kfra"],
+        ["train", "--resume", "--out", "run", "--max-updates", 3],
+    ):
+        result = gnopt(*argv)
+        assert result.code == 1
+        assert "tiny.h5: not the data that the run in run was started with" in result.err
+        assert "its content has changed" in result.err
+    on_purpose = ["--data", "tiny.h5"]
+    assert gnopt("evaluate", "run", *on_purpose).code == 0
+    assert gnopt("inspect-curvature", "run", "--curvature", "kfra", *on_purpose).code == 0
+    curves = gnopt("plot", "run")
+    assert curves.code == 0
+    assert "the floor is not drawn" in curves.err
+    with h5py.File("tiny.h5", "a") as file:
+        file["more"] = [1, 2]
+    result = gnopt("evaluate", "run")
+    assert result.code == 1
+    assert "bytes, and had" in result.err
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"status": "done"}',
+        '{"status": 3, "argv": []}',
+        '{"status": "done", "argv": [3]}',
+        '{"status": "done", "argv": [], "resumed": 1}',
+        '{"status": "done", "argv": [], "data": 1}',
+        '{"status": "done", "argv": [], "configuration": {}, "data": {}}',
+        '{"status": "done", "argv": [], "configuration": {"data": 1}}',
+        '{"status": "done", "argv": []}',
+        "[" * 100_000,
+        "\udcff",
+    ],
+)
+def test_a_damaged_run_json_is_one_sentence(run, gnopt, damage):
+    (run / "run.json").write_bytes(damage.encode("utf-8", "surrogateescape"))
+    result = resumed(gnopt)
+    assert result.code in (1, 2)
+    assert result.err.startswith("gnopt: error: ")
+    assert "internal error" not in result.err
+    assert len(result.err) < 400 or "the run was started with" in result.err
+
+
+def test_a_start_that_was_killed_before_run_json_does_not_block_the_directory(tiny, gnopt):
+    (tiny / "x/checkpoints").mkdir(parents=True)
+    (tiny / "x/log.txt").touch()
+    (tiny / "x/.tmp-1-run.json").write_text("{")
+    (tiny / "x/checkpoints/.tmp-1-step-000000.h5").write_text("half")
+    assert gnopt("train", "tiny.toml", "--out", "x", "-q", "--max-updates", 1).code == 0
+    assert not list((tiny / "x").rglob(".tmp-*"))
+    (tiny / "y").mkdir()
+    (tiny / "y/log.txt").write_text("someone's own\n")
+    assert gnopt("train", "tiny.toml", "--out", "y", "-q").code == 2
+
+
+def test_a_run_that_was_being_replaced_is_not_resumed(run, tiny, gnopt, monkeypatch):
+    def killed(self):
+        raise KeyboardInterrupt
+
+    argv = ["train", "tiny.toml", "--out", "run", "-q", "--overwrite", "--max-updates", 1]
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDirectory, "_clear", killed)
+        gnopt(*argv)
+    result = resumed(gnopt)
+    assert result.code == 2
+    assert "was being replaced" in result.err
+    assert gnopt(*argv).code == 0
+
+
+def test_a_dead_run_does_not_say_that_it_is_running(run):
+    info = json.loads((run / "run.json").read_text())
+
+    def said(**changes):
+        (run / "run.json").write_text(json.dumps(info | changes))
+        return status_of(run)
+
+    own = {"pid": os.getpid(), "process_start": machine.process_start(os.getpid())}
+    assert said() == "done"
+    assert said(status="running", **own) == "running"
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    assert said(status="running", pid=dead.pid) == "killed"
+    # Another process has got the number since, and another machine's processes cannot be seen.
+    assert said(status="running", **(own | {"process_start": "an earlier boot 5"})) == "killed"
+    assert said(status="running", **own, host="elsewhere") == "running"
+    assert said(status="interrupted") == "interrupted"

@@ -2,6 +2,9 @@
 position.
 """
 
+import hashlib
+import os
+import shutil
 from pathlib import Path
 
 import h5py
@@ -11,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnopt.data import order as order_module
-from gnopt.data.fingerprint import DatasetFacts
 from gnopt.data.options import DataSettings
 from gnopt.data.order import choose_order
 from gnopt.data.source import open_data
 from gnopt.errors import DataError
 from gnopt.machine import free_memory
+from gnopt.notes import shown_by
 
 ROWS = 1000
 
@@ -319,19 +322,70 @@ def test_inputs_on_disk_are_read_once_before_training(flat, monkeypatch, standar
 def test_fingerprint_follows_the_content(tmp_path):
     a = write(tmp_path / "a.h5", x=np.zeros((5, 2)))
     with opened(a) as data:
-        first = data.fingerprint
-    assert first.file == "a.h5"
-    assert first.datasets == {"x": DatasetFacts([5, 2], "float64")}
+        first = data.fingerprint.record()
+    assert first["file"] == "a.h5"
+    assert first["sha256"] == hashlib.sha256((tmp_path / "a.h5").read_bytes()).hexdigest()
+    assert first["datasets"] == {"x": {"shape": [5, 2], "dtype": "float64"}}
+    with opened(a) as data:
+        assert data.fingerprint.difference(first) is None
     with opened(write(tmp_path / "a.h5", x=np.ones((5, 2)))) as data:
-        assert data.fingerprint.sha256 != first.sha256
+        assert data.fingerprint.difference(first) == "its content has changed"
+    with opened(write(tmp_path / "a.h5", x=np.ones((500, 2)))) as data:
+        assert "bytes, and had" in data.fingerprint.difference(first)
 
 
-def test_large_files_are_fingerprinted_from_pieces(flat, monkeypatch):
-    monkeypatch.setattr("gnopt.data.fingerprint._WHOLE", 1)
-    monkeypatch.setattr("gnopt.data.fingerprint._PIECE", 64)
-    with opened(flat) as one, opened(flat) as other:
-        assert one.fingerprint == other.fingerprint
-        assert one.fingerprint.sampled
+def test_all_of_a_file_that_is_not_very_large_is_compared(tmp_path):
+    """200 of 70,000 rows lie between samples of the file."""
+    path = tmp_path / "l.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", (70_000, 1000), "u1", chunks=(1000, 1000))[:3200:100] = 0
+    with opened(path, validation=0) as data:
+        record = data.fingerprint.record()
+    with h5py.File(path, "a") as file:
+        file["x"][3000:3200] = 255
+    with opened(path, validation=0) as data:
+        assert data.fingerprint.difference(record) is not None
+
+
+def test_of_a_very_large_file_pieces_are_compared_and_its_time(flat, tmp_path, monkeypatch):
+    flat = Path(shutil.copy(flat, tmp_path))
+    monkeypatch.setattr("gnopt.data.fingerprint.WHOLE", 1)
+    monkeypatch.setattr("gnopt.data.fingerprint.PIECES", 4)
+    monkeypatch.setattr("gnopt.data.fingerprint.PIECE", 64)
+    said = []
+    with shown_by(said.append):
+        with opened(flat) as data:
+            record = data.fingerprint.record()
+            assert data.fingerprint.difference(record) is None
+        assert record["pieces"] == 4
+        assert said == []
+        os.utime(flat, ns=(0, 0))
+        with opened(flat) as data:
+            assert data.fingerprint.difference(record) is None
+        assert len(said) == 1
+        assert "was written or copied since the run was started" in said[0]
+        content = flat.read_bytes()
+        flat.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        with opened(flat) as data:
+            assert data.fingerprint.difference(record) == "its content has changed"
+
+
+def test_fingerprints_of_earlier_versions_are_compared(flat, tmp_path):
+    flat = Path(shutil.copy(flat, tmp_path))
+    content = flat.read_bytes()
+    sampled = hashlib.sha256()
+    with opened(flat) as data:
+        whole = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        assert data.fingerprint.difference(whole | {"sampled": False}) is None
+        assert data.fingerprint.difference(whole | {"sampled": True}) is not None
+    large = content.ljust(5_000_000, b"\0")
+    flat.write_bytes(large)
+    for i in range(64):
+        start = i * (len(large) - 2**16) // 63
+        sampled.update(large[start : start + 2**16])
+    with opened(flat) as data:
+        former = {"bytes": len(large), "sha256": sampled.hexdigest(), "sampled": True}
+        assert data.fingerprint.difference(former | {"modified": flat.stat().st_mtime_ns}) is None
 
 
 def test_rows_in_memory_cannot_be_changed_by_accident(tmp_path):
