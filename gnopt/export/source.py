@@ -242,9 +242,10 @@ def _outputs(content: Content) -> str:
 
 
 def comment(lines: Iterable[str], width: int = WIDTH - 4) -> Iterator[str]:
-    """Yield lines of plain characters that are no longer than ``width``."""
+    """Yield lines of printable characters, no longer than ``width``, that do not end a comment."""
     for line in lines:
-        plain = line.encode("ascii", "replace").decode().replace("*/", "* /")
+        plain = "".join(c if c.isprintable() else "?" for c in line)
+        plain = plain.replace("*/", "* /").replace("/*", "/ *")
         yield from textwrap.wrap(plain, width, subsequent_indent="    ") or [""]
 
 
