@@ -2,15 +2,14 @@
 
 A command parses flags, calls the rooms below, and prints; no logic lives here.
 
-Reading order: ``streams`` → ``common`` → ``evaluation_table`` → ``course`` → ``display`` →
-``comparing`` → ``scores`` → ``closing`` → ``ensembles`` → ``config_page``; then the commands, in
-any order.
+Reading order: ``lasting`` → ``streams`` → ``common`` → ``evaluation_table`` → ``course`` →
+``display`` → ``comparing`` → ``scores`` → ``closing`` → ``ensembles`` → ``config_page``; then the
+commands, in any order.
 """
 
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 import types
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import click
 
 from gnopt import __version__, notes
+from gnopt.cli.lasting import lasting_streams
 from gnopt.cli.streams import spell_what_streams_lack
 from gnopt.errors import ConfigError, GnoptError, nearest
 
@@ -95,21 +95,24 @@ def cli() -> None:
 def main(argv: list[str] | None = None) -> None:
     """Run the command line and exit with the exit code of the command or of its error."""
     settings = types.SimpleNamespace(verbosity=0)
-    code = 1
-    spell_what_streams_lack()
-    try:
-        with notes.shown_by(lambda text: click.echo(f"note: {text}", err=True)):
+    with lasting_streams() as output, notes.shown_by(_show_note):
+        spell_what_streams_lack()
+        try:
             code = _run(argv, settings)
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever read stdout is gone, so there is no one to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except BaseException as error:
-        code = _explain(error)
-        if settings.verbosity > 1:
-            import traceback
+        except BaseException as error:
+            code = _explain(error)
+            if settings.verbosity > 1:
+                import traceback
 
-            traceback.print_exc()
+                traceback.print_exc()
+        failure = output.failure()
+        if failure is not None:
+            code = code or _explain(failure)
     sys.exit(code)
+
+
+def _show_note(text: str) -> None:
+    click.echo(f"note: {text}", err=True)
 
 
 def _run(argv: list[str] | None, settings: types.SimpleNamespace) -> int:

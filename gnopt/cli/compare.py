@@ -120,7 +120,10 @@ def command(
     from gnopt.compare import execute, facts
     from gnopt.compare.prepare import ExecutionRequest, default_comparison_path, prepare
     from gnopt.provenance import command_line
+    from gnopt.training.signals import outlive_terminal
     from gnopt.workers import engines
+
+    outlive_terminal()
 
     alone = [
         f"--{name.replace('_', '-')}" for name, value in problem.items() if value not in (None, ())

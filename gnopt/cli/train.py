@@ -99,7 +99,9 @@ def command(
     from gnopt.training import start
     from gnopt.training.estimate import check_memory
     from gnopt.training.loop import run_to_end
+    from gnopt.training.signals import outlive_terminal
 
+    outlive_terminal()
     argv = command_line()
     if asks_for_ensemble(config, sets, flags, out if resume else None):
         source = Source(config, sets, flags, out, init_from, resume, overwrite, argv)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import shlex
 import signal
 import time
@@ -192,6 +193,9 @@ class Trainer:
                         self._rescue(error)
                     self._updated = True
                     self._after_update()
+                    if signals.hung_up:
+                        signals.hung_up = False
+                        self._outlive_terminal()
                 if signals.received and self.stop() is None:
                     self._interrupt(signals.received)
                 outcome = self._close()
@@ -492,9 +496,21 @@ class Trainer:
         if self._former[1] != self._safe and before.is_file() and not checkpoint.resumable(before):
             before.unlink()
 
-    def _interrupt(self, number: int) -> None:
+    def _outlive_terminal(self) -> None:
+        """Go on without a terminal, but save: a log-out may end the process soon."""
+        self._save_here()
+        self._say(
+            "SIGHUP: the terminal has closed; the run goes on, and its progress is in "
+            f"{self.run.path / 'log.txt'}. To end it after a checkpoint: kill {os.getpid()}"
+        )
+
+    def _save_here(self) -> None:
+        """Write a checkpoint after an update that has none yet."""
         if self.saved is None or checkpoint.step_of(self.saved) != self.counters.step:
             self._save(self._at_end)
+
+    def _interrupt(self, number: int) -> None:
+        self._save_here()
         raise Interrupted(
             f"{signal.Signals(number).name}: stopped after update {self.counters.step}, "
             f"saved {self.saved}\nresume with: {resume_command(self.run.path)}",
