@@ -20,7 +20,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self, TypeGuard, TypeVar
 
-from gnopt.errors import ConfigError, SettingProblem, nearest
+from gnopt.errors import ConfigError, SettingProblem
+from gnopt.registry import suggestion
 
 Value = bool | int | float | str | list[str] | list[int] | list[float]
 REQUIRED = object()  # the default of a setting that has none
@@ -124,6 +125,7 @@ class Option:
     kinds: tuple[Kind, ...]
     doc: str
     choices: tuple[str, ...] = ()
+    siblings: Mapping[str, object] = field(default_factory=dict)  # of the choices, for hints
     low: float | None = None
     high: float | None = None
     open_low: bool = False
@@ -175,7 +177,7 @@ class Option:
         """The choice nearest to the first name in ``value`` that is not allowed."""
         names = value if isinstance(value, list) else [value]
         wrong = [name for name in names if isinstance(name, str) and not self._allows(name)]
-        return nearest(wrong[0], self.choices) if wrong else ""
+        return suggestion(wrong[0], self.siblings) if wrong else ""
 
 
 def _too_long(value: object) -> bool:
@@ -200,8 +202,9 @@ def option(
     """Declare a field of a `Settings` record: default, meaning and limits; its type says the kind.
 
     ``default`` may be `REQUIRED`. ``choices`` that are found by looking, such as the names in a
-    registry, are given as a function, which is called each time `Settings.options` is. The other
-    arguments are explained at `Option`.
+    registry, are given as a function, which is called each time `Settings.options` is. If they are
+    name → sibling, a name that another program uses is answered by ours. The other arguments are
+    explained at `Option`.
 
     >>> @dataclass(frozen=True, kw_only=True)
     ... class Rate(Settings):
@@ -217,12 +220,15 @@ def option(
     """
 
     def describe(name: str, kinds: tuple[Kind, ...]) -> Option:
+        found = choices() if callable(choices) else choices
+        siblings = found if isinstance(found, Mapping) else dict.fromkeys(found)
         return Option(
             name=name,
             default=default,
             kinds=kinds,
             doc=doc,
-            choices=tuple(choices() if callable(choices) else choices),
+            choices=tuple(siblings),
+            siblings=siblings,
             low=low,
             high=high,
             open_low=open_low,

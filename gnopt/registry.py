@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import json
 import pkgutil
+import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -38,9 +39,30 @@ def lookup(package: str, attribute: str, name: str, what: str) -> Any:
     found = discover(package, attribute)
     if name not in found:
         raise ConfigError(
-            f"unknown {what} '{name}'{nearest(name, found)}; known: {', '.join(found)}"
+            f"unknown {what} '{name}'{suggestion(name, found)}; known: {', '.join(found)}"
         )
     return found[name]
+
+
+def suggestion(name: str, siblings: Mapping[str, object]) -> str:
+    """Return a hint at the sibling that is meant by ``name``, to be put at the end of a message.
+
+    A sibling lists in ``other_names`` what other programs call it; case and punctuation do not
+    count. Without such a sibling, the hint is at the nearest name, or empty.
+
+    >>> from types import SimpleNamespace as Sibling
+    >>> losses = {"squared_error": Sibling(other_names=("mse_loss",)), "poisson": Sibling()}
+    >>> suggestion("MSELoss", losses), suggestion("poison", losses)
+    (" (gnopt calls it 'squared_error')", " (did you mean 'poisson'?)")
+    """
+    for own, sibling in siblings.items():
+        if _folded(name) in map(_folded, (own, *getattr(sibling, "other_names", ()))):
+            return f" (gnopt calls it '{own}')"
+    return nearest(name, siblings)
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def find_plug_ins(config: Path, names: Iterable[str]) -> None:

@@ -14,7 +14,7 @@ from gnopt.engine.initializers import INITIALIZERS
 from gnopt.engine.losses import all_losses, get_loss
 from gnopt.engine.predictions import Prediction
 from gnopt.errors import ConfigError, SettingProblem
-from gnopt.metrics import applicable, get_metric, scalar_names
+from gnopt.metrics import applicable, get_metric, scalar_metrics
 from gnopt.options import REQUIRED, SIZE, Form, Option, Settings, option
 
 DEFAULT_METHOD = "kfra"
@@ -42,7 +42,7 @@ class NetworkSettings(Settings):
     init: str = option(
         AUTO,
         "distribution of the initial weights; auto: as each layer's activation asks for",
-        choices=tuple(INITIALIZERS),
+        choices=INITIALIZERS,
     )
     output_bias: str = option(
         "data_mean",
@@ -153,14 +153,14 @@ class TrainingSettings(Settings):
         [],
         "columns of eval.csv beside the objective, for training and validation rows; "
         "a name, or a list of names",
-        choices=scalar_names,
+        choices=scalar_metrics,
         free_on_resume=True,
     )
     judge: str = option(
         OBJECTIVE,
         "what decides which network is the best one and what patience watches: the objective or a "
         "metric, on the validation rows, or on the training rows where there are none",
-        choices=lambda: (OBJECTIVE, *scalar_names()),
+        choices=lambda: {OBJECTIVE: None, **scalar_metrics()},
     )
     restarts: int = option(
         2,

@@ -10,9 +10,10 @@ from typing import Any
 from gnopt import optimizers
 from gnopt.aims import OBJECTIVE
 from gnopt.config import Config, Flags, load
-from gnopt.errors import ConfigError, GnoptError, SettingProblem, SettingsError, nearest
+from gnopt.errors import ConfigError, GnoptError, SettingProblem, SettingsError
 from gnopt.method_options import asked_options, of_optimizer, options_for
 from gnopt.optimizers.base import Optimizer, OptimizerSettings
+from gnopt.registry import suggestion
 from gnopt.training.estimate import estimate_cost
 from gnopt.training.setup import Experiment
 
@@ -40,7 +41,7 @@ def read_config(request: BenchRequest) -> Config:
     known = optimizers.methods()
     wrong = [name for name in request.methods if name not in known and name != ALL]
     problems = [
-        f"--methods: unknown method '{name}'{nearest(name, known)}; known: {', '.join(known)}"
+        f"--methods: unknown method '{name}'{suggestion(name, known)}; known: {', '.join(known)}"
         for name in wrong
     ]
     try:

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from gnopt import optimizers
 from gnopt.errors import ConfigError, nearest
+from gnopt.registry import suggestion
 from gnopt.toml import read_toml
 
 DECAY_SHARE = "decay_share"
@@ -166,7 +167,7 @@ def _variant(name: str, part: object, where: str, problems: list[str]) -> Varian
     if not isinstance(method, str) or method not in optimizers.methods():
         problems.append(
             f"{where}.method = {method!r}: expected one of {', '.join(optimizers.methods())}"
-            f"{nearest(str(method), optimizers.methods())}"
+            f"{suggestion(str(method), optimizers.methods())}"
         )
         method = ""
     if line not in LINES:
@@ -216,7 +217,7 @@ def choose_variants(
     if unknown:
         raise ConfigError(
             [
-                f"--methods: unknown method '{name}'{nearest(name, [*named, *table])}; known: "
+                f"--methods: unknown method '{name}'{suggestion(name, {**named, **table})}; known: "
                 f"{', '.join([*named, *table])}"
                 for name in unknown
             ]

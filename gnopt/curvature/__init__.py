@@ -81,6 +81,7 @@ class Curvature:
 
     name: ClassVar[str] = ""
     summary: ClassVar[str] = ""
+    other_names: ClassVar[tuple[str, ...]] = ()  # what others call it; a hint names ours
     colour: ClassVar[str] = ""  # "#RRGGBB", in every figure; without it, one that is free
     Settings: ClassVar[type[CurvatureSettings]] = CurvatureSettings
     block: ClassVar[type[Block]] = KroneckerBlock

@@ -35,6 +35,7 @@ class DiagonalGaussNewton(Curvature):
     name = "diagonal_gn"
     summary = "diagonal of the Gauss-Newton matrix by curvature propagation (Martens et al. 2012)"
     colour = "#6A3D9A"
+    other_names = ("diagonal", "diag_ggn")
     Settings = DiagonalSettings
     settings: DiagonalSettings
     block = DiagonalBlock

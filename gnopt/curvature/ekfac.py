@@ -51,6 +51,7 @@ class EKFAC(KFAC):
     name = "ekfac"
     summary = "KFAC with the diagonal re-estimated in its eigenbases (George et al. 2018)"
     colour = "#CC79A7"
+    other_names = ("e_kfac", "eigenvalue_corrected_kfac")
     block = EigenBlock
     estimates_scales = True
 

@@ -15,6 +15,7 @@ class EmpiricalFisher(Curvature):
     name = "empirical_fisher"
     summary = "Kronecker-factored second moment of the training gradients"
     colour = "#B2182B"
+    other_names = ("ef", "fisher")
     from_targets = True
 
     def means(self, sample: CurvatureSample) -> list[Factor]:

@@ -54,6 +54,7 @@ class KFAC(Curvature):
     name = "kfac"
     summary = "Kronecker-factored Monte-Carlo Fisher (Martens & Grosse 2015)"
     colour = "#D55E00"
+    other_names = ("kfac_mc", "natural_gradient")
     Settings = KFACSettings
     settings: KFACSettings
     needs_likelihood = True

@@ -14,7 +14,8 @@ from math import sqrt
 import numpy as np
 from numpy.typing import DTypeLike
 
-from gnopt.errors import ConfigError, nearest
+from gnopt.errors import ConfigError
+from gnopt.registry import suggestion
 
 # (generator, d_out, d_in) → the weights of a layer without its biases, (d_out, d_in) float64.
 Draw = Callable[[np.random.Generator, int, int], np.ndarray]
@@ -133,6 +134,7 @@ class Initializer:
     summary: str
     draw: Draw
     adapts: bool = False  # weights may be made anew where they lose the signal of the data
+    other_names: tuple[str, ...] = ()  # what other programs call it; a hint names ours
 
     def layers(self, rules: Sequence[InitRule]) -> list[LayerDraw]:
         """Return the draws of layers whose activations have these rules."""
@@ -174,9 +176,19 @@ INITIALIZERS: dict[str, Initializer] = {
         glorot,
         adapts=True,
     ),
-    "glorot": Initializer("uniform, variance 2 / (d_in + d_out) (Glorot & Bengio 2010)", glorot),
-    "he": Initializer("normal, variance 2 / d_in, for relu (He et al. 2015)", he),
-    "lecun": Initializer("normal, variance 1 / d_in (LeCun et al. 1998)", lecun),
+    "glorot": Initializer(
+        "uniform, variance 2 / (d_in + d_out) (Glorot & Bengio 2010)",
+        glorot,
+        other_names=("xavier", "glorot_uniform", "xavier_uniform"),
+    ),
+    "he": Initializer(
+        "normal, variance 2 / d_in, for relu (He et al. 2015)",
+        he,
+        other_names=("kaiming", "he_normal", "kaiming_normal"),
+    ),
+    "lecun": Initializer(
+        "normal, variance 1 / d_in (LeCun et al. 1998)", lecun, other_names=("lecun_normal",)
+    ),
     "sparse": Initializer(
         "15 standard normal links per unit, the rest zero (Martens 2010)", sparse
     ),
@@ -187,7 +199,7 @@ def get_initializer(name: str) -> Initializer:
     """Return the initialiser called ``name``; ConfigError if there is none."""
     if name not in INITIALIZERS:
         raise ConfigError(
-            f"unknown initialiser '{name}'{nearest(name, INITIALIZERS)}; "
+            f"unknown initialiser '{name}'{suggestion(name, INITIALIZERS)}; "
             f"known: {', '.join(INITIALIZERS)}"
         )
     return INITIALIZERS[name]

@@ -27,8 +27,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 
 from gnopt.engine.predictions import Prediction
-from gnopt.errors import ConfigError, nearest
-from gnopt.registry import discover
+from gnopt.errors import ConfigError
+from gnopt.registry import discover, suggestion
 
 P = TypeVar("P", bound=Prediction)
 
@@ -69,6 +69,7 @@ class Metric(Generic[P]):
 
     name: ClassVar[str] = ""
     summary: ClassVar[str] = ""
+    other_names: ClassVar[tuple[str, ...]] = ()  # what others call it; a hint names ours
     kind: type[P]
     higher: ClassVar[bool] = False  # a higher value is a better one
     scalar: ClassVar[bool] = True
@@ -122,9 +123,9 @@ def all_metrics() -> dict[str, AnyMetric]:
     return discover(__name__, "METRIC")
 
 
-def scalar_names() -> list[str]:
-    """Return the names of the metrics whose score is a number."""
-    return [name for name, metric in all_metrics().items() if metric.scalar]
+def scalar_metrics() -> dict[str, AnyMetric]:
+    """Return the metrics whose score is a number, by name."""
+    return {name: metric for name, metric in all_metrics().items() if metric.scalar}
 
 
 def applicable(kind: type[Prediction]) -> dict[str, AnyMetric]:
@@ -137,7 +138,7 @@ def get_metric(name: str) -> AnyMetric:
     found = all_metrics()
     if name not in found:
         raise ConfigError(
-            f"unknown metric '{name}'{nearest(name, found)}; known: {', '.join(found)}"
+            f"unknown metric '{name}'{suggestion(name, found)}; known: {', '.join(found)}"
         )
     return found[name]
 

@@ -13,6 +13,7 @@ class Accuracy(MeanMetric[Classes]):
 
     name = "accuracy"
     summary = "share of rows whose most probable class is the true one"
+    other_names = ("acc", "accuracy_score", "categorical_accuracy")
     kind = Classes
     higher = True
 

@@ -21,6 +21,7 @@ class AUC(Metric[Classes]):
 
     name = "auc"
     summary = "area under the ROC curve, by ranks; of many classes the mean, each against the rest"
+    other_names = ("roc_auc", "roc_auc_score", "auroc")
     kind = Classes
     higher = True
 

@@ -11,6 +11,7 @@ class BalancedAccuracy(TallyMetric):
 
     name = "balanced_accuracy"
     summary = "mean over classes of the share of their rows that is found"
+    other_names = ("balanced_accuracy_score", "bac")
     higher = True
 
     def score(self, true: np.ndarray, predicted: np.ndarray, both: np.ndarray) -> Score:

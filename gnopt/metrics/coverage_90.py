@@ -18,6 +18,7 @@ class Coverage(MeanMetric[Gaussian]):
 
     name = "coverage_90"
     summary = "share of targets inside the 90% interval of the prediction; 0.9 is right"
+    other_names = ("coverage", "picp")
     kind = Gaussian
     needs_noise = True
 

@@ -19,6 +19,7 @@ class CalibrationError(Metric[Classes]):
 
     name = "ece"
     summary = "expected calibration error of the top probability, 15 bins of equal width"
+    other_names = ("calibration_error", "expected_calibration_error")
     kind = Classes
 
     def start(self) -> Accumulator[Classes]:

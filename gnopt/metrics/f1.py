@@ -11,6 +11,7 @@ class F1(TallyMetric):
 
     name = "f1"
     summary = "mean over classes of the harmonic mean of precision and recall (macro)"
+    other_names = ("f1_score", "f1_macro", "macro_f1")
     higher = True
 
     def score(self, true: np.ndarray, predicted: np.ndarray, both: np.ndarray) -> Score:

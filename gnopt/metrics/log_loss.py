@@ -14,6 +14,7 @@ class LogLoss(MeanMetric[Classes]):
 
     name = "log_loss"
     summary = "mean of -log of the probability given to the true class, in nats"
+    other_names = ("cross_entropy", "neg_log_loss", "logloss")
     kind = Classes
 
     def values(self, prediction: Classes, truth: np.ndarray) -> np.ndarray:

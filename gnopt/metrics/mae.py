@@ -12,6 +12,7 @@ class MeanAbsoluteError(MeanMetric[Numbers]):
 
     name = "mae"
     summary = "mean absolute error over rows and outputs, in units of the targets"
+    other_names = ("mean_absolute_error", "neg_mean_absolute_error", "l1")
     kind = Numbers
 
     def values(self, prediction: Numbers, truth: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ class NegativeLogLikelihood(MeanMetric[Gaussian]):
 
     name = "nll"
     summary = "negative log likelihood with the noise chosen, in nats, summed over outputs"
+    other_names = ("negative_log_likelihood", "log_likelihood")
     kind = Gaussian
     needs_noise = True
 

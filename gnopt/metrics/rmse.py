@@ -12,6 +12,12 @@ class RootMeanSquaredError(MeanMetric[Numbers]):
 
     name = "rmse"
     summary = "root mean squared error over rows and outputs, in units of the targets"
+    other_names = (
+        "root_mean_squared_error",
+        "neg_root_mean_squared_error",
+        "mse",
+        "mean_squared_error",
+    )
     kind = Numbers
 
     def values(self, prediction: Numbers, truth: np.ndarray) -> np.ndarray:

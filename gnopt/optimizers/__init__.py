@@ -19,11 +19,11 @@ from typing import Any
 
 from gnopt.curvature import all_curvatures
 from gnopt.engine.losses import Loss
-from gnopt.errors import ConfigError, SettingsError, nearest
+from gnopt.errors import ConfigError, SettingsError
 from gnopt.optimizers.base import Optimizer, OptimizerSettings, Problem
 from gnopt.optimizers.second_order import SecondOrder, settings_of
 from gnopt.options import Option
-from gnopt.registry import discover
+from gnopt.registry import discover, suggestion
 
 __all__ = ["Method", "Optimizer", "Problem", "check", "get_method", "make", "methods", "options_of"]
 
@@ -40,6 +40,7 @@ class Method:
     dtype: str  # in which a run computes unless it is told
     build: Callable[[Problem, Any], Optimizer[Any]]
     colour: str = ""  # "#RRGGBB", in every figure; empty: any that is free
+    other_names: tuple[str, ...] = ()  # what other programs call it
 
 
 def methods() -> dict[str, Method]:
@@ -55,6 +56,7 @@ def methods() -> dict[str, Method]:
             SecondOrder.dtype,
             partial(SecondOrder, curvature=curvature),
             curvature.colour,
+            curvature.other_names,
         )
     for name, optimizer in discover(__name__, "OPTIMIZER").items():
         table[name] = Method(
@@ -66,6 +68,7 @@ def methods() -> dict[str, Method]:
             optimizer.dtype,
             optimizer,
             optimizer.colour,
+            optimizer.other_names,
         )
     return dict(sorted(table.items(), key=lambda item: (item[1].order, item[0])))
 
@@ -75,7 +78,7 @@ def get_method(name: str) -> Method:
     table = methods()
     if name not in table:
         raise ConfigError(
-            f"unknown method '{name}'{nearest(name, table)}; known: {', '.join(table)}"
+            f"unknown method '{name}'{suggestion(name, table)}; known: {', '.join(table)}"
         )
     return table[name]
 

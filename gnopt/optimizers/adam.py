@@ -23,6 +23,7 @@ class Adam(FirstOrder):
     name = "adam"
     summary = "adaptive moments (Kingma & Ba 2014)"
     colour = "#E69F00"
+    other_names = ("adam_w", "nadam", "amsgrad")
     Settings = AdamSettings
     settings: AdamSettings
     moments = 2

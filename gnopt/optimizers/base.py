@@ -81,6 +81,7 @@ class Optimizer(ABC, Generic[StateT]):
 
     name: str = ""
     summary: str = ""
+    other_names: tuple[str, ...] = ()  # what other programs call it; a hint names ours
     colour: str = ""  # "#RRGGBB", in every figure; without it, one that is free
     order: ClassVar[int] = 1
     dtype: ClassVar[str] = "float32"  # precision in which a run computes unless it is told

@@ -24,6 +24,7 @@ class GaussNewton(GaussNewtonCG):
     name = "gauss_newton"
     summary = "exact Gauss-Newton by conjugate gradients to a tolerance"
     colour = "#000000"
+    other_names = ("gn", "ggn")
     Settings = GaussNewtonSettings
     settings: GaussNewtonSettings
 

@@ -37,6 +37,7 @@ class HessianFree(GaussNewtonCG):
     name = "hessian_free"
     summary = "truncated conjugate gradients on the exact Gauss-Newton system (Martens 2010)"
     colour = "#56B4E9"
+    other_names = ("hf", "newton_cg", "truncated_newton")
     Settings = HessianFreeSettings
     settings: HessianFreeSettings
     keep = 1.3

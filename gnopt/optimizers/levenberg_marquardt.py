@@ -121,6 +121,8 @@ class LevenbergMarquardt(Optimizer[LevenbergMarquardtState]):
         "the exact Gauss-Newton matrix, factorised, with geodesic acceleration; for nets of up to "
         "some thousand weights"
     )
+    colour = "#C51B7D"
+    other_names = ("lm", "trainlm", "marquardt")
     order = 2
     dtype = "float64"
     Settings = LevenbergMarquardtSettings

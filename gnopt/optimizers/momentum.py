@@ -22,6 +22,7 @@ class Momentum(FirstOrder):
     name = "momentum"
     summary = "gradient descent with heavy-ball momentum (Polyak 1964)"
     colour = "#8C8C00"
+    other_names = ("sgd_momentum", "heavy_ball")
     Settings = MomentumSettings
     settings: MomentumSettings
     moments = 1

@@ -29,6 +29,7 @@ class Nesterov(FirstOrder):
     name = "nesterov"
     summary = "Nesterov's accelerated gradient (Sutskever et al. 2013)"
     colour = "#8B5A2B"
+    other_names = ("nag", "sgd_nesterov", "accelerated_gradient")
     Settings = NesterovSettings
     settings: NesterovSettings
     moments = 1

@@ -10,6 +10,7 @@ class SGD(FirstOrder):
     name = "sgd"
     summary = "stochastic gradient descent"
     colour = "#8A8A8A"
+    other_names = ("gd", "gradient_descent")
 
     def step(self, g: Array, moments: list[Array], rate: float, step: int) -> Array:
         g *= -rate

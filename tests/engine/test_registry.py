@@ -16,10 +16,13 @@ import gnopt.engine.losses
 import gnopt.optimizers
 from gnopt.curvature import all_curvatures, get_curvature
 from gnopt.engine.activations import all_activations, get_activation
+from gnopt.engine.initializers import INITIALIZERS, get_initializer
 from gnopt.engine.losses import all_losses, get_loss
 from gnopt.errors import ConfigError
+from gnopt.metrics import all_metrics, get_metric
 from gnopt.optimizers import get_method, make, methods, options_of
 from gnopt.optimizers.base import Problem
+from gnopt.registry import suggestion
 
 NAMED = {  # the names that users rely on
     "activation": {
@@ -50,6 +53,10 @@ TABLES = {
     "curvature": (all_curvatures, get_curvature),
     "method": (methods, get_method),
 }
+OTHER_TABLES = {
+    "metric": (all_metrics, get_metric),
+    "initialiser": (lambda: INITIALIZERS, get_initializer),
+}
 
 
 @pytest.mark.parametrize("what", TABLES)
@@ -64,6 +71,36 @@ def test_names(what):
     name = next(iter(table()))
     with pytest.raises(ConfigError, match=f"did you mean '{name}'"):
         get(name[:-1] + name[-1] * 2)
+
+
+def test_names_of_other_programs_are_answered_by_ours():
+    for what, name, ours in (
+        ("loss", "mse", "squared_error"),
+        ("loss", "MSELoss", "squared_error"),
+        ("loss", "cross_entropy", "softmax_cross_entropy"),
+        ("loss", "sparse_categorical_crossentropy", "softmax_cross_entropy"),
+        ("loss", "bce", "binary_cross_entropy"),
+        ("loss", "BCEWithLogitsLoss", "binary_cross_entropy"),
+        ("loss", "PoissonNLLLoss", "poisson"),
+        ("activation", "ReLU", "relu"),
+        ("activation", "swish", "silu"),
+        ("method", "hf", "hessian_free"),
+        ("method", "LM", "levenberg_marquardt"),
+        ("metric", "roc_auc_score", "auc"),
+        ("initialiser", "xavier", "glorot"),
+    ):
+        _, get = TABLES.get(what) or OTHER_TABLES[what]
+        with pytest.raises(ConfigError, match=f"'{name}' \\(gnopt calls it '{ours}'\\)"):
+            get(name)
+
+
+@pytest.mark.parametrize("what", ["activation", "loss", "method", "metric", "initialiser"])
+def test_another_name_means_one_sibling(what):
+    table, _ = TABLES.get(what) or OTHER_TABLES[what]
+    siblings = table()
+    for name, sibling in siblings.items():
+        for other in sibling.other_names:
+            assert suggestion(other, siblings) == f" (gnopt calls it '{name}')"
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ class Activation:
     ``piecewise_linear`` says that f'' is zero; f'(0) is then the slope on the left (0 for relu).
     ``onnx`` appends f to an ONNX graph, from the name of h to the name of a; without it, networks
     with this activation are exported to the other formats only.
+    ``other_names`` are those of other programs; a hint names ours.
     ``init`` says how initial weights fit f; without it, this is computed from f.
     """
 
@@ -43,6 +44,7 @@ class Activation:
     piecewise_linear: bool = False
     onnx: OnnxForm | None = None
     init: InitRule | None = None
+    other_names: tuple[str, ...] = ()
 
     @cached_property
     def init_rule(self) -> InitRule:

@@ -31,4 +31,5 @@ ACTIVATION = Activation(
     piecewise_linear=True,
     onnx=Operator("Identity"),
     init=NEUTRAL,
+    other_names=("linear", "none"),
 )

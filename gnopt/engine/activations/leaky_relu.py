@@ -33,4 +33,5 @@ ACTIVATION = Activation(
     piecewise_linear=True,
     onnx=Operator("LeakyRelu", alpha=SLOPE),
     init=InitRule(he, output=0.1, reach=REACH),
+    other_names=("lrelu",),
 )

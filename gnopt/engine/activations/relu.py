@@ -29,4 +29,5 @@ ACTIVATION = Activation(
     piecewise_linear=True,
     onnx=Operator("Relu"),
     init=InitRule(he, output=0.1, reach=REACH),
+    other_names=("rectifier",),
 )

@@ -28,4 +28,5 @@ ACTIVATION = Activation(
     from_output=True,
     onnx=Operator("Sigmoid"),
     init=InitRule(glorot, stretch=2.0, unit=0.5, mean=0.5),
+    other_names=("logistic", "expit"),
 )

@@ -23,4 +23,12 @@ def _onnx(graph: OnnxGraph, h: str, a: str) -> None:
     graph.node("Mul", [h, graph.node("Sigmoid", [h], f"{a}_gate")], a)
 
 
-ACTIVATION = Activation("silu", "h times the logistic function", _f, _df, _d2f, onnx=_onnx)
+ACTIVATION = Activation(
+    "silu",
+    "h times the logistic function",
+    _f,
+    _df,
+    _d2f,
+    onnx=_onnx,
+    other_names=("swish",),
+)

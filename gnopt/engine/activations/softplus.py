@@ -19,4 +19,12 @@ def _d2f(ops: Backend, h: Array, a: Array) -> Array:
     return s * (1.0 - s)
 
 
-ACTIVATION = Activation("softplus", "log(1 + exp(h))", _f, _df, _d2f, onnx=Operator("Softplus"))
+ACTIVATION = Activation(
+    "softplus",
+    "log(1 + exp(h))",
+    _f,
+    _df,
+    _d2f,
+    onnx=Operator("Softplus"),
+    other_names=("soft_relu",),
+)

@@ -34,6 +34,7 @@ class Loss:
 
     name: str = ""
     summary: str = ""
+    other_names: tuple[str, ...] = ()  # what other programs call it; a hint names ours
     # 𝒢_L of a data point is diagonal: gn_diagonal defines it, and the other methods follow.
     diagonal: bool = False
     likelihood: bool = True  # E = −log p(y | h) + const: y can be sampled from the model

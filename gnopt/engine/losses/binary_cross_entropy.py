@@ -17,6 +17,18 @@ class BinaryCrossEntropy(Loss):
 
     name = "binary_cross_entropy"
     summary = "independent Bernoulli outputs with logits, grey targets allowed; 𝒢_L = diag p(1-p)"
+    other_names = (
+        "bce",
+        "bce_loss",
+        "bce_with_logits",
+        "bce_with_logits_loss",
+        "binary_crossentropy",
+        "binary_cross_entropy_with_logits",
+        "sigmoid_cross_entropy",
+        "bernoulli",
+        "binary_logloss",
+        "binary:logistic",
+    )
     diagonal = True
     most_classes = 2
     onnx = Operator("Sigmoid")

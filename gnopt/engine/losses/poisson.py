@@ -20,6 +20,14 @@ class Poisson(Loss):
 
     name = "poisson"
     summary = "Poisson counts with log rates; 𝒢_L = diag exp h"
+    other_names = (
+        "poisson_nll",
+        "poisson_nll_loss",
+        "poisson_loss",
+        "poisson_deviance",
+        "count:poisson",
+        "counts",
+    )
     diagonal = True
     onnx = Operator("Exp")
 

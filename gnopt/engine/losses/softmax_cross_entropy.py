@@ -52,6 +52,20 @@ class SoftmaxCrossEntropy(Loss):
 
     name = "softmax_cross_entropy"
     summary = "one of K classes; y an integer label or a distribution; 𝒢_L = diag p - p pᵀ"
+    other_names = (
+        "cross_entropy",
+        "cross_entropy_loss",
+        "crossentropy",
+        "ce",
+        "categorical_crossentropy",
+        "categorical_cross_entropy",
+        "sparse_categorical_crossentropy",
+        "nll_loss",
+        "log_loss",
+        "softmax",
+        "multinomial",
+        "multi:softprob",
+    )
     error_name = "classification error"
     most_classes = math.inf
     onnx = Operator("Softmax")

@@ -13,6 +13,16 @@ class SquaredError(Loss):
 
     name = "squared_error"
     summary = "half the squared distance; 𝒢_L = I"
+    other_names = (
+        "mse",
+        "mse_loss",
+        "mean_squared_error",
+        "least_squares",
+        "l2_loss",
+        "quadratic",
+        "gaussian",
+        "reg:squarederror",
+    )
     diagonal = True
     linear = True
     gaussian = True
