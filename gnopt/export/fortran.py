@@ -252,7 +252,8 @@ def _functions(source: Source, code: str) -> Iterator[str]:
 def _scalar(name: str, traced: Traced, arguments: list[str]) -> Iterator[str]:
     yield from ("", f"    pure function {name}({', '.join(arguments)}) result(value)")
     yield from (f"        real(real64), intent(in) :: {a}" for a in arguments)
-    yield f"        real(real64) :: {', '.join(['value', *(v for v, _ in traced.statements)])}"
+    declared = filled(["value", *(v for v, _ in traced.statements)], WIDTH - 30, " &")
+    yield from (f"        {'real(real64) ::' * (i == 0)} {line}" for i, line in enumerate(declared))
     yield from (
         f"        {v} = {text}" for v, text in [*traced.statements, ("value", traced.value)]
     )

@@ -38,3 +38,15 @@ def _df(ops: Any, h: Any, a: Any, out: Any) -> Any:
 
 for _name in ARGUMENTS:
     globals()[f"of_{_name}"] = Activation(_name, _name, _f(_name), _df, None)  # type: ignore[arg-type]
+
+
+def _series(ops: Any, h: Any, out: Any) -> Any:
+    """A polynomial of more operations than fit into one line."""
+    value = h * 0.0 + 1.0
+    for power in range(30):
+        value = value * h * (1.0 / (power + 2.0)) + 1.0
+    out[...] = value
+    return out
+
+
+long = Activation("long", "many operations", _series, _df, None)  # type: ignore[arg-type]

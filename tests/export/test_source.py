@@ -46,7 +46,7 @@ def contents() -> dict[str, Content]:
     return {
         **losses,
         **every,
-        "operations": ensemble(*of_operations),
+        "operations": ensemble(*of_operations, network(["operations:long"], "squared_error")),
         "mean": ensemble(replace(members[0], statistics=None), *members[1:]),
         "mean_by_columns": ensemble(
             *(network(["gelu"], "squared_error", inputs=2, noise=True, seed=s) for s in range(2))
