@@ -92,12 +92,13 @@ class Tape:
     """What a forward pass keeps for the other passes.
 
     ``abar[l]`` is ā_l for l = 0..L-1. ``h[l-1]`` is h_l, or None where f' is computed from a_l; the
-    last one, h_L, is also ``output``.
+    last one, h_L, is also ``output``. ``slopes[l-1]`` is f'(h_l), where many passes use the tape.
     """
 
     abar: list[Array]
     h: list[Array | None]
     output: Array
+    slopes: list[Array] | None = None
 
     @property
     def rows(self) -> int:
@@ -114,6 +115,7 @@ class Tape:
             [a[rows] for a in self.abar],
             [None if h is None else h[rows] for h in self.h],
             self.output[rows],
+            None if self.slopes is None else [f1[rows] for f1 in self.slopes],
         )
 
 
@@ -177,6 +179,9 @@ def times_slope(
     net: Network, tape: Tape, layer: int, x: Array, workspace: Workspace | None = None
 ) -> None:
     """x ← f'(h_l) ⊙ x for an x of shape (N, d_l) or (k, N, d_l)."""
+    if tape.slopes is not None:
+        x *= tape.slopes[layer - 1]
+        return
     ws = workspace or Workspace(net.ops, net.dtype)
     net.ops.times_slope(
         x, net.activations[layer - 1].df, tape.h[layer - 1], tape.abar[layer][:, :-1], ws

@@ -171,6 +171,12 @@ class Weighted(Loss):
     def gn_root_product(self, ops: Backend, h: Array, y: Any, s: Array) -> Array:
         return self.loss.gn_root_product(ops, h, y.values, s) * _root(ops, y)
 
+    def has_root_residual(self) -> bool:
+        return self.loss.has_root_residual()
+
+    def root_residual(self, ops: Backend, h: Array, y: Any) -> Array:
+        return self.loss.root_residual(ops, h, y.values) * _root(ops, y)
+
     def hessian_matrix(self, ops: Backend, h: Array, y: Any) -> Array:
         return self.loss.hessian_matrix(ops, h, y.values) * y.weight[:, None, None]
 

@@ -6,8 +6,9 @@ Marquardt 1963), with geodesic acceleration (Transtrum & Sethna 2012).
 A step is tried on the rows that it was made from, and taken if the objective falls there; else λ is
 raised and the same system is solved again. λ follows the ratio ρ of the decrease to that of the
 quadratic model at d (Nielsen 1999): λ ← λ max(1/3, 1 − (2ρ − 1)³) after a step, λ ← λ ν, ν ← 2 ν
-without one. The second order of the path is taken along where 2 |a|_D ≤ ¾ |d|_D. D is made of the
-largest sizes of H so far (Moré 1978).
+without one. The second order of the path is taken along where 2 |a|_D ≤ ¾ |d|_D. D is near
+√(diag H · mean diag H), halfway between Marquardt's diagonal and the identity, of the largest sizes
+of H so far (Moré 1978); the system is that of all weights or that of all targets (``dense``).
 
 Every update is made from the same rows: all of them, or one chunk that is kept for the whole run.
 """
@@ -24,11 +25,12 @@ from gnopt.curvature import cost
 from gnopt.curvature.cost import Cost
 from gnopt.engine.arrays import Array, Unchecked, Workspace
 from gnopt.engine.network import still_units
-from gnopt.errors import Diverged
+from gnopt.errors import ConfigError, Diverged
 from gnopt.optimizers.base import Optimizer, OptimizerSettings, Problem, State, Stats, mean_loss
-from gnopt.optimizers.dense import Batch, Primal, System
+from gnopt.optimizers.dense import Batch, Dual, Primal, System
 from gnopt.options import option
 
+PRIMAL, DUAL = "primal", "dual"
 TRIES = 60  # of an update
 LOWEST, HIGHEST = 1e-15, 1e8  # λ; above, no step helps
 RAISE, RAISED = 10.0, 1e-14  # factor and least λ after a factorisation that failed
@@ -54,6 +56,12 @@ class LevenbergMarquardtSettings(OptimizerSettings):
         "rows of every update, drawn once and kept for the run; 0 = all, or, where an update of "
         "all takes too long, at least 16 targets for each weight. training.batch_size is not used",
         low=0,
+    )
+    form: str = option(
+        AUTO,
+        "the system that is factorised: primal, of all weights; dual, of all targets; auto: the "
+        "cheaper one",
+        choices=(AUTO, PRIMAL, DUAL),
     )
     weight_decay: float = option(
         OBJECTIVE.weight_decay,
@@ -135,9 +143,27 @@ class LevenbergMarquardt(Optimizer[LevenbergMarquardtState]):
             self.averaging = 0.0  # all updates are made from the same rows: there is no noise
         self.apart = Workspace(problem.net.ops, problem.net.dtype)  # of trials
         self.penalised = self._penalised()
-        self.system: System = Primal(problem, self.penalised, self.workspace)
+        self.system = self._system()
         self.rows = self._rows()
         self.rounding = float(np.finfo(problem.net.dtype).eps)
+
+    def _system(self) -> System:
+        """Return the form of the system that was asked for, or the cheaper one at these rows."""
+        given = self.problem, self.penalised, self.workspace
+        forms: dict[str, System] = {PRIMAL: Primal(*given)}
+        if self.problem.loss.has_root_residual():
+            forms[DUAL] = Dual(*given)
+        if self.settings.form in forms:
+            return forms[self.settings.form]
+        if self.settings.form != AUTO:
+            raise ConfigError(
+                f"optimizer.form = {self.settings.form!r}: loss {self.problem.loss.name} has no "
+                "root residuals; expected primal"
+            )
+        rows = self.settings.rows or self.problem.rows
+        return min(
+            forms.values(), key=lambda form: form.cost(rows, self.settings.acceleration).flops
+        )
 
     def _penalised(self) -> Array:
         """Return the diagonal of W for η = 1: 1, 0 for biases; the last layer counts in units of

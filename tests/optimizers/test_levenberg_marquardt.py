@@ -8,11 +8,14 @@ import pytest
 from reference import Case, Truth, close, host, make_case, network, optimizer, same, settings
 
 from gnopt.config import load
+from gnopt.curvature.exact import root_jacobian
 from gnopt.engine.initializers import initialize
 from gnopt.engine.losses import get_loss
-from gnopt.errors import Diverged
+from gnopt.errors import ConfigError, Diverged
 from gnopt.optimizers import levenberg_marquardt, make
 from gnopt.optimizers.base import Problem
+from gnopt.optimizers.dense import Batch
+from gnopt.optimizers.timing import NullTimer
 
 NAME, ETA = "levenberg_marquardt", 0.02
 
@@ -26,75 +29,114 @@ def penalised(net, scale=1.0):
     return diagonal
 
 
-def dense_step(truth, theta, lam, eta, diagonal, D):
-    """d and a of the damped system, and the curvature without damping, from dense derivatives."""
-    H, W = truth.gauss_newton(), eta * diagonal
-    C = H + np.diag(W + lam * D)
+def damped(truth, lam, eta=0.0, scale=1.0):
+    """λ M = E + W, from the mean squares of columns and inputs."""
+    net = truth.case.net
+    s, a = (
+        [np.sqrt(np.diag(matrix)) for matrix in matrices]
+        for matrices in (truth.kflr(), [truth.input_factor(l + 1) for l in range(net.layers)])
+    )
+    floor = 1e-6 * max(part.max() for part in (*s, *a))
+    mean = sum((x**2).sum() * (y**2).sum() for x, y in zip(s, a, strict=True)) / net.size
+    M = np.zeros(net.size)
+    for l, out in enumerate(net.views(M)):
+        e, f = (mean**0.25 * (part[l] + floor) for part in (s, a))
+        q = (eta / lam / (scale**2 if l == net.layers - 1 else 1.0)) ** 0.5
+        c = (e.mean() / f.mean()) ** 0.5
+        unit = np.append(np.ones(len(f) - 1), 0.0)
+        out[...] = np.outer(e + q * c, f + q / c * unit)
+    return lam * M
+
+
+def dense_step(truth, theta, total, W):
+    """d and a of (H + E + W), by dense derivatives; ``total`` is E + W."""
+    C = truth.gauss_newton() + np.diag(total)
     d = -np.linalg.solve(C, truth.gradient() + W * theta)
     bend = np.einsum("nkpq,p,q->nk", truth.T, d, d)
     pulled = np.einsum("nkj,nj->nk", truth.output_gn, bend)
-    return (
-        d,
-        -np.linalg.solve(C, np.einsum("nkp,nk->p", truth.J, pulled) / len(bend)),
-        H + np.diag(W),
-    )
+    return d, -np.linalg.solve(C, np.einsum("nkp,nk->p", truth.J, pulled) / len(bend))
 
 
-def test_the_step_is_that_of_the_dense_system(ops, loss_name):
-    """(H + W + λ D) d = −∇, a from the second derivative, δ = d + a/2 where a is small."""
+@pytest.mark.parametrize("form", ["primal", "dual"])
+def test_the_step_is_that_of_the_dense_system(ops, loss_name, form):
+    """(H + W + E) d = −∇, a from the second derivative, δ = d + a/2 where a is small."""
     case = make_case((4, 3, 3), ("tanh",), loss_name, 10, soft=True, ops=ops)
     case.theta[...] *= 0.5
-    values = settings(NAME, damping=5.0, weight_decay=ETA)
+    values = settings(NAME, damping=5.0, weight_decay=ETA, form=form)
     method = optimizer(case, NAME, values, output_scale=3.0)
     theta, truth = case.theta.copy(), Truth(case)
     stats = method.update(theta, method.init(theta), case.x, case.y, 1)
     assert stats["tries"] == 1
-    sizes = np.diag(truth.gauss_newton())
-    D = np.sqrt(sizes * sizes.mean())
-    before, after = host(case.theta), host(theta)
-    diagonal = penalised(case.net, 3.0)
-    d, a, B = dense_step(truth, before, 5.0, ETA, diagonal, D)
-    bend = 2.0 * np.sqrt((a * D) @ a / ((d * D) @ d))
+    before, after, W = host(case.theta), host(theta), ETA * penalised(case.net, 3.0)
+    total = damped(truth, 5.0, ETA, 3.0)
+    E = total - W
+    assert (E > 0.0).all()
+    d, a = dense_step(truth, before, total, W)
+    bend = 2.0 * np.sqrt((a * E) @ a / ((d * E) @ d))
     assert bend < 0.75
     close(after - before, d + 0.5 * a, 1e-7)
     assert stats["bend"] == pytest.approx(bend, rel=1e-6, abs=1e-9)
-    g = truth.gradient() + ETA * diagonal * before
+    g = truth.gradient() + W * before
     assert stats["grad_norm"] == pytest.approx(np.linalg.norm(g), rel=1e-8)
+    B = truth.gauss_newton() + np.diag(W)
     assert stats["predicted"] == pytest.approx(g @ d + 0.5 * d @ B @ d, rel=1e-7)
     moved = Truth(Case(case.net, case.names, case.loss_name, theta, case.x, case.y))
-    change = moved.values.mean() - truth.values.mean()
-    change += 0.5 * ETA * diagonal @ (after**2 - before**2)
+    change = moved.values.mean() - truth.values.mean() + 0.5 * (after**2 - before**2) @ W
     assert stats["rho"] == pytest.approx(change / stats["predicted"], rel=1e-6)
 
 
 def test_a_path_that_bends_too_much_is_left_at_d():
-    case = make_case((2, 4, 1), ("tanh",), "squared_error", 12, seed=1)
-    left = followed = 0
-    for lam in (1e-6, 1e-3, 1.0, 1e3):
+    case = make_case((4, 3, 3), ("tanh",), "squared_error", 10, soft=True)
+    truth, followed = Truth(case), []
+    W = np.zeros(case.net.size)
+    for lam in (1e-3, 1e-1, 10.0):
         theta = case.theta.copy()
         method = optimizer(case, NAME, settings(NAME, damping=lam))
-        state, truth = method.init(theta), Truth(case)
-        stats = method.update(theta, state, case.x, case.y, 1)
-        if stats["tries"] != 1:
-            continue
-        sizes = np.diag(truth.gauss_newton())
-        D = np.sqrt(sizes * sizes.mean())
-        d, a, _ = dense_step(truth, case.theta, lam, 0.0, penalised(case.net), D)
-        follow = stats["bend"] <= 0.75
-        followed, left = followed + follow, left + (not follow)
-        close(theta - case.theta, d + 0.5 * a * follow, 1e-6)
-    plain = optimizer(case, NAME, settings(NAME, damping=1e3, acceleration=False))
+        stats = method.update(theta, method.init(theta), case.x, case.y, 1)
+        if stats["tries"] == 1:
+            d, a = dense_step(truth, case.theta, damped(truth, lam), W)
+            followed.append(stats["bend"] <= 0.75)
+            close(theta - case.theta, d + 0.5 * a * followed[-1], 1e-6)
+    assert True in followed
+    assert False in followed
+    plain = optimizer(case, NAME, settings(NAME, damping=10.0, acceleration=False))
     theta = case.theta.copy()
     assert plain.update(theta, plain.init(theta), case.x, case.y, 1)["bend"] == 0.0
     close(theta - case.theta, d, 1e-6)
-    assert followed
 
 
-def test_a_system_in_chunks_and_blocks_is_the_same(ops):
+@pytest.mark.parametrize("eta", [0.0, ETA])
+def test_both_forms_take_the_same_step(ops, loss_name, eta):
+    """Also where the rows of J depend on one another; the Gram matrix needs no J."""
+    case = make_case((3, 6, 5, 3), ("tanh", "softplus"), loss_name, 14, soft=True, ops=ops)
+    if not case.loss.has_root_residual():
+        with pytest.raises(ConfigError, match=r"optimizer.form = 'dual'.*expected primal"):
+            optimizer(case, NAME, settings(NAME, form="dual"))
+        return
+    found = []
+    for form in ("primal", "dual"):
+        method = optimizer(case, NAME, settings(NAME, form=form, weight_decay=eta), memory=1 << 30)
+        batch = Batch(method.problem, case.theta, case.x, case.y, method.workspace, NullTimer())
+        loss, sizes = method.system.linearise(batch)
+        excess = method.system.damp(1e-3, eta, sizes)
+        d = method.system.direction()
+        parts = [loss, sizes, excess, method.system.slope(), d, method.system.acceleration(d)]
+        found.append([host(part) for part in parts])
+    for one, other in zip(*found, strict=True):
+        close(one, other, 1e-10)
+    root = case.loss.gn_root(ops, batch.tape.output, case.y)
+    J = host(root_jacobian(case.net, case.W, batch.tape, root)).T
+    K = J / host(method.system.M) @ J.T / len(case.x)
+    close(host(method.system.K), K + 1e-3 * np.eye(len(K)), 1e-13)
+
+
+@pytest.mark.parametrize("form", ["primal", "dual"])
+def test_a_system_in_chunks_and_blocks_is_the_same(ops, form):
     case = make_case((3, 5, 4, 2), ("tanh", "relu"), "binary_cross_entropy", 150, ops=ops)
     reached = []
     for memory in (1 << 30, 1):
-        method, theta = optimizer(case, NAME, memory=memory), case.theta.copy()
+        method = optimizer(case, NAME, settings(NAME, form=form, weight_decay=ETA), memory=memory)
+        theta = case.theta.copy()
         state = method.init(theta)
         for k in (1, 2):
             method.update(theta, state, case.x, case.y, k)
@@ -126,12 +168,15 @@ def test_the_objective_falls_with_every_update(ops, loss_name):
 
 
 def test_damping_is_by_the_largest_sizes_so_far(ops):
-    case = make_case((4, 5, 3), ("tanh",), "squared_error", 20, ops=ops)
+    case = make_case((4, 3, 3), ("tanh",), "squared_error", 10, soft=True, ops=ops)
     method, theta = optimizer(case, NAME), case.theta.copy()
     state, largest = method.init(theta), 0.0
     for k in range(1, 6):
-        here = Case(case.net, case.names, case.loss_name, theta.copy(), case.x, case.y)
-        largest = np.maximum(largest, np.diag(Truth(here).gauss_newton()))
+        truth = Truth(Case(case.net, case.names, case.loss_name, theta.copy(), case.x, case.y))
+        parts = []
+        for l, G in enumerate(truth.kflr(), start=1):
+            parts += [np.diag(G), np.diag(truth.input_factor(l))]
+        largest = np.maximum(largest, np.concatenate(parts))
         method.update(theta, state, case.x, case.y, k)
         close(state.largest, largest, 1e-9)
 
@@ -196,7 +241,7 @@ def test_all_rows_or_as_many_as_an_update_can_afford():
     assert rows_of((1, 20, 1), 20_000).largest_batch(1000) == 20_000
     assert rows_of((1, 20, 1), 20_000, rows=500).first_batch(1000) == 500
     assert rows_of((1, 20, 1), 300, rows=500).first_batch(1000) == 300
-    large = rows_of((4, 60, 60, 1), 200_000)
+    large = rows_of((4, 60, 60, 1), 200_000, form="primal")
     P = large.problem.net.size
     assert large.cost(large.rows).flops == pytest.approx(large.cost(16 * P).flops)
     middle = rows_of((4, 20, 20, 1), 200_000)

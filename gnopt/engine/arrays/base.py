@@ -99,7 +99,8 @@ class Backend(Functions):
         NumPy calls syrk where both factors are the same buffer, and mirrors the result.
         """
         result = self.xp.matmul(X.T, X, out=out)
-        result *= scale
+        if scale != 1.0:
+            result *= scale
         return result
 
     def squared_norms(self, flat: Array, offsets: Sequence[int]) -> Array:

@@ -22,6 +22,8 @@ from gnopt.engine.source_form import Coupled
 from gnopt.errors import ConfigError, DataError
 from gnopt.registry import discover, lookup
 
+LEAST_CURVATURE = 1e-12
+
 
 class Loss:
     """One loss. Methods take the backend ``ops``, outputs h (N, K) and targets y, in the form that
@@ -248,6 +250,23 @@ class Loss:
             root *= s
             return root
         return ops.xp.einsum("rnk,nr->nk", self.gn_root(ops, h, y), s)
+
+    def has_root_residual(self) -> bool:
+        """Whether ``root_residual`` is defined: by the loss itself, or as 𝒢_L is diagonal and the
+        loss convex, so that a gradient without curvature is one of zero.
+        """
+        own = type(self).root_residual is not Loss.root_residual
+        return own or (self.diagonal and self.convex)
+
+    def root_residual(self, ops: Backend, h: Array, y: Array) -> Array:
+        """Return u, (N, R), with C_L u = ∂E/∂h: the residuals of the least-squares problem whose
+        Jacobian is C_Lᵀ J. For losses with ``has_root_residual``.
+
+        Curvatures are held at ``LEAST_CURVATURE``, below which u would be a quotient of rounding.
+        """
+        xp = ops.xp
+        curvature = xp.maximum(self.gn_diagonal(ops, h, y), LEAST_CURVATURE)
+        return self.gradient(ops, h, y) / xp.sqrt(curvature)
 
     # ---- true Hessian of the output --------------------------------------------------------------
 

@@ -167,6 +167,10 @@ class BinaryMixture(Loss):
         one, zero = self._log_gradients(ops, h)
         return y * one - (1.0 - y) * zero
 
+    def root_residual(self, ops: Backend, h: Array, y: Array) -> Array:
+        # The one column of C_L is the gradient, up to sign.
+        return 1.0 - 2.0 * y
+
     def gn_root(self, ops: Backend, h: Array, y: Array) -> Array:
         return self._root(ops, h, y)[None]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gnopt.engine.arrays import Array, Backend
-from gnopt.engine.losses import Loss, check_range, log_mean_exp
+from gnopt.engine.losses import LEAST_CURVATURE, Loss, check_range, log_mean_exp
 from gnopt.engine.onnx_form import Operator
 from gnopt.engine.predictions import Classes, Prediction
 from gnopt.engine.source_form import Coupled
@@ -203,6 +203,17 @@ class SoftmaxCrossEntropy(Loss):
         p = self.prediction(ops, h)
         rs = ops.xp.sqrt(p) * s
         return rs - p * rs.sum(axis=1, keepdims=True)
+
+    def root_residual(self, ops: Backend, h: Array, y: Array) -> Array:
+        # C_L (−y / √p) = −y + p Σ y = p − y.
+        xp = ops.xp
+        root = xp.sqrt(xp.maximum(self.prediction(ops, h), LEAST_CURVATURE))
+        if y.ndim == 1:
+            u = xp.zeros_like(root)
+            rows = xp.arange(len(y))
+            u[rows, y] = -1.0
+            return u / root
+        return -y / root
 
     def sample(self, ops: Backend, h: Array, rng: np.random.Generator) -> Array:
         # The Gumbel trick: argmax(h + noise) is a draw from softmax(h).
