@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -220,11 +221,16 @@ class Column:
     limit: float  # largest magnitude that the float type in use can hold
     chosen: np.ndarray | None = None  # (rows,)
 
-    @property
+    def __post_init__(self) -> None:
+        """Ask the dataset for all that is known of it, which is then known of a closed file too."""
+        _ = self.path, self.shape, self.dtype
+
+    @cached_property
     def path(self) -> str:
+        """The name of the dataset."""
         return str(self.dataset.name)
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         """The shape of one row."""
         return tuple(self.dataset.shape[1:])
@@ -233,8 +239,9 @@ class Column:
     def width(self) -> int:
         return math.prod(self.shape)
 
-    @property
+    @cached_property
     def dtype(self) -> np.dtype[Any]:
+        """The type of the numbers as they are stored."""
         dtype: np.dtype[Any] = np.dtype(self.dataset.dtype)
         return dtype.newbyteorder("=") if dtype.kind in "iuf" else dtype
 

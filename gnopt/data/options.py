@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gnopt.data.selection import FORMS, Selection, read_selection
+from gnopt.data.table.form import AUTO, Roles, TableForm
 from gnopt.errors import ConfigError
 from gnopt.machine import free_memory
 from gnopt.options import REQUIRED, SIZES, Form, Settings, option, size_in_bytes
 
+ALL_INPUTS = "x"  # for a table: every column that is nothing else
 HELD_OUT = 0.1  # default fraction of the training rows that are held out for validation
 
 
@@ -43,16 +45,51 @@ class DataSettings(Settings):
 
     file: str = option(
         REQUIRED,
-        "the HDF5 file with the data",
+        "the file with the data: HDF5, or a table (CSV and its relatives, Parquet, Feather, Excel)",
         form=Form(_read_path, lambda: "a path"),
         free_on_resume=True,  # it may have moved: a run knows its data by the fingerprint
     )
-    inputs: str = option("x", "HDF5 dataset of shape (N, ...) with the inputs, flattened to (N, D)")
-    targets: str = option("inputs", 'HDF5 dataset with the targets; "inputs" makes an autoencoder')
+    inputs: str = option(
+        ALL_INPUTS,
+        "HDF5 dataset of shape (N, ...) with the inputs, flattened to (N, D); for a table, the "
+        'columns, joined by commas, and "x" stands for all that are nothing else',
+    )
+    targets: str = option(
+        "inputs",
+        "HDF5 dataset with the targets, or columns of a table, joined by commas; "
+        '"inputs" makes an autoencoder',
+    )
     weights: str = option(
         "",
-        "HDF5 dataset with the weight of each row, a number >= 0, beside the inputs in each group: "
-        'a weight of 2 counts as the row twice, 0 as no such row; "" = all rows count the same',
+        "HDF5 dataset, or column, with the weight of each row, a number >= 0, beside the inputs in "
+        "each group: a weight of 2 counts as the row twice, 0 as no such row; "
+        '"" = all rows count the same',
+    )
+    group: str = option(
+        "",
+        "HDF5 dataset, or column, with a number or a word for each row: rows with the same one, "
+        "such as those of one patient, are held out together",
+    )
+    drop: str = option("", "columns of a table that are no inputs, joined by commas")
+    categories: str = option(
+        "", "columns of a table, joined by commas, whose numbers stand for words, such as codes"
+    )
+    header: str = option(
+        AUTO,
+        "whether the first line of a table of text names the columns; without names they are "
+        "called 0, 1, ...",
+        choices=(AUTO, "yes", "no"),
+    )
+    separator: str = option(
+        AUTO,
+        "what stands between the cells of a table of text: a character, or comma, semicolon, tab, "
+        "bar, space",
+    )
+    decimal: str = option(AUTO, "the decimal mark in a table of text", choices=(AUTO, ".", ","))
+    encoding: str = option(
+        AUTO,
+        'the encoding of a table of text, such as latin-1 or cp1252; "auto" is UTF-8, or UTF-16 '
+        "with its mark",
     )
     target_transform: str = option(
         "none",
@@ -61,12 +98,18 @@ class DataSettings(Settings):
     )
     validation: float | str = option(
         HELD_OUT,
-        "fraction of the training rows held out at their end, or the name "
+        "fraction of the training rows held out as data.split says, or the name "
         "of a group, or 0 for none; a group called validation is used in place of the default "
         "fraction",
         low=0,
         high=1,
         open_high=True,
+    )
+    split: str = option(
+        "random",
+        "which rows a fraction holds out: random: drawn by data.rows_seed, of every class and "
+        "range of targets its share; end: the last ones, such as the latest of a time series",
+        choices=("random", "end"),
     )
     rows: str = option(
         "all",
@@ -75,7 +118,10 @@ class DataSettings(Settings):
         form=Form(read_selection, lambda: FORMS),
     )
     rows_seed: int = option(
-        0, "seed by which data.rows draws folds and bootstrap samples", low=0, high=2**62
+        0,
+        "seed by which data.split and data.rows draw held-out rows, folds and bootstrap samples",
+        low=0,
+        high=2**62,
     )
     standardize: bool | str = option(
         "auto",
@@ -95,6 +141,21 @@ class DataSettings(Settings):
     def selection(self) -> Selection | None:
         """Return which of the training rows are used; None = all."""
         return read_selection(self.rows)
+
+    def table_form(self) -> TableForm:
+        """Return how a table of text is written."""
+        return TableForm(self.header, self.separator, self.decimal, self.encoding)
+
+    def roles(self) -> Roles:
+        """Return which columns of a table are for what."""
+        return Roles(
+            inputs="" if self.inputs == ALL_INPUTS else self.inputs,
+            targets="" if self.targets == "inputs" else self.targets,
+            weights=self.weights,
+            group=self.group,
+            drop=self.drop,
+            categories=self.categories,
+        )
 
     def of_file(self, file: Path) -> DataSettings:
         """Return the settings for another file, every row of which is used."""

@@ -30,11 +30,13 @@ class Selection(Protocol):
 
     validates: ClassVar[bool]  # choose the validation rows, too, in place of data.validation
 
-    def choose(self, rows: int, labels: np.ndarray | None, seed: int) -> Chosen:
+    def choose(
+        self, rows: int, labels: np.ndarray | None, seed: int, groups: np.ndarray | None = None
+    ) -> Chosen:
         """Choose among rows 0 .. ``rows`` − 1.
 
-        ``labels`` (rows,) are the targets of the rows, where these are whole numbers. Raises
-        ConfigError where there are too few rows.
+        ``labels`` (rows,) are the targets of the rows, where these are whole numbers. Rows of one
+        of the ``groups`` (rows,) stay together. Raises ConfigError where there are too few rows.
         """
 
 
@@ -43,7 +45,14 @@ class Bootstrap:
 
     validates: ClassVar[bool] = False
 
-    def choose(self, rows: int, labels: np.ndarray | None, seed: int) -> Chosen:
+    def choose(
+        self, rows: int, labels: np.ndarray | None, seed: int, groups: np.ndarray | None = None
+    ) -> Chosen:
+        """Draw rows, or, where there are groups, as many groups with all their rows."""
+        if groups is not None:
+            members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+            drawn = generator(seed, "bootstrap").integers(0, len(members), len(members))
+            return Chosen(np.sort(np.concatenate([members[k] for k in drawn])))
         return Chosen(np.sort(generator(seed, "bootstrap").integers(0, rows, rows)))
 
 
@@ -66,7 +75,11 @@ class Fold:
 
     validates: ClassVar[bool] = True
 
-    def choose(self, rows: int, labels: np.ndarray | None, seed: int) -> Chosen:
+    def choose(
+        self, rows: int, labels: np.ndarray | None, seed: int, groups: np.ndarray | None = None
+    ) -> Chosen:
+        if groups is not None:
+            return self._whole_groups(groups, seed)
         if rows < self.of:
             raise ConfigError(f"{self.of} folds of {rows:,} rows: expected a row or more in each")
         dealt = generator(seed, "folds").permutation(rows)
@@ -74,6 +87,20 @@ class Fold:
             dealt = dealt[np.argsort(labels[dealt], kind="stable")]
         held = np.zeros(rows, dtype=bool)
         held[dealt[self.number - 1 :: self.of]] = True
+        return Chosen(np.flatnonzero(~held), np.flatnonzero(held))
+
+    def _whole_groups(self, groups: np.ndarray, seed: int) -> Chosen:
+        """Deal the groups, the largest first, each to the fold with the fewest rows so far."""
+        _, number, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+        if len(sizes) < self.of:
+            raise ConfigError(f"{self.of} folds of {len(sizes)} groups: expected a group in each")
+        order = generator(seed, "folds").permutation(len(sizes))
+        order = order[np.argsort(-sizes[order], kind="stable")]
+        rows, fold = np.zeros(self.of), np.empty(len(sizes), dtype=int)
+        for group in order:
+            fold[group] = int(rows.argmin())
+            rows[fold[group]] += sizes[group]
+        held = (fold == self.number - 1)[number]
         return Chosen(np.flatnonzero(~held), np.flatnonzero(held))
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from operator import methodcaller
 from pathlib import Path
 from types import TracebackType
 
@@ -20,11 +18,14 @@ from gnopt.data.classes import (
     number_labels,
 )
 from gnopt.data.fingerprint import Fingerprint, fingerprint
-from gnopt.data.hdf5 import Column, column, holds, is_group, open_file
+from gnopt.data.hdf5 import Column, column, find, holds, is_group, open_file
+from gnopt.data.held_out import draw_held_out
 from gnopt.data.moments import Statistics
 from gnopt.data.options import HELD_OUT, DataSettings
 from gnopt.data.order import GROUP_BYTES, choose_order
 from gnopt.data.split import Split, is_label
+from gnopt.data.table.encoding import Encoding
+from gnopt.data.table.opening import open_any
 from gnopt.errors import ConfigError, DataError, nearest
 
 
@@ -35,16 +36,32 @@ class Columns:
     x: Column
     y: Column | None
     weights: Column | None = None
+    groups: np.ndarray | None = None  # (rows,), the number of each row's group
 
     @property
     def row_bytes(self) -> int:
         """Bytes of a row of inputs and targets."""
         return self.x.row_bytes + (self.y.row_bytes if self.y is not None else 0)
 
-    def each(self, pick: Callable[[Column], Column]) -> Columns:
-        """Return the same rows of every column, as ``pick`` takes them out of one."""
-        y, weights = self.y, self.weights
-        return Columns(pick(self.x), y and pick(y), weights and pick(weights))
+    def part(self, first: int, rows: int) -> Columns:
+        """Return the ``rows`` rows from ``first`` on."""
+        y, weights, groups = self.y, self.weights, self.groups
+        return Columns(
+            self.x.part(first, rows),
+            y and y.part(first, rows),
+            weights and weights.part(first, rows),
+            None if groups is None else groups[first : first + rows],
+        )
+
+    def take(self, numbers: np.ndarray) -> Columns:
+        """Return the rows of these numbers, which ascend and may come several times."""
+        y, weights, groups = self.y, self.weights, self.groups
+        return Columns(
+            self.x.take(numbers),
+            y and y.take(numbers),
+            weights and weights.take(numbers),
+            None if groups is None else groups[numbers],
+        )
 
     def labelled(self, classes: Classes) -> Columns:
         """Return the columns with labels as the numbers of these classes."""
@@ -67,6 +84,8 @@ class Data:
     largest_label: int | None = None
     _handle: h5py.File | None = field(default=None, repr=False)
     classes: Classes | None = None  # of labels, or names of the targets' columns; None without any
+    encoding: Encoding | None = None  # of the columns of the table that the rows come from
+    notes: list[str] = field(default_factory=list)  # what was found and decided in the table
 
     def close(self) -> None:
         """Close the file and free the rows; closing twice is allowed."""
@@ -96,19 +115,21 @@ def open_data(
     statistics: Statistics | None = None,
     labels: LabelRule = NUMBERS,
     classes: Classes | None = None,
+    encoding: Encoding | None = None,
 ) -> Data:
-    """Open the data file of the resolved section ``[data]``.
+    """Open the data file of the resolved section ``[data]``: HDF5, or a table, which is encoded.
 
     The file holds either ``inputs`` (and ``targets``) at its top, or groups ``train``,
     ``validation`` and ``test`` with these datasets in each. The setting ``validation`` names a
-    group, or is the fraction of the training rows held out at their end. With the default fraction,
+    group, or is the fraction of the training rows held out by `split`. With the default fraction,
     a group called "validation" is used instead, if there is one; with any other fraction this group
     is ignored. ``rows`` chooses among the training rows that are left; a fold is held out in place
     of any other validation rows. A group "test" without targets is ignored if targets are needed.
 
     With ``standardize = "auto"``, one pass over the inputs decides; inputs that are also the
     targets stay as they are. ``statistics`` standardise the inputs in place of those of the
-    training rows, so that a trained network sees new data on the scale of its training data.
+    training rows, and a table is encoded by ``encoding``, so that a trained network sees new data
+    as it saw its training data.
 
     ``labels`` says what the loss takes for labels. These are numbered by the classes of the
     training and validation rows, or by ``classes``, those of a trained network.
@@ -116,7 +137,8 @@ def open_data(
     """
     budget = settings.memory_bytes()
     with contextlib.ExitStack() as undo:
-        handle = undo.enter_context(open_file(Path(settings.file).expanduser()))
+        opened = open_any(settings, encoding)
+        handle, settings = undo.enter_context(opened.handle), opened.settings
         columns, found = find_splits(handle, settings, float(np.finfo(dtype).max), labels, classes)
         largest_label = _choose_rows(columns, settings)
         group_bytes = _group_bytes(columns["train"], settings)
@@ -162,6 +184,8 @@ def open_data(
             len(found.names) - 1 if found and is_labels(train, labels) else largest_label,
             handle,
             found,
+            opened.encoding,
+            opened.notes,
         )
         undo.pop_all()
     if all(split.in_memory for split in splits.values()):
@@ -185,12 +209,12 @@ def _choose_rows(columns: dict[str, Columns], settings: DataSettings) -> int | N
         if settings.target_transform == "parity":
             labels %= 2
     try:
-        chosen = selection.choose(x.rows, labels, settings.rows_seed)
+        chosen = selection.choose(x.rows, labels, settings.rows_seed, train.groups)
     except ConfigError as error:
         raise DataError(f"{x.file}: data.rows = {settings.rows!r}: {error}") from None
     for name, numbers in (("train", chosen.train), ("validation", chosen.validation)):
         if numbers is not None:
-            columns[name] = train.each(methodcaller("take", numbers))
+            columns[name] = train.take(numbers)
     return None if labels is None else int(labels.max())
 
 
@@ -253,15 +277,16 @@ def find_splits(
     labels. ``limit`` is the largest number of the float type in use; `open_data` explains
     ``labels`` and ``classes``.
     """
-    inputs, targets, weights = (
-        name.strip("/") for name in (settings.inputs, settings.targets, settings.weights)
+    inputs, targets, weights, groups = (
+        name.strip("/")
+        for name in (settings.inputs, settings.targets, settings.weights, settings.group)
     )
     selection = settings.selection()
     held_out_by_rows = selection is not None and selection.validates
     validation = 0 if held_out_by_rows else settings.validation
     if is_group(handle, "train"):
-        inputs, targets, weights = (
-            name.removeprefix("train/") for name in (inputs, targets, weights)
+        inputs, targets, weights, groups = (
+            name.removeprefix("train/") for name in (inputs, targets, weights, groups)
         )
     grouped = is_group(handle, "train") and (
         holds(handle, f"train/{inputs}") or not holds(handle, inputs)
@@ -281,14 +306,17 @@ def find_splits(
         return Columns(x, y, w)
 
     splits = {"train": in_group("train/" if grouped else "")}
+    if groups:
+        found = read_groups(handle, ("train/" if grouped else "") + groups, splits["train"].x.rows)
+        splits["train"] = replace(splits["train"], groups=found)
     if isinstance(validation, str):
         group = validation.strip("/")
         if not is_group(handle, group):
-            groups = [name for name in handle if is_group(handle, name)]
-            expected = ", ".join(groups) or "a fraction, as the file has no groups"
+            known = [name for name in handle if is_group(handle, name)]
+            expected = ", ".join(known) or "a fraction, as the file has no groups"
             raise DataError(
                 f"{handle.filename}: data.validation = {validation!r}: no such group; expected "
-                f"{expected}{nearest(group, groups)}"
+                f"{expected}{nearest(group, known)}"
             )
         splits["validation"] = in_group(f"{group}/")
     elif validation == HELD_OUT and is_group(handle, "validation"):
@@ -301,7 +329,7 @@ def find_splits(
         if classes is not None and labels.most:
             splits = {name: columns.labelled(classes) for name, columns in splits.items()}
     if "validation" not in splits and not isinstance(validation, str) and validation > 0:
-        splits["train"], splits["validation"] = _hold_out(splits["train"], float(validation))
+        splits["train"], splits["validation"] = _hold_out(splits["train"], settings)
     _check_alike(splits)
     return splits, classes if settings.target_transform == "none" else None
 
@@ -315,23 +343,53 @@ def has_validation_group(settings: DataSettings) -> bool:
     """Return whether validation rows are a group of the file, not a part of the training rows."""
     if isinstance(settings.validation, str):
         return True
-    with open_file(Path(settings.file).expanduser()) as handle:
+    path = Path(settings.file).expanduser()
+    if not h5py.is_hdf5(path):
+        return False
+    with open_file(path) as handle:
         return settings.validation == HELD_OUT and is_group(handle, "validation")
 
 
-def _hold_out(train: Columns, fraction: float) -> tuple[Columns, Columns]:
+def _hold_out(train: Columns, settings: DataSettings) -> tuple[Columns, Columns]:
+    """Return the training and the validation rows that data.validation, a fraction, makes of all
+    rows.
+    """
     x = train.x
+    fraction = float(settings.validation)
     held = max(1, round(x.rows * fraction))
-    kept = x.rows - held
-    if kept < 1:
+    if x.rows - held < 1:
         raise DataError(
             f"{x.file}: {x.path}: data.validation = {fraction:g} of {x.rows:,} rows leaves none "
             "to train on; expected a smaller fraction, or 0"
         )
-    return (
-        train.each(methodcaller("part", 0, kept)),
-        train.each(methodcaller("part", kept, held)),
-    )
+    if settings.split == "end":
+        return train.part(0, x.rows - held), train.part(x.rows - held, held)
+    y = train.y
+    key = y.read(0, y.rows).reshape(-1) if y is not None and y.width == 1 else None
+    out = draw_held_out(x.rows, held, settings.rows_seed, key, train.groups)
+    if not out.any():
+        raise DataError(
+            f"{x.file}: data.group = {settings.group!r}: all rows are of one group, so that none "
+            "can be held out; expected several groups, or data.validation = 0"
+        )
+    return train.take(np.flatnonzero(~out)), train.take(np.flatnonzero(out))
+
+
+def read_groups(handle: h5py.File, path: str, rows: int) -> np.ndarray:
+    """Return the number of the group of each row, (rows,) int64, from a dataset of numbers or
+    words.
+    """
+    dataset = find(handle, path)
+    if dataset.shape not in ((rows,), (rows, 1)):
+        raise DataError(
+            f"{handle.filename}: data.group: /{path} has shape {dataset.shape}; expected one "
+            f"number or word for each of {rows:,} rows"
+        )
+    values = np.asarray(dataset[()]).reshape(-1)
+    if values.dtype.kind == "O":
+        values = values.astype(str)
+    number: np.ndarray = np.unique(values, return_inverse=True)[1]
+    return number.astype(np.int64)
 
 
 def _check_alike(splits: dict[str, Columns]) -> None:

@@ -92,7 +92,7 @@ def loop(path: Path) -> None:
 
 RECORD = np.zeros(4, dtype=[("a", "f4"), ("b", "i4")])
 CASES = {
-    "text file": (raw(b"a,b\n1,2\n"), {}, ["not an HDF5 file", "gnopt dataset import"]),
+    "bytes": (raw(b"\x01\x02a,b\n1,2\n"), {}, ["not an HDF5 file", "gnopt dataset import"]),
     "empty file": (raw(b""), {}, ["empty"]),
     "signature alone": (raw(b"\x89HDF\r\n\x1a\n"), {}, ["damaged or truncated"]),
     "truncated": (truncated, {}, ["truncated"]),

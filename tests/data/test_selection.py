@@ -35,7 +35,9 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened(path: Path, **settings: object) -> Data:
-    section = DataSettings(file=str(path), targets="y", standardize=False).changed(**settings)
+    section = DataSettings(file=str(path), targets="y", split="end", standardize=False).changed(
+        **settings
+    )
     return open_data(section, seed=3, dtype="float64")
 
 

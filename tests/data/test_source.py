@@ -41,7 +41,8 @@ def flat(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened(path: Path, *, seed: int = 3, dtype: str = "float32", **settings):
-    return open_data(DataSettings(file=str(path), **settings), seed=seed, dtype=dtype)
+    section = DataSettings(file=str(path), split="end", **settings)
+    return open_data(section, seed=seed, dtype=dtype)
 
 
 def row_numbers(x: np.ndarray) -> np.ndarray:

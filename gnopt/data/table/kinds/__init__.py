@@ -1,0 +1,98 @@
+"""The kinds of columns that become inputs: one module for each, found by `gnopt.registry`.
+
+A kind looks at a column of the training table and returns how its cells become numbers, a record
+that is stored with the network and applied to every table that the network sees later.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast
+
+import numpy as np
+
+from gnopt.registry import discover
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass
+class Findings:
+    """What was met in the cells of one table, in words, each with how often."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, what: str, times: int = 1) -> None:
+        """Count a thing that the user should know of."""
+        if times:
+            self.counts[what] += int(times)
+
+    def lines(self) -> list[str]:
+        """Return a line for each thing."""
+        return [what.format(n=f"{times:,}") for what, times in self.counts.items()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputColumn:
+    """How the cells of one column become ``width`` numbers."""
+
+    name: str  # of the column in the table
+
+    kind: ClassVar[str]
+    order: ClassVar[int]  # kinds are asked in this order; the last takes every column
+
+    @classmethod
+    def learn(cls, series: pd.Series, decimal: str, notes: list[str]) -> Self | None:
+        """Return how to encode the column, or None if it is not of this kind.
+
+        ``notes`` takes a line for each decision that the user should know of.
+        """
+        raise NotImplementedError
+
+    @property
+    def features(self) -> list[str]:
+        """The names of the numbers that the column becomes."""
+        raise NotImplementedError
+
+    def encode(self, series: pd.Series, decimal: str, findings: Findings) -> np.ndarray:
+        """Return the column of a table as numbers, (N, width) float64."""
+        raise NotImplementedError
+
+    def facts(self) -> dict[str, Any]:
+        """Return the record as plain values, for a file."""
+        return {"kind": self.kind, **asdict(self)}
+
+
+class Kind(Protocol):
+    """What a module of this package defines as ``KIND``: the class of a record, with a name."""
+
+    name: str
+    column: type[InputColumn]
+
+
+@dataclass(frozen=True)
+class KindOf:
+    """The class of the columns of one kind."""
+
+    column: type[InputColumn]
+
+    @property
+    def name(self) -> str:
+        return self.column.kind
+
+
+def all_kinds() -> list[type[InputColumn]]:
+    """Return the classes of all kinds in the order in which they are asked."""
+    kinds = cast("dict[str, Kind]", discover(__name__, "KIND"))
+    return sorted((kind.column for kind in kinds.values()), key=lambda column: column.order)
+
+
+def column_of(facts: dict[str, Any]) -> InputColumn:
+    """Return the record with these plain values; KeyError and TypeError for unknown ones."""
+    kinds = cast("dict[str, Kind]", discover(__name__, "KIND"))
+    values: dict[str, Any] = {
+        key: tuple(v) if isinstance(v, list) else v for key, v in facts.items() if key != "kind"
+    }
+    return kinds[facts["kind"]].column(**values)

@@ -1,0 +1,120 @@
+"""Open the data file of a run: HDF5 as it is, and a table as the HDF5 file that it amounts to.
+
+A table is read and encoded as a whole and laid out in memory as ``/x``, ``/y``, ``/w`` and
+``/group``, so that all that reads data files reads tables in the same way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from gnopt.data.hdf5 import open_file
+from gnopt.data.options import DataSettings
+from gnopt.data.table.encoding import Encoded, Encoding
+from gnopt.data.table.form import Table
+from gnopt.data.table.reading import is_table, read_table
+from gnopt.errors import DataError
+from gnopt.formatting import in_bytes
+
+ENCODING = "encoding"  # the dataset of a file that holds the encoding of its columns
+_BLOCK = 2**24  # bytes by which a file in memory grows
+
+
+@dataclass
+class OpenedFile:
+    """A data file as HDF5, and the settings that name its datasets."""
+
+    handle: h5py.File
+    settings: DataSettings
+    encoding: Encoding | None = None  # of the columns of the table that it was
+    notes: list[str] = field(default_factory=list)  # what was found and decided in the table
+
+
+def open_any(settings: DataSettings, encoding: Encoding | None = None) -> OpenedFile:
+    """Open the file of the section ``[data]``; DataError if it is neither HDF5 nor a table.
+
+    A table is encoded as ``encoding`` says, or as its own columns suggest. An HDF5 file that
+    `gnopt dataset import` made of a table knows its encoding.
+    """
+    path = Path(settings.file).expanduser()
+    if not path.is_file() or h5py.is_hdf5(path) or not is_table(path):
+        handle = open_file(path)
+        try:
+            own = stored_encoding(handle)
+            if own is not None and encoding is not None and own.features != encoding.features:
+                raise DataError(
+                    f"{path}: its table was encoded otherwise than that of the training data; "
+                    "expected the table itself, or a file imported together with the training data"
+                )
+        except BaseException:
+            handle.close()
+            raise
+        return OpenedFile(handle, settings, encoding or own)
+    return of_table(read_table(path, settings.table_form()), settings, encoding)
+
+
+def of_table(table: Table, settings: DataSettings, encoding: Encoding | None = None) -> OpenedFile:
+    """Return the data file that a table amounts to; `open_any` says what ``encoding`` is for."""
+    notes = list(table.notes)
+    if encoding is None:
+        encoding = Encoding.learn(table, settings.roles())
+        notes = list(encoding.notes)
+    with_targets = settings.targets != "inputs"
+    needed = 8 * len(table.frame) * len(encoding.features)
+    if needed > settings.memory_bytes():
+        raise DataError(
+            f"{table.path}: {len(table.frame):,} rows of {len(encoding.features):,} numbers need "
+            f"{in_bytes(needed)}; data.memory allows {in_bytes(settings.memory_bytes())}; expected "
+            "a smaller table, or an HDF5 file, which is read in blocks"
+        )
+    encoded = encoding.encode(table, with_targets)
+    notes += [line for line in encoded.notes if line not in notes]
+    handle = h5py.File(str(table.path), "w", driver="core", backing_store=False, block_size=_BLOCK)
+    write_encoded(handle, encoded, encoding)
+    named = settings.changed(
+        inputs="x",
+        targets="y" if encoded.y is not None else "inputs",
+        weights="w" if encoded.weights is not None else "",
+        group="group" if encoded.group is not None else "",
+    )
+    return OpenedFile(handle, named, encoding, notes)
+
+
+def write_encoded(group: h5py.Group, encoded: Encoded, encoding: Encoding) -> None:
+    """Write the arrays of a table to a file or a group of it, and the encoding to the file."""
+    arrays = {"x": encoded.x, "w": encoded.weights, "group": encoded.group}
+    if encoded.y is not None:
+        arrays["y"] = _as_labels(encoded.y)
+    for name, values in arrays.items():
+        if values is not None:
+            group.create_dataset(name, data=values)
+    if encoding.classes and encoded.y is not None:
+        group["y"].attrs["classes"] = list(encoding.classes)
+    text = encoding.to_json().encode()
+    if ENCODING not in group.file:
+        group.file.create_dataset(ENCODING, data=np.frombuffer(text, dtype=np.uint8))
+
+
+def stored_encoding(handle: h5py.File) -> Encoding | None:
+    """Return the encoding that a file holds, or None; DataError if it is damaged."""
+    try:
+        if ENCODING not in handle or not isinstance(handle[ENCODING], h5py.Dataset):
+            return None
+        dataset = handle[ENCODING]
+        if dataset.dtype != np.uint8 or dataset.ndim != 1:
+            return None
+        text = dataset[()].tobytes().decode()
+    except (OSError, RuntimeError, KeyError, UnicodeDecodeError) as error:
+        raise DataError(f"{handle.filename}: /{ENCODING} cannot be read: {error}") from error
+    return Encoding.from_json(text, str(handle.filename))
+
+
+def _as_labels(y: np.ndarray) -> np.ndarray:
+    """Return whole numbers, one a row, as int64, so that they can be labels."""
+    if y.ndim == 1 and y.dtype.kind == "f" and (y == np.rint(y)).all() and np.abs(y).max() < 2**53:
+        return y.astype(np.int64)
+    return y
