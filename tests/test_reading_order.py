@@ -22,6 +22,7 @@ SIBLINGS = {
     "CURVATURE",
     "ENGINE",
     "FORMAT",
+    "KIND",
     "LOSS",
     "METRIC",
     "OPTIMIZER",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from gnopt.data.roles import AUTO, Roles, TableForm
 from gnopt.data.selection import FORMS, Selection, read_selection
-from gnopt.data.table.form import AUTO, Roles, TableForm
 from gnopt.errors import ConfigError
 from gnopt.machine import free_memory
 from gnopt.options import REQUIRED, SIZES, Form, Settings, option, size_in_bytes

@@ -21,11 +21,11 @@ from gnopt.data.fingerprint import Fingerprint, fingerprint
 from gnopt.data.hdf5 import Column, column, find, holds, is_group, open_file
 from gnopt.data.held_out import draw_held_out
 from gnopt.data.moments import Statistics
+from gnopt.data.opening import open_any
 from gnopt.data.options import HELD_OUT, DataSettings
 from gnopt.data.order import GROUP_BYTES, choose_order
 from gnopt.data.split import Split, is_label
 from gnopt.data.table.encoding import Encoding
-from gnopt.data.table.opening import open_any
 from gnopt.errors import ConfigError, DataError, nearest
 
 

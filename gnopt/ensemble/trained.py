@@ -60,7 +60,7 @@ class TrainedEnsemble:
     def open_data(self, settings: DataSettings | None = None) -> Data:
         """Open the data with inputs as they are; `seen_by` standardises them for a member.
 
-        With folds no rows are held out at the end of the training rows: every row is in a fold.
+        With folds data.validation holds out no rows: every row is in a fold.
         """
         own, training = settings is None, self.config.training
         settings = settings or self.config.data
@@ -73,6 +73,7 @@ class TrainedEnsemble:
             dtype=training.dtype,
             labels=LabelRule.of(self.loss),
             classes=self.networks[0].stored.classes,
+            encoding=self.networks[0].stored.encoding,
         )
         check_inputs(data, self.networks[0].net, settings)
         if own:

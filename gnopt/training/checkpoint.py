@@ -14,6 +14,8 @@
     /noise                  (K,), variance of the targets about the outputs, where the loss leaves
                             it open and the network was evaluated
     /class_weights          (C,), weights of classes in the objective, if there are any
+    /encoding               text (JSON as bytes): how the columns of a table become inputs and
+                            targets, if the data came as a table
     /classes/names          (C,), what the classes of the labels are called, if targets are labels
     /classes/numbers        (C,), the labels that stand for them; empty where labels are words
     /state                  the tree of optimizer state and counters (see `tree`)
@@ -45,8 +47,10 @@ import numpy as np
 from gnopt import __version__
 from gnopt.data.classes import Classes, LabelRule
 from gnopt.data.moments import Statistics
+from gnopt.data.opening import stored_encoding, write_encoding
 from gnopt.data.options import DataSettings
 from gnopt.data.source import Data, open_data
+from gnopt.data.table.encoding import Encoding
 from gnopt.engine.predictions import Noise
 from gnopt.errors import DataError
 from gnopt.files import write_text
@@ -78,6 +82,7 @@ class StoredNetwork:
     noise: Noise | None = None  # variance of the targets about the outputs
     class_weights: np.ndarray | None = None  # (C,), of training.class_weights
     classes: Classes | None = None  # of the labels that it was trained on
+    encoding: Encoding | None = None  # of the columns of the table that it was trained on
 
     @property
     def sizes(self) -> list[int]:
@@ -87,8 +92,8 @@ class StoredNetwork:
     def open_data(
         self, settings: DataSettings, *, seed: int, dtype: str, labels: LabelRule
     ) -> Data:
-        """Open data whose inputs are standardised, and whose labels are numbered, as those that the
-        network was trained on.
+        """Open data that are encoded and standardised, and whose labels are numbered, as those that
+        the network was trained on.
         """
         settings = settings.changed(standardize=self.statistics is not None)
         return open_data(
@@ -98,6 +103,7 @@ class StoredNetwork:
             statistics=self.statistics,
             labels=labels,
             classes=self.classes,
+            encoding=self.encoding,
         )
 
 
@@ -137,6 +143,8 @@ def write_network(file: h5py.Group, network: StoredNetwork) -> None:
     if network.classes is not None:
         file["classes/names"] = list(network.classes.names)
         file["classes/numbers"] = np.array(network.classes.numbers, dtype=np.int64)
+    if network.encoding is not None:
+        write_encoding(file, network.encoding)
 
 
 def save(path: Path, network: StoredNetwork, state: Any, remark: str = "") -> None:
@@ -277,6 +285,7 @@ def load_network(path: Path) -> StoredNetwork:
             noise,
             _class_weights(file),
             _classes(file),
+            _encoding(file, weights[0].shape[1] - 1),
         )
 
 
@@ -308,6 +317,15 @@ def _classes(file: h5py.File) -> Classes | None:
             f"{len(names)}, one for each name"
         )
     return Classes(names, numbers)
+
+
+def _encoding(file: h5py.File, inputs: int) -> Encoding | None:
+    encoding = stored_encoding(file)
+    if encoding is not None and len(encoding.features) != inputs:
+        raise DataError(
+            f"{file.filename}:/encoding: gives {len(encoding.features)} inputs, expected {inputs}"
+        )
+    return encoding
 
 
 def _of_outputs(file: h5py.File, name: str, outputs: int) -> np.ndarray | None:

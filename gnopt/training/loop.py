@@ -169,7 +169,7 @@ class Trainer:
             *scale_notes(e),
             *e.optimizer.notes(batch),
         ]
-        return [e.start_note, *notes] if e.start_note else notes
+        return [*e.data.notes, *([e.start_note] if e.start_note else []), *notes]
 
     def stop(self) -> Stop | None:
         """Return why the run is over, or None if it goes on."""

@@ -132,6 +132,7 @@ class Experiment:
             statistics=self.data.statistics,
             class_weights=self.weighting.classes,
             classes=self.data.classes,
+            encoding=self.data.encoding,
         )
 
 

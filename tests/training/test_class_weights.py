@@ -17,6 +17,7 @@ CONFIG = """
 file = "data.h5"
 targets = "y"
 validation = {validation}
+split = "end"
 {data}
 [network]
 hidden = [4]

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from gnopt.data.roles import Roles
 from gnopt.data.table.cells import numbers_of, text_of
-from gnopt.data.table.form import Roles, Table
+from gnopt.data.table.form import Table
 from gnopt.data.table.kinds import Findings, InputColumn, all_kinds, column_of
 from gnopt.data.table.kinds.category import Category
 from gnopt.data.table.target import Target

@@ -1,4 +1,4 @@
-"""How a file of text holds a table, and what every reader of a format returns."""
+"""What every reader of a format returns, and what a format is."""
 
 from __future__ import annotations
 
@@ -7,34 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from gnopt.data.roles import TableForm
+
 if TYPE_CHECKING:
     import pandas as pd
-
-AUTO = "auto"
-
-
-@dataclass(frozen=True)
-class TableForm:
-    """How a file of text is written; "auto" leaves it to the file."""
-
-    header: str = AUTO  # "yes" or "no": whether the first line names the columns
-    separator: str = AUTO  # a character, or "space" for any number of spaces and tabs
-    decimal: str = AUTO  # "." or ","
-    encoding: str = AUTO  # UTF-8, or UTF-16 with its mark; else a name that Python knows
-
-
-@dataclass(frozen=True, kw_only=True)
-class Roles:
-    """Which columns of a table are for what: names, or numbers from 0 with −1 for the last, joined
-    by commas; "" names none.
-    """
-
-    inputs: str = ""  # "" = all columns that are nothing else
-    targets: str = ""
-    weights: str = ""
-    group: str = ""
-    drop: str = ""
-    categories: str = ""  # columns whose numbers are words
 
 
 @dataclass

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gnopt.data.table.form import Table, TableForm
+from gnopt.data.roles import TableForm
+from gnopt.data.table.form import Table
 from gnopt.data.table.formats import all_formats, find_format
 from gnopt.errors import DataError
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gnopt.data.table.form import Table, TableForm
+from gnopt.data.roles import TableForm
+from gnopt.data.table.form import Table
 from gnopt.data.table.formats.parquet import read_arrow, require_pyarrow
 
 if TYPE_CHECKING:

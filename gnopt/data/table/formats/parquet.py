@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gnopt.data.table.form import Table, TableForm
+from gnopt.data.roles import TableForm
+from gnopt.data.table.form import Table
 from gnopt.errors import DataError
 
 if TYPE_CHECKING:

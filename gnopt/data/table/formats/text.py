@@ -21,8 +21,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
+from gnopt.data.roles import AUTO, TableForm
 from gnopt.data.table.cells import MISSING, is_missing, parse_number
-from gnopt.data.table.form import AUTO, Table, TableForm
+from gnopt.data.table.form import Table
 from gnopt.errors import DataError
 from gnopt.formatting import in_bytes
 from gnopt.machine import free_memory

@@ -94,9 +94,14 @@ def write_encoded(group: h5py.Group, encoded: Encoded, encoding: Encoding) -> No
             group.create_dataset(name, data=values)
     if encoding.classes and encoded.y is not None:
         group["y"].attrs["classes"] = list(encoding.classes)
-    text = encoding.to_json().encode()
     if ENCODING not in group.file:
-        group.file.create_dataset(ENCODING, data=np.frombuffer(text, dtype=np.uint8))
+        write_encoding(group.file, encoding)
+
+
+def write_encoding(file: h5py.Group, encoding: Encoding) -> None:
+    """Write the encoding as the dataset that `stored_encoding` reads."""
+    text = encoding.to_json().encode()
+    file.create_dataset(ENCODING, data=np.frombuffer(text, dtype=np.uint8))
 
 
 def stored_encoding(handle: h5py.File) -> Encoding | None:
