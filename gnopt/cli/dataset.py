@@ -188,7 +188,30 @@ gnopt dataset import train-images-idx3-ubyte.gz --labels train-labels-idx1-ubyte
 @click.option(
     "--split",
     metavar="TRAIN:VALIDATION:TEST",
-    help="Rows, or fractions, of each group in file order.",
+    help="Rows, or fractions, of each group, in the order of --order.",
+)
+@click.option(
+    "--order",
+    type=click.Choice(["random", "file"]),
+    help="Order of the rows that are shared out: random (default for a table), with a share of "
+    "each class everywhere, or that of the file (default otherwise).",
+)
+@click.option("--drop", metavar="NAMES", help="Columns of a table that are no inputs.")
+@click.option(
+    "--categories", metavar="NAMES", help="Columns of a table whose numbers stand for words."
+)
+@click.option(
+    "--header",
+    type=click.Choice(["auto", "yes", "no"]),
+    default="auto",
+    help="Whether the first line of a table names the columns.",
+)
+@click.option("--separator", default="auto", metavar="CHAR", help="What separates cells of text.")
+@click.option(
+    "--decimal", type=click.Choice(["auto", ".", ","]), default="auto", help="The decimal mark."
+)
+@click.option(
+    "--encoding", default="auto", metavar="NAME", help="Encoding of text, such as latin-1."
 )
 @click.option(
     "--scale",
@@ -218,6 +241,13 @@ def import_(
     test_targets: str | None,
     validation: str | None,
     split: str | None,
+    order: str | None,
+    drop: str | None,
+    categories: str | None,
+    header: str,
+    separator: str,
+    decimal: str,
+    encoding: str,
     scale: float | None,
     transpose: bool,
     size: tuple[int, int] | None,
@@ -232,7 +262,18 @@ def import_(
 
     notes: list[str] = []
     with _bar(quiet) as bar:
-        settings = ImportSettings(inputs, targets, transpose, size, color, weights)
+        settings = ImportSettings(
+            inputs,
+            targets,
+            transpose,
+            size,
+            color,
+            weights,
+            drop,
+            categories,
+            (header, separator, decimal, encoding),
+            mix=(split or validation) is not None and order != "file",
+        )
         rows = import_data(
             source,
             out,

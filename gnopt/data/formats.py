@@ -16,16 +16,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gnopt.data.rows import Rows
 
-# Name in messages → module. ``LAST`` is asked last, because it takes any file for its own.
+# Name in messages → module, in the order in which they are asked whether a file is theirs.
 FORMATS = {
+    "CSV": "table_rows",
+    "Parquet": "table_rows",
+    "Feather": "table_rows",
+    "Excel": "table_rows",
     "IDX": "idx",
     "NPY": "array_files",
     "NPZ": "array_files",
-    "CSV": "text",
     "MAT": "array_files",
     "HDF5": "array_files",
 }
-LAST = "text"
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,11 @@ class ImportSettings:
     size: tuple[int, int] | None = None  # (width, height) to resize pictures to
     color: bool = False  # keep pictures in color
     weights: str | None = None  # name of an array, or a column, with the weight of each row
+    drop: str | None = None  # columns of a table that are no inputs
+    categories: str | None = None  # columns of a table whose numbers stand for words
+    # Header, separator, decimal mark and encoding of a table of text (see gnopt.data.roles).
+    form: tuple[str, str, str, str] = ("auto", "auto", "auto", "auto")
+    mix: bool = False  # take the rows of a table in an order that is drawn
 
     def of_weights(self) -> ImportSettings:
         """Return the settings that read the weights as if they were inputs."""
@@ -59,11 +66,10 @@ def listing(*more: str) -> str:
     return ", ".join([*FORMATS, *more])
 
 
-def find_reader(path: Path, head: bytes) -> Reader:
-    """Return the reader for a file that starts with the bytes ``head``."""
-    modules = [module for module in dict.fromkeys(FORMATS.values()) if module != LAST]
-    readers = map(_reader, [*modules, LAST])
-    return next(reader for reader in readers if reader.recognises(path, head))
+def find_reader(path: Path, head: bytes) -> Reader | None:
+    """Return the reader for a file that starts with the bytes ``head``; None if there is none."""
+    readers = map(_reader, dict.fromkeys(FORMATS.values()))
+    return next((reader for reader in readers if reader.recognises(path, head)), None)
 
 
 def _reader(module: str) -> Reader:

@@ -52,3 +52,20 @@ def _whole_groups(groups: np.ndarray, held: int, draw: np.random.Generator) -> n
         total += int(sizes[group])
     found: np.ndarray = chosen[number]
     return found
+
+
+def mixed_order(rows: int, seed: int, key: np.ndarray | None) -> np.ndarray:
+    """Return an order of the rows, (rows,), in which every run of rows has its share of each range
+    of ``key``.
+
+    Rows in the order of their keys are given the places (i φ) mod 1, which are spread evenly over
+    every run of i (Weyl 1916).
+    """
+    draw = generator(seed, "mixed order")
+    order = draw.permutation(rows)
+    if key is not None:
+        order = order[np.argsort(key[order], kind="stable")]
+    golden = (np.sqrt(5.0) - 1.0) / 2.0
+    places = (np.arange(rows) * golden + draw.random()) % 1.0
+    mixed: np.ndarray = order[np.argsort(places, kind="stable")]
+    return mixed

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import h5py
+import numpy as np
 
 from gnopt.data.array_files import layout_of, open_source, refuse_pickle
-from gnopt.data.formats import ImportSettings, find_reader
+from gnopt.data.formats import ImportSettings, find_reader, listing
 from gnopt.data.layout import Pair
+from gnopt.data.opening import write_encoding
 from gnopt.data.pictures import READER as PICTURES
-from gnopt.data.rows import Rows
+from gnopt.data.rows import Rows, from_array
+from gnopt.data.table.encoding import Encoding
+from gnopt.data.table.reading import is_table
+from gnopt.data.table_rows import TableRows, open_labels, open_table
 from gnopt.data.writing import Progress, claim_new, new_file, new_table
 from gnopt.errors import ConfigError, DataError
 
 _BLOCK_BYTES = 2**23
 Note = Callable[[str], object]
+MANY_CLASSES = 1000  # of more labels nobody expects one of each in every group
 GROUPS = ("train", "validation", "test")
 
 
@@ -45,8 +51,9 @@ def import_data(
     labels: a file with the targets of ``source``, if they are in a file of their own.
     test, test_labels: the same for the test rows.
     test_inputs, test_targets: names of arrays in ``test``, or in ``source`` without ``test``.
-    split: "train:validation:test" in rows or fractions, in file order.
-    validation: rows, or the fraction of rows, to set apart at the end of ``source``.
+    split: "train:validation:test" in rows or fractions, in file order, or as ``settings.mix`` mixes
+    the rows of a table.
+    validation: rows, or the fraction of rows, to set apart at the end of this order.
     scale: the factor that readers of ``out`` apply, in place of the one that the format suggests.
     note: takes lines on how the source is read, and on what looks wrong with the rows.
 
@@ -64,6 +71,7 @@ def import_data(
         tested = parts.get("test", Pair(""))
         test_inputs, test_targets = tested.inputs or None, tested.targets
     x, y = open_rows(source, settings, labels)
+    encoding = x.encoding if isinstance(x, TableRows) else None
     groups = _share(x.rows, split, validation)
     apart = test is not None or test_inputs is not None
     if apart and groups.get("test"):
@@ -80,8 +88,9 @@ def import_data(
             settings,
             inputs=test_inputs or settings.inputs,
             targets=test_targets or (settings.targets if test is not None else None),
+            mix=False,
         )
-        test_x, test_y = open_rows(test or source, named, test_labels)
+        test_x, test_y = open_rows(test or source, named, test_labels, encoding)
         _check_alike(x, y, test_x, test_y)
         if not groups:
             groups["train"] = x.rows
@@ -107,11 +116,16 @@ def import_data(
                     note(line)
                 if alike:
                     note(f"{inputs.where}: all {inputs.rows:,} rows are the same")
+                if targets is not None:
+                    for line in lacking(targets, shares):
+                        note(line)
             if targets is not None:
                 _write(file, shares, "y", targets, None, None)
             if weights is not None:
                 _write(file, shares, "w", weights, None, None)
             written |= {name or "all": rows for name, rows in shares.items()}
+        if encoding is not None:
+            write_encoding(file, encoding)
     return written
 
 
@@ -124,23 +138,50 @@ def find_parts(source: Path, settings: ImportSettings, split: str | None) -> dic
     return {} if named or source.is_dir() else layout_of(source)
 
 
+def lacking(targets: Rows, shares: Mapping[str, int]) -> list[str]:
+    """Return a line for each group of rows, in file order, that lacks classes of the others."""
+    y = targets.all()
+    if y.ndim != 1 or y.dtype.kind not in "iub" or len(shares) < 2:
+        return []
+    classes = np.unique(y)
+    if len(classes) > MANY_CLASSES:
+        return []
+    lines, start = [], 0
+    for group, rows in shares.items():
+        missing = np.setdiff1d(classes, y[start : start + rows])
+        start += rows
+        if len(missing) and rows > len(classes):
+            names = [targets.classes[k] if targets.classes else str(k) for k in missing[:5]]
+            lines.append(
+                f"{group} has no rows of {len(missing)} of {len(classes)} classes, such as "
+                f"{', '.join(names)}: rows are shared out in file order, and the file is sorted"
+            )
+    return lines
+
+
 def open_rows(
-    source: Path, settings: ImportSettings, labels: Path | None = None
+    source: Path,
+    settings: ImportSettings,
+    labels: Path | None = None,
+    encoding: Encoding | None = None,
 ) -> tuple[Rows, Rows | None]:
     """Open inputs and targets of ``source``, a file of any format or a folder of pictures.
 
-    ``labels`` is a file with the targets. Raises DataError if inputs and targets do not match.
+    ``labels`` is a file with the targets. A table is encoded by ``encoding``, if given.
+    Raises DataError if inputs and targets do not match.
     """
+    if labels is not None:  # in the order of the file
+        settings = replace(settings, mix=False)
     if PICTURES.recognises(source, b""):
         _refuse_unknown(source, PICTURES.kind, PICTURES.unknown, settings)
         x, y = PICTURES.open_rows(source, settings)
     else:
         _refuse_unknown(source, "a file", ("size", "color"), settings)
-        x, y = _open_file(source, settings)
+        x, y = _open_file(source, settings, encoding)
     if labels is not None:
         if y is not None:
             raise DataError(f"{source}: has targets of its own; expected no --labels {labels}")
-        y = _open_file(labels, ImportSettings())[0].as_labels()
+        y = open_labels(labels) if is_table(labels) else _open_labels(labels)
     x = x.numbers()
     if y is not None and y.rows != x.rows:
         raise DataError(f"{y.where}: has {y.rows:,} rows; expected {x.rows:,}, as {x.where}")
@@ -154,7 +195,10 @@ def open_weights(source: Path, settings: ImportSettings, x: Rows) -> Rows | None
     """
     if settings.weights is None:
         return None
-    weights = open_rows(source, settings.of_weights())[0].as_labels()
+    if isinstance(x, TableRows) and x.row_weights is not None:
+        weights = from_array(x.row_weights, x.where)
+    else:
+        weights = open_rows(source, settings.of_weights())[0].as_labels()
     if weights.shape != (x.rows,):
         raise DataError(
             f"{source}: --weights {settings.weights}: found shape {weights.shape}; expected "
@@ -170,13 +214,25 @@ def open_weights(source: Path, settings: ImportSettings, x: Rows) -> Rows | None
     return weights
 
 
-def _open_file(path: Path, settings: ImportSettings) -> tuple[Rows, Rows | None]:
+def _open_file(
+    path: Path, settings: ImportSettings, encoding: Encoding | None = None
+) -> tuple[Rows, Rows | None]:
     with open_source(path) as file:
         head = file.read(128)
     refuse_pickle(path, head)
     reader = find_reader(path, head)
+    if reader is None:
+        raise DataError(
+            f"{path}: not a file that can be imported; expected {listing()} or a folder of pictures"
+        )
     _refuse_unknown(path, reader.kind, reader.unknown, settings)
+    if encoding is not None and is_table(path):
+        return open_table(path, settings, encoding)
     return reader.open_rows(path, settings)
+
+
+def _open_labels(path: Path) -> Rows:
+    return _open_file(path, ImportSettings())[0].as_labels()
 
 
 def _refuse_unknown(

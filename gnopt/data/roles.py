@@ -29,3 +29,4 @@ class Roles:
     group: str = ""
     drop: str = ""
     categories: str = ""  # columns whose numbers are words
+    prefix: str = "data."  # of the roles' names in messages: that of keys, or "--" of flags

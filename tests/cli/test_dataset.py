@@ -115,6 +115,8 @@ def test_csv_is_imported_with_its_flags(tmp_path):
         "1/4",
         "--split",
         "0.6:0.2:0.2",
+        "--order",
+        "file",
         "--out",
         "a.h5",
         cwd=tmp_path,

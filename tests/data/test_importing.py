@@ -219,17 +219,26 @@ def test_csv_becomes_numbers_and_labels(tmp_path, text, targets, x, y, classes):
                 assert list(file["y"].attrs["classes"]) == classes
 
 
-def test_csv_in_several_blocks_and_words_that_come_late(tmp_path, monkeypatch):
-    monkeypatch.setattr("gnopt.data.text._BLOCK", 4)
-    kinds = ["3"] * 8 + ["ten", "2"]
+def test_words_among_numbers_are_classes_and_every_part_has_its_share(tmp_path):
+    kinds = ["3"] * 40 + ["ten"] * 40 + ["2"] * 20
     (tmp_path / "a.csv").write_text("".join(f"{kind},{k / 2}\n" for k, kind in enumerate(kinds)))
-    import_data(
-        tmp_path / "a.csv", tmp_path / "a.h5", ImportSettings(targets="0"), split="0.5:0.2:0.3"
-    )
+    settings = ImportSettings(targets="0", mix=True)
+    import_data(tmp_path / "a.csv", tmp_path / "a.h5", settings, split="0.5:0.2:0.3")
     found = arrays(tmp_path / "a.h5")
-    np.testing.assert_array_equal(joined(found, "x").ravel(), np.arange(10) / 2)
+    assert sorted(joined(found, "x").ravel()) == [k / 2 for k in range(100)]
     with h5py.File(tmp_path / "a.h5") as file:
-        assert sorted(file["train/y"].attrs["classes"]) == ["2", "3", "ten"]
+        assert list(file["train/y"].attrs["classes"]) == ["2", "3", "ten"]
+        for group, rows in (("train", 50), ("validation", 20), ("test", 30)):
+            shares = np.bincount(file[f"{group}/y"][:]) / rows
+            np.testing.assert_allclose(shares, [0.2, 0.4, 0.4], atol=0.06)
+
+
+def test_a_sorted_file_in_its_own_order_is_told(tmp_path):
+    (tmp_path / "a.csv").write_text("".join(f"{'ab'[k >= 6]},{k / 2}\n" for k in range(12)))
+    told: list[str] = []
+    settings = ImportSettings(targets="0")
+    import_data(tmp_path / "a.csv", tmp_path / "a.h5", settings, split="9:3", note=told.append)
+    assert any("validation has no rows of 1 of 2 classes, such as a" in line for line in told)
 
 
 def test_a_second_csv_for_testing(tmp_path):
@@ -353,12 +362,14 @@ HOSTILE = {
     ),
     "mat of text": (text(b"hello", "a.mat"), {}, ["a.mat"]),
     "pickle": (text(b"\x80\x04x", "a.bin"), {}, ["is a pickle"]),
-    "csv word": (text("a,b\n1,2\n3,four\n"), {}, ["line 3, column 1 (b) is 'four'"]),
-    "csv gap": (text("1,2\n3,\n"), {}, ["line 2, column 1 is empty"]),
-    "csv nan": (text("1,2\n3,nan\n"), {}, ["line 2, column 1 is 'nan'"]),
+    "csv word": (
+        text("a,b\n1,2\n3,4\n5,6\n7,four\n"),
+        {"settings": ImportSettings(targets="b")},
+        ["line 5: the target 'b' is 'four'"],
+    ),
     "csv ragged": (text("1,2\n3,4,5\n"), {}, ["line 2 has 3 cells; expected 2"]),
     "csv header alone": (text("a,b\n"), {}, ["no rows"]),
-    "csv empty": (text(""), {}, ["first line is empty"]),
+    "csv empty": (text(""), {}, ["not a file that can be imported"]),
     "csv all targets": (
         text("1\n2\n"),
         {"settings": ImportSettings(targets="0")},
@@ -372,10 +383,10 @@ HOSTILE = {
     "csv column number": (
         text("1,2\n"),
         {"settings": ImportSettings(targets="2")},
-        ["expected 0 to 1"],
+        ["--targets = '2'", "found 0, 1"],
     ),
-    "csv not utf-8": (text(b"\xff\xfe1,2\n"), {}, ["not a text file"]),
-    "binary": (text(b"ab\0\0\n", "a.bin"), {}, ["not a text file", "IDX, NPY"]),
+    "csv not utf-8": (text(b"a,b\n1,\xe9\n"), {}, ["byte 0xe9 in line 2", "--encoding"]),
+    "binary": (text(b"ab\0\0\n", "a.bin"), {}, ["not a file that can be imported", "IDX, NPY"]),
     "sizes differ": (other_size, {}, [".png", "3x4", "3x3", "--size"]),
     "broken picture": (broken_picture, {}, ["a.png", "not a picture"]),
     "loose pictures": (loose_beside_classes, {}, ["beside subfolders"]),

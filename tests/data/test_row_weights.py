@@ -153,11 +153,10 @@ def test_an_array_becomes_w(tmp_path):
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        ("v", r"--weights v: no such column"),
+        ("v", r"--weights = 'v': no column 'v'"),
         ("p", r"--weights p: row 1 .* is -4; expected weights >= 0"),
-        ("label", r"column 1 \(label\) is 'a'"),
-        ("p,label", r"column 1 \(label\) is 'a'"),
-        ("p,q", r"--weights p,q: found shape \(3, 2\); expected 3 numbers"),
+        ("label", r"line 2: the weight 'label' is 'a'; expected a number"),
+        ("p,q", r"--weights: found 2 columns; expected one"),
     ],
 )
 def test_columns_that_are_no_weights(tmp_path, column, message):

@@ -57,30 +57,32 @@ class Encoding:
         """Decide how each column is encoded; DataError where nothing is left to learn from."""
         notes = list(table.notes)
         frame = table.frame
-        target_names = find_columns(table, roles.targets, "data.targets")
+        target_names = find_columns(table, roles.targets, f"{roles.prefix}targets")
         other = {
-            role: find_columns(table, spec, f"data.{role}")
+            role: find_columns(table, spec, f"{roles.prefix}{role}")
             for role, spec in (("weights", roles.weights), ("group", roles.group))
         }
         for role, names in other.items():
             if len(names) > 1:
-                raise DataError(f"{table.path}: data.{role}: expected one column")
+                raise DataError(
+                    f"{table.path}: {roles.prefix}{role}: found {len(names)} columns; expected one"
+                )
         taken = {*target_names, *other["weights"], *other["group"]}
-        dropped = set(find_columns(table, roles.drop, "data.drop"))
-        chosen = find_columns(table, roles.inputs, "data.inputs") or [
+        dropped = set(find_columns(table, roles.drop, f"{roles.prefix}drop"))
+        chosen = find_columns(table, roles.inputs, f"{roles.prefix}inputs") or [
             name for name in frame.columns if name not in taken | dropped
         ]
         both = [name for name in chosen if name in target_names]
         if both:
             raise DataError(f"{table.path}: {both[0]!r} is a target and an input; expected one")
-        target = Target.learn(table, target_names) if target_names else None
+        forced = set(find_columns(table, roles.categories, f"{roles.prefix}categories"))
+        target = Target.learn(table, target_names, forced) if target_names else None
         if target is not None:
             table = with_rows(table, ~_missing(target.encode(table)))
             gone = len(frame) - len(table.frame)
             if gone:
                 notes.append(f"{gone:,} rows without a target are left out")
             frame = table.frame
-        forced = set(find_columns(table, roles.categories, "data.categories"))
         columns: list[InputColumn] = []
         names_rows: list[str] = []
         seen: dict[int, str] = {}
@@ -160,8 +162,8 @@ class Encoding:
         if np.isnan(values).any():
             row = int(np.isnan(values).argmax())
             raise DataError(
-                f"{table.path}: row {row} (from 0): {name!r} is {table.frame[name].iloc[row]!r}; "
-                "expected a number"
+                f"{table.path}: {table.place(row)}: the weight {name!r} is "
+                f"{str(table.frame[name].iloc[row])!r}; expected a number"
             )
         return values
 

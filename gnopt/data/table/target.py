@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # A column in which more of the cells are numbers is meant to hold numbers.
-FEW_NUMBERS = 0.5
+MOSTLY_NUMBERS = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +28,11 @@ class Target:
     classes: tuple[str, ...] = ()
 
     @classmethod
-    def learn(cls, table: Table, names: list[str]) -> Self:
+    def learn(cls, table: Table, names: list[str], as_words: Container[str] = ()) -> Self:
         """Look at the columns; DataError for words among numbers, and for several of words.
 
-        A column of words or booleans has classes, in their natural order. Numbers stay numbers.
+        A column of words or booleans has classes, in their natural order, and so has one of
+        ``as_words``. Other numbers stay numbers.
         """
         import pandas as pd
 
@@ -42,14 +44,15 @@ class Target:
             if known == 0 and not strange.any():
                 raise DataError(f"{table.path}: the target {name!r} has no values")
             boolean = pd.api.types.is_bool_dtype(series.dtype)
-            if not strange.any() and not boolean:
+            words_meant = boolean or name in as_words
+            if not strange.any() and not words_meant:
                 continue
-            if not boolean and known > FEW_NUMBERS * (known + strange.sum()):
+            if not words_meant and known > MOSTLY_NUMBERS * (known + strange.sum()):
                 row = int(strange.argmax())
                 raise DataError(
                     f"{table.path}: {table.place(row)}: the target {name!r} is "
                     f"{str(series.iloc[row])!r}; expected a number, as in {known:,} other rows "
-                    "(an empty cell leaves the row out)"
+                    "(an empty cell leaves the row out; data.categories makes classes of numbers)"
                 )
             if len(names) > 1:
                 raise DataError(

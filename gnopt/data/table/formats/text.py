@@ -44,6 +44,8 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+# How text begins that is no table: MAT files, JSON, XML, PDF.
+_NO_TABLES = (b"MATLAB", b"{", b"[{", b"<?xml", b"<!DOCTYPE", b"<html", b"%PDF")
 _Rows = list[list[str]]
 
 
@@ -57,12 +59,13 @@ class Text:
     def recognises(self, path: Path, head: bytes) -> bool:
         """Return whether the bytes are text, packed or not."""
         if head[:2] == b"\x1f\x8b":
-            return path.name.lower().endswith((*(f"{s}.gz" for s in self.suffixes), ".gz"))
+            head = _unpacked_head(path, len(head))
         if head[:2] == b"PK":
             return _single_table(path) is not None
         if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
             return True
-        return bool(head.strip()) and not any(b < 9 or 13 < b < 27 for b in head)
+        binary = any(b < 9 or 13 < b < 27 for b in head)
+        return bool(head.strip()) and not binary and not head.startswith(_NO_TABLES)
 
     def read(self, path: Path, form: TableForm) -> Table:
         packed = _content(path)
@@ -101,6 +104,15 @@ def _single_table(path: Path) -> str | None:
     return names[0] if len(names) == 1 and names[0].lower().endswith(Text.suffixes) else None
 
 
+def _unpacked_head(path: Path, size: int) -> bytes:
+    """Return the first bytes of what a .gz file holds, none where it is damaged or no text."""
+    try:
+        with gzip.open(path, "rb") as file:
+            return file.read(size)
+    except (OSError, EOFError, zlib.error):
+        return b""
+
+
 def _content(path: Path) -> bytes:
     """Return the unpacked bytes; DataError if these need more than the free memory allows."""
     limit = free_memory() // _PARSED
@@ -136,6 +148,9 @@ def _limited(file: IO[bytes], path: Path, limit: int) -> bytes:
 def _decoded(path: Path, content: bytes, form: TableForm) -> tuple[bytes, str]:
     """Return content and the encoding to read it by; text of wide characters becomes UTF-8."""
     encoding = form.encoding
+    wide = content.startswith(tuple(_MARKS)) or encoding.lower().startswith(("utf-16", "utf-32"))
+    if b"\0" in content[:_SAMPLE_BYTES] and not wide:
+        raise DataError(f"{path}: not a table of text: it holds NUL characters")
     if encoding == AUTO:
         marks = (name for mark, name in _MARKS.items() if content.startswith(mark))
         encoding = next(marks, "utf-8")
