@@ -217,7 +217,17 @@ def test_a_run_that_diverges_before_it_has_learned_starts_again(tiny, gnopt):
 
 
 def test_all_the_way_to_advice(tiny, process):
-    result = process("train", "tiny.toml", "--out", "run", "--max-updates", 3100, *IDLE)
+    result = process(
+        "train",
+        "tiny.toml",
+        "--out",
+        "run",
+        "--max-updates",
+        3100,
+        *IDLE,
+        "--set",
+        "data.split=end",
+    )
     assert result.code == 0, result.err
     lines = told(tiny / "run")
     assert [line.split(":")[0] for line in lines] == ["update 1000", "update 2000", "update 3000"]
