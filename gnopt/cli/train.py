@@ -95,6 +95,7 @@ def command(
     from gnopt.cli.ensembles import Source, train_ensemble
     from gnopt.config import load
     from gnopt.ensemble.start import is_asked_for as asks_for_ensemble
+    from gnopt.notes import only_notes
     from gnopt.provenance import command_line
     from gnopt.training import start
     from gnopt.training.estimate import check_memory
@@ -102,6 +103,8 @@ def command(
     from gnopt.training.signals import outlive_terminal
 
     outlive_terminal()
+    if quiet:
+        only_notes()
     argv = command_line()
     if asks_for_ensemble(config, sets, flags, out if resume else None):
         source = Source(config, sets, flags, out, init_from, resume, overwrite, argv)

@@ -20,7 +20,10 @@ from gnopt.data.hdf5 import Column, class_names, is_text, read_words
 from gnopt.data.rows import natural_key
 from gnopt.data.views import Stored
 from gnopt.errors import DataError, nearest
+from gnopt.notes import passing
 
+# Labels are no classes if there are more than so many, or more than MANY that seldom repeat.
+MOST_CLASSES, MANY = 10**6, 1000
 SHOWN = 10  # labels in a message, at most
 _PIECE_ROWS = 2**18  # labels read at a time
 
@@ -110,6 +113,8 @@ def find_classes(columns: Iterable[Column], rule: LabelRule) -> Classes | None:
             if labels.dtype.kind == "f" and not _are_whole(column, start, labels, rule):
                 return None
             found.update(np.unique(_as_stored(labels)).tolist())
+            if column is first:
+                _refuse_identifiers(column, len(found), start + len(labels))
     if len({type(label) for label in found}) > 1:
         raise DataError(f"{first.file}: {first.path}: words and numbers are mixed as labels")
     classes = _numbered(found, names_of(first.dataset))
@@ -120,6 +125,16 @@ def find_classes(columns: Iterable[Column], rule: LabelRule) -> Classes | None:
             "(softmax_cross_entropy takes any number of classes)"
         )
     return classes
+
+
+def _refuse_identifiers(column: Column, labels: int, rows: int) -> None:
+    """Raise DataError if so many rows hold too many different labels to be classes."""
+    if labels > MOST_CLASSES or (labels > MANY and 2 * labels > rows):
+        raise DataError(
+            f"{column.file}: {column.path} holds {labels:,} different labels in its first {rows:,} "
+            f"rows, which would need {labels:,} outputs at least; expected classes. Are they "
+            "identifiers, times or measured numbers? For numbers there is loss squared_error"
+        )
 
 
 def number_labels(column: Column, classes: Classes) -> Column:
@@ -150,7 +165,9 @@ def _may_be_labels(column: Column) -> bool:
 
 
 def _pieces(column: Column) -> Iterator[tuple[int, np.ndarray]]:
-    for start in range(0, column.rows, _PIECE_ROWS):
+    for start in passing(
+        range(0, column.rows, _PIECE_ROWS), f"looking for classes in {column.path}"
+    ):
         yield start, _read(column, start, min(start + _PIECE_ROWS, column.rows))
 
 

@@ -12,10 +12,12 @@ import numpy as np
 from gnopt.data.hdf5 import Column
 from gnopt.data.moments import Moments, Statistics, moments
 from gnopt.data.order import Group, Order
+from gnopt.notes import passing
 from gnopt.weighting import WeightedTargets
 
 # float64 bytes of one piece of a pass over all rows; fixed, so that sums are always the same.
 _PASS_BYTES = 8 * 2**20
+_HOLD_BYTES = 2**28  # of a piece that is read into memory for good
 # Inputs and targets as stored, and weights.
 _Raw = tuple[np.ndarray, "np.ndarray | None", "np.ndarray | None"]
 _Loaded = tuple[Group, np.ndarray, _Raw]  # a group, the order of its rows, and the rows
@@ -90,7 +92,8 @@ class Split:
 
         Inputs that no pass has read yet are read, too, so that a bad number is met at the start.
         """
-        for start in range(0, self.rows, rows_per_chunk):
+        what = (self._x if self._y is None else self._y).path
+        for start in passing(range(0, self.rows, rows_per_chunk), f"reading the targets {what}"):
             stop = min(start + rows_per_chunk, self.rows)
             if self._y is None or not self._seen:
                 yield self.rows_at(start, stop)[1]
@@ -127,8 +130,8 @@ class Split:
     # ---- rows as stored
 
     def _hold(self) -> _Raw:
-        x = self._x.read(0, self.rows)
-        y = None if self._y is None else self._y.read(0, self.rows)
+        x = _whole(self._x)
+        y = None if self._y is None else _whole(self._y)
         for array in (x, y):
             if array is not None:
                 array.flags.writeable = False  # rows_at may return views
@@ -148,7 +151,8 @@ class Split:
     def _all_inputs(self) -> Iterator[np.ndarray]:
         """Yield all inputs as stored, in pieces whose size depends on the width alone."""
         step = max(1, _PASS_BYTES // (8 * self._x.width))
-        for start in range(0, self.rows, step):
+        what = f"reading the inputs {self._x.path} for their mean and deviation"
+        for start in passing(range(0, self.rows, step), what):
             stop = min(start + step, self.rows)
             yield self._x.read(start, stop) if self._held is None else self._held[0][start:stop]
 
@@ -223,6 +227,17 @@ class Split:
             return y
         own = w.astype(self._dtype)
         return WeightedTargets(y, own, own)
+
+
+def _whole(column: Column) -> np.ndarray:
+    """Return all rows of a column as stored, read in large pieces."""
+    step = max(1, _HOLD_BYTES // column.row_bytes)
+    if step >= column.rows:
+        return column.read(0, column.rows)
+    buffer = column.empty(column.rows)
+    for start in passing(range(0, column.rows, step), f"reading {column.path} into memory"):
+        column.read_into(buffer, start, start, min(start + step, column.rows))
+    return buffer
 
 
 def _joined(parts: list[_Raw]) -> _Raw:

@@ -2,7 +2,7 @@
 
 Every figure is written to a file; no window is ever opened.
 
-Reading order: ``figure`` → ``run_curves``, ``steps``, ``reconstructions`` → ``comparison``,
-``heatmap`` → ``report`` → ``inspect_alignment``, ``inspect_density``, ``inspect_spectrum``,
-``inspect_surface`` → ``inspection``.
+Reading order: ``figure``, ``thinning`` → ``run_curves``, ``steps``, ``reconstructions`` →
+``comparison``, ``heatmap`` → ``report`` → ``inspect_alignment``, ``inspect_density``,
+``inspect_spectrum``, ``inspect_surface`` → ``inspection``.
 """

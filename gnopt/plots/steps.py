@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from gnopt.errors import DataError
 from gnopt.plots.figure import (
     colours_of_runs,
@@ -17,7 +15,7 @@ from gnopt.plots.figure import (
     save_all,
     style,
 )
-from gnopt.training.csv_table import read_columns
+from gnopt.plots.thinning import read_lines
 
 # Column of steps.csv → (title of its panel, whether the axis is logarithmic).
 PANELS = {
@@ -44,12 +42,10 @@ def draw_steps(runs: Sequence[Path], out: Path) -> list[Path]:
 
     Raises DataError if no run has made an update.
     """
-    tables = [read_columns(run / "steps.csv", ["step", *PANELS]) for run in runs]
-    if not any(len(columns["step"]) for columns in tables):
+    tables = [read_lines(run / "steps.csv", list(PANELS), ["rejected"]) for run in runs]
+    if not any(len(table["rejected"].steps) for table in tables):
         raise DataError(f"{runs[0] / 'steps.csv'}: no updates to draw")
-    for columns in tables:
-        columns["rejected"] = np.cumsum(np.nan_to_num(columns["rejected"]))
-    names = [name for name in PANELS if any(_varies(columns[name]) for columns in tables)]
+    names = [name for name in PANELS if any(table[name].varies for table in tables)]
     lines = list(zip(colours_of_runs(runs), distinct(runs), tables, strict=True))
     with style():
         width = min(3, len(names)) or 1
@@ -58,15 +54,12 @@ def draw_steps(runs: Sequence[Path], out: Path) -> list[Path]:
         axes = figure.subplots(height, width, squeeze=False, sharex=True)
         for axis, name in zip(axes.flat, names, strict=False):
             title, logarithmic = PANELS[name]
-            for shade, label, columns in lines:
-                known = np.isfinite(columns[name])  # some numbers come every few updates only
-                if known.any():
-                    step, values = columns["step"][known], columns[name][known]
-                    axis.plot(step, values, color=shade, linewidth=1.1, label=label)
+            for shade, label, table in lines:
+                line = table[name]
+                if len(line.steps):
+                    axis.plot(line.steps, line.values, color=shade, linewidth=1.1, label=label)
             axis.set_title(title)
-            if logarithmic and all(
-                (columns[name][np.isfinite(columns[name])] > 0).all() for columns in tables
-            ):
+            if logarithmic and all(table[name].positive for table in tables):
                 log_axis(axis.yaxis)
         for axis in axes.flat[len(names) :]:
             axis.set_visible(False)
@@ -76,9 +69,3 @@ def draw_steps(runs: Sequence[Path], out: Path) -> list[Path]:
         if len(runs) > 1:
             legend_below(figure, axes.flat[0])
         return save_all(figure, out)
-
-
-def _varies(values: np.ndarray) -> bool:
-    """Return whether a column has more than one value."""
-    finite = values[np.isfinite(values)]
-    return len(finite) > 0 and bool(finite.max() > finite.min())

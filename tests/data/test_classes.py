@@ -163,3 +163,27 @@ def test_an_empty_word_is_no_label(tmp_path):
 )
 def test_a_line_says_how_labels_are_numbered(classes, note):
     assert classes.note() == note
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        np.arange(3000) * 7 + 1_700_000_000,
+        np.arange(3000) // 1.5,
+        np.array([b"id%d" % k for k in range(3000)]),
+    ],
+    ids=["times", "whole floats", "words"],
+)
+def test_identifiers_and_times_are_no_classes(tmp_path, y):
+    y = np.floor(y) if y.dtype.kind == "f" else y
+    with h5py.File(tmp_path / "ids.h5", "w") as file:
+        file["x"], file["y"] = np.zeros((3000, 2)), y
+    with pytest.raises(DataError, match=r"/y holds [23],000 different labels in its first 3,000"):
+        opened(tmp_path / "ids.h5")
+
+
+def test_many_classes_that_repeat_are_classes(tmp_path):
+    with h5py.File(tmp_path / "many.h5", "w") as file:
+        file["x"], file["y"] = np.zeros((6000, 2)), np.arange(6000) % 2000
+    with opened(tmp_path / "many.h5") as data:
+        assert data.largest_label == 1999
