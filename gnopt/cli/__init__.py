@@ -2,9 +2,9 @@
 
 A command parses flags, calls the rooms below, and prints; no logic lives here.
 
-Reading order: ``lasting`` → ``streams`` → ``common`` → ``evaluation_table`` → ``course`` →
-``display`` → ``comparing`` → ``scores`` → ``closing`` → ``ensembles`` → ``config_page``; then the
-commands, in any order.
+Reading order: ``lasting`` → ``streams`` → ``sections`` → ``common`` → ``evaluation_table`` →
+``course`` → ``display`` → ``comparing`` → ``scores`` → ``closing`` → ``ensembles`` →
+``config_page``; then the commands, in any order.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import TypeVar
 import click
 
 from gnopt.cli import verbosity
+from gnopt.cli.sections import under
 from gnopt.errors import ConfigError
 
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -62,13 +63,14 @@ def config_flags(command: Command) -> Command:
     return _decorated(command, [*_PROBLEM, out, *_OUTPUT])
 
 
-_PROBLEM = [
+_SETTINGS = [
     sets,
     click.option("--data", metavar="FILE", help="Data file (data.file)."),
     click.option("--seed", type=int, help="Seed (training.seed)."),
     click.option("--device", metavar="cpu|cuda|cuda:N", help="Device (training.device)."),
     click.option("--dtype", metavar="float32|float64", help="Precision (training.dtype)."),
 ]
+_PROBLEM = [under("Settings", *_SETTINGS)]
 _OUTPUT = [as_json, quiet, verbosity]
 
 

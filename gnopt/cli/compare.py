@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gnopt.cli.common import config_flags, given_flags, print_json
+from gnopt.cli.sections import SectionedCommand, under
 from gnopt.errors import ConfigError, GnoptError, SomeRunsFailed
 
 if TYPE_CHECKING:
@@ -17,67 +18,90 @@ if TYPE_CHECKING:
     from gnopt.compare.targets import TimeToTarget
 
 
-@click.command("compare")
+@click.command("compare", cls=SectionedCommand)
 @click.argument("config", type=click.Path(path_type=Path), required=False)
-@click.option(
-    "--methods", metavar="A,B,...", help="Methods, or variants of the grid file, to compare."
+@under(
+    "What is compared",
+    click.option(
+        "--methods", metavar="A,B,...", help="Methods, or variants of the grid file, to compare."
+    ),
+    click.option(
+        "--grid",
+        metavar="FILE|paper",
+        help="Settings to search over: a TOML file, or the paper's 35 "
+        "points (rates 2^-6 to 2^-12, five decay periods) for first-order methods.",
+    ),
+    click.option(
+        "--seeds", type=click.IntRange(1), metavar="N", help="Seeds per point, from --seed on (1)."
+    ),
 )
-@click.option(
-    "--grid",
-    metavar="FILE|paper",
-    help="Settings to search over: a TOML file, or the paper's 35 "
-    "points (rates 2^-6 to 2^-12, five decay periods) for first-order methods.",
+@under(
+    "Budget of every run",
+    click.option(
+        "--budget-updates", type=click.IntRange(1), metavar="N", help="Updates of every run."
+    ),
+    click.option(
+        "--budget-seconds",
+        type=click.FloatRange(0, min_open=True),
+        metavar="S",
+        help="Seconds of training of every run, evaluation aside.",
+    ),
 )
-@click.option(
-    "--seeds", type=click.IntRange(1), metavar="N", help="Seeds per point, from --seed on (1)."
+@under(
+    "How the runs are made",
+    click.option(
+        "--jobs",
+        type=click.IntRange(1),
+        metavar="K",
+        help="Runs at a time (1); on a GPU they divide its memory and take turns.",
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(1),
+        metavar="T",
+        help="BLAS threads per run (cores / jobs).",
+    ),
+    click.option(
+        "--timing",
+        type=click.Choice(["shared", "exclusive"]),
+        default="shared",
+        show_default=True,
+        help="exclusive: one run at a time, on all cores.",
+    ),
+    click.option(
+        "--engine",
+        default="local",
+        show_default=True,
+        metavar="local|mpi",
+        help="Where runs are made; mpi: under mpiexec -n N python -m mpi4py.futures -m gnopt "
+        "compare ...",
+    ),
+    click.option(
+        "--resume",
+        is_flag=True,
+        help="Finish the comparison in --out; with CONFIG, add what is new.",
+    ),
+    click.option(
+        "--part", metavar="I/N", help="Make the I-th of N parts of the runs, without a summary."
+    ),
+    click.option(
+        "--dry-run", is_flag=True, help="Check everything and list the runs; write nothing."
+    ),
 )
-@click.option("--budget-updates", type=click.IntRange(1), metavar="N", help="Updates of every run.")
-@click.option(
-    "--budget-seconds",
-    type=click.FloatRange(0, min_open=True),
-    metavar="S",
-    help="Seconds of training of every run, evaluation aside.",
+@under(
+    "Results",
+    click.option(
+        "--target",
+        "targets",
+        type=float,
+        multiple=True,
+        metavar="X",
+        help="Objective to time the methods to; repeatable.",
+    ),
+    click.option(
+        "--drop-checkpoints", is_flag=True, help="Delete the checkpoints of finished runs."
+    ),
 )
-@click.option(
-    "--jobs",
-    type=click.IntRange(1),
-    metavar="K",
-    help="Runs at a time (1); on a GPU they divide its memory and take turns.",
-)
-@click.option(
-    "--threads", type=click.IntRange(1), metavar="T", help="BLAS threads per run (cores / jobs)."
-)
-@click.option(
-    "--timing",
-    type=click.Choice(["shared", "exclusive"]),
-    default="shared",
-    show_default=True,
-    help="exclusive: one run at a time, on all cores.",
-)
-@click.option(
-    "--engine",
-    default="local",
-    show_default=True,
-    metavar="local|mpi",
-    help="Where runs are made; mpi: under mpiexec -n N python -m mpi4py.futures -m gnopt "
-    "compare ...",
-)
-@click.option(
-    "--target",
-    "targets",
-    type=float,
-    multiple=True,
-    metavar="X",
-    help="Objective to time the methods to; repeatable.",
-)
-@click.option("--drop-checkpoints", is_flag=True, help="Delete the checkpoints of finished runs.")
-@click.option(
-    "--resume", is_flag=True, help="Finish the comparison in --out; with CONFIG, add what is new."
-)
-@click.option(
-    "--part", metavar="I/N", help="Make the I-th of N parts of the runs, without a summary."
-)
-@click.option("--dry-run", is_flag=True, help="Check everything and list the runs; write nothing.")
 @config_flags
 def command(
     config: Path | None,
@@ -107,11 +131,11 @@ def command(
     file is TOML:
 
     \b
-      [grid]   # for first-order methods of --methods, one run for each combination
-      learning_rate = [0.001, 0.002]
-      decay_share = [1.0, 0.25]   # the rate halves each time this share of training.updates is over
-      [variants."batch alone"]   # a named curve, for --methods; without --methods all are compared
-      method = "kfra"
+      [grid]                    # for the first-order methods of --methods:
+      learning_rate = [0.001, 0.002]     # a run for each combination
+      decay_share = [1.0, 0.25]          # halves after this share of updates
+      [variants."batch alone"]  # a curve with a name that --methods may use;
+      method = "kfra"           # without --methods, all variants are compared
       set = { curvature_decay = 0.0, "training.updates" = 500 }
       grid = { damping_a = [0.04, 0.08] }
       line = "dashed"

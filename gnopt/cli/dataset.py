@@ -147,8 +147,9 @@ The format is told by content: {listing()}, or a folder of pictures with one sub
 class. MNIST, for example:
 
 \b
-gnopt dataset import train-images-idx3-ubyte.gz --labels train-labels-idx1-ubyte.gz \\
-    --validation 10000 --test-images t10k-images-idx3-ubyte.gz \\
+gnopt dataset import train-images-idx3-ubyte.gz \\
+    --labels train-labels-idx1-ubyte.gz --validation 10000 \\
+    --test-images t10k-images-idx3-ubyte.gz \\
     --test-labels t10k-labels-idx1-ubyte.gz --out datasets/mnist.h5
 """
 

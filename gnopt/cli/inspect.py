@@ -17,6 +17,7 @@ from gnopt.cli.common import (
     overwrite,
     print_json,
 )
+from gnopt.cli.sections import SectionedCommand, under
 from gnopt.errors import ConfigError, GnoptError
 
 if TYPE_CHECKING:
@@ -24,124 +25,150 @@ if TYPE_CHECKING:
     from gnopt.inspection.inspect import Findings, InspectionRequest
 
 
-@click.command("inspect-curvature")
+@click.command("inspect-curvature", cls=SectionedCommand)
 @click.argument(
     "targets", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CONFIG|RUN..."
 )
-@click.option(
-    "--init-from", type=click.Path(path_type=Path), metavar="CKPT", help="Weights of a checkpoint."
+@under(
+    "Which weights and rows",
+    click.option(
+        "--init-from",
+        type=click.Path(path_type=Path),
+        metavar="CKPT",
+        help="Weights of a checkpoint.",
+    ),
+    click.option(
+        "--checkpoints",
+        "which",
+        default="latest",
+        show_default=True,
+        metavar="latest|best|all|N,N",
+        help="Which weights of a RUN.",
+    ),
+    member,
+    click.option(
+        "--samples",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Use the first N training rows (1000, or all there are).",
+    ),
 )
-@click.option(
-    "--checkpoints",
-    "which",
-    default="latest",
-    show_default=True,
-    metavar="latest|best|all|N,N",
-    help="Which weights of a RUN.",
+@under(
+    "Summary of the curvature",
+    click.option(
+        "--curvature",
+        metavar="A,B,...|all",
+        help="Methods, exact, and the dense exact blocks hessian and "
+        "gauss_newton (default: every approximation, no dense block).",
+    ),
+    click.option(
+        "--layers", default="all", show_default=True, metavar="1,3|all", help="Layers to show."
+    ),
+    click.option(
+        "--kfac-samples",
+        type=click.IntRange(1),
+        metavar="S",
+        help="Targets drawn per data point by kfac and ekfac (as configured; up to 1000 with "
+        "--export).",
+    ),
+    click.option(
+        "--theorem-rows",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Data points whose block Hessians are tested for definiteness (as many as are cheap).",
+    ),
+    click.option(
+        "--no-summary", is_flag=True, help="Leave the summary out, such as for alignment alone."
+    ),
 )
-@click.option(
-    "--samples",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Use the first N training rows (1000, or all there are).",
+@under(
+    "Alignment with the exact step",
+    click.option(
+        "--alignment",
+        is_flag=True,
+        help="Cosine of each method's update with the exact Gauss-Newton update.",
+    ),
+    click.option(
+        "--damping",
+        metavar="X,Y,...",
+        help="λ of the updates that --alignment compares, one or several "
+        "(default: from the configuration).",
+    ),
+    click.option(
+        "--cg-tolerance",
+        type=click.FloatRange(0, 1, min_open=True),
+        default=1e-4,
+        show_default=True,
+        help="Relative residual of the exact update.",
+    ),
+    click.option(
+        "--cg-iterations",
+        type=click.IntRange(1),
+        default=200,
+        show_default=True,
+        help="Most iterations of conjugate gradients for it.",
+    ),
 )
-@click.option(
-    "--curvature",
-    metavar="A,B,...|all",
-    help="Methods, exact, and the dense exact blocks hessian and "
-    "gauss_newton (default: every approximation, no dense block).",
+@under(
+    "Spectral density",
+    click.option(
+        "--density",
+        is_flag=True,
+        help="Spectral density of the whole Gauss-Newton matrix and Hessian.",
+    ),
+    click.option(
+        "--lanczos-steps",
+        type=click.IntRange(2),
+        default=40,
+        show_default=True,
+        help="Steps of Lanczos' method for --density.",
+    ),
+    click.option(
+        "--lanczos-probes",
+        type=click.IntRange(1),
+        default=2,
+        show_default=True,
+        help="Random starts that it averages.",
+    ),
 )
-@click.option(
-    "--layers", default="all", show_default=True, metavar="1,3|all", help="Layers to show."
+@under(
+    "Surface of the objective",
+    click.option(
+        "--surface",
+        is_flag=True,
+        help="Draw the objective over two random directions (Figure 1 of the paper).",
+    ),
+    click.option(
+        "--surface-range",
+        type=click.FloatRange(0, min_open=True),
+        default=1.0,
+        show_default=True,
+        help="How far --surface goes, in norms of a layer's weights.",
+    ),
 )
-@click.option(
-    "--kfac-samples",
-    type=click.IntRange(1),
-    metavar="S",
-    help="Targets drawn per data point by kfac and ekfac (as configured; up to 1000 with "
-    "--export).",
+@under(
+    "Self-test",
+    click.option(
+        "--check",
+        is_flag=True,
+        help="Test loss, activations and curvature against differences, in float64.",
+    ),
 )
-@click.option(
-    "--theorem-rows",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Data points whose block Hessians are tested for definiteness (as many as are cheap).",
+@under(
+    "Files",
+    click.option(
+        "--export", type=click.Path(path_type=Path), metavar="F.h5", help="Write the matrices."
+    ),
+    click.option(
+        "--csv",
+        "csv_file",
+        type=click.Path(path_type=Path),
+        metavar="F.csv",
+        help="Write the summary, a row for each layer and method.",
+    ),
+    click.option("--figures", type=click.Path(path_type=Path), metavar="DIR", help="Draw figures."),
+    overwrite,
 )
-@click.option(
-    "--export", type=click.Path(path_type=Path), metavar="F.h5", help="Write the matrices."
-)
-@click.option(
-    "--csv",
-    "csv_file",
-    type=click.Path(path_type=Path),
-    metavar="F.csv",
-    help="Write the summary, a row for each layer and method.",
-)
-@click.option("--figures", type=click.Path(path_type=Path), metavar="DIR", help="Draw figures.")
-@click.option(
-    "--no-summary", is_flag=True, help="Leave the summary out, such as for alignment alone."
-)
-@click.option(
-    "--alignment",
-    is_flag=True,
-    help="Cosine of each method's update with the exact Gauss-Newton update.",
-)
-@click.option(
-    "--damping",
-    metavar="X,Y,...",
-    help="λ of the updates that --alignment compares, one or several "
-    "(default: from the configuration).",
-)
-@click.option(
-    "--cg-tolerance",
-    type=click.FloatRange(0, 1, min_open=True),
-    default=1e-4,
-    show_default=True,
-    help="Relative residual of the exact update.",
-)
-@click.option(
-    "--cg-iterations",
-    type=click.IntRange(1),
-    default=200,
-    show_default=True,
-    help="Most iterations of conjugate gradients for it.",
-)
-@click.option(
-    "--density", is_flag=True, help="Spectral density of the whole Gauss-Newton matrix and Hessian."
-)
-@click.option(
-    "--lanczos-steps",
-    type=click.IntRange(2),
-    default=40,
-    show_default=True,
-    help="Steps of Lanczos' method for --density.",
-)
-@click.option(
-    "--lanczos-probes",
-    type=click.IntRange(1),
-    default=2,
-    show_default=True,
-    help="Random starts that it averages.",
-)
-@click.option(
-    "--surface",
-    is_flag=True,
-    help="Draw the objective over two random directions (Figure 1 of the paper).",
-)
-@click.option(
-    "--surface-range",
-    type=click.FloatRange(0, min_open=True),
-    default=1.0,
-    show_default=True,
-    help="How far --surface goes, in norms of a layer's weights.",
-)
-@click.option(
-    "--check",
-    is_flag=True,
-    help="Test loss, activations and curvature against differences, in float64.",
-)
-@member
-@overwrite
 @config_flags
 def command(
     targets: tuple[Path, ...],

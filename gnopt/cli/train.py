@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gnopt.cli.common import config_flags, given_flags, print_json, table
+from gnopt.cli.sections import SectionedCommand
 from gnopt.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from gnopt.training.loop import Trainer, TrainingOutcome
 
 
-@click.command("train")
+@click.command("train", cls=SectionedCommand)
 @click.argument("config", type=click.Path(path_type=Path), required=False)
 @config_flags
 @click.option(
