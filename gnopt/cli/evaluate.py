@@ -56,23 +56,22 @@ def command(
     them, and with folds what each member scores on the fold that it did not see.
     """
     from gnopt.cli.scores import score_facts, score_lines
+    from gnopt.data.places import ALL
     from gnopt.ensemble.load import load_trained
     from gnopt.metrics import applicable
     from gnopt.training.constant import shortcoming
     from gnopt.training.evaluate import evaluate_predictor
 
     trained = load_trained(of_member(run, member), which, given_flags(device=device))
-    settings = trained.config.data
-    if data:
-        settings = settings.of_file(data)
+    new = trained.config.data.of_file(data) if data else None
     kind = trained.loss.predicts(trained.outputs)
     metrics = list(applicable(kind).values())
-    with trained.open_data(settings if data else None) as source:
-        splits = {s.name: s for s in (source.train, source.validation, source.test) if s}
+    with trained.open_data(new) as source:
+        splits = source.splits
         if split != "all":
             if split not in splits:
                 raise DataError(
-                    f"{source.fingerprint.file}: no {split} rows; found {', '.join(splits)}"
+                    f"{source.fingerprint.file}: no {split} rows; found {' and '.join(splits)} rows"
                 )
             splits = {split: splits[split]}
         evaluations = {
@@ -112,8 +111,9 @@ def command(
     )
     for name, e in evaluations.items():
         gap = e.loss - e.floor
+        shown = "all rows" if name == ALL else name
         click.echo(
-            f"{name:<12}{e.rows:>10,}{e.loss:>16.8g}{e.floor:>14.6g}{gap:>14.6g}{e.error:>24.6g}"
+            f"{shown:<12}{e.rows:>10,}{e.loss:>16.8g}{e.floor:>14.6g}{gap:>14.6g}{e.error:>24.6g}"
         )
     scores = {name: e.scores for name, e in evaluations.items()}
     for line in ("", *score_lines(scores, kind, classes)):

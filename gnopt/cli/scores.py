@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from gnopt.data.places import ALL
 from gnopt.engine.predictions import Prediction
 from gnopt.formatting import number
 from gnopt.metrics import Score
@@ -42,7 +43,8 @@ def score_lines(
     yield from _parts(f"by {kind.part}, {last} rows", parts)
     for name, score in scores.items():
         if score.table is not None:
-            yield from _table(f"{name} of the {last} rows", score.table.tolist(), classes)
+            whose = "all rows" if last == ALL else f"the {last} rows"
+            yield from _table(f"{name} of {whose}", score.table.tolist(), classes)
 
 
 def _parts(title: str, parts: Mapping[str, Sequence[float | None]]) -> Iterator[str]:

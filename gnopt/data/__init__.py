@@ -3,9 +3,9 @@
 Training calls ``source.open_data``. Everything here is NumPy on the host.
 
 Reading order: ``rows`` → ``formats`` → ``selection`` → ``roles`` → ``options`` → ``views`` →
-``filters`` → ``hdf5`` → ``classes`` → ``order`` → ``moments`` → ``held_out`` → ``split`` →
-``fingerprint`` → ``table`` → ``plain_pickle`` → ``hdf5_frames`` → ``opening`` → ``source`` →
-``info``; for making files ``writing`` → ``table_rows`` → ``layout``, ``zip_kinds``, ``mat_file`` →
-``array_files``, ``idx``, ``picture_form`` → ``pictures`` →
-``importing`` → ``make_curves``, ``make_faces``.
+``filters`` → ``layout`` → ``hdf5`` → ``places`` → ``classes`` → ``order`` → ``moments`` →
+``held_out`` → ``split`` → ``fingerprint`` → ``table`` → ``plain_pickle`` → ``hdf5_frames`` →
+``opening`` → ``source`` → ``info``; for making files ``writing`` → ``table_rows`` → ``zip_kinds``,
+``mat_file`` → ``array_files``, ``idx``, ``picture_form`` → ``pictures`` → ``importing`` →
+``make_curves``, ``make_faces``.
 """

@@ -104,7 +104,8 @@ def layout_of(path: Path) -> dict[str, Pair]:
         head = source.read(8)
     if not _recognises(path, head) or head[:6] == _NPY_HEAD:
         return {}
-    return find_layout(_array_file(path, head).names)
+    found = find_layout(_array_file(path, head).names)
+    return found if "train" in found else {}
 
 
 def open_source(path: Path) -> IO[bytes]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from gnopt.data.filters import compression, missing_filter
 from gnopt.data.formats import listing
-from gnopt.data.rows import as_text
+from gnopt.data.rows import as_text, picture_scale
 from gnopt.data.views import MATLAB_INSIDE, Stored, Unreadable, as_rows, field_at, is_array
 from gnopt.errors import DataError, nearest
 
@@ -383,10 +383,13 @@ def _kind(dtype: np.dtype[Any]) -> str:
 
 
 def scale_of(dataset: Stored, name: str) -> float:
-    """Return the attribute ``scale``, or 1 without one; DataError unless it is finite and not 0."""
+    """Return the attribute ``scale``; without one 1/255 for pictures of bytes, and else 1.
+
+    Raises DataError unless it is finite and not 0.
+    """
     try:
         if "scale" not in dataset.attrs:
-            return 1.0
+            return picture_scale(dataset.shape, np.dtype(dataset.dtype)) or 1.0
         value = np.asarray(dataset.attrs["scale"])
     except _FAILURES as error:
         raise DataError(f"{name}: attribute scale cannot be read: {_reason(error)}") from error

@@ -38,7 +38,7 @@ class Pair:
 
 
 def find_layout(names: Iterable[str]) -> dict[str, Pair]:
-    """Return the arrays of the groups train, validation and test; empty unless there is a train.
+    """Return the arrays of the groups train, validation and test, as far as names tell.
 
     >>> find_layout(["x_train", "y_train", "x_test", "y_test"])["test"]
     Pair(inputs='x_test', targets='y_test')
@@ -60,8 +60,6 @@ def find_layout(names: Iterable[str]) -> dict[str, Pair]:
             if all(part in known for part in rest):
                 rank = min(known.index(part) for part in rest)
                 found.setdefault(group, []).append((rank, name))
-    if "train" not in inputs:
-        return {}
     return {
         group: Pair(min(found)[1], min(targets[group])[1] if group in targets else None)
         for group, found in inputs.items()

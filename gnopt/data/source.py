@@ -18,12 +18,13 @@ from gnopt.data.classes import (
     number_labels,
 )
 from gnopt.data.fingerprint import Fingerprint, fingerprint
-from gnopt.data.hdf5 import Column, column, find, holds, is_group, open_file
+from gnopt.data.hdf5 import Column, column, find, is_group, open_file
 from gnopt.data.held_out import draw_held_out
 from gnopt.data.moments import Statistics
 from gnopt.data.opening import open_any
 from gnopt.data.options import HELD_OUT, DataSettings
 from gnopt.data.order import GROUP_BYTES, choose_order
+from gnopt.data.places import Places
 from gnopt.data.split import Split, is_label
 from gnopt.data.table.encoding import Encoding
 from gnopt.errors import ConfigError, DataError, nearest
@@ -72,9 +73,7 @@ class Columns:
 class Data:
     """The rows of one data file, open until ``close``."""
 
-    train: Split
-    validation: Split | None
-    test: Split | None
+    splits: dict[str, Split]  # by name: train, validation and test, or "all" of a new file
     target_shape: tuple[int, ...]  # of one target
     fingerprint: Fingerprint
     statistics: Statistics | None = None  # by which the inputs are standardised, if they are
@@ -87,11 +86,28 @@ class Data:
     encoding: Encoding | None = None  # of the columns of the table that the rows come from
     notes: list[str] = field(default_factory=list)  # what was found and decided in the table
 
+    @property
+    def train(self) -> Split:
+        """The training rows; KeyError in a new file without a group for them."""
+        return self.splits["train"]
+
+    @property
+    def validation(self) -> Split | None:
+        return self.splits.get("validation")
+
+    @property
+    def test(self) -> Split | None:
+        return self.splits.get("test")
+
+    @property
+    def inputs(self) -> int:
+        """The width of the rows of inputs, the same in every split."""
+        return next(iter(self.splits.values())).inputs
+
     def close(self) -> None:
         """Close the file and free the rows; closing twice is allowed."""
-        for split in (self.train, self.validation, self.test):
-            if split is not None:
-                split.close()
+        for split in self.splits.values():
+            split.close()
         if self._handle is not None:
             self._handle.close()
 
@@ -116,6 +132,7 @@ def open_data(
     labels: LabelRule = NUMBERS,
     classes: Classes | None = None,
     encoding: Encoding | None = None,
+    new: bool = False,
 ) -> Data:
     """Open the data file of the resolved section ``[data]``: HDF5, or a table, which is encoded.
 
@@ -133,15 +150,20 @@ def open_data(
 
     ``labels`` says what the loss takes for labels. These are numbered by the classes of the
     training and validation rows, or by ``classes``, those of a trained network.
+
+    A file that is ``new`` to a trained network is not split: its rows are the split "all", or those
+    of the groups train, validation and test that it has.
     Raises DataError for anything wrong with the file.
     """
     budget = settings.memory_bytes()
     with contextlib.ExitStack() as undo:
         opened = open_any(settings, encoding)
         handle, settings = undo.enter_context(opened.handle), opened.settings
-        columns, found = find_splits(handle, settings, float(np.finfo(dtype).max), labels, classes)
+        limit = float(np.finfo(dtype).max)
+        columns, found = find_splits(handle, settings, limit, labels, classes, new)
         largest_label = _choose_rows(columns, settings)
-        group_bytes = _group_bytes(columns["train"], settings)
+        first, first_columns = next(iter(columns.items()))
+        group_bytes = _group_bytes(first_columns, settings)
         splits: dict[str, Split] = {}
         for name, of_split in columns.items():
             x, y = of_split.x, of_split.y
@@ -165,27 +187,24 @@ def open_data(
                     f"{x.file}: data.target_transform = 'parity': expected whole-number labels, "
                     f"found {'inputs' if y is None else y.path} as targets"
                 )
-        train = columns["train"]
         why = None
         if statistics is None:
-            statistics, why = _choose_statistics(splits["train"], settings, train)
+            statistics, why = _choose_statistics(splits[first], settings, first_columns)
         if statistics is not None:
-            _check_statistics(statistics, train.x)
+            _check_statistics(statistics, first_columns.x)
             for split in splits.values():
                 split.statistics = statistics
         data = Data(
-            splits["train"],
-            splits.get("validation"),
-            splits.get("test"),
-            target_shape(train),
+            splits,
+            target_shape(first_columns),
             fingerprint(handle),
             statistics,
             why,
-            len(found.names) - 1 if found and is_labels(train, labels) else largest_label,
+            len(found.names) - 1 if found and is_labels(first_columns, labels) else largest_label,
             handle,
             found,
             opened.encoding,
-            opened.notes,
+            [*opened.notes, *Places.find(handle, settings).told()],
         )
         undo.pop_all()
     if all(split.in_memory for split in splits.values()):
@@ -198,11 +217,11 @@ def _choose_rows(columns: dict[str, Columns], settings: DataSettings) -> int | N
 
     Returns the largest label of all training rows, None where all are used or rows have no label.
     """
-    train = columns["train"]
-    x, y = train.x, train.y
     selection = settings.selection()
     if selection is None:
         return None
+    train = columns["train"]
+    x, y = train.x, train.y
     labels = None
     if y is not None and is_label(y):
         labels = y.read(0, y.rows).reshape(-1).astype(np.int64)
@@ -270,33 +289,24 @@ def find_splits(
     limit: float,
     labels: LabelRule = NUMBERS,
     classes: Classes | None = None,
+    new: bool = False,
 ) -> tuple[dict[str, Columns], Classes | None]:
     """Find the columns of the training, validation and test rows; of them, read labels alone.
 
     Returns {"train": columns, ...} with the groups that the file has, and the classes of the
     labels. ``limit`` is the largest number of the float type in use; `open_data` explains
-    ``labels`` and ``classes``.
+    ``labels``, ``classes`` and ``new``.
     """
-    inputs, targets, weights, groups = (
-        name.strip("/")
-        for name in (settings.inputs, settings.targets, settings.weights, settings.group)
-    )
+    places = Places.find(handle, settings)
     selection = settings.selection()
     held_out_by_rows = selection is not None and selection.validates
     validation = 0 if held_out_by_rows else settings.validation
-    if is_group(handle, "train"):
-        inputs, targets, weights, groups = (
-            name.removeprefix("train/") for name in (inputs, targets, weights, groups)
-        )
-    grouped = is_group(handle, "train") and (
-        holds(handle, f"train/{inputs}") or not holds(handle, inputs)
-    )
 
     def in_group(group: str) -> Columns:
-        x = column(handle, group + inputs, limit)
-        words = labels.most > 0
-        y = None if targets == "inputs" else column(handle, group + targets, limit, words)
-        w = column(handle, group + weights, float(np.finfo(np.float64).max)) if weights else None
+        inputs, targets, weights = places.of(group)
+        x = column(handle, inputs, limit)
+        y = None if targets is None else column(handle, targets, limit, words=labels.most > 0)
+        w = None if weights is None else column(handle, weights, float(np.finfo(np.float64).max))
         for other in (y, w):
             if other is not None and other.rows != x.rows:
                 raise DataError(
@@ -305,9 +315,16 @@ def find_splits(
                 )
         return Columns(x, y, w)
 
-    splits = {"train": in_group("train/" if grouped else "")}
-    if groups:
-        found = read_groups(handle, ("train/" if grouped else "") + groups, splits["train"].x.rows)
+    if new:
+        splits = {name: in_group(group) for name, group in places.of_new().items()}
+        if classes is not None and labels.most:
+            splits = {name: columns.labelled(classes) for name, columns in splits.items()}
+        _check_alike(splits)
+        return splits, classes
+    splits = {"train": in_group(places.training)}
+    groups = places.groups
+    if groups is not None:
+        found = read_groups(handle, groups, splits["train"].x.rows)
         splits["train"] = replace(splits["train"], groups=found)
     if isinstance(validation, str):
         group = validation.strip("/")
@@ -318,12 +335,12 @@ def find_splits(
                 f"{handle.filename}: data.validation = {validation!r}: no such group; expected "
                 f"{expected}{nearest(group, known)}"
             )
-        splits["validation"] = in_group(f"{group}/")
-    elif validation == HELD_OUT and is_group(handle, "validation"):
-        splits["validation"] = in_group("validation/")
+        splits["validation"] = in_group(group)
+    elif validation == HELD_OUT and places.has("validation"):
+        splits["validation"] = in_group("validation")
     seen = [columns.y for columns in splits.values() if columns.y is not None]
-    if is_group(handle, "test") and (targets == "inputs" or holds(handle, f"test/{targets}")):
-        splits["test"] = in_group("test/")
+    if places.has("test") and places.has_targets("test"):
+        splits["test"] = in_group("test")
     if settings.target_transform == "none":
         classes = classes or find_classes(seen, labels)
         if classes is not None and labels.most:
@@ -347,7 +364,7 @@ def has_validation_group(settings: DataSettings) -> bool:
     if not h5py.is_hdf5(path):
         return False
     with open_file(path) as handle:
-        return settings.validation == HELD_OUT and is_group(handle, "validation")
+        return settings.validation == HELD_OUT and Places.find(handle, settings).has("validation")
 
 
 def _hold_out(train: Columns, settings: DataSettings) -> tuple[Columns, Columns]:
@@ -393,11 +410,10 @@ def read_groups(handle: h5py.File, path: str, rows: int) -> np.ndarray:
 
 
 def _check_alike(splits: dict[str, Columns]) -> None:
-    x, y = splits["train"].x, splits["train"].y
-    for name in ("validation", "test"):
-        if name not in splits:
-            continue
-        other_x, other_y = splits[name].x, splits[name].y
+    first, *others = splits.values()
+    x, y = first.x, first.y
+    for columns in others:
+        other_x, other_y = columns.x, columns.y
         for one, other in ((x, other_x), (y, other_y)):
             if one is None or other is None:
                 continue

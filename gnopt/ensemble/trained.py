@@ -57,14 +57,14 @@ class TrainedEnsemble:
     def noise_is_known(self) -> bool:
         return all(network.noise_is_known for network in self.networks)
 
-    def open_data(self, settings: DataSettings | None = None) -> Data:
-        """Open the data with inputs as they are; `seen_by` standardises them for a member.
+    def open_data(self, new: DataSettings | None = None) -> Data:
+        """Open the data, or all rows of a ``new`` file, with inputs as they are; `seen_by`
+        standardises them for a member.
 
         With folds data.validation holds out no rows: every row is in a fold.
         """
-        own, training = settings is None, self.config.training
-        settings = settings or self.config.data
-        if training.folds and not has_validation_group(settings):
+        settings, training = new or self.config.data, self.config.training
+        if new is None and training.folds and not has_validation_group(settings):
             settings = settings.changed(validation=0)
         settings = settings.changed(standardize=False)
         data = open_data(
@@ -74,9 +74,10 @@ class TrainedEnsemble:
             labels=LabelRule.of(self.loss),
             classes=self.networks[0].stored.classes,
             encoding=self.networks[0].stored.encoding,
+            new=new is not None,
         )
         check_inputs(data, self.networks[0].net, settings)
-        if own:
+        if new is None:
             check_own_data(self.run, data)
         return data
 

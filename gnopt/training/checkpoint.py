@@ -90,10 +90,16 @@ class StoredNetwork:
         return [self.weights[0].shape[1] - 1, *(w.shape[0] for w in self.weights)]
 
     def open_data(
-        self, settings: DataSettings, *, seed: int, dtype: str, labels: LabelRule
+        self,
+        settings: DataSettings,
+        *,
+        seed: int,
+        dtype: str,
+        labels: LabelRule,
+        new: bool = False,
     ) -> Data:
         """Open data that are encoded and standardised, and whose labels are numbered, as those that
-        the network was trained on.
+        the network was trained on; all rows of a ``new`` file.
         """
         settings = settings.changed(standardize=self.statistics is not None)
         return open_data(
@@ -104,6 +110,7 @@ class StoredNetwork:
             labels=labels,
             classes=self.classes,
             encoding=self.encoding,
+            new=new,
         )
 
 

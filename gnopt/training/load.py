@@ -52,8 +52,8 @@ class Trained(Predictor, Protocol):
     def config(self) -> Config:
         """The configuration of the run."""
 
-    def open_data(self, settings: DataSettings | None = None) -> Data:
-        """Open the data of the run, or of other settings.
+    def open_data(self, new: DataSettings | None = None) -> Data:
+        """Open the data of the run, or all rows of the ``new`` file that these settings name.
 
         Inputs are standardised by the mean and deviation that the run used. Raises DataError if
         the rows do not have the network's number of inputs, or if the data of the run are not
@@ -163,26 +163,27 @@ class TrainedNetwork:
             return None
         return Constant(self.stored.constant).loss_on(self.loss, self.net.ops, split)
 
-    def open_data(self, settings: DataSettings | None = None) -> Data:
-        own, training = settings is None, self.config.training
-        settings = settings or self.config.data
-        labels = LabelRule.of(self.loss)
+    def open_data(self, new: DataSettings | None = None) -> Data:
+        settings, training = new or self.config.data, self.config.training
         data = self.stored.open_data(
-            settings, seed=training.seed, dtype=training.dtype, labels=labels
+            settings,
+            seed=training.seed,
+            dtype=training.dtype,
+            labels=LabelRule.of(self.loss),
+            new=new is not None,
         )
         check_inputs(data, self.net, settings)
-        if own:
+        if new is None:
             check_own_data(_folder(self.run, self.path), data)
         return data
 
 
 def check_inputs(data: Data, net: Network, settings: DataSettings) -> None:
     """Close the data and raise DataError if their rows are not as wide as the inputs of ``net``."""
-    if data.train.inputs != net.sizes[0]:
+    if data.inputs != net.sizes[0]:
         data.close()
         raise DataError(
-            f"{settings.file}: rows of {data.train.inputs} numbers, but the network takes "
-            f"{net.sizes[0]}"
+            f"{settings.file}: rows of {data.inputs} numbers, but the network takes {net.sizes[0]}"
         )
 
 

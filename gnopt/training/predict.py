@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from gnopt.data.places import ALL
 from gnopt.files import write_hdf5
 from gnopt.training.evaluate import CHUNK
 from gnopt.training.load import Trained
@@ -24,18 +24,13 @@ def predict(trained: Trained, data: Path, out: Path, layer: str) -> dict[str, li
     """
     rows_of = trained.layer(layer)
     written: dict[str, list[int]] = {}
-    with h5py.File(data, "r") if data.is_file() else contextlib.nullcontext({}) as file:
-        validation = "validation" if "validation" in file else 0
-    settings = trained.config.data.of_file(data).changed(
-        targets="inputs", weights="", validation=validation
-    )
+    settings = trained.config.data.of_file(data).changed(targets="inputs", weights="")
     with trained.open_data(settings) as source:
-        splits = [split for split in (source.train, source.validation, source.test) if split]
 
         def fill(file: h5py.File) -> None:
             file.attrs.update(layer=layer, data=str(data), **trained.origin())
-            for split in splits:
-                group = "/" if len(splits) == 1 else f"/{split.name}/"
+            for split in source.splits.values():
+                group = "/" if split.name == ALL else f"/{split.name}/"
                 written.update(_write(file, group, split.rows, rows_of(split)))
             _copy_labels(data, file)
 

@@ -125,10 +125,9 @@ def test_the_noise_is_that_of_the_run_also_on_other_data(table, gnopt):
     assert gnopt("train", "table.toml", "--out", "run", *loss).code == 0
     with h5py.File("table.h5") as file, h5py.File("other.h5", "w") as other:
         other["x"], other["numbers"] = file["x"][()], file["numbers"][()] + 1000.0
-    arguments = ("evaluate", "run", "--split", "validation", "--json")
     own, far = (
-        json.loads(gnopt(*arguments, *more).out)["splits"]["validation"]
-        for more in ((), ("--data", "other.h5"))
+        json.loads(gnopt("evaluate", "run", "--json", *more).out)["splits"][split]
+        for split, more in (("validation", ()), ("all", ("--data", "other.h5")))
     )
     assert own["metrics"]["coverage_90"] > 0.5
     assert far["metrics"]["coverage_90"] == 0.0

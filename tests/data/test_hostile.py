@@ -111,7 +111,7 @@ CASES = {
     ),
     "empty name": (arrays(x=GOOD), {"inputs": ""}, ["no dataset /;", "holds x"]),
     "a group": (arrays(data__x=GOOD), {"inputs": "data"}, ["/data is a group", "data/x"]),
-    "group without x": (arrays(train__images=GOOD), {}, ["/train/x", "train/images"]),
+    "group without x": (arrays(train__stuff=GOOD), {}, ["/train/x", "train/stuff"]),
     "validation group without x": (
         arrays(train__x=GOOD, validation__z=GOOD),
         {},
