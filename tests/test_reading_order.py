@@ -21,6 +21,7 @@ SIBLINGS = {
     "BACKEND",
     "CURVATURE",
     "ENGINE",
+    "FORM",
     "FORMAT",
     "KIND",
     "LOSS",

@@ -2,7 +2,8 @@
 
 A new file that defines ``FORMAT`` is found by itself.
 
-Reading order: ``format`` → ``onnx_graph``; of source files ``source`` → ``procedure``.
+Reading order: ``format`` → ``onnx_graph`` → ``columns``; of source files ``source`` →
+``procedure``.
 """
 
 from gnopt.export.format import Format, export, formats

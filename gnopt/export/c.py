@@ -16,7 +16,7 @@ from gnopt.engine.arrays.fuse import c_family
 from gnopt.engine.arrays.trace import Dialect
 from gnopt.engine.source_form import Coupled
 from gnopt.export.format import Format
-from gnopt.export.procedure import Procedure, Writer
+from gnopt.export.procedure import Procedure, Writer, write_encoding
 from gnopt.export.source import (
     ARRAYS,
     WIDTH,
@@ -32,7 +32,7 @@ from gnopt.export.source import (
 from gnopt.files import write_text
 from gnopt.training.content import Content
 
-C = Language("c", "C", Dialect(c_family("(double)"), "{!r}".format))
+C = Language("c", "C", Dialect(c_family("(double)"), "{!r}".format), "x[{0}]")
 
 
 class CFile(Format):
@@ -56,6 +56,12 @@ class _CWriter(Writer):
 
     def at(self, array: str, index: str = "i") -> str:
         return f"{array}[{index}]"
+
+    def index(self, number: int) -> str:
+        return str(number)
+
+    def choice(self, condition: str, one: str, other: str) -> str:
+        return f"{condition} ? {one} : {other}"
 
     def of_weights(self, array: str, row: str, column: str, columns: int) -> str:
         return f"{array}[{row} * {columns} + {column}]"
@@ -94,7 +100,8 @@ def _file(source: Source, file: str) -> Iterator[str]:
     yield from _top(source, file)
     for network in source.networks:
         yield from _arrays(source, network)
-    code = [line for network in source.networks for line in _procedure(source, network)]
+    code = list(_encoding(source))
+    code += [line for network in source.networks for line in _procedure(source, network)]
     yield from _functions(source, "\n".join(code))
     yield from code
     yield from _public(source, _PREDICT, "{network}(x, y, NULL);")
@@ -184,6 +191,24 @@ def _functions(source: Source, code: str) -> Iterator[str]:
 def _parameters(body: str, written: str) -> str:
     kinds = {"n": "int ", written: "double *"}
     return ", ".join(f"{kinds.get(a, 'const double *')}{a}" for a in used(body, ARRAYS))
+
+
+def _encoding(source: Source) -> Iterator[str]:
+    """Yield the functions that encode a row of the table, and give its slopes."""
+    if source.columns is None:
+        return
+    for kind, name in (("f", "encode"), ("df", "encode_slopes")):
+        writer = _CWriter(source.name)
+        write_encoding(source.columns, kind, writer)
+        unused = "" if used("\n".join(writer.lines), ["x"]) else "    (void)x;"
+        yield from ("", f"static void {source.name}_{name}(const double *x, double *e)", "{")
+        yield from (*filter(None, [unused]), *writer.lines, "}")
+    numbers = ", ".join(map(str, source.columns.owners))
+    size = len(source.columns.owners)
+    yield from ("", "/* The column of each number that the networks take. */")
+    yield f"static const int {source.name}_owner[{size}] = {{"
+    yield from (f"    {line}" for line in filled(numbers.split(", "), WIDTH - 5))
+    yield "};"
 
 
 def _procedure(source: Source, network: SourceNetwork) -> Iterator[str]:

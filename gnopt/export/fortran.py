@@ -15,7 +15,7 @@ import numpy as np
 from gnopt.engine.arrays.trace import COMPARISONS, LOGIC, Dialect, Traced
 from gnopt.engine.source_form import Coupled
 from gnopt.export.format import Format
-from gnopt.export.procedure import Procedure, Writer
+from gnopt.export.procedure import Procedure, Writer, write_encoding
 from gnopt.export.source import (
     ARRAYS,
     WIDTH,
@@ -79,7 +79,7 @@ def _number(value: float) -> str:
     return f"({text})" if text.startswith("-") else text
 
 
-FORTRAN = Language("fortran", "Fortran", Dialect(TEMPLATES, _number))
+FORTRAN = Language("fortran", "Fortran", Dialect(TEMPLATES, _number), "x({1})")
 # Compilers take 255 continuation lines at least, and three numbers fill a line.
 STATEMENT = 500
 
@@ -106,6 +106,12 @@ class _FortranWriter(Writer):
 
     def at(self, array: str, index: str = "i") -> str:
         return f"{array}({index})"
+
+    def index(self, number: int) -> str:
+        return str(number + 1)
+
+    def choice(self, condition: str, one: str, other: str) -> str:
+        return f"merge({one}, {other}, {condition})"
 
     def of_weights(self, array: str, row: str, column: str, columns: int) -> str:
         return f"{array}({column}, {row})"
@@ -153,9 +159,16 @@ def _file(source: Source, file: str) -> Iterator[str]:
     ).splitlines()
     if source.deviates:
         yield from _array("real64", "noise", source.noise)
+    if source.columns is not None:
+        owners = [str(owner + 1) for owner in source.columns.owners]
+        yield from ("", "    ! The column of each number that the networks take.")
+        yield f"    integer, parameter :: owner({len(owners)}) = [ &"
+        *lines, last = filled(owners, WIDTH - 12, " &")
+        yield from (f"        {line}" for line in [*lines, f"{last} ]"])
     for network in source.networks:
         yield from _arrays(network)
-    code = [line for network in source.networks for line in _procedure(network, source)]
+    code = list(_encoding(source))
+    code += [line for network in source.networks for line in _procedure(network, source)]
     yield from _public(source, _PREDICT, "call {network}(x, y)")
     yield from _public(source, _JACOBIAN, "call {network}(x, y, dydx)")
     if source.deviates:
@@ -217,6 +230,21 @@ def _array(kind: str, name: str, values: np.ndarray) -> Iterator[str]:
             yield f"    data {name}({place}) / &"
             *lines, last = filled(literals(part, f"_{kind}"), WIDTH - 10, " &")
             yield from (f"        {line}" for line in [*lines, f"{last} /"])
+
+
+def _encoding(source: Source) -> Iterator[str]:
+    """Yield the procedures that encode a row of the table, and give its slopes."""
+    if source.columns is None:
+        return
+    size = len(source.columns.owners)
+    for kind, name in (("f", "encode"), ("df", "encode_slopes")):
+        writer = _FortranWriter()
+        write_encoding(source.columns, kind, writer)
+        yield from ("", f"    pure subroutine {name}(x, e)")
+        yield "        real(real64), intent(in) :: x(inputs)"
+        yield f"        real(real64), intent(out) :: e({size})"
+        yield from writer.lines
+        yield "    end subroutine"
 
 
 def _procedure(network: SourceNetwork, source: Source) -> Iterator[str]:

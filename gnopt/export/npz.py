@@ -36,6 +36,10 @@ def _arrays(network: StoredNetwork) -> dict[str, np.ndarray]:
     }
     for index, weights in enumerate(network.weights, start=1):
         arrays |= {f"weight_{index}": weights[:, :-1], f"bias_{index}": weights[:, -1]}
+    if network.encoding is not None:
+        arrays["input_names"] = np.array(network.encoding.features)
+    if network.classes is not None:
+        arrays["class_names"] = np.array(network.classes.names)
     if network.statistics is not None:
         arrays |= {f"input_{name}": values for name, values in network.statistics._asdict().items()}
     return arrays

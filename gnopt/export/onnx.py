@@ -10,7 +10,9 @@ want:
 * ``std``, the deviation of ``output``, where it is known; an ensemble has no ``logits``.
 
 Raw inputs are standardised first, if those of the run were. ``input`` is of the type of the
-weights, or float64 where float32 does not hold the digits in which a raw input varies.
+weights, or float64 where float32 does not hold the digits in which a raw input varies. A network
+of a table has an input for each column in place of ``input``, (N, 1) each: numbers of float64,
+dates as days since 1970-01-01, or words.
 """
 
 from __future__ import annotations
@@ -23,9 +25,11 @@ import numpy as np
 
 from gnopt import __version__
 from gnopt.data.moments import Statistics
+from gnopt.data.table.encoding import Encoding
 from gnopt.engine.activations import get_activation
 from gnopt.engine.onnx_form import OnnxForm
 from gnopt.errors import GnoptError
+from gnopt.export.columns import form_of
 from gnopt.export.format import Format
 from gnopt.export.onnx_graph import Graph, rows
 from gnopt.files import write_bytes
@@ -54,12 +58,37 @@ def model(content: Content) -> ModelProto:
     ONNX form.
     """
     graph = Graph(content.dtype)
+    encoding = content.encoding
     taken = max((_taken(network) for network in content.networks.values()), key=_digits)
+    if encoding is not None:
+        taken = np.dtype(np.float64)
+        _encode(graph, encoding)
     outputs = _ensemble(graph, content, taken) if content.ensemble else _one(graph, content, taken)
     facts = {"gnopt": __version__, "loss": content.first.loss, "source": content.title}
-    lists = {"class_names": content.class_names, "output_names": content.output_names}
+    lists = {
+        "input_names": [c.name for c in encoding.columns] if encoding else [],
+        "class_names": content.class_names,
+        "output_names": content.output_names,
+    }
     facts |= {key: json.dumps(list(names)) for key, names in lists.items() if names}
-    return graph.model([rows("input", content.inputs, taken)], outputs, facts)
+    inputs = [rows("input", content.inputs, taken)] if encoding is None else _cells(graph, encoding)
+    return graph.model(inputs, outputs, facts)
+
+
+def _encode(graph: Graph, encoding: Encoding) -> None:
+    """Append what makes ``input`` of the columns of a table, which are called cells_0, ..."""
+    parts = [f"column_{number}" for number, _ in enumerate(encoding.columns)]
+    for number, column in enumerate(encoding.columns):
+        form_of(column).onnx(column, graph, f"cells_{number}", parts[number])
+    graph.joined(parts, "input")
+
+
+def _cells(graph: Graph, encoding: Encoding) -> list[ValueInfoProto]:
+    """Return the inputs of a graph that is complete: they get the names of the columns."""
+    return [
+        rows(graph.renamed(f"cells_{number}", column.name), 1, form_of(column).cells)
+        for number, column in enumerate(encoding.columns)
+    ]
 
 
 def _one(graph: Graph, content: Content, taken: np.dtype) -> list[ValueInfoProto]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # Operator set 17 with IR version 8 is what programs of 2022 and later read.
 OPSET, IR = 17, 8
+ML, ML_OPSET = "ai.onnx.ml", 3  # the operators for columns of words
 # onnxruntime computes these of float32 numbers alone, although ONNX defines them for float64.
 SINGLE = {
     *("Elu", "Selu", "Softplus", "Softsign", "HardSigmoid", "HardSwish", "ThresholdedRelu"),
@@ -62,6 +63,41 @@ class Graph:
             return self.cast(f"{output}_single", self.dtype, output)
         return self._append(operator, inputs, output, attributes)
 
+    def one_hot(self, name: str, words: Sequence[str], output: str) -> str:
+        """Append nodes that compute a matrix (N, words) float64 from a column of words: 1 where a
+        row has the word, else 0.
+        """
+        from onnx import helper
+
+        each = f"{output}_each"
+        made = helper.make_node(
+            "OneHotEncoder", [name], [each], f"OneHotEncoder {each}", domain=ML, zeros=1
+        )
+        made.attribute.append(helper.make_attribute("cats_strings", list(words)))
+        self.nodes.append(made)
+        shape = self.constant(f"{output}_shape", np.array([-1, len(words)]), np.dtype(np.int64))
+        flat = self._append("Reshape", [each, shape], f"{output}_flat", {})
+        return self.cast(flat, np.dtype(np.float64), output)
+
+    def joined(self, names: Sequence[str], output: str) -> str:
+        """Append the node that puts matrices side by side."""
+        if len(names) == 1:
+            return self._append("Identity", names, output, {})
+        return self._append("Concat", names, output, {"axis": 1})
+
+    def renamed(self, name: str, wanted: str) -> str:
+        """Give the input ``name`` the name ``wanted``, or one like it if another value has that;
+        return the name. Called when all nodes are there.
+        """
+        others = {*self.tensors, *(output for node in self.nodes for output in node.output)}
+        while wanted in others:
+            wanted += " (input)"
+        for node in self.nodes:
+            for place, source in enumerate(node.input):
+                if source == name:
+                    node.input[place] = wanted
+        return wanted
+
     def cast(self, name: str, dtype: np.dtype, output: str) -> str:
         """Append a node that turns ``name`` into numbers of another type."""
         return self._append("Cast", [name], output, {"to": element(dtype)})
@@ -100,7 +136,10 @@ class Graph:
             producer_name="gnopt",
             producer_version=__version__,
             ir_version=IR,
-            opset_imports=[helper.make_opsetid("", OPSET)],
+            opset_imports=[
+                helper.make_opsetid("", OPSET),
+                *[helper.make_opsetid(ML, ML_OPSET)] * any(n.domain == ML for n in self.nodes),
+            ],
         )
         helper.set_model_props(made, facts)
         try:
@@ -122,3 +161,17 @@ def rows(name: str, width: int | None, dtype: np.dtype) -> ValueInfoProto:
     from onnx import helper
 
     return helper.make_tensor_value_info(name, element(dtype), ["N", width] if width else ["N"])
+
+
+def with_absent(graph: Graph, source: str, median: float, prefix: str) -> tuple[str, str]:
+    """Append nodes to a column of float64 cells; return the cells with ``median`` in the place of
+    those that are not finite, and a column that is 1 in these rows, else 0.
+    """
+    dtype = np.dtype(np.float64)
+    strange = [
+        graph.node(operator, [source], f"{prefix}_{operator}") for operator in ("IsNaN", "IsInf")
+    ]
+    mask = graph.node("Or", strange, f"{prefix}_mask")
+    value = graph.constant(f"{prefix}_median", median, dtype)
+    filled = graph.node("Where", [mask, value, source], f"{prefix}_filled")
+    return filled, graph.cast(mask, dtype, f"{prefix}_absent")

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from gnopt.engine.source_form import Coupled
-from gnopt.export.source import ARRAYS, Scalar, Source, SourceNetwork, used
+from gnopt.export.source import ARRAYS, Scalar, Source, SourceColumns, SourceNetwork, used
 
 
 class Writer(ABC):
@@ -36,6 +36,14 @@ class Writer(ABC):
     @abstractmethod
     def at(self, array: str, index: str = "i") -> str:
         """Return an element of a vector."""
+
+    @abstractmethod
+    def index(self, number: int) -> str:
+        """Return the index of an element by its number, from 0."""
+
+    @abstractmethod
+    def choice(self, condition: str, one: str, other: str) -> str:
+        """Return ``one`` where the condition holds, else ``other``."""
 
     @abstractmethod
     def of_weights(self, array: str, row: str, column: str, columns: int) -> str:
@@ -111,7 +119,7 @@ class Procedure:
     def _output(self, layer: int) -> str:
         """Return the vector that leaves a layer: a_l, or h_l where this is the same."""
         if layer == 0:
-            return "x" if self.network.statistics is None else "a0"
+            return self._given if self.network.statistics is None else "a0"
         if layer == self.last:
             return (
                 "p"
@@ -119,6 +127,17 @@ class Procedure:
                 else f"h{layer}"
             )
         return f"a{layer}" if self._function(layer) else f"h{layer}"
+
+    @property
+    def _given(self) -> str:
+        """The vector of the network's inputs before they are standardised."""
+        return "x" if self.source.columns is None else "e"
+
+    def _unscaled(self, derivative: str, index: str) -> str:
+        """Return a derivative by a standardised input as one by the input."""
+        if self.network.statistics is None:
+            return derivative
+        return f"{derivative} / {self.writer.at(self._array('std'), index)}"
 
     def _apply(self, kind: str, function: Scalar, layer: int) -> str:
         arguments = {"h": f"h{layer}", "a": self._output(layer)}
@@ -141,10 +160,13 @@ class Procedure:
 
     def _forward(self) -> None:
         w = self.writer
+        if self.source.columns is not None:
+            w.declare("e", self.sizes[0])
+            w.call("encode", "x", "e")
         if self.network.statistics is not None:
             w.declare("a0", self.sizes[0])
             mean, std = w.at(self._array("mean")), w.at(self._array("std"))
-            w.each("a0", self.sizes[0], f"({w.at('x')} - {mean}) / {std}")
+            w.each("a0", self.sizes[0], f"({w.at(self._given)} - {mean}) / {std}")
         for layer in range(1, self.last + 1):
             width, function = self.sizes[layer], self._function(layer)
             w.declare(f"h{layer}", width)
@@ -168,6 +190,9 @@ class Procedure:
         w.each("y", self.source.outputs, f"{y} + {self._share(w.at(self._output(self.last)))}")
 
     def _slopes(self) -> None:
+        if self.source.columns is not None:
+            self.writer.declare("g", self.sizes[0])
+            self.writer.call("encode_slopes", "x", "g")
         for layer in range(1, self.last + 1):
             function = self._function(layer)
             if function is not None:
@@ -182,21 +207,25 @@ class Procedure:
 
     def _add_to_jacobian(self, row: str, column: str, count: int, derivative: str) -> None:
         w = self.writer
-        if self.network.statistics is not None:
-            derivative = f"{derivative} / {w.at(self._array('std'), column)}"
         element = w.of_jacobian(row, column, self.source.inputs)
         with w.loop("i", count):
             w.assign(element, f"{element} + {self._share(derivative)}")
 
     def _columns(self) -> None:
         w, link = self.writer, self.source.link
-        for layer in range(1, self.last + 1):
+        for layer in range(int(self.source.columns is None), self.last + 1):
             w.declare(f"t{layer}", self.sizes[layer])
         if isinstance(link, Coupled):
             w.declare("dp", self.source.outputs)
         with w.loop("j", self.source.inputs):
-            weight = w.of_weights(self._array("w1"), "i", "j", self.sizes[0])
-            w.each("t1", self.sizes[1], weight)
+            if self.source.columns is None:
+                weight = w.of_weights(self._array("w1"), "i", "j", self.sizes[0])
+                w.each("t1", self.sizes[1], self._unscaled(weight, "j"))
+            else:
+                owned = f"{w.at(w.own('owner'))} == j"
+                slope = w.choice(owned, w.at("g"), self.source.number(0.0))
+                w.each("t0", self.sizes[0], self._unscaled(f"({slope})", "i"))
+                w.call("linear", self.sizes[1], self.sizes[0], self._array("w1"), "t0", "t1")
             self._times_slope("t1", 1)
             for layer in range(2, self.last + 1):
                 shape = self.sizes[layer], self.sizes[layer - 1]
@@ -225,4 +254,21 @@ class Procedure:
                 self._times_slope(f"v{layer}", layer)
                 shape = self.sizes[layer], self.sizes[layer - 1]
                 w.call("transposed", *shape, self._array(f"w{layer}"), f"v{layer}", f"v{layer - 1}")
-            self._add_to_jacobian("k", "i", self.source.inputs, w.at("v0"))
+            derivative, column = w.at("v0"), "i"
+            if self.source.columns is not None:
+                derivative, column = f"{derivative} * {w.at('g')}", w.at(w.own("owner"))
+            derivative = self._unscaled(derivative, "i")
+            self._add_to_jacobian("k", column, self.sizes[0], derivative)
+
+
+def write_encoding(columns: SourceColumns, kind: str, writer: Writer) -> None:
+    """Append the statements that compute the features of the columns x, or, with the kind "df",
+    their derivatives by the columns that they are made of, into e.
+    """
+    for number, (feature, owner) in enumerate(zip(columns.features, columns.owners, strict=True)):
+        traced, arguments = feature.part(kind), feature.arguments(kind)
+        value = traced.value
+        if arguments or traced.statements:
+            cells = [writer.at("x", writer.index(owner)) for _ in arguments]
+            value = writer.value(f"{kind}_{feature.name}", *cells)
+        writer.assign(writer.at("e", writer.index(number)), value)

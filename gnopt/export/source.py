@@ -18,12 +18,14 @@ import numpy as np
 
 from gnopt import __version__
 from gnopt.data.moments import Statistics
+from gnopt.data.table.encoding import Encoding
 from gnopt.engine.activations import Activation, get_activation
 from gnopt.engine.arrays.functions import Elementwise
 from gnopt.engine.arrays.trace import Dialect, Traced, Untraceable, trace
 from gnopt.engine.losses import Loss
 from gnopt.engine.source_form import Coupled
 from gnopt.errors import GnoptError
+from gnopt.export.columns import form_of
 from gnopt.training.checkpoint import StoredNetwork
 from gnopt.training.content import Content
 
@@ -38,6 +40,7 @@ class Language:
     name: str  # by which losses call it
     title: str  # by which people call it
     dialect: Dialect
+    element: str  # an element of x, by its number from {0} or from {1}
 
 
 @dataclass(frozen=True)
@@ -86,17 +89,26 @@ class SourceNetwork:
 
 
 @dataclass(frozen=True)
+class SourceColumns:
+    """How the columns of a table become the inputs of the networks, one number for each column."""
+
+    features: Sequence[Scalar]  # each a function of one column
+    owners: Sequence[int]  # the number of the column of each feature, from 0
+
+
+@dataclass(frozen=True)
 class Source:
     """All that a source file holds."""
 
     name: str  # of what the file offers, an identifier
     number: Callable[[float], str]  # writes a number in the language
-    inputs: int
+    inputs: int  # numbers of x: those of the networks, or one for each column of a table
     outputs: int
     single: bool  # weights are float32
     networks: Sequence[SourceNetwork]
     functions: Sequence[Scalar]  # each one once
     link: Scalar | Coupled  # of h to the prediction
+    columns: SourceColumns | None  # of the table, if the networks were trained on one
     about: Sequence[str]  # lines of the comment at the top
     deviates: bool  # whether the file tells the deviation of a prediction
     noise: np.ndarray  # (K,), variance of the targets about the prediction; 0 where it is unknown
@@ -108,8 +120,10 @@ class Source:
 
     @property
     def scalars(self) -> list[Scalar]:
-        """All functions of one number: of activations, and of the prediction if it is one."""
-        return [*self.functions, *([self.link] if isinstance(self.link, Scalar) else [])]
+        """All functions of one number: of columns and activations, and the prediction if it is."""
+        features = self.columns.features if self.columns is not None else ()
+        link = [self.link] if isinstance(self.link, Scalar) else []
+        return [*features, *self.functions, *link]
 
     @property
     def share(self) -> float:
@@ -134,10 +148,11 @@ def source_of(content: Content, out: Path, language: Language) -> Source:
         name: _activation(name, own, dtype, language)
         for name, own in zip(called, _identifiers(called), strict=True)
     }
+    encoding = content.encoding
     return Source(
         identifier(out.stem),
         language.dialect.number,
-        content.inputs,
+        content.inputs if encoding is None else len(encoding.columns),
         content.outputs,
         dtype == np.float32,
         [
@@ -146,7 +161,8 @@ def source_of(content: Content, out: Path, language: Language) -> Source:
         ],
         list(functions.values()),
         _link(content.loss, content.first.loss, dtype, language),
-        list(_about(content)),
+        None if encoding is None else _columns(encoding, language),
+        list(_about(content, language)),
         content.has_deviation,
         np.zeros(content.outputs) if content.noise is None else content.noise,
     )
@@ -158,6 +174,20 @@ def _network(
     name = f"network_{number}" if ensemble else "network"
     own = [functions[activation] for activation in one.activations]
     return SourceNetwork(name, one.weights, own, one.statistics)
+
+
+def _columns(encoding: Encoding, language: Language) -> SourceColumns:
+    features: list[Scalar] = []
+    owners: list[int] = []
+    for number, column in enumerate(encoding.columns):
+        for feature in form_of(column).features(column):
+            value, slope = (
+                trace(function, language.dialect, np.dtype(np.float64), ["h"])
+                for function in feature
+            )
+            features.append(Scalar(f"feature_{len(features) + 1}", value, slope))
+            owners.append(number)
+    return SourceColumns(features, owners)
 
 
 def identifier(text: str) -> str:
@@ -215,7 +245,7 @@ def _of_loss(method: Callable[..., object]) -> Elementwise:
     return lambda ops, h: method(ops, h)
 
 
-def _about(content: Content) -> Iterator[str]:
+def _about(content: Content, language: Language) -> Iterator[str]:
     """Yield lines on what the networks are and where they come from."""
     first = content.first
     yield f"Written by gnopt {__version__}: {content.title}."
@@ -225,9 +255,15 @@ def _about(content: Content) -> Iterator[str]:
         yield f"{what}: {'-'.join(map(str, one.sizes))}; {layers}; {content.dtype} weights."
     if content.ensemble:
         yield "The prediction is the mean of the networks' predictions."
-    yield f"x: {content.inputs} numbers, as in the data" + (
-        "; they are standardised here." if first.statistics is not None else "."
-    )
+    here = "; they are standardised here" if first.statistics is not None else ""
+    if content.encoding is None:
+        yield f"x: {content.inputs} numbers, as in the data{here}."
+    else:
+        columns = content.encoding.columns
+        yield f"x: a number for each of {len(columns)} columns; nan and inf are missing cells:"
+        for number, column in enumerate(columns):
+            place, form = language.element.format(number, number + 1), form_of(column)
+            yield f"    {place}  {form.told(column)}"
     yield f"y: {_outputs(content)}."
 
 

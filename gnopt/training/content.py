@@ -8,9 +8,11 @@ from functools import cached_property
 
 import numpy as np
 
+from gnopt.data.table.encoding import Encoding
 from gnopt.engine.arrays import get_backend
 from gnopt.engine.losses import Loss, get_loss
 from gnopt.engine.predictions import Classes
+from gnopt.errors import GnoptError
 from gnopt.training.checkpoint import StoredNetwork
 
 ALONE = 0  # the number of a network that is no member of an ensemble
@@ -50,6 +52,19 @@ class Content:
     def inputs(self) -> int:
         """D, the numbers that a network takes."""
         return self.first.sizes[0]
+
+    @property
+    def encoding(self) -> Encoding | None:
+        """How the columns of a table become these numbers, if the data were a table.
+
+        Raises GnoptError if the networks of an ensemble disagree.
+        """
+        encoding = self.first.encoding
+        if any(one.encoding != encoding for one in self.networks.values()):
+            raise GnoptError(
+                "the members were trained on tables with other columns: export each by --member N"
+            )
+        return encoding
 
     @cached_property
     def outputs(self) -> int:

@@ -7,7 +7,10 @@ import subprocess
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
+
+from gnopt.training.load import load_run
 
 
 @pytest.fixture
@@ -40,3 +43,44 @@ def test_a_program_writes_what_predict_writes(predicted, gnopt):
     done = subprocess.run(["./net"], input=text, text=True, capture_output=True, check=True)
     made = np.array([line.split(",") for line in done.stdout.splitlines()], dtype=float)
     np.testing.assert_allclose(made, expected, rtol=1e-5, atol=1e-5)
+
+
+TABLE = """
+[data]
+file = "people.csv"
+targets = "height"
+[network]
+hidden = [4]
+loss = "squared_error"
+[optimizer]
+weight_decay = 0.1
+[training]
+updates = 3
+dtype = "float64"
+"""
+
+
+def test_a_model_takes_other_rows_of_the_table_as_predict_does(tmp_path, monkeypatch, gnopt):
+    """With columns in another order, words that were not met, and missing cells."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    people = pd.DataFrame({"age": rng.normal(40.0, 9.0, 50), "city": rng.choice(list("abc"), 50)})
+    people.loc[::9, "age"] = np.nan
+    people["height"] = 170.0 + rng.normal(size=50)
+    people.to_csv("people.csv", index=False)
+    (tmp_path / "people.toml").write_text(TABLE)
+    assert gnopt("train", "people.toml", "--out", "run").code == 0
+    assert gnopt("export", "run", "net.onnx").code == 0
+    new = people.loc[:20, ["city", "age"]]
+    new.loc[2:5, "city"] = ["new", None, "new", None]
+    new.loc[4:9, "age"] = np.nan
+    new.to_csv("new.csv", index=False)
+    trained = load_run(tmp_path / "run")
+    settings = trained.config.data.changed(file="new.csv", targets="inputs", validation=0)
+    with trained.open_data(settings) as data:
+        (expected,) = (block["x"] for block in trained.layer("output")(data.train))
+    session = onnxruntime.InferenceSession("net.onnx", providers=["CPUExecutionProvider"])
+    cells = {"age": new[["age"]].to_numpy(), "city": new[["city"]].fillna("").to_numpy(object)}
+    (made,) = session.run(["prediction"], cells)
+    np.testing.assert_allclose(made, expected, rtol=1e-5)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from library import COMPILERS, Library
 from nets import alone, ensemble, logits, network, predictions, rows
 
 from gnopt.data.classes import Classes
@@ -27,11 +25,6 @@ from gnopt.training.content import Content
 ACTIVATIONS = list(all_activations())
 DTYPES = ("float32", "float64")
 TOLERANCE = {"float32": {"rtol": 1e-5, "atol": 1e-5}, "float64": {"rtol": 1e-12, "atol": 1e-13}}
-COMPILERS = {
-    ".c": "gcc -std=c99 -O0 -Wall -Wextra -pedantic -Werror -shared -fPIC {files} -lm -o {out}",
-    ".f90": "gfortran -std=f2008 -O0 -Wall -pedantic -Werror -shared -fPIC {files} -o {out}",
-}
-SYMBOLS = {".c": "{name}_{what}", ".f90": "__{name}_MOD_{what}"}
 
 
 def contents() -> dict[str, Content]:
@@ -60,52 +53,9 @@ def contents() -> dict[str, Content]:
 CONTENTS = contents()
 
 
-class Library:
-    """The files of one language in a shared library."""
-
-    def __init__(self, suffix: str, folder: Path) -> None:
-        for name, content in CONTENTS.items():
-            export(content, folder / f"{name}{suffix}")
-        files = " ".join(f"{name}{suffix}" for name in CONTENTS)
-        command = COMPILERS[suffix].format(files=files, out="all.so")
-        subprocess.run(command.split(), cwd=folder, check=True)
-        self.library, self.suffix = ctypes.CDLL(str(folder / "all.so")), suffix
-
-    def _run(self, name: str, what: str, x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        function = self.library[SYMBOLS[self.suffix].format(name=name, what=what)]
-        pointer = np.ctypeslib.ndpointer(np.float64, flags="C")
-        function.argtypes, function.restype = [pointer, pointer], None
-        made = np.full((len(x), *shape), np.nan)
-        for row, out in zip(x.astype(np.float64), made, strict=True):
-            function(row, out)
-        return made
-
-    def predict(self, name: str, x: np.ndarray) -> np.ndarray:
-        return self._run(name, "predict", x, (CONTENTS[name].outputs,))
-
-    def deviation(self, name: str, x: np.ndarray) -> np.ndarray:
-        """Predictions and their deviations, (rows, 2, K)."""
-        function = self.library[SYMBOLS[self.suffix].format(name=name, what="deviation")]
-        function.argtypes, function.restype = [np.ctypeslib.ndpointer(np.float64)] * 3, None
-        made = np.full((len(x), 2, CONTENTS[name].outputs), np.nan)
-        for row, (y, std) in zip(x, made, strict=True):
-            function(row, y, std)
-        return made
-
-    def jacobian(self, name: str, x: np.ndarray) -> np.ndarray:
-        """The derivatives (rows, K, D); a matrix of Fortran has its columns one after the other."""
-        inputs, outputs = CONTENTS[name].inputs, CONTENTS[name].outputs
-        if self.suffix == ".c":
-            return self._run(name, "jacobian", x, (outputs, inputs))
-        return self._run(name, "jacobian", x, (inputs, outputs)).transpose(0, 2, 1)
-
-
 @pytest.fixture(scope="module", params=COMPILERS)
-def library(request, tmp_path_factory) -> Iterator[Library]:
-    compiler = COMPILERS[request.param].split()[0]
-    if shutil.which(compiler) is None:
-        pytest.skip(f"there is no {compiler}")
-    return Library(request.param, tmp_path_factory.mktemp("library"))
+def library(request, tmp_path_factory) -> Library:
+    return Library(request.param, tmp_path_factory.mktemp("library"), CONTENTS)
 
 
 def mean(content: Content, x: np.ndarray) -> np.ndarray:
