@@ -84,6 +84,7 @@ class Optimizer(ABC, Generic[StateT]):
     other_names: tuple[str, ...] = ()  # what other programs call it; a hint names ours
     colour: str = ""  # "#RRGGBB", in every figure; without it, one that is free
     order: ClassVar[int] = 1
+    exact_evidence: ClassVar[bool] = False  # of its own, better than trials of weight decay
     dtype: ClassVar[str] = "float32"  # precision in which a run computes unless it is told
     Settings: ClassVar[type[OptimizerSettings]] = OptimizerSettings
     state_type: ClassVar[type[State]] = State

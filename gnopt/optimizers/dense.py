@@ -39,6 +39,7 @@ from gnopt.optimizers.base import Problem, row_blocks
 from gnopt.optimizers.timing import PhaseTimer
 
 CHUNK = 4_000_000  # numbers of a chunk of J
+TRACE = 1e-9  # λ under which the evidence inverts H + W
 FLOOR, LEAST = 1e-6, 1e-15  # of the sizes in the damping: a share of the largest one, and 0 itself
 
 
@@ -157,6 +158,10 @@ class System(ABC):
         return self.lam * self.M - self.eta * self.penalised
 
     @abstractmethod
+    def words(self, rows: int) -> str:
+        """Return what is factorised, for the user."""
+
+    @abstractmethod
     def cost(self, rows: float, accelerated: bool) -> Cost:
         """Return flops by phase beside the passes over the rows, and bytes, of an update whose
         first try succeeds.
@@ -198,6 +203,9 @@ class Primal(System):
     syrk, P³/3 for each factorisation.
 
     """
+
+    def words(self, rows: int) -> str:
+        return f"the system of all {self.problem.net.size:,} weights"
 
     def cost(self, rows: float, accelerated: bool) -> Cost:
         net, P = self.problem.net, float(self.problem.net.size)
@@ -268,6 +276,20 @@ class Primal(System):
             self.L = net.ops.cholesky(self.H, "the damped Gauss-Newton matrix")
         return self.excess()
 
+    def effective(self, eta: float, largest: Array) -> Array:
+        """Return γ = Σ (1 − η p_i (H + W)⁻¹_ii) over the penalised weights, 0-d on the device: how
+        many of them the data determine. P³ flops.
+        """
+        net, xp = self.problem.net, self.problem.net.ops.xp
+        W = eta * self.penalised
+        self.ratio = 0.0
+        for _ in self.factors(largest):
+            pass
+        # Biases without effect have neither curvature nor decay: a trace of damping serves them.
+        self.H.reshape(-1)[:: net.size + 1] = self.diagonal + W + TRACE * self.M
+        inverse = net.ops.spd_inverse(self.H, "the penalised Gauss-Newton matrix")
+        return (self.penalised > 0.0).sum() - xp.vdot(W, inverse.diagonal().copy())
+
     def direction(self) -> Array:
         return self._solve(self.slope())
 
@@ -301,6 +323,11 @@ class Dual(System):
     which is d = −C⁻¹ (g + W θ) by completing the square: C⁻¹ by Woodbury's identity would lose all
     digits at a small λ. Flops: (N R)² Σ d_l for K, (N R)³/3 for a factorisation.
     """
+
+    def words(self, rows: int) -> str:
+        return (
+            f"the system of all {self.rank * rows:,} targets (weights: {self.problem.net.size:,})"
+        )
 
     def cost(self, rows: float, accelerated: bool) -> Cost:
         net, M = self.problem.net, self.rank * rows

@@ -16,11 +16,11 @@ Every update is made from the same rows: all of them, or one chunk that is kept 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf, isfinite, nan, sqrt
+from math import inf, isfinite, log, nan, sqrt
 
 import numpy as np
 
-from gnopt.aims import AUTO, OBJECTIVE
+from gnopt.aims import AUTO, CROSS_VALIDATION, EVIDENCE
 from gnopt.curvature import cost
 from gnopt.curvature.cost import Cost
 from gnopt.engine.arrays import Array, Unchecked, Workspace
@@ -40,6 +40,11 @@ BENT = 0.75  # 2 |a| / |d| up to which a step follows the bend of its path
 FLAT, FLAT_UPDATES = 1e-9, 10  # converged: so many updates in a row fell by no more than this share
 AFFORDABLE = 3e10  # flops of an update of all rows: about 1.5 s on one core
 ROWS_PER_WEIGHT, LEAST_ROWS = 16, 1000  # of a chunk, whose numbers of targets are counted
+# Evidence: η in units of the loss at the start, and its limits; the updates before the first
+# choice; the change of log η below which it is settled; the least residual degrees of freedom, as a
+# share of the numbers in the targets; the weights up to which their system is taken for it.
+START, LEAST_DECAY, MOST_DECAY = 1e-3, 1e-12, 1e3
+EVIDENCE_FROM, SETTLED, LEAST_FREE, FEW_WEIGHTS = 30, 0.05, 0.05, 1500
 COUNTED = 10  # dead units are counted at every tenth update
 
 
@@ -63,28 +68,35 @@ class LevenbergMarquardtSettings(OptimizerSettings):
         "cheaper one",
         choices=(AUTO, PRIMAL, DUAL),
     )
-    weight_decay: float = option(
-        OBJECTIVE.weight_decay,
+    weight_decay: float | str = option(
+        AUTO,
         "η in the penalty ½ η ‖W‖² of the weights, biases aside, in units of the loss of the best "
-        "constant predictor",
+        "constant predictor; evidence: chosen during the run by the exact evidence of the data; "
+        "cross_validation: chosen before the run; auto: as training.aim says",
+        choices=(AUTO, EVIDENCE, CROSS_VALIDATION),
         low=0.0,
     )
 
 
 @dataclass(kw_only=True)
 class LevenbergMarquardtState(State):
-    """λ, ν, the largest sizes of H so far, and updates in a row without a clear decrease."""
+    """λ, ν, the largest sizes of H so far, and updates in a row without a clear decrease.
+
+    ``noise`` is σ² by the evidence; ``settled`` says that it has changed η by little.
+    """
 
     damping: float
     largest: Array
     growth: float = 2.0
     flat: int = 0
+    noise: float = 1.0
+    settled: bool = True
 
 
 @dataclass
 class Trial:
     """A step with its numbers: the objective's parts before and after it, ‖∇‖², ‖δ‖², ∇ᵀd, dᵀE d
-    and aᵀE a with E = λ D. ``dead`` counts dead units, NaN where they were not counted.
+    and aᵀE a. ``dead`` counts dead units and ``effective`` is γ, NaN where they were not counted.
     """
 
     theta: Array  # θ + δ
@@ -98,6 +110,7 @@ class Trial:
     dEd: float = 0.0
     aEa: float = 0.0
     dead: float = nan
+    effective: float = nan
 
     @property
     def objective(self) -> float:
@@ -133,6 +146,7 @@ class LevenbergMarquardt(Optimizer[LevenbergMarquardtState]):
     other_names = ("lm", "trainlm", "marquardt")
     order = 2
     dtype = "float64"
+    exact_evidence = True
     Settings = LevenbergMarquardtSettings
     state_type = LevenbergMarquardtState
     settings: LevenbergMarquardtSettings
@@ -143,27 +157,39 @@ class LevenbergMarquardt(Optimizer[LevenbergMarquardtState]):
             self.averaging = 0.0  # all updates are made from the same rows: there is no noise
         self.apart = Workspace(problem.net.ops, problem.net.dtype)  # of trials
         self.penalised = self._penalised()
-        self.system = self._system()
+        decay = problem.aim.choose("weight_decay", settings.weight_decay)
+        given = problem, self.penalised, self.workspace
+        self.primal = Primal(*given)
+        forms: dict[str, System] = {PRIMAL: self.primal}
+        if problem.loss.has_root_residual():
+            forms[DUAL] = Dual(*given)
+        self.system = self._chosen(forms)
+        # The evidence takes the system of all weights.
+        asked = isinstance(decay, str) and problem.loss.likelihood
+        self.adapts = (
+            asked
+            and self.settings.form != DUAL
+            and (self.system is self.primal or problem.net.size <= FEW_WEIGHTS)
+        )
+        self.undecayed = asked and not self.adapts
+        if self.adapts:
+            self.system = self.primal
+        first = START if self.adapts else 0.0
+        self.first_decay = problem.unit * (first if isinstance(decay, str) else decay)
         self.rows = self._rows()
         self.rounding = float(np.finfo(problem.net.dtype).eps)
 
-    def _system(self) -> System:
-        """Return the form of the system that was asked for, or the cheaper one at these rows."""
-        given = self.problem, self.penalised, self.workspace
-        forms: dict[str, System] = {PRIMAL: Primal(*given)}
-        if self.problem.loss.has_root_residual():
-            forms[DUAL] = Dual(*given)
-        if self.settings.form in forms:
-            return forms[self.settings.form]
-        if self.settings.form != AUTO:
+    def _chosen(self, forms: dict[str, System]) -> System:
+        """Return the form that was asked for, or the cheaper one at the rows of an update."""
+        form, rows = self.settings.form, self.settings.rows or self.problem.rows
+        if form in forms:
+            return forms[form]
+        if form != AUTO:
             raise ConfigError(
-                f"optimizer.form = {self.settings.form!r}: loss {self.problem.loss.name} has no "
-                "root residuals; expected primal"
+                f"optimizer.form = {form!r}: loss {self.problem.loss.name} has no root residuals; "
+                f"expected {PRIMAL}"
             )
-        rows = self.settings.rows or self.problem.rows
-        return min(
-            forms.values(), key=lambda form: form.cost(rows, self.settings.acceleration).flops
-        )
+        return min(forms.values(), key=lambda one: one.cost(rows, self.settings.acceleration).flops)
 
     def _penalised(self) -> Array:
         """Return the diagonal of W for η = 1: 1, 0 for biases; the last layer counts in units of
@@ -181,7 +207,7 @@ class LevenbergMarquardt(Optimizer[LevenbergMarquardtState]):
         return LevenbergMarquardtState(
             damping=self.settings.damping,
             largest=xp.zeros(self.system.scales, dtype=net.dtype),
-            eta=self.problem.unit * self.settings.weight_decay,
+            eta=self.first_decay,
             average=self.first_average(theta),
         )
 
@@ -225,7 +251,16 @@ class LevenbergMarquardt(Optimizer[LevenbergMarquardtState]):
                 f"every update uses the same {rows:,} of {available:,} training rows; on noisy "
                 "targets a method of batches, such as kfra, may predict better"
             )
-        lines = [f"{held} (optimizer.rows; training.batch_size does not count)"]
+        lines = [
+            f"{held} (optimizer.rows; training.batch_size does not count)",
+            f"an update factorises {self.system.words(rows)}, {self._cost(rows).flops:.3g} flops "
+            "(optimizer.form)",
+        ]
+        if self.undecayed:
+            lines.append(
+                f"weight decay is 0: its evidence takes the system of all {self.problem.net.size:,}"
+                " weights; give optimizer.weight_decay, or form = primal, for noisy targets"
+            )
         if self.problem.net.dtype == np.float32:
             lines.append(
                 "float32 ends this method's progress at about 1e-6 of the loss: the matrix that it "
@@ -243,14 +278,16 @@ class LevenbergMarquardt(Optimizer[LevenbergMarquardtState]):
         loss, sizes = self.system.linearise(batch)
         with self.timer("vector"):
             state.largest = xp.maximum(state.largest, sizes)
+        gamma = self._effective(state) if self.adapts and step > EVIDENCE_FROM else nan
         trial: Trial | None = None
         accepted, tries, lam = False, 0, state.damping
         while not accepted and tries < TRIES and (tries == 0 or state.damping < HIGHEST):
             tries, lam = tries + 1, state.damping
             try:
                 with ops.deferred_checks(True):
-                    trial = self.attempt(batch, state, loss, step)
+                    trial = self.attempt(batch, state, loss, step, gamma)
             except (Unchecked, Diverged):
+                gamma = nan
                 self._refuse(loss, sizes, step)
                 state.damping = max(RAISE * state.damping, RAISED)
                 continue
@@ -268,6 +305,9 @@ class LevenbergMarquardt(Optimizer[LevenbergMarquardtState]):
             still = not accepted or trial.decrease <= FLAT * trial.objective
             state.flat = state.flat + 1 if still else 0
             self.average_iterates(theta, state, step)
+        eta = state.eta
+        if isfinite(trial.effective):
+            self._choose_decay(state, trial)
         return {
             "loss": trial.loss,
             "grad_norm": sqrt(trial.gg),
@@ -280,14 +320,21 @@ class LevenbergMarquardt(Optimizer[LevenbergMarquardtState]):
             "predicted": -trial.predicted,
             "bend": trial.bend,
             "dead_units": trial.dead,
-            "weight_decay": state.eta,
+            "weight_decay": eta,
+            "effective": trial.effective,
+            "noise": sqrt(state.noise) if isfinite(trial.effective) else nan,
         }
 
     def attempt(
-        self, batch: Batch, state: LevenbergMarquardtState, loss: Array, step: int
+        self,
+        batch: Batch,
+        state: LevenbergMarquardtState,
+        loss: Array,
+        step: int,
+        gamma: Array | float = nan,
     ) -> Trial:
         """Solve the system under the present λ and run the rows forward after the step: all that an
-        update needs to know, in one fetch from the device.
+        update needs to know, in one fetch from the device; ``gamma`` is fetched with it.
         """
         net, ops, xp = self.problem.net, self.problem.net.ops, self.problem.net.ops.xp
         system, theta = self.system, batch.theta
@@ -310,7 +357,7 @@ class LevenbergMarquardt(Optimizer[LevenbergMarquardtState]):
             products.append(nan if tape is None else still_units(net, tape))
         with self.timer("vector"):
             penalties = self.penalty(theta, state.eta), self.penalty(reached, state.eta)
-            numbers = ops.scalars(loss, penalties[0], after, penalties[1], *products)
+            numbers = ops.scalars(loss, penalties[0], after, penalties[1], *products, gamma)
         ops.confirm(numbers[:2] + numbers[4:8])
         return Trial(reached, *numbers)
 
@@ -320,6 +367,29 @@ class LevenbergMarquardt(Optimizer[LevenbergMarquardtState]):
             return 0.0
         xp = self.problem.net.ops.xp
         return 0.5 * eta * xp.vdot(self.penalised * theta, theta)
+
+    def _effective(self, state: LevenbergMarquardtState) -> Array | float:
+        """Return γ at these weights (0-d, on the device); NaN where rounding spoils it."""
+        with self.timer("inverses"):
+            try:
+                return self.primal.effective(state.eta, state.largest)
+            except Diverged:
+                return nan
+
+    def _choose_decay(self, state: LevenbergMarquardtState, trial: Trial) -> None:
+        """Take MacKay's fixed point as η of the next update: σ² γ / (N ‖W‖²), with σ² = 2 N E /
+        (N K − γ) for the squared error (MacKay 1992; Foresee & Hagan 1997).
+        """
+        N, gamma = float(self.rows), trial.effective
+        if self.problem.loss.gaussian:
+            numbers = N * self.problem.net.sizes[-1]
+            state.noise = 2.0 * N * trial.loss / max(numbers - gamma, LEAST_FREE * numbers)
+        ww = 2.0 * trial.penalty / state.eta
+        unit = self.problem.unit
+        chosen = state.noise * gamma / max(N * ww, TINY)
+        chosen = min(max(chosen, LEAST_DECAY * unit), MOST_DECAY * unit)
+        state.settled = abs(log(chosen / state.eta)) < SETTLED
+        state.eta = chosen
 
     def _adapt(self, state: LevenbergMarquardtState, trial: Trial, accepted: bool) -> None:
         """Change λ and ν after a try (Nielsen 1999)."""
@@ -342,7 +412,7 @@ class LevenbergMarquardt(Optimizer[LevenbergMarquardtState]):
     def finished(self, state: LevenbergMarquardtState) -> str:
         if state.damping >= HIGHEST:
             return "no step lowers the objective"
-        if state.flat >= FLAT_UPDATES:
+        if state.flat >= FLAT_UPDATES and state.settled:
             return (
                 f"the objective has fallen by less than {FLAT:g} of itself in each of "
                 f"{FLAT_UPDATES} updates"
@@ -358,8 +428,11 @@ class LevenbergMarquardt(Optimizer[LevenbergMarquardtState]):
     def _cost(self, rows: float) -> Cost:
         net, own = self.problem.net, self.system.cost(rows, self.settings.acceleration)
         passes = 2.0 * cost.forward(net.sizes, rows) + cost.backward(net.sizes, rows)
+        phases = {"passes": passes, **own.phases}
+        if self.adapts:
+            phases["inverses"] += cost.inverse(net.size)
         return Cost(
-            {"passes": passes, **own.phases},
+            phases,
             own.state + 3.0 * net.size * net.dtype.itemsize,
             own.temporaries,
         )

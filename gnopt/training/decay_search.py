@@ -92,6 +92,8 @@ def wanted(experiment: Experiment) -> bool:
         return True
     if asked != AUTO or experiment.config.training.purpose.weight_decay != EVIDENCE:
         return False
+    if experiment.optimizer.exact_evidence:
+        return False
     return folds_within(experiment) > 0
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from reference import Case, Truth, close, host, make_case, network, optimizer, same, settings
 
+from gnopt.aims import PREDICTION
 from gnopt.config import load
 from gnopt.curvature.exact import root_jacobian
 from gnopt.engine.initializers import initialize
@@ -251,9 +252,10 @@ def test_all_rows_or_as_many_as_an_update_can_afford():
 
 
 def test_notes_say_which_rows_and_which_precision():
-    (every,) = rows_of((1, 20, 1), 20_000).notes(1000)
+    every, form = rows_of((1, 20, 1), 20_000).notes(1000)
     assert "all 20,000 training rows" in every
-    (some,) = rows_of((1, 20, 1), 20_000, rows=500).notes(1000)
+    assert "the system of all 61 weights" in form
+    (some, _) = rows_of((1, 20, 1), 20_000, rows=500).notes(1000)
     assert "the same 500 of 20,000" in some
     net = network((1, 20, 1), ("tanh",), dtype="float32")
     single = make(NAME, Problem(net, get_loss("squared_error"), 0, 9), settings(NAME))
@@ -284,3 +286,62 @@ def test_a_smooth_function_is_fitted_far_below_single_precision(seed):
     for k in range(1, 251):
         stats = method.update(theta, state, x, np.sinc(10.0 * x), k)
     assert 2.0 * stats["loss"] < 1e-6
+
+
+# ---- evidence ------------------------------------------------------------------------------------
+
+
+def test_weight_decay_follows_the_exact_evidence(ops, loss_name, monkeypatch):
+    """MacKay's fixed point with γ and σ² of the dense system at the weights before the step."""
+    monkeypatch.setattr(levenberg_marquardt, "EVIDENCE_FROM", 1)
+    case = make_case((4, 3, 3), ("tanh",), loss_name, 10, soft=True, ops=ops)
+    method = optimizer(case, NAME, settings(NAME, weight_decay="evidence"))
+    theta = case.theta.copy()
+    state = method.init(theta)
+    first = method.update(theta, state, case.x, case.y, 1)
+    if not case.loss.likelihood:
+        assert first["weight_decay"] == 0.0
+        return
+    before, eta = theta.copy(), state.eta
+    assert eta == first["weight_decay"] == 1e-3
+    row = method.update(theta, state, case.x, case.y, 2)
+    truth = Truth(Case(case.net, case.names, case.loss_name, before, case.x, case.y))
+    W, w = penalised(case.net), host(before)
+    kept = np.linalg.inv(truth.gauss_newton() + np.diag(eta * W + damped(truth, 1e-9)))
+    gamma = W.sum() - eta * W @ np.diag(kept)
+    assert row["effective"] == pytest.approx(gamma, rel=1e-4)
+    numbers, noise = 10.0 * case.net.sizes[-1], 1.0
+    if case.loss.gaussian:
+        noise = 20.0 * truth.values.mean() / max(numbers - gamma, 0.05 * numbers)
+    assert row["noise"] == pytest.approx(noise**0.5, rel=1e-3)
+    assert state.eta == pytest.approx(noise * gamma / (10.0 * (W * w) @ w), rel=1e-3)
+
+
+def test_noiseless_targets_leave_next_to_no_weight_decay():
+    """So that the default aim does not spoil them."""
+    draw = np.random.default_rng(5)
+    x = draw.uniform(-1.0, 1.0, (300, 1))
+    net = network((1, 8, 1), ("tanh",))
+    theta = initialize(net.sizes, "glorot", np.random.default_rng(0), net.dtype)
+    problem = Problem(net, get_loss("squared_error"), 0, 300, aim=PREDICTION)
+    method = make(NAME, problem, settings(NAME))
+    state = method.init(theta)
+    assert state.average is None
+    for k in range(1, 121):
+        stats = method.update(theta, state, x, np.sin(3.0 * x), k)
+    assert stats["loss"] < 1e-9
+    assert stats["weight_decay"] < 1e-9
+
+
+def test_evidence_takes_the_system_of_all_weights_where_they_are_few():
+    def built(sizes, **values):
+        net = network(sizes, ("tanh",) * (len(sizes) - 2))
+        problem = Problem(net, get_loss("squared_error"), seed=0, rows=100, aim=PREDICTION)
+        return make(NAME, problem, settings(NAME, **values))
+
+    few, many = built((4, 30, 1)), built((4, 60, 60, 1))
+    assert (few.adapts, few.system is few.primal) == (True, True)
+    assert (many.adapts, many.system is many.primal) == (False, False)
+    assert many.first_decay == 0.0
+    assert not built((4, 30, 1), form="dual").adapts
+    assert any("weight decay is 0" in note for note in many.notes(100))
