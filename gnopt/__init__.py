@@ -21,9 +21,10 @@ G_l        mean of the pre-activation Gauss-Newton matrices 𝒢_l   (d_l, d_l)
 The package reads in the order of its imports: a module imports only from modules before it.
 
 Reading order: ``errors`` → ``notes`` → ``machine`` → ``provenance`` → ``formatting`` → ``rng`` →
-``files`` → ``sealed`` → ``toml`` → ``registry`` → ``options`` → ``aims`` → ``weighting`` → ``data``
-→ ``engine`` (network, losses) → ``metrics`` → ``curvature`` → ``optimizers`` → ``settings`` →
-``config`` → ``method_options`` → ``training`` → ``export`` → ``workers`` → ``ensemble`` →
+``files`` → ``sealed`` → ``toml`` → ``plug_ins`` → ``registry`` → ``options`` → ``aims`` →
+``weighting`` → ``data`` → ``engine`` (network, losses) → ``metrics`` → ``curvature`` →
+``optimizers`` → ``settings`` → ``config`` → ``method_options`` → ``training`` → ``export`` →
+``workers`` → ``ensemble`` →
 ``inspection`` → ``compare`` → ``bench`` → ``plots`` → ``cli``.
 """
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gnopt import optimizers, registry
+from gnopt import optimizers, plug_ins
 from gnopt.aims import Aim
 from gnopt.data.options import DataSettings
 from gnopt.engine.losses import get_loss
@@ -148,7 +148,7 @@ class _Draft:
         optimizer = self._optimizer(method)
         training = self._record(TrainingSettings, "training")
         if network is not None:
-            registry.find_plug_ins(self.path, [network.loss, *network.activations])
+            plug_ins.provide(self.path, [network.loss, *network.activations])
             self._add(network.contradictions())
             if not self.problems:
                 self._add(_method_problems(method, optimizer, network))

@@ -35,6 +35,21 @@ _LIMITS = (  # of a container: limit and use, in cgroups of version 2 and of ver
 )
 
 
+def python_running(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs a module of this package in a process of its own.
+
+    The package is the one that runs now. Other modules come from where this Python finds its own:
+    neither the working directory nor any folder of a user may bring a ``random.py`` along.
+    """
+    root = str(Path(__file__).resolve().parents[1])
+    start = (
+        "import runpy, sys; root, module = sys.argv[1:3]; sys.path.insert(0, root); import gnopt; "
+        "sys.path.remove(root); del sys.argv[:2]; "
+        "runpy.run_module(module, run_name='__main__', alter_sys=True)"
+    )
+    return [sys.executable, "-P", "-c", start, root, module, *arguments]
+
+
 # ---- memory --------------------------------------------------------------------------------------
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import json
 import pkgutil
 import re
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
+from gnopt import plug_ins
 from gnopt.errors import ConfigError, nearest
 
 
@@ -35,7 +33,7 @@ def lookup(package: str, attribute: str, name: str, what: str) -> Any:
     otherwise.
     """
     if ":" in name:
-        return _plug_in(name, what)
+        return plug_ins.find(name, what)
     found = discover(package, attribute)
     if name not in found:
         raise ConfigError(
@@ -63,38 +61,3 @@ def suggestion(name: str, siblings: Mapping[str, object]) -> str:
 
 def _folded(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
-def find_plug_ins(config: Path, names: Iterable[str]) -> None:
-    """Let plug-ins among ``names`` be imported from beside the configuration and from the working
-    directory.
-
-    The configuration of a run stands in the run directory: its plug-ins lie beside the one that the
-    run was started with. Called before `lookup`, and without effect where no name is a plug-in.
-    """
-    if not any(":" in name for name in names):
-        return
-    folders = [Path.cwd(), config.resolve().parent, source_folder(config)]
-    sys.path[:0] = [str(place) for place in folders if str(place) not in sys.path]
-
-
-def source_folder(config: Path) -> Path:
-    """Return the folder of the configuration that a user wrote.
-
-    It is the folder of ``config``, unless this is the one that a run keeps: then run.json beside it
-    tells.
-    """
-    folder = config.resolve().parent
-    try:
-        recorded = json.loads((folder / "run.json").read_text()).get("config_folder")
-    except (OSError, ValueError):  # it is not a run
-        recorded = None
-    return Path(recorded) if recorded else folder
-
-
-def _plug_in(name: str, what: str) -> Any:
-    module_name, _, attribute = name.partition(":")
-    try:
-        return getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{what} plug-in '{name}' cannot be loaded: {error}") from error

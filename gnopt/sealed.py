@@ -119,7 +119,7 @@ def _try_out(path: Path, modified: int) -> None:
     """Note that a file carries no digest, once HDF5 has read all of it in another process."""
     size = path.stat().st_size
     seconds = 5 + size // 10**8
-    trial = [sys.executable, "-c", _TRIAL, str(path), str(seconds), str(64 * size)]
+    trial = [sys.executable, "-P", "-c", _TRIAL, str(path), str(seconds), str(64 * size)]
     done = subprocess.run(
         trial, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

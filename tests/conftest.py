@@ -5,17 +5,20 @@ hold, ``ops`` over the engine's backends.
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 from cupy_double import COMPILER, installed
 from hypothesis import settings
 
+from gnopt import plug_ins
 from gnopt.curvature import all_curvatures
 from gnopt.engine.activations import all_activations
 from gnopt.engine.arrays.cupy import CudaBackend
 from gnopt.engine.arrays.numpy import NumpyBackend
 from gnopt.engine.losses import all_losses, get_loss
+from gnopt.errors import ConfigError
 from gnopt.optimizers import methods
 
 settings.register_profile("gnopt", deadline=None, derandomize=True)
@@ -37,6 +40,25 @@ def backends() -> list[Any]:
 
 
 NO_LIKELIHOOD = "siblings.losses.log_cosh:LogCosh"  # every loss of the package is a likelihood
+
+
+def provide_plug_in() -> None:
+    """Load the plug-in of the tests, which every command that a test runs forgets again."""
+    try:
+        plug_ins.find(NO_LIKELIHOOD, "loss")
+    except ConfigError:
+        plug_ins.allow_beside(Path(__file__))
+        plug_ins.provide(Path(__file__), [NO_LIKELIHOOD])
+
+
+provide_plug_in()  # tests are collected by the facts of their losses
+
+
+@pytest.fixture(autouse=True)
+def provided() -> None:
+    """Let every test begin with the plug-in of the tests loaded."""
+    provide_plug_in()
+
 
 NAMES = {
     "activation_name": lambda: list(all_activations()),

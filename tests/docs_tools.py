@@ -19,7 +19,11 @@ from pathlib import Path
 import h5py
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = {"sh": "bash -euxo pipefail", "python": "python", "toml": "gnopt config check"}
+COMMANDS = {
+    "sh": "bash -euxo pipefail",
+    "python": "python",
+    "toml": "gnopt config check --allow-plugins",
+}
 SHOWN = ("text", "mermaid")
 MARK = re.compile(r"not run|needs|with \S.*|file|first")
 ROWS = 300  # of the digits, in a copy of the checkout

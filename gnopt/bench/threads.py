@@ -8,9 +8,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from gnopt import machine
 from gnopt.bench.bench import BenchResult, ProblemFacts
@@ -22,13 +20,11 @@ def bench_with(threads: int, arguments: Sequence[str], note: Callable[[str], Non
     """Run ``gnopt bench`` with these arguments and this many threads; GnoptError where it fails."""
     words = f"{threads} thread{'s' if threads > 1 else ''}"
     note(words)
-    own = str(Path(__file__).parents[2])
-    path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), own]))
     done = subprocess.run(
-        [sys.executable, "-m", "gnopt", "bench", *arguments, "--json", "--quiet"],
+        machine.python_running("gnopt", "bench", *arguments, "--json", "--quiet"),
         capture_output=True,
         text=True,
-        env={**os.environ, **machine.thread_environment(threads), "PYTHONPATH": path},
+        env={**os.environ, **machine.thread_environment(threads)},
     )
     if done.returncode:
         reason = done.stderr.strip().removeprefix("gnopt: error: ")

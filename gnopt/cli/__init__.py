@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from gnopt import __version__, notes
+from gnopt import __version__, notes, plug_ins
 from gnopt.cli.lasting import lasting_streams
 from gnopt.cli.streams import spell_what_streams_lack
 from gnopt.errors import ConfigError, GnoptError, nearest
@@ -95,6 +95,7 @@ def cli() -> None:
 def main(argv: list[str] | None = None) -> None:
     """Run the command line and exit with the exit code of the command or of its error."""
     settings = types.SimpleNamespace(verbosity=0)
+    plug_ins.forget()
     with lasting_streams() as output, notes.shown_by(_show_note):
         spell_what_streams_lack()
         try:

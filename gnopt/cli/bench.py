@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from gnopt import plug_ins
 from gnopt.cli.common import given_flags, overwrite, print_json, problem_flags
 from gnopt.errors import ConfigError
 
@@ -128,6 +129,7 @@ def _arguments(
     """Return the arguments of a bench in another process."""
     arguments = [str(config)] if config else []
     arguments += [part for text in sets for part in ("--set", text)]
+    arguments += ["--allow-plugins"] if plug_ins.everything_is_allowed() else []
     given = {**flags, "methods": ",".join(methods) or None, "rounds": rounds}
     for name, value in given.items():
         arguments += [f"--{name}", str(value)] if value is not None else []

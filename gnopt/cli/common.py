@@ -47,6 +47,22 @@ member = click.option(
     "--member", type=click.IntRange(1), metavar="N", help="One network of RUN, an ensemble."
 )
 overwrite = click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+
+
+def _allow_plug_ins(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    from gnopt import plug_ins
+
+    if value:
+        plug_ins.allow_everything()
+
+
+allow_plugins = click.option(
+    "--allow-plugins",
+    is_flag=True,
+    expose_value=False,
+    callback=_allow_plug_ins,
+    help="Run the Python files that a received configuration or run names as plug-ins.",
+)
 run_argument = click.argument("run", type=click.Path(path_type=Path))
 
 
@@ -65,6 +81,7 @@ def config_flags(command: Command) -> Command:
 
 _SETTINGS = [
     sets,
+    allow_plugins,
     click.option("--data", metavar="FILE", help="Data file (data.file)."),
     click.option("--seed", type=int, help="Seed (training.seed)."),
     click.option("--device", metavar="cpu|cuda|cuda:N", help="Device (training.device)."),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gnopt import plug_ins
 from gnopt.cli.common import config_flags, given_flags, print_json
 from gnopt.cli.sections import SectionedCommand, under
 from gnopt.errors import ConfigError, GnoptError, SomeRunsFailed
@@ -178,6 +179,8 @@ def command(
     ]
     if problems:
         raise ConfigError(problems)
+    if config is not None and not dry_run:
+        plug_ins.allow_beside(config)
     chosen_part = execute.parse_part(part)
     engines.get_engine(engine).check()
     execution = ExecutionRequest(

@@ -8,6 +8,7 @@ import click
 
 from gnopt.cli import verbosity
 from gnopt.cli.common import (
+    allow_plugins,
     as_json,
     given_flags,
     member,
@@ -38,6 +39,7 @@ from gnopt.errors import DataError
     help="Another data file of the same form.",
 )
 @click.option("--device", metavar="cpu|cuda|cuda:N", help="Device.")
+@allow_plugins
 @as_json
 @verbosity
 def command(

@@ -8,6 +8,7 @@ import click
 
 from gnopt.cli import verbosity
 from gnopt.cli.common import (
+    allow_plugins,
     as_json,
     claim_beside,
     member,
@@ -27,6 +28,7 @@ from gnopt.cli.common import (
 @which_checkpoint
 @member
 @overwrite
+@allow_plugins
 @as_json
 @verbosity
 def command(

@@ -10,6 +10,7 @@ import click
 
 from gnopt.cli import verbosity
 from gnopt.cli.common import (
+    allow_plugins,
     as_json,
     claim_beside,
     member,
@@ -49,6 +50,7 @@ _NAMES = ("curves.png", "steps.png")
     "where figures of the same names are replaced.",
 )
 @overwrite
+@allow_plugins
 @as_json
 @verbosity
 def command(

@@ -8,6 +8,7 @@ import click
 
 from gnopt.cli import verbosity
 from gnopt.cli.common import (
+    allow_plugins,
     as_json,
     claim_beside,
     given_flags,
@@ -37,6 +38,7 @@ from gnopt.cli.common import (
 @member
 @click.option("--device", metavar="cpu|cuda|cuda:N", help="Device.")
 @overwrite
+@allow_plugins
 @as_json
 @verbosity
 def command(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gnopt import plug_ins
 from gnopt.cli.common import config_flags, given_flags, print_json, table
 from gnopt.cli.sections import SectionedCommand
 from gnopt.errors import ConfigError
@@ -87,6 +88,8 @@ def command(
         max_updates=max_updates,
         max_seconds=max_seconds,
     )
+    if config is not None and not dry_run:
+        plug_ins.allow_beside(config)
     if dry_run:
         _dry_run(config or Path(out or ".") / "config.toml", sets, flags, as_json)
         return

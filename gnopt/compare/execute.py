@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from gnopt import plug_ins
 from gnopt.compare import worker
 from gnopt.compare.outcome import RunOutcome, read_outcome
 from gnopt.compare.plan import ComparisonPlan, Run
@@ -71,7 +72,9 @@ def execute(
         run_ended(run, read_outcome(plan, run), worker_exit)
 
     directory = str(plan.directory.resolve())
-    tasks = [Task(worker.__name__, directory, run.id, plan.threads, plan.folder) for run in runs]
+    tasks = [
+        Task(worker.__name__, directory, run.id, plan.threads, plug_ins.records()) for run in runs
+    ]
     try:
         get_engine(allocation.engine).run(tasks, allocation, ended)
     except Interrupted as error:

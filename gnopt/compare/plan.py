@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from gnopt import optimizers
+from gnopt import optimizers, plug_ins
 from gnopt.aims import OBJECTIVE
 from gnopt.compare.grid import Variant, points, slug
 from gnopt.config import Config, Flags, load, to_toml
@@ -50,7 +50,7 @@ class ComparisonPlan:
     variants: list[Variant]
     runs: list[Run]
     threads: int
-    folder: str  # of the configuration; plug-ins lie there
+    plug_ins: dict[str, dict[str, str]]  # their files, as `gnopt.plug_ins.records` has them
     budget: dict[str, float]
     targets: list[float] = field(default_factory=list)
     keep: bool = True  # the last checkpoint of finished runs
@@ -87,7 +87,7 @@ class ComparisonPlan:
         document = {
             "format": "gnopt-compare",
             "schema": SCHEMA,
-            "folder": self.folder,
+            "plug_ins": self.plug_ins,
             "threads": self.threads,
             "budget": self.budget,
             "targets": self.targets,
@@ -98,6 +98,29 @@ class ComparisonPlan:
         text = json.dumps(document, indent=1) + "\n"
         if not self.path.is_file() or self.path.read_text() != text:
             write_text(self.path, text)
+
+
+def provide_plug_ins(plan: ComparisonPlan) -> None:
+    """Load the plug-ins of a comparison that goes on, which may come from somebody else.
+
+    Raises ConfigError where they are not allowed, DataError where they changed.
+    """
+    network = tomllib.loads(plan.problem).get("network", {})
+    names = [(network, "loss"), (network, "activation")]
+    names += [
+        (run.settings, f"network.{key}") for run in plan.runs for key in ("loss", "activation")
+    ]
+    texts = dict.fromkeys(text for section, key in names for text in _texts(section.get(key)))
+    asked = [text for text in texts if ":" in text]
+    plug_ins.provide(plan.problem_path, asked)
+    for text in asked:
+        plug_ins.find(text, f"{plan.problem_path}:")
+    plug_ins.refuse_changes(plan.plug_ins)
+
+
+def _texts(value: object) -> list[str]:
+    parts = value if isinstance(value, list) else [value]
+    return [part for part in parts if isinstance(part, str)]
 
 
 def read_plan(directory: Path) -> ComparisonPlan:
@@ -111,7 +134,7 @@ def read_plan(directory: Path) -> ComparisonPlan:
             [Variant(**v) for v in document["variants"]],
             [Run(**r) for r in document["runs"]],
             document["threads"],
-            document["folder"],
+            document["plug_ins"],
             document["budget"],
             document["targets"],
             document["keep"],
@@ -175,11 +198,11 @@ def make_plan(request: ComparisonRequest, directory: Path, threads: int) -> Comp
         variants,
         runs,
         threads,
-        str(request.config.resolve().parent),
+        {},
         budget,
     )
     _check_runs(plan)
-    return plan
+    return replace(plan, plug_ins=plug_ins.records())
 
 
 def _problem(config: Config, request: ComparisonRequest) -> dict[str, dict[str, object]]:
@@ -255,6 +278,7 @@ def merge(old: ComparisonPlan, new: ComparisonPlan) -> ComparisonPlan:
     ]
     if problems:
         raise ConfigError(problems)
+    plug_ins.refuse_changes(old.plug_ins)
     added = [run for run in new.runs if run.id not in by_id]
     names = [variant.name for variant in new.variants]
     variants = [*(v for v in old.variants if v.name not in names), *new.variants]

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gnopt.compare import facts
-from gnopt.compare.plan import FILE, ComparisonPlan, ComparisonRequest, make_plan, merge, read_plan
+from gnopt.compare.plan import (
+    FILE,
+    ComparisonPlan,
+    ComparisonRequest,
+    make_plan,
+    merge,
+    provide_plug_ins,
+    read_plan,
+)
 from gnopt.errors import ConfigError
 from gnopt.machine import usable_cores
 from gnopt.training.rundir import free_path, occupied
@@ -52,6 +60,7 @@ def prepare(
         )
     if request is None:
         assert old is not None
+        provide_plug_ins(old)
         plan = old
     else:
         new = make_plan(request, directory, threads)

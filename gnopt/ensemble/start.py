@@ -35,11 +35,6 @@ class Ensemble:
         """All members, trained or not."""
         return members_of(self.config)
 
-    @property
-    def folder(self) -> str:
-        """Where plug-ins lie."""
-        return str(self.run.info.get("config_folder") or Path.cwd())
-
 
 def is_asked_for(
     config: Path | None, sets: tuple[str, ...], flags: Flags, out: Path | None

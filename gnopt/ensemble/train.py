@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gnopt import plug_ins
 from gnopt.ensemble import worker
 from gnopt.ensemble.load import load_ensemble
 from gnopt.ensemble.outcome import MemberOutcome, read_member, unfinished
@@ -98,7 +99,7 @@ def _train(ensemble: Ensemble, ended: MemberEnded) -> EnsembleOutcome:
             str(run.path.resolve()),
             str(member.number),
             ensemble.allocation.threads,
-            ensemble.folder,
+            plug_ins.records(),
         )
         for member in todo
     ]

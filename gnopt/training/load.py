@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,8 @@ from gnopt.engine.activations import get_activation
 from gnopt.engine.arrays import Array, Backend, get_backend
 from gnopt.engine.losses import Loss, get_loss
 from gnopt.engine.network import Network
-from gnopt.errors import ConfigError, DataError
+from gnopt.errors import ConfigError, DataError, GnoptError
 from gnopt.metrics import AnyMetric
-from gnopt.registry import find_plug_ins
 from gnopt.training import checkpoint
 from gnopt.training.checkpoint import StoredNetwork
 from gnopt.training.constant import Constant, ConstantLoss, shortcomings
@@ -285,8 +285,17 @@ def load_stored(run: Path, which: str | None = None) -> StoredRun:
     """Read a checkpoint. Plug-ins of its run can be looked up afterwards."""
     path = find_checkpoint(run, which)
     stored = checkpoint.load_network(path)
-    find_plug_ins(_folder(run, path) / "config.toml", [stored.loss, *stored.activations])
+    _provide_plug_ins(_folder(run, path))
     return StoredRun(run, path, stored, _handed(run, path, stored))
+
+
+def _provide_plug_ins(run: Path) -> None:
+    """Load the plug-ins that the configuration of a run names, as far as the user allows it.
+
+    For readers of a checkpoint that need no configuration otherwise, nor any plug-in in most cases.
+    """
+    with contextlib.suppress(GnoptError):
+        own_config(run)
 
 
 def _handed(run: Path, path: Path, stored: StoredNetwork) -> HandedOut:

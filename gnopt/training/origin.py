@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gnopt import plug_ins
 from gnopt.config import Config, Flags, differences, load, to_toml
 from gnopt.data.fingerprint import Fingerprint
 from gnopt.data.source import Data
@@ -26,7 +27,7 @@ def config_to_resume(
     overridden by ``sets`` and ``flags``.
 
     A missing config.toml is written again from run.json. Raises SettingsError if a setting is not
-    what the run was started with, unless it may change.
+    what the run was started with, unless it may change, and DataError if a plug-in changed.
     """
     own = run.path / CONFIG
     started = _settings(run.path, run.info)
@@ -40,6 +41,8 @@ def config_to_resume(
         _refuse(config, started, "a resumed run keeps its settings")
     elif own.is_file():  # run.json is of an earlier version
         _refuse(config, load(own).values(), "a resumed run keeps its settings")
+    for line in plug_ins.changes(run.info.get(plug_ins.RECORD)):
+        raise DataError(line)
     return config
 
 
@@ -55,7 +58,11 @@ def own_config(folder: Path, flags: Flags | None = None, sets: Sequence[str] = (
         started = _settings(folder, read_info(folder))
         if started is not None:
             _refuse(load(path), started, "undo this change, or resume the run to make it known")
-    return load(path, sets, flags)
+    config = load(path, sets, flags)
+    if is_run(folder):
+        for line in plug_ins.changes(read_info(folder).get(plug_ins.RECORD)):
+            note(line)
+    return config
 
 
 def _settings(folder: Path, info: Mapping[str, Any]) -> dict[str, dict[str, object]] | None:

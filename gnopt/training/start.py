@@ -7,13 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gnopt import machine, provenance
+from gnopt import machine, plug_ins, provenance
 from gnopt.config import Config, Flags, to_toml
 from gnopt.engine.arrays import Array
 from gnopt.errors import DataError
 from gnopt.notes import note
 from gnopt.optimizers.base import State
-from gnopt.registry import source_folder
 from gnopt.training import checkpoint, decay_search, rundir
 from gnopt.training.decay_search import DecayChoice
 from gnopt.training.loop import Counters, Reporter, Trainer
@@ -32,7 +31,7 @@ def describe_run(experiment: Experiment, argv: list[str]) -> dict[str, Any]:
     return {
         "argv": argv,
         "working_directory": str(Path.cwd()),
-        "config_folder": str(source_folder(config.path)) if config.path else None,
+        "plug_ins": plug_ins.records([config.network.loss, *config.network.activations]),
         "versions": {**provenance.versions(), **experiment.ops.versions()},
         "device": config.training.device,
         "seed": config.training.seed,

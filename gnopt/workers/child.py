@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from gnopt import machine
 from gnopt.engine.arrays import shared_by
@@ -22,7 +21,7 @@ class Task:
     directory: str  # of all runs, on a file system that the worker sees too
     run: str  # name of the run
     threads: int
-    folder: str  # where plug-ins lie
+    plug_ins: dict[str, dict[str, str]]  # files to load, as `gnopt.plug_ins.records` has them
     cores: tuple[int, ...] = ()  # cores to stay on; none leaves the choice to the system
     sharing: int = 1  # runs at a time that divide a GPU's memory
 
@@ -42,16 +41,12 @@ def perform(
     task: Task, started: Callable[[subprocess.Popen[bytes]], None] | None = None
 ) -> WorkerExit:
     """Run a worker to its end; ``started`` is called with the process as soon as it runs."""
-    path = os.pathsep.join(
-        filter(None, [os.environ.get("PYTHONPATH"), str(Path(__file__).parents[2]), task.folder])
-    )
     environment = {
         **os.environ,
         **machine.thread_environment(task.threads),
         **shared_by(task.sharing),
-        "PYTHONPATH": path,
     }
-    argv = [sys.executable, "-m", task.module, task.directory, task.run]
+    argv = machine.python_running(task.module, task.directory, task.run, json.dumps(task.plug_ins))
     with subprocess.Popen(
         argv,
         stdin=subprocess.PIPE,

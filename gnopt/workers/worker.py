@@ -8,6 +8,7 @@ because the other process died, the worker ends too; its checkpoints stay.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 import threading
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from gnopt import plug_ins
 from gnopt.config import Flags, load
 from gnopt.errors import GnoptError
 from gnopt.files import inside
@@ -89,11 +91,14 @@ def _end_with_parent() -> None:
 def serve(make: Callable[[Path, str], object]) -> int:
     """Call ``make`` with the directory and the name of a run, as the arguments of the process say.
 
+    A third argument says which plug-ins to load first.
+
     Returns the exit code of ``gnopt train``. The reason of a failure is printed to stderr.
     """
-    directory, name = Path(sys.argv[1]), sys.argv[2]
+    directory, name, files = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
+        plug_ins.load_recorded(files)
         make(directory, name)
     except GnoptError as error:
         print(error, file=sys.stderr)

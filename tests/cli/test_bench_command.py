@@ -74,7 +74,7 @@ def test_each_number_of_threads_has_a_process_of_its_own(tiny, process):
 
 def test_a_method_that_the_loss_does_not_allow_is_left_out(tiny, process):
     (tiny / "mine.py").write_text(LOSS)
-    mine = ["--set", "network.loss=mine:Fourth", "--rounds", 1]
+    mine = ["--set", "network.loss=mine:Fourth", "--allow-plugins", "--rounds", 1]
     done = process("bench", "tiny.toml", "--methods", "kfac,kfra", *mine)
     assert done.code == 0, done.err
     assert "Not timed: kfac: " in done.out

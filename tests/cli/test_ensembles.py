@@ -326,9 +326,12 @@ def test_members_find_a_plug_in_beside_the_configuration(tiny, gnopt, monkeypatc
     plug_in = ["--set", "network.loss=mine_of_members:Mine", *MEMBERS]
     result = gnopt("train", "../tiny.toml", "--out", "run", *plug_in, "--max-updates", 2)
     assert result.code == 0, result.err
-    assert gnopt("train", "--resume", "--out", "run", "--max-updates", 3).code == 0
+    again = ["train", "--resume", "--out", "run", "--max-updates", 3]
+    assert gnopt(*again).code == 2
+    assert gnopt(*again, "--allow-plugins").code == 0
     for number in (1, 2, 3):
-        assert info(Path(f"run/members/{number}"))["config_folder"] == str(tiny)
+        recorded = info(Path(f"run/members/{number}"))["plug_ins"]["mine_of_members"]
+        assert recorded["file"] == str(tiny / "mine_of_members.py")
 
 
 def test_all_members_begin_with_given_weights(tiny, gnopt):

@@ -327,17 +327,19 @@ def test_a_plug_in_is_trained(plug_in, gnopt, method):
     losses = [float(row["train_loss"]) for row in table("run/eval.csv")]
     assert losses[-1] < 0.5 * losses[0]
     assert np.isfinite(losses).all()
-    assert gnopt("evaluate", "run").code == 0
-    assert gnopt("inspect-curvature", "run", "--alignment", "--curvature", "kfra,kflr").code == 0
+    allowed = ["run", "--allow-plugins"]
+    assert gnopt("evaluate", *allowed).code == 0
+    aligned = gnopt("inspect-curvature", *allowed, "--alignment", "--curvature", "kfra,kflr")
+    assert aligned.code == 0, aligned.err
 
 
 def test_a_plug_in_is_checked(plug_in, gnopt):
-    result = gnopt("inspect-curvature", "config.toml", "--check")
+    result = gnopt("inspect-curvature", "config.toml", "--allow-plugins", "--check")
     assert result.code == 0, result.out
     assert "checks passed" in result.out
     assert "activation softsign" in result.out
     assert "FAIL" not in result.out
-    result = gnopt("inspect-curvature", "config.toml", "--check", "--json")
+    result = gnopt("inspect-curvature", "config.toml", "--allow-plugins", "--check", "--json")
     assert json.loads(result.out)["passed"] is True
 
 
@@ -362,7 +364,12 @@ def test_a_wrong_plug_in_is_caught(plug_in, gnopt, right, wrong, check):
     name = f"wrong_{abs(hash(wrong)) % 1000}"
     (plug_in / f"{name}.py").write_text(text.replace(right, wrong))
     result = gnopt(
-        "inspect-curvature", "config.toml", "--check", "--set", f"network.loss={name}:StudentT"
+        "inspect-curvature",
+        "config.toml",
+        "--allow-plugins",
+        "--check",
+        "--set",
+        f"network.loss={name}:StudentT",
     )
     assert result.code == 1
     assert "FAIL" in result.out
@@ -371,6 +378,7 @@ def test_a_wrong_plug_in_is_caught(plug_in, gnopt, right, wrong, check):
     result = gnopt(
         "inspect-curvature",
         "config.toml",
+        "--allow-plugins",
         "--check",
         "--json",
         "--set",

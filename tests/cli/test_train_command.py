@@ -370,8 +370,10 @@ def test_a_method_that_needs_a_likelihood_refuses_a_plug_in_without_one(tiny, gn
     loss = ["--set", "network.loss=mine:Hinge", "--max-updates", 3]
     good = gnopt("train", "tiny.toml", "--out", "run", *loss)
     assert good.code == 0, good.err
-    assert gnopt("evaluate", "run").code == 0
-    assert gnopt("train", "--resume", "--out", "run", "--max-updates", 5).code == 0
+    assert gnopt("evaluate", "run", "--allow-plugins").code == 0
+    again = ["train", "--resume", "--out", "run", "--max-updates"]
+    assert gnopt(*again, 5, "--allow-plugins").code == 0
+    assert gnopt(*again, 7, "tiny.toml", *loss[:2]).code == 0
     bad = gnopt("train", "tiny.toml", "--out", "other", *loss, "--set", "optimizer.method=kfac")
     assert bad.code == 2
     assert "likelihood" in bad.err

@@ -203,13 +203,13 @@ def test_networks_with_plug_ins_are_exported_from_any_folder(tiny, process, monk
         done = process("train", "tiny.toml", "--out", name, "--max-updates", 0, *sets)
         assert done.code == 0, done.err
     monkeypatch.chdir(tiny / "elsewhere")
-    done = process("export", "../SHOWN", "w.onnx")
+    done = process("export", "../SHOWN", "w.onnx", "--allow-plugins")
     assert done.code == 0, done.err
     model = (tiny / "elsewhere" / "w.onnx").read_bytes()
     assert b"Add a_1" in model
     assert b"Identity output" in model
     assert process("export", "../TWICE", "w.npz").code == 0
-    refused = process("export", "../TWICE", "twice.onnx")
+    refused = process("export", "../TWICE", "twice.onnx", "--allow-plugins")
     assert refused.code == 1
     assert "'mine:TWICE' has no ONNX form" in refused.err
 

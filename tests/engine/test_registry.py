@@ -3,7 +3,6 @@ helpfully.
 """
 
 import pkgutil
-import sys
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ import gnopt.curvature
 import gnopt.engine.activations
 import gnopt.engine.losses
 import gnopt.optimizers
+from gnopt import plug_ins
 from gnopt.curvature import all_curvatures, get_curvature
 from gnopt.engine.activations import all_activations, get_activation
 from gnopt.engine.initializers import INITIALIZERS, get_initializer
@@ -139,11 +139,13 @@ class Doubled(Loss):
 
 
 @pytest.fixture
-def plug_in(tmp_path, monkeypatch):
+def plug_in(tmp_path):
     (tmp_path / "my_siblings.py").write_text(PLUG_IN)
-    monkeypatch.syspath_prepend(tmp_path)
+    config = tmp_path / "config.toml"
+    plug_ins.allow_beside(config)
+    plug_ins.provide(config, ["my_siblings:Sine", "no_such_module:Loss", ":Loss"])
     yield "my_siblings"
-    sys.modules.pop("my_siblings", None)
+    plug_ins.forget()
 
 
 def test_plug_ins_train(ops, plug_in):

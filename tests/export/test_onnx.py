@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from nets import alone, ensemble, logits, network, predictions, rows
 
-from gnopt import __version__
+from gnopt import __version__, plug_ins
 from gnopt.data.classes import Classes
 from gnopt.data.moments import Statistics
 from gnopt.engine.activations import all_activations
@@ -209,25 +209,25 @@ class Doubled(Loss):
 
 
 @pytest.fixture
-def plug_ins(tmp_path, monkeypatch):
+def mine(tmp_path):
     (tmp_path / "mine.py").write_text(PLUG_INS)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "mine", raising=False)  # that of another test
+    plug_ins.allow_beside(tmp_path / "config.toml")
+    plug_ins.provide(tmp_path / "config.toml", ["mine:formless"])
     yield
-    sys.modules.pop("mine", None)
+    plug_ins.forget()
 
 
-def test_an_activation_without_a_form_is_refused_in_words(plug_ins):
+def test_an_activation_without_a_form_is_refused_in_words(mine):
     with pytest.raises(GnoptError, match=r"'mine:formless' has no ONNX form.*plug-ins\.md.*npz"):
         model(alone(network(["mine:formless"], "squared_error")))
 
 
-def test_an_operator_that_onnx_does_not_know_is_refused(plug_ins):
+def test_an_operator_that_onnx_does_not_know_is_refused(mine):
     with pytest.raises(GnoptError, match=r"ONNX: the model is not valid.*NoOperator"):
         model(alone(network(["mine:no_operator"], "squared_error")))
 
 
-def test_a_loss_of_the_users_own_may_have_a_form(plug_ins):
+def test_a_loss_of_the_users_own_may_have_a_form(mine):
     content = alone(network([], "mine:Formless"))
     x = rows(content)
     assert list(run(content, x)) == ["logits"]
@@ -235,13 +235,13 @@ def test_a_loss_of_the_users_own_may_have_a_form(plug_ins):
     np.testing.assert_array_equal(found["output"], 2.0 * found["logits"])
 
 
-def test_an_ensemble_needs_the_form_of_a_prediction(plug_ins):
+def test_an_ensemble_needs_the_form_of_a_prediction(mine):
     one = network([], "mine:Formless")
     with pytest.raises(GnoptError, match=r"mine:Formless.*--member N"):
         model(ensemble(one, one))
 
 
-def test_a_constant_has_one_value(plug_ins):
+def test_a_constant_has_one_value(mine):
     with pytest.raises(GnoptError, match=r"'half'.*two values"):
         model(alone(network(["gelu", "mine:other_half"], "squared_error")))
 
