@@ -32,7 +32,7 @@ from gnopt.export.source import (
 from gnopt.files import write_text
 from gnopt.training.content import Content
 
-C = Language("c", "C", Dialect(c_family("(double)"), "{!r}".format), "x[{0}]")
+C = Language("c", "C", Dialect(c_family("(double)", "0.0", "1.0"), "{!r}".format), "x[{0}]")
 
 
 class CFile(Format):

@@ -44,11 +44,10 @@ COMPARISONS = {
 }
 
 
-def c_family(cast: str) -> dict[str, str]:
+def c_family(cast: str, zero: str, one: str) -> dict[str, str]:
     """Return the templates of a language with C's operators; ``cast(...)`` makes a number of the
-    arrays' type from a comparison or a literal.
+    arrays' type from a comparison, and ``zero`` and ``one`` are numbers of this type.
     """
-    zero = f"{cast}(0)"
     return {
         "add": "{0} + {1}",
         "subtract": "{0} - {1}",
@@ -58,7 +57,7 @@ def c_family(cast: str) -> dict[str, str]:
         "power": "pow({0}, {1})",
         "negative": "-{0}",
         "square": "{0} * {0}",
-        "reciprocal": f"{cast}(1) / {{0}}",
+        "reciprocal": f"{one} / {{0}}",
         # C's fmax would make max(NaN, 0) zero.
         "maximum": "({0} != {0}) | ({0} > {1}) ? {0} : {1}",
         "minimum": "({0} != {0}) | ({0} < {1}) ? {0} : {1}",
@@ -67,13 +66,13 @@ def c_family(cast: str) -> dict[str, str]:
         "bitwise_and": "{0} * {1}",
         "bitwise_or": f"{cast}({{0}} + {{1}} > {zero})",
         "bitwise_xor": f"{cast}({{0}} != {{1}})",
-        "invert": f"{cast}(1) - {{0}}",
+        "invert": f"{one} - {{0}}",
         **{name: f"{function}({{0}})" for name, function in FUNCTIONS.items()},
         **{name: f"{cast}({{0}} {sign} {{1}})" for name, sign in COMPARISONS.items()},
     }
 
 
-CUDA = Dialect(c_family("T"), "T({!r})".format)
+CUDA = Dialect(c_family("T", "T(0)", "T(1)"), "T({!r})".format)
 
 
 def fuse(
