@@ -23,9 +23,9 @@ The package reads in the order of its imports: a module imports only from module
 Reading order: ``errors`` → ``notes`` → ``machine`` → ``provenance`` → ``formatting`` → ``rng`` →
 ``files`` → ``sealed`` → ``toml`` → ``plug_ins`` → ``registry`` → ``options`` → ``aims`` →
 ``weighting`` → ``data`` → ``engine`` (network, losses) → ``metrics`` → ``curvature`` →
-``optimizers`` → ``settings`` → ``config`` → ``method_options`` → ``training`` → ``export`` →
-``workers`` → ``ensemble`` →
-``inspection`` → ``compare`` → ``bench`` → ``plots`` → ``cli``.
+``optimizers`` → ``settings`` → ``deciding`` → ``config`` → ``method_options`` → ``training`` →
+``export`` → ``workers`` → ``ensemble`` → ``inspection`` → ``compare`` → ``bench`` → ``plots`` →
+``cli``.
 """
 
 import os

@@ -6,7 +6,6 @@ alone, and each value remembers where it came from.
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from typing import Any
 from gnopt import optimizers, plug_ins
 from gnopt.aims import Aim
 from gnopt.data.options import DataSettings
+from gnopt.deciding import Decisions, decide, is_data
 from gnopt.engine.losses import get_loss
 from gnopt.engine.predictions import Classes
 from gnopt.errors import ConfigError, SettingProblem, SettingsError, nearest
@@ -24,6 +24,8 @@ from gnopt.options import Record
 from gnopt.settings import DEFAULT_METHOD, MethodChoice, NetworkSettings, TrainingSettings, sections
 from gnopt.toml import read_toml
 
+DECIDED = "decided by the data"
+ROLES = ("data.targets", "data.group", "data.weights")  # what flags say of a file of data
 Flags = Mapping[str, tuple[str, object]]  # key in full → (flag, value), from a command line
 
 
@@ -42,6 +44,7 @@ class Config:
     optimizer: OptimizerSettings  # the settings of the method
     sources: dict[str, str]
     path: Path | None = None
+    decisions: Decisions | None = None  # where the file is one of data
 
     def values(self) -> dict[str, dict[str, object]]:
         """Return section → name → value, as the file of a configuration shows them."""
@@ -78,10 +81,13 @@ class _Given:
 def load(path: Path, sets: Sequence[str] = (), flags: Flags | None = None) -> Config:
     """Read the file ``path``, override its values by ``--set`` texts and by flags, and check all.
 
-    Raises SettingsError with all problems at once, ConfigError if the file cannot be read.
+    Where ``path`` is a file of data, what no text and no flag says is decided by the data. Raises
+    SettingsError with all problems at once, ConfigError if the file cannot be read.
     """
     draft = _Draft(path)
-    draft.read()
+    from_data = is_data(path)
+    if not from_data:
+        draft.read()
     for text in sets:
         key, value, problem = parse_set(text)
         if problem:
@@ -90,7 +96,11 @@ def load(path: Path, sets: Sequence[str] = (), flags: Flags | None = None) -> Co
             draft.give(key, value, "--set")
     for key, (flag, value) in (flags or {}).items():
         draft.give(key, value, flag)
-    return draft.check()
+    if not from_data:
+        draft.refuse_roles(flags or {})
+        return draft.check()
+    decisions = draft.decide()
+    return replace(draft.check(), decisions=decisions)
 
 
 def parse_set(text: str) -> tuple[str, object, SettingProblem | None]:
@@ -138,6 +148,27 @@ class _Draft:
         """Set a value; it replaces the value that an earlier source gave to the key."""
         section, _, name = key.partition(".")
         self.given.setdefault(section, {})[name] = _Given(value, source)
+
+    def decide(self) -> Decisions:
+        """Take what the file, which holds data, decides of the values that nobody gave."""
+        given = {
+            f"{section}.{name}": one.value
+            for section, part in self.given.items()
+            for name, one in part.items()
+        }
+        decisions = decide(self.path, given)
+        for key, value in decisions.values().items():
+            if key not in given:
+                self.give(key, value, DECIDED)
+        return decisions
+
+    def refuse_roles(self, flags: Flags) -> None:
+        """Note the flags that only a file of data takes, as a configuration says it already."""
+        self._add(
+            SettingProblem(key, f"{flags[key][0]} goes with a file of data", f"--set {key}=...")
+            for key in ROLES
+            if key in flags
+        )
 
     def check(self) -> Config:
         """Return the configuration; SettingsError with every problem where there are any."""
@@ -232,7 +263,7 @@ class _Draft:
         """
         file = Path(data.file).expanduser()
         beside = self.path.resolve().parent / file
-        by_flag = self.given["data"]["file"].source == "--data"
+        by_flag = self.given["data"]["file"].source in ("--data", DECIDED)
         return str((Path.cwd() / file if by_flag or not beside.exists() else beside).resolve())
 
     def _sources(self, method: str) -> dict[str, str]:
@@ -302,32 +333,6 @@ def _class_problems(
             "classes",
             '"none"',
         )
-
-
-def to_toml(values: Mapping[str, Mapping[str, object]]) -> str:
-    """Write sections as TOML that `load` reads back to the same values; None leaves a key out.
-
-    >>> print(to_toml({"network": {"hidden": [20, 5], "loss": "poisson", "init": None}}))
-    [network]
-    hidden = [20, 5]
-    loss = "poisson"
-    <BLANKLINE>
-    """
-    lines = []
-    for section, part in values.items():
-        pairs = [f"{name} = {_toml(value)}" for name, value in part.items() if value is not None]
-        lines += [f"[{section}]", *pairs, ""]
-    return "\n".join(lines)
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_toml(v) for v in value) + "]"
-    return repr(value)
 
 
 def differences(

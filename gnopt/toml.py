@@ -1,11 +1,12 @@
-"""Read TOML files as editors and shells of every system write them."""
+"""Read TOML files as editors and shells of every system write them; write values as TOML."""
 
 from __future__ import annotations
 
 import codecs
+import json
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,3 +60,29 @@ def _backslash_hint(text: str) -> str:
         f"a backslash between double quotes begins an escape: in {line.strip()} write the path "
         "with / or between single quotes"
     )
+
+
+def to_toml(values: Mapping[str, Mapping[str, object]]) -> str:
+    """Write sections as TOML that is read back to the same values; None leaves a key out.
+
+    >>> print(to_toml({"network": {"hidden": [20, 5], "loss": "poisson", "init": None}}))
+    [network]
+    hidden = [20, 5]
+    loss = "poisson"
+    <BLANKLINE>
+    """
+    lines = []
+    for section, part in values.items():
+        pairs = [f"{name} = {_toml(value)}" for name, value in part.items() if value is not None]
+        lines += [f"[{section}]", *pairs, ""]
+    return "\n".join(lines)
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_toml(v) for v in value) + "]"
+    return repr(value)

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gnopt import optimizers
-from gnopt.config import differences, load, parse_set, to_toml
+from gnopt.config import differences, load, parse_set
 from gnopt.errors import ConfigError, SettingProblem, SettingsError
 from gnopt.settings import sections
+from gnopt.toml import to_toml
 
 GOOD = """
 [data]

@@ -12,9 +12,10 @@ from tempfile import TemporaryDirectory
 import h5py
 
 from battery.problems import Problem
-from gnopt.config import Config, load, to_toml
+from gnopt.config import Config, load
 from gnopt.errors import ConfigError, GnoptError, Interrupted, nearest
 from gnopt.optimizers import methods, options_of
+from gnopt.toml import to_toml
 from gnopt.training import start
 from gnopt.training.estimate import check_memory
 from gnopt.training.loop import Counters, Reporter, run_to_end

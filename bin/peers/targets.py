@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-from gnopt.config import to_toml
+from gnopt.toml import to_toml
 from peers.children import Ended, run
 from peers.problems import CONFIGS, Variant
 from peers.tables import number, show

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gnopt.config import to_toml
 from gnopt.data.writing import new_file, new_table
 from gnopt.rng import generator
+from gnopt.toml import to_toml
 
 INPUTS = 784
 SOURCES = 8  # numbers that an image is made of

@@ -25,6 +25,7 @@ from gnopt.errors import ConfigError, GnoptError, nearest
 # `gnopt --help` needs no NumPy.
 COMMANDS = {
     "train": ("train", "Train a network and write a run directory."),
+    "init": ("init", "Look at a table or an HDF5 file and write a configuration for it."),
     "compare": ("compare", "Run the same problem under several methods and grids."),
     "inspect-curvature": (
         "inspect",

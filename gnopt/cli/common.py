@@ -18,6 +18,9 @@ Command = TypeVar("Command", bound=Callable[..., object])
 # Name of a flag → key of the setting that it overrides.
 KEYS = {
     "data": "data.file",
+    "target": "data.targets",
+    "group": "data.group",
+    "weights": "data.weights",
     "seed": "training.seed",
     "device": "training.device",
     "dtype": "training.dtype",
@@ -104,6 +107,30 @@ def given_flags(**values: object) -> dict[str, tuple[str, object]]:
         for name, value in values.items()
         if value is not None
     }
+
+
+def roles(command: Command) -> Command:
+    """Add the flags that say what the columns of a file of data are for, beside its target."""
+    return _decorated(
+        command,
+        [
+            click.option(
+                "--group",
+                metavar="NAME",
+                help="With DATA: rows with the same value, such as a patient, are held out "
+                "together.",
+            ),
+            click.option("--weights", metavar="NAME", help="With DATA: the weight of each row."),
+        ],
+    )
+
+
+target = click.option(
+    "--target",
+    metavar="NAME",
+    help="With DATA: the column, or dataset, to predict; several are joined by commas, and "
+    "'inputs' trains an autoencoder.",
+)
 
 
 def of_member(run: Path, number: int | None) -> Path:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gnopt import plug_ins
-from gnopt.cli.common import config_flags, given_flags, print_json
+from gnopt.cli.common import config_flags, given_flags, print_json, roles
 from gnopt.cli.sections import SectionedCommand, under
 from gnopt.errors import ConfigError, GnoptError, SomeRunsFailed
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command("compare", cls=SectionedCommand)
-@click.argument("config", type=click.Path(path_type=Path), required=False)
+@click.argument("config", metavar="CONFIG|DATA", type=click.Path(path_type=Path), required=False)
 @under(
     "What is compared",
     click.option(
@@ -94,15 +94,16 @@ if TYPE_CHECKING:
     click.option(
         "--target",
         "targets",
-        type=float,
         multiple=True,
-        metavar="X",
-        help="Objective to time the methods to; repeatable.",
+        metavar="X|NAME",
+        help="Objective to time the methods to; repeatable. With DATA, a word names the column "
+        "to predict.",
     ),
     click.option(
         "--drop-checkpoints", is_flag=True, help="Delete the checkpoints of finished runs."
     ),
 )
+@roles
 @config_flags
 def command(
     config: Path | None,
@@ -111,7 +112,7 @@ def command(
     threads: int | None,
     timing: str,
     engine: str,
-    targets: tuple[float, ...],
+    targets: tuple[str, ...],
     drop_checkpoints: bool,
     resume: bool,
     part: str | None,
@@ -160,7 +161,7 @@ def command(
             (part is not None and out is None, "--part: give the comparison's directory by --out"),
             (
                 config is None and not resume,
-                "CONFIG is missing: the TOML file that describes the problem",
+                "CONFIG or DATA is missing: a TOML file that describes the problem, or a table",
             ),
             (
                 config is None and resume and bool(alone),
@@ -179,14 +180,15 @@ def command(
     ]
     if problems:
         raise ConfigError(problems)
+    objectives, column = _split_targets(targets)
     if config is not None and not dry_run:
         plug_ins.allow_beside(config)
     chosen_part = execute.parse_part(part)
     engines.get_engine(engine).check()
     execution = ExecutionRequest(
-        1 if timing == "exclusive" else jobs, threads, engine, targets, not drop_checkpoints
+        1 if timing == "exclusive" else jobs, threads, engine, objectives, not drop_checkpoints
     )
-    request = _request(config, **problem) if config else None
+    request = _request(config, target=column, **problem) if config else None
     plan, allocation = prepare(
         out or default_comparison_path(config), resume or part is not None, request, execution
     )
@@ -206,6 +208,18 @@ def command(
         _report_part(plan, len(todo), failures, as_json)
     else:
         _summarise(plan, failures, as_json, quiet)
+
+
+def _split_targets(targets: tuple[str, ...]) -> tuple[tuple[float, ...], str | None]:
+    """Return the objectives among the values of --target, and the name of a column."""
+    objectives: list[float] = []
+    names: list[str] = []
+    for text in targets:
+        try:
+            objectives.append(float(text))
+        except ValueError:
+            names.append(text)
+    return tuple(objectives), ",".join(names) or None
 
 
 def _request(

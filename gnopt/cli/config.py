@@ -36,7 +36,7 @@ def show(config: Path, sets: tuple[str, ...], as_json: bool, **given: object) ->
     """Every value of the resolved configuration with where it came from; the output is valid
     TOML.
     """
-    from gnopt.config import to_toml
+    from gnopt.toml import to_toml
 
     resolved = _load(config, sets, given)
     if as_json:

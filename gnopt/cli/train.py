@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gnopt import plug_ins
-from gnopt.cli.common import config_flags, given_flags, print_json, table
+from gnopt.cli.common import config_flags, given_flags, print_json, roles, table, target
 from gnopt.cli.sections import SectionedCommand
 from gnopt.errors import ConfigError
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 @click.command("train", cls=SectionedCommand)
-@click.argument("config", type=click.Path(path_type=Path), required=False)
+@click.argument("config", metavar="CONFIG|DATA", type=click.Path(path_type=Path), required=False)
+@target
+@roles
 @config_flags
 @click.option(
     "--resume", is_flag=True, help="Go on with the run in --out, from its newest checkpoint."
@@ -43,6 +45,9 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Print parameters, flops and bytes; write nothing.")
 def command(
     config: Path | None,
+    target: str | None,
+    group: str | None,
+    weights: str | None,
     sets: tuple[str, ...],
     data: str | None,
     out: Path | None,
@@ -59,7 +64,11 @@ def command(
     overwrite: bool,
     dry_run: bool,
 ) -> None:
-    """Train the network that CONFIG describes and write a run directory.
+    """Train the network that CONFIG describes, or one that suits DATA, and write a run directory.
+
+    DATA is a table (CSV, Parquet, Feather, Excel) or an HDF5 file; loss, network and preparation
+    of the columns are decided by the data, and every decision is told. --set overrides it, and
+    gnopt init writes the decisions as a CONFIG.
 
     With training.members or training.folds it is an ensemble: several networks, each in a process
     of its own and a run directory below members/ of --out. With --resume, CONFIG may be left out:
@@ -73,7 +82,7 @@ def command(
             (resume and out is None, "--resume: give the run directory by --out"),
             (
                 config is None and not resume,
-                "CONFIG is missing: the TOML file that describes the run",
+                "CONFIG or DATA is missing: a TOML file that describes the run, or a table",
             ),
         )
         if wrong
@@ -82,6 +91,9 @@ def command(
         raise ConfigError(problems)
     flags = given_flags(
         data=data,
+        target=target,
+        group=group,
+        weights=weights,
         seed=seed,
         device=device,
         dtype=dtype,

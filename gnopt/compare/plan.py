@@ -12,11 +12,12 @@ from pathlib import Path
 from gnopt import optimizers, plug_ins
 from gnopt.aims import OBJECTIVE
 from gnopt.compare.grid import Variant, points, slug
-from gnopt.config import Config, Flags, load, to_toml
+from gnopt.config import Config, Flags, load
 from gnopt.engine.arrays import Device, check_device, get_backend
 from gnopt.errors import ConfigError, DataError, SettingProblem, SettingsError
 from gnopt.files import inside, write_text
 from gnopt.method_options import asked_options, of_optimizer, options_for
+from gnopt.toml import to_toml
 from gnopt.training import setup
 
 FILE, PROBLEM = "compare.json", "problem.toml"

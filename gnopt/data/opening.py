@@ -12,11 +12,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from gnopt.data.hdf5 import open_file
-from gnopt.data.options import DataSettings
+from gnopt.data.hdf5 import holds, is_group, open_file
+from gnopt.data.hdf5_frames import find_frames, is_frame, read_frame
+from gnopt.data.options import ALL_INPUTS, DataSettings
 from gnopt.data.table.encoding import Encoded, Encoding
 from gnopt.data.table.form import Table
-from gnopt.data.table.reading import is_table, read_table
+from gnopt.data.table.reading import is_table, read_table, tidy
 from gnopt.errors import DataError
 from gnopt.formatting import in_bytes
 
@@ -34,27 +35,54 @@ class OpenedFile:
     notes: list[str] = field(default_factory=list)  # what was found and decided in the table
 
 
-def open_any(settings: DataSettings, encoding: Encoding | None = None) -> OpenedFile:
+def open_any(
+    settings: DataSettings, encoding: Encoding | None = None, keep: bool = False
+) -> OpenedFile:
     """Open the file of the section ``[data]``; DataError if it is neither HDF5 nor a table.
 
-    A table is encoded as ``encoding`` says, or as its own columns suggest. An HDF5 file that
-    `gnopt dataset import` made of a table knows its encoding.
+    A table is encoded as ``encoding`` says, or as its own columns suggest; with ``keep`` it stays
+    in memory for the next reader of the file. An HDF5 file may hold a table too: the one that
+    ``inputs`` names, or its only one. A file that `gnopt dataset import` made of a table knows its
+    encoding.
     """
     path = Path(settings.file).expanduser()
-    if not path.is_file() or h5py.is_hdf5(path) or not is_table(path):
-        handle = open_file(path)
-        try:
-            own = stored_encoding(handle)
-            if own is not None and encoding is not None and own.features != encoding.features:
-                raise DataError(
-                    f"{path}: its table was encoded otherwise than that of the training data; "
-                    "expected the table itself, or a file imported together with the training data"
-                )
-        except BaseException:
+    if path.is_file() and not h5py.is_hdf5(path) and is_table(path):
+        return of_table(read_table(path, settings.table_form(), keep), settings, encoding)
+    handle = open_file(path)
+    try:
+        frame = _frame_of(handle, settings)
+        if frame is not None:
+            table = tidy(Table(path, read_frame(handle, frame)))
             handle.close()
-            raise
-        return OpenedFile(handle, settings, encoding or own)
-    return of_table(read_table(path, settings.table_form()), settings, encoding)
+            if frame == settings.inputs.strip("/"):
+                settings = settings.changed(inputs=ALL_INPUTS)
+            return of_table(table, settings, encoding)
+        own = stored_encoding(handle)
+        if own is not None and encoding is not None and own.features != encoding.features:
+            raise DataError(
+                f"{path}: its table was encoded otherwise than that of the training data; "
+                "expected the table itself, or a file imported together with the training data"
+            )
+    except BaseException:
+        handle.close()
+        raise
+    return OpenedFile(handle, settings, encoding or own)
+
+
+def _frame_of(handle: h5py.File, settings: DataSettings) -> str | None:
+    """Return the path of the table in an HDF5 file that is meant, None where arrays are."""
+    named = settings.inputs.strip("/")
+    if is_frame(handle, named):
+        return named
+    if holds(handle, named) or is_group(handle, "train"):
+        return None
+    frames = find_frames(handle)
+    if len(frames) > 1:
+        raise DataError(
+            f"{handle.filename}: holds {len(frames)} tables, {', '.join(frames[:8])}; choose one "
+            "by data.inputs"
+        )
+    return frames[0] if frames else None
 
 
 def of_table(table: Table, settings: DataSettings, encoding: Encoding | None = None) -> OpenedFile:

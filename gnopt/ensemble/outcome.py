@@ -8,9 +8,10 @@ from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
-from gnopt.config import Config, to_toml
+from gnopt.config import Config
 from gnopt.ensemble.members import Member
 from gnopt.errors import DataError
+from gnopt.toml import to_toml
 from gnopt.training import rundir
 from gnopt.training.csv_table import read_columns
 

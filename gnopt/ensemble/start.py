@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from gnopt import machine
-from gnopt.config import Config, Flags, load, to_toml
+from gnopt.config import Config, Flags, load
 from gnopt.engine.arrays import Device, check_device, get_backend
 from gnopt.ensemble.members import Member, members_of
 from gnopt.errors import ConfigError
+from gnopt.toml import to_toml
 from gnopt.training import rundir
 from gnopt.training.estimate import estimate_cost, refuse_too_large
 from gnopt.training.origin import check_data, config_to_resume

@@ -169,7 +169,8 @@ class Trainer:
             *scale_notes(e),
             *e.optimizer.notes(batch),
         ]
-        return [*e.data.notes, *([e.start_note] if e.start_note else []), *notes]
+        decided = e.config.decisions.lines() if e.config.decisions else e.data.notes
+        return [*decided, *([e.start_note] if e.start_note else []), *notes]
 
     def stop(self) -> Stop | None:
         """Return why the run is over, or None if it goes on."""

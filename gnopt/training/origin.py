@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from gnopt import plug_ins
-from gnopt.config import Config, Flags, differences, load, to_toml
+from gnopt.config import Config, Flags, differences, load
 from gnopt.data.fingerprint import Fingerprint
 from gnopt.data.source import Data
 from gnopt.errors import ConfigError, DataError, SettingsError
 from gnopt.files import write_text
 from gnopt.notes import note
+from gnopt.toml import to_toml
 from gnopt.training.rundir import CONFIG, RunDirectory, is_run, read_info
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from gnopt import machine, plug_ins, provenance
-from gnopt.config import Config, Flags, to_toml
+from gnopt.config import Config, Flags
 from gnopt.engine.arrays import Array
 from gnopt.errors import DataError
 from gnopt.notes import note
 from gnopt.optimizers.base import State
+from gnopt.toml import to_toml
 from gnopt.training import checkpoint, decay_search, rundir
 from gnopt.training.decay_search import DecayChoice
 from gnopt.training.loop import Counters, Reporter, Trainer

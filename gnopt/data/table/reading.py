@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,8 +30,14 @@ def is_table(path: Path) -> bool:
     return find_format(path, head) is not None
 
 
-def read_table(path: Path, form: TableForm | None = None) -> Table:
+# The table that was read to decide how to train, for the training itself: (file, table).
+_kept: list[tuple[tuple[object, ...], Table]] = []
+
+
+def read_table(path: Path, form: TableForm | None = None, keep: bool = False) -> Table:
     """Read the table of a file; DataError if it has none or cannot be read.
+
+    With ``keep`` it stays in memory until the file is read again.
 
     Names of columns become text without blanks around it, each used once. A first column without a
     name of its own that counts the rows becomes the index, as do names of rows.
@@ -42,10 +49,16 @@ def read_table(path: Path, form: TableForm | None = None) -> Table:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     if not head:
         raise DataError(f"{path}: the file is empty; expected a table")
-    found = find_format(path, head)
-    if found is None:
-        raise DataError(f"{path}: not a table; expected {', '.join(all_formats())}")
-    return tidy(found.read(path, form or TableForm()))
+    state = path.stat()
+    key = (path.resolve(), state.st_mtime_ns, state.st_size, form or TableForm())
+    table = next((table for known, table in _kept if known == key), None)
+    if table is None:
+        found = find_format(path, head)
+        if found is None:
+            raise DataError(f"{path}: not a table; expected {', '.join(all_formats())}")
+        table = tidy(found.read(path, form or TableForm()))
+    _kept[:] = [(key, table)] if keep else []
+    return replace(table, notes=list(table.notes))
 
 
 def tidy(table: Table) -> Table:

@@ -37,6 +37,9 @@ class Loss:
     name: str = ""
     summary: str = ""
     other_names: tuple[str, ...] = ()  # what other programs call it; a hint names ours
+    # The targets that it is chosen for where the user names no loss: "two classes", "classes",
+    # "counts" or "numbers"; "" = for none.
+    suits: str = ""
     # 𝒢_L of a data point is diagonal: gn_diagonal defines it, and the other methods follow.
     diagonal: bool = False
     likelihood: bool = True  # E = −log p(y | h) + const: y can be sampled from the model

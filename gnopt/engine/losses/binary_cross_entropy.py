@@ -17,6 +17,7 @@ class BinaryCrossEntropy(Loss):
 
     name = "binary_cross_entropy"
     summary = "independent Bernoulli outputs with logits, grey targets allowed; 𝒢_L = diag p(1-p)"
+    suits = "two classes"
     other_names = (
         "bce",
         "bce_loss",

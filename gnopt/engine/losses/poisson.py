@@ -20,6 +20,7 @@ class Poisson(Loss):
 
     name = "poisson"
     summary = "Poisson counts with log rates; 𝒢_L = diag exp h"
+    suits = "counts"
     other_names = (
         "poisson_nll",
         "poisson_nll_loss",

@@ -52,6 +52,7 @@ class SoftmaxCrossEntropy(Loss):
 
     name = "softmax_cross_entropy"
     summary = "one of K classes; y an integer label or a distribution; 𝒢_L = diag p - p pᵀ"
+    suits = "classes"
     other_names = (
         "cross_entropy",
         "cross_entropy_loss",

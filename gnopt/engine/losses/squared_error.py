@@ -13,6 +13,7 @@ class SquaredError(Loss):
 
     name = "squared_error"
     summary = "half the squared distance; 𝒢_L = I"
+    suits = "numbers"
     other_names = (
         "mse",
         "mse_loss",
