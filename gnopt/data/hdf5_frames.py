@@ -19,12 +19,13 @@ attributes give types and names. Words of a categorical column stand below ``met
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
+from gnopt.data.hdf5 import datasets
 from gnopt.data.plain_pickle import NotPlain, object_array, plain_values
 from gnopt.data.rows import as_text
 from gnopt.errors import DataError
@@ -56,6 +57,16 @@ def find_frames(handle: h5py.File) -> list[str]:
         elif _is_records(handle, name):
             found.append(name)
     return found
+
+
+def arrays_beside(handle: h5py.File, frames: Sequence[str]) -> bool:
+    """Return whether the file has datasets of several numbers that are no part of its tables."""
+    inside = tuple(f"{name}/" for name in frames)
+    return any(
+        node.size is not None and node.size > 1
+        for name, node in datasets(handle)
+        if name not in frames and not name.startswith(inside) and "/_i_" not in f"/{name}"
+    )
 
 
 def is_frame(handle: h5py.File, path: str) -> bool:
@@ -120,11 +131,24 @@ def _records(dataset: h5py.Dataset) -> pd.DataFrame:
     return pd.DataFrame(dict(_columns(rows, logical)))
 
 
-def _columns(rows: np.ndarray, logical: h5py.h5t.TypeCompoundID) -> Iterator[tuple[str, Any]]:
-    """Yield (name, values) for every number, word and date of the records."""
+def frame_of_records(rows: np.ndarray) -> pd.DataFrame:
+    """Return a structured array, (rows,), as a frame; `read_frame` says what becomes of fields."""
+    import pandas as pd
+
+    return pd.DataFrame(dict(_columns(rows, None)))
+
+
+def _columns(
+    rows: np.ndarray, logical: h5py.h5t.TypeCompoundID | None
+) -> Iterator[tuple[str, Any]]:
+    """Yield (name, values) for every number, word and date of the records.
+
+    ``logical`` is their type in an HDF5 file, or None.
+    """
     assert rows.dtype.names is not None
     for place, name in enumerate(rows.dtype.names):
-        field, kind = rows[name], logical.get_member_type(place)
+        field = rows[name]
+        kind = None if logical is None else logical.get_member_type(place)
         if field.dtype.names is not None:
             for inner, values in _columns(field, kind):
                 yield f"{name}.{inner}", values
@@ -137,19 +161,20 @@ def _columns(rows: np.ndarray, logical: h5py.h5t.TypeCompoundID) -> Iterator[tup
             yield (f"{name}_{k}" if flat.shape[1] > 1 else name), _values(flat[:, k], kind)
 
 
-def _values(field: np.ndarray, kind: h5py.h5t.TypeID) -> Any:
-    """Return a field as pandas should hold it, by its type in the file."""
+def _values(field: np.ndarray, kind: h5py.h5t.TypeID | None) -> Any:
+    """Return a field as pandas should hold it, by its type in an HDF5 file."""
     import pandas as pd
 
-    if kind.get_class() == h5py.h5t.ARRAY:
+    if kind is not None and kind.get_class() == h5py.h5t.ARRAY:
         kind = kind.get_super()
-    if kind.get_class() == h5py.h5t.BITFIELD and kind.get_size() == 1:  # how PyTables writes bool
+    bits = kind is not None and kind.get_class() == h5py.h5t.BITFIELD
+    if bits and field.dtype.itemsize == 1:  # how PyTables writes bool
         return field.astype(bool)
     members = h5py.check_enum_dtype(field.dtype)
     if members:
         names = {number: name for name, number in members.items()}
         return pd.Categorical([names.get(int(value)) for value in field], list(members))
-    if field.dtype.kind in "SO":
+    if field.dtype.kind in "SOU":
         return _words(field)
     return field.astype(field.dtype.newbyteorder("="))
 

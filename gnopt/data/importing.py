@@ -135,7 +135,7 @@ def find_parts(source: Path, settings: ImportSettings, split: str | None) -> dic
     Empty where the user names inputs or shares out the rows, or names say nothing.
     """
     named = settings.inputs or settings.targets or settings.weights or split
-    return {} if named or source.is_dir() else layout_of(source)
+    return {} if named or source.is_dir() or is_table(source) else layout_of(source)
 
 
 def lacking(targets: Rows, shares: Mapping[str, int]) -> list[str]:

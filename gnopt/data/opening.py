@@ -13,11 +13,12 @@ import h5py
 import numpy as np
 
 from gnopt.data.hdf5 import holds, is_group, open_file
-from gnopt.data.hdf5_frames import find_frames, is_frame, read_frame
+from gnopt.data.hdf5_frames import arrays_beside, find_frames, is_frame, read_frame
 from gnopt.data.options import ALL_INPUTS, DataSettings
 from gnopt.data.table.encoding import Encoded, Encoding
 from gnopt.data.table.form import Table
 from gnopt.data.table.reading import is_table, read_table, tidy
+from gnopt.data.views import field_at
 from gnopt.errors import DataError
 from gnopt.formatting import in_bytes
 
@@ -74,9 +75,11 @@ def _frame_of(handle: h5py.File, settings: DataSettings) -> str | None:
     named = settings.inputs.strip("/")
     if is_frame(handle, named):
         return named
-    if holds(handle, named) or is_group(handle, "train"):
+    if holds(handle, named) or is_group(handle, "train") or field_at(handle, named):
         return None
     frames = find_frames(handle)
+    if arrays_beside(handle, frames):
+        return None
     if len(frames) > 1:
         raise DataError(
             f"{handle.filename}: holds {len(frames)} tables, {', '.join(frames[:8])}; choose one "

@@ -157,8 +157,6 @@ def test_fields_of_records_are_columns(tmp_path, memory):
     np.testing.assert_array_equal(y, np.arange(ROWS))
     labels = rows(tmp_path / "r.h5", SOFTMAX, targets="data/table/in/kind", **inside)[1]
     np.testing.assert_array_equal(labels, np.arange(ROWS) % 2)
-    with pytest.raises(DataError, match=r"records with fields v, in; .*one field is data/table/v"):
-        rows(tmp_path / "r.h5", inputs="data/table", targets="inputs")
 
 
 def odd_type(bits: int) -> h5py.h5t.TypeFloatID:
