@@ -25,7 +25,7 @@ Reading order: ``errors`` → ``notes`` → ``machine`` → ``provenance`` → `
 ``weighting`` → ``data`` → ``engine`` (network, losses) → ``metrics`` → ``curvature`` →
 ``optimizers`` → ``settings`` → ``deciding`` → ``config`` → ``method_options`` → ``training`` →
 ``export`` → ``workers`` → ``ensemble`` → ``inspection`` → ``compare`` → ``bench`` → ``plots`` →
-``cli``.
+``examples`` → ``cli``.
 """
 
 import os

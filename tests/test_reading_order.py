@@ -21,6 +21,7 @@ SIBLINGS = {
     "BACKEND",
     "CURVATURE",
     "ENGINE",
+    "EXAMPLE",
     "FORM",
     "FORMAT",
     "KIND",

@@ -2,9 +2,9 @@
 
 A command parses flags, calls the rooms below, and prints; no logic lives here.
 
-Reading order: ``lasting`` → ``streams`` → ``sections`` → ``common`` → ``evaluation_table`` →
-``course`` → ``display`` → ``comparing`` → ``scores`` → ``closing`` → ``ensembles`` →
-``config_page``; then the commands, in any order.
+Reading order: ``lasting`` → ``streams`` → ``sections`` → ``paths`` → ``common`` →
+``evaluation_table`` → ``course`` → ``display`` → ``comparing`` → ``scores`` → ``closing`` →
+``ensembles`` → ``config_page``; then the commands, in any order.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ COMMANDS = {
     "plot": ("plot", "Figures of finished or running runs."),
     "dataset": ("dataset", "Make, import and describe data files."),
     "bench": ("bench", "What an update of each method costs on this machine, phase by phase."),
+    "example": ("example", "Write an example that is ready to run, with its data."),
     "list": ("listing", "Methods, losses, activations and initialisers."),
     "config": ("config", "Show, check and explain configurations."),
 }

@@ -4,11 +4,11 @@ next.
 
 from __future__ import annotations
 
-import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
+from gnopt.cli.paths import listed, shown
 from gnopt.formatting import digits, duration
 from gnopt.training.loop import Trainer, TrainingOutcome
 from gnopt.training.measured import Measured
@@ -61,16 +61,4 @@ def next_lines(run: Path, data: Path) -> Iterator[str]:
         f"gnopt predict {where} {file} predictions.h5",
         f"gnopt plot {where}",
     ]
-    yield from _listed("next:         ", commands)
-
-
-def shown(path: Path) -> str:
-    """Return a path as a user would write it: from the working directory if it lies below."""
-    absolute = Path(os.path.abspath(path))
-    here = Path.cwd()
-    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(path)
-
-
-def _listed(title: str, lines: Sequence[str]) -> Iterator[str]:
-    for number, line in enumerate(lines):
-        yield (title if number == 0 else " " * len(title)) + line
+    yield from listed("next:         ", commands)

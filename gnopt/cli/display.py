@@ -110,7 +110,7 @@ class PlainReporter(Reporter):
     """
 
     def __init__(self, every_update: bool = False) -> None:
-        self._interval = 0.0 if every_update else 1.0
+        self._interval = 0.0 if every_update else 0.1
         self._every_update = every_update
         self._next = 0.0  # when a line of the table is due
         self._table: EvaluationTable | None = None
