@@ -71,6 +71,13 @@ NAMES = {
 }
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what ``bin/test --long`` asks for."""
+    parser.addoption(
+        "--long", action="store_true", help="Draw thousands of random faults: hours, not minutes."
+    )
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Parametrise the arguments named in ``NAMES``, unless a test does so itself."""
     own = " ".join(str(mark.args[0]) for mark in metafunc.definition.iter_markers("parametrize"))

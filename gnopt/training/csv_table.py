@@ -91,31 +91,42 @@ class Mark:
             zlib.crc32(text, self.checksum),
         )
 
-    def agrees(self, path: Path) -> bool:
-        """Return whether the table still begins with these lines; the file is read as a stream."""
+    def end_in(self, path: Path) -> int | None:
+        """Return where these lines end in a table, in bytes, or None if it does not begin with
+        them. The file is read as a stream. Names of columns without rows end at 0.
+        """
         if self.lines <= 1:
-            return True  # nothing but names of columns
-        found = Mark()
+            return 0
+        found, end = Mark(), 0
         for piece in _pieces(path):
             left = self.lines - found.lines
             if piece.count(b"\n") > left:
                 piece = b"".join(piece.splitlines(keepends=True)[:left])
             if found.columns == 0 and piece.partition(b"\n")[0].count(b",") + 1 > self.columns:
-                return self._agrees_in_part(path)
-            found = found.after(piece)
+                return self._end_in_part(path)
+            found, end = found.after(piece), end + len(piece)
             if found.lines == self.lines:
                 break
-        return found == self
+        return end if found == self else None
 
-    def _agrees_in_part(self, path: Path) -> bool:
-        """Compare a table that has got columns since."""
-        found = Mark()
-        for line in _lines(path):
-            cells = line.split(b",")[: self.columns]
-            found = found.after(b",".join(cells) + b"\n")
-            if found.lines == self.lines:
-                break
-        return found == self
+    def _end_in_part(self, path: Path) -> int | None:
+        """Return the same of a table that has got columns since."""
+        found, end = Mark(), 0
+        for piece in _pieces(path):
+            for line in piece.splitlines(keepends=True):
+                cells = line.rstrip(b"\n").split(b",")[: self.columns]
+                found, end = found.after(b",".join(cells) + b"\n"), end + len(line)
+                if found.lines == self.lines:
+                    return end if found == self else None
+        return None
+
+
+def cut(path: Path, end: int) -> None:
+    """Drop what follows the byte ``end`` of a table; with 0, the table."""
+    if end:
+        os.truncate(path, end)
+    else:
+        path.unlink(missing_ok=True)
 
 
 class Table:

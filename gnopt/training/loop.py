@@ -475,7 +475,7 @@ class Trainer:
         if theta is not self.theta:
             state["theta"] = e.ops.to_host(self.theta)
         folder, path = self.run.checkpoints, self._path(self.counters.step)
-        checkpoint.save(path, stored, state, self.run.marks(self.counters.step))
+        checkpoint.save(path, stored, state, str(self.run.marks(self.counters.step)))
         of_schedule = self._path(self.counters.best_step)
         named = of_schedule if best is None else self._path(best)
         if named.is_file():

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gnopt.errors import DataError
 from gnopt.training import checkpoint
-from gnopt.training.rundir import RunDirectory
+from gnopt.training.rundir import Marks, RunDirectory
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def find_place(run: RunDirectory) -> Place:
         problem = checkpoint.damage(path)
         if problem is None and not checkpoint.resumable(path):
             continue
-        problem = problem or run.gap(checkpoint.remark(path), step)
+        problem = problem or run.gap(Marks.read(checkpoint.remark(path)), step)
         if problem is None:
             lost = _lost_best(path)
             if lost is None:

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from gnopt import machine
 from gnopt.errors import ConfigError, DataError, GnoptError
 from gnopt.files import TEMPORARY, inside, write_text
+from gnopt.notes import note
 from gnopt.provenance import now
 from gnopt.training import checkpoint
 from gnopt.training.csv_table import (
@@ -27,6 +29,7 @@ from gnopt.training.csv_table import (
     Table,
     break_in,
     columns_for,
+    cut,
     last_row,
     truncate,
     widen,
@@ -175,6 +178,32 @@ def resume_command(path: Path) -> str:
     return f"gnopt train --resume --out {shlex.quote(str(path))}"
 
 
+@dataclass(frozen=True)
+class Marks:
+    """What the tables of a run held when a checkpoint was written, as its remark says.
+
+    A resumed run takes the rows of steps.csv as they are, and those of eval.csv before the update
+    of the checkpoint, because the evaluation at the end of a run may use other rows and is made
+    again. ``end`` is of all rows of eval.csv.
+    """
+
+    steps: Mark
+    evaluations: Mark
+    end: Mark
+
+    def __str__(self) -> str:
+        return f"{_STEPS} {self.steps}; {_EVALUATIONS} {self.evaluations}; end {self.end}"
+
+    @classmethod
+    def read(cls, remark: str) -> Marks | None:
+        """Read back what ``str`` gave; None for anything else, as of an earlier version."""
+        try:
+            parts = dict(part.split(" ", 1) for part in remark.split("; "))
+            return cls(*(Mark.read(parts[name]) for name in (_STEPS, _EVALUATIONS, "end")))
+        except (ValueError, KeyError):
+            return None
+
+
 class RunDirectory:
     """An open run directory. A lock on log.txt keeps other processes out until ``close``."""
 
@@ -253,15 +282,31 @@ class RunDirectory:
             raise
         return run
 
-    def rewind(self, step: int, over: bool, config_text: str, info: Mapping[str, Any]) -> None:
+    def rewind(
+        self,
+        step: int,
+        marks: Marks | None,
+        over: bool,
+        config_text: str,
+        info: Mapping[str, Any],
+    ) -> None:
         """Bring every file back to its state after ``step`` updates, and mark the run as running.
 
-        The files end up as an uninterrupted run would have left them. ``over`` says that the run
-        has ended; only then does eval.csv keep the rows of ``step``. A run that goes on evaluates
-        again where this is due, because the evaluation at an end may use other rows.
+        The files end up as an uninterrupted run would have left them. ``marks`` are those of the
+        checkpoint, None for one of an earlier version. ``over`` says that the run has ended; only
+        then does eval.csv keep the rows of ``step``. A run that goes on evaluates again where this
+        is due, because the evaluation at an end may use other rows.
         """
-        truncate(self.path / _STEPS, lambda s: s <= step)
-        truncate(self.path / _EVALUATIONS, lambda s: s < step or (s == step and over))
+        steps, evaluations = self.path / _STEPS, self.path / _EVALUATIONS
+        if marks is None:
+            truncate(steps, lambda s: s <= step)
+            truncate(evaluations, lambda s: s < step or (s == step and over))
+        else:
+            cut(steps, marks.steps.end_in(steps) or 0)
+            end = marks.end.end_in(evaluations) if over else None
+            if over and end is None:
+                note(f"{evaluations}: rows of update {step}, the last, were lost or edited")
+            cut(evaluations, end or marks.evaluations.end_in(evaluations) or 0)
         for path in checkpoint.listed(self.checkpoints):
             if (checkpoint.step_of(path) or 0) > step:
                 path.unlink()
@@ -319,12 +364,16 @@ class RunDirectory:
             self._tables[name] = Table(path, _columns(path) or columns_for(fixed, row))
         return self._tables[name]
 
-    def marks(self, step: int) -> str:
+    def marks(self, step: int) -> Marks:
         """Return what the tables hold after ``step`` updates, for the checkpoint of that step."""
-        steps, evaluations = (self._mark(name, at) for name, at in _tables(step))
-        return f"{_STEPS} {steps}; {_EVALUATIONS} {evaluations}"
+        return Marks(
+            self._mark(_STEPS, step + 1),
+            self._mark(_EVALUATIONS, step),
+            self._mark(_EVALUATIONS, step + 1),
+        )
 
     def _mark(self, name: str, step: int) -> Mark:
+        """Return the mark of the rows of a table before ``step``."""
         path = self.path / name
         if name in self._tables:
             return self._tables[name].marked(step)
@@ -333,27 +382,21 @@ class RunDirectory:
         with contextlib.closing(Table(path, _columns(path))) as table:
             return table.marked(step)
 
-    def gap(self, marks: str, step: int) -> str | None:
+    def gap(self, marks: Marks | None, step: int) -> str | None:
         """Return what is wrong with the rows of the tables up to ``step``, or None.
 
-        ``marks`` is the remark of the checkpoint of that step; it is empty for a checkpoint of an
-        earlier version, and then only the numbers of the updates can be compared.
+        ``marks`` are those of the checkpoint of that step. One of an earlier version has none, and
+        then only the numbers of the updates can be compared.
         """
-        steps = self.path / _STEPS
-        try:
-            known = {
-                name: Mark.read(text)
-                for name, text in (part.split(" ", 1) for part in marks.split("; ") if part)
-            }
-        except ValueError:
-            return f"the checkpoint of update {step} tells nothing about {_STEPS}"
-        for name, mark in known.items():
-            path = self.path / name
-            if not mark.agrees(path):
+        steps, evaluations = self.path / _STEPS, self.path / _EVALUATIONS
+        if marks is None:
+            return break_in(steps, step)
+        for path, mark in ((steps, marks.steps), (evaluations, marks.evaluations)):
+            if mark.end_in(path) is None:
                 what = "are not those that were written" if path.is_file() else "are missing"
                 found = break_in(steps, step) if path == steps else None
                 return found or f"{path}: rows up to update {step} {what}"
-        return None if known else break_in(steps, step)
+        return None
 
     def _write_info(self) -> None:
         write_text(self.path / _INFO, json.dumps(self.info, indent=2) + "\n")
@@ -461,15 +504,6 @@ def _columns(path: Path) -> tuple[str, ...]:
         return ()
     with path.open() as file:
         return tuple(file.readline().strip().split(","))
-
-
-def _tables(step: int) -> tuple[tuple[str, int], tuple[str, int]]:
-    """Return each table with the step before which a resumed run takes its rows as they are.
-
-    The rows of ``step`` in eval.csv are not among them: the evaluation at the end of a run may use
-    other rows, and is made again.
-    """
-    return (_STEPS, step + 1), (_EVALUATIONS, step)
 
 
 def _holder(path: Path) -> str:

@@ -19,7 +19,7 @@ from gnopt.training.decay_search import DecayChoice
 from gnopt.training.loop import Counters, Reporter, Trainer
 from gnopt.training.origin import check_data, config_to_resume
 from gnopt.training.recovery import find_place
-from gnopt.training.rundir import RunDirectory
+from gnopt.training.rundir import Marks, RunDirectory
 from gnopt.training.setup import Experiment, build, flat
 from gnopt.training.state import Tree, from_tree
 from gnopt.training.stopping import Ends
@@ -137,6 +137,7 @@ def resume(
         over = trainer.stop() is not None and counters.step > 0
         run.rewind(
             counters.step,
+            Marks.read(checkpoint.remark(path)) if path else None,
             over,
             to_toml(config.values()),
             describe_run(experiment, argv),

@@ -1,10 +1,8 @@
 """A run that was interrupted, even by kill -9, ends like one that was not."""
 
 import json
-import random
 import shutil
 import signal
-import time
 
 import h5py
 import pytest
@@ -193,33 +191,3 @@ def test_a_run_killed_at_its_very_end_leaves_no_old_checkpoint(tiny, gnopt):
     shutil.copy(folder / "step-000012.h5", folder / "step-000003.h5")
     assert gnopt("train", "--resume", "--out", "run").code == 0
     assert sorted(path.name for path in folder.iterdir()) == names
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_a_run_killed_at_any_moment_ends_like_an_undisturbed_one(tiny, gnopt, seed):
-    """Kill a run four times after a random wait, and resume it each time."""
-    wait = random.Random(seed)
-    settings = ["--set", "training.checkpoint_every=7", "--set", "training.evaluate_every=5"]
-    endless = ["train", "tiny.toml", "--out", "run", "-q", "--max-updates", "100000", *settings]
-    resume = []
-    for _ in range(4):
-        child = start(*endless, *resume)
-        if not resume:
-            wait_until(lambda: has_lines(tiny / "run/steps.csv", 1), child)
-        else:
-            time.sleep(0.8)
-        time.sleep(wait.uniform(0, 0.3))
-        child.kill()
-        child.communicate()
-        resume = ["--resume"]
-    # The file is absent if every child was killed before its first update.
-    log = tiny / "run/steps.csv"
-    done = (len(rows(log)) if log.exists() else 0) + 15
-    assert (
-        gnopt(
-            "train", "tiny.toml", "--out", "run", "--resume", "--max-updates", done, *settings
-        ).code
-        == 0
-    )
-    assert gnopt("train", "tiny.toml", "--out", "whole", "--max-updates", done, *settings).code == 0
-    same_runs(tiny / "whole", tiny / "run")

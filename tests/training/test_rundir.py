@@ -85,7 +85,7 @@ def test_a_run_is_created_locked_finished_and_resumed(tmp_path):
     with pytest.raises(ConfigError, match="--overwrite"):
         check_free(path, False)
     run = RunDirectory.resume(path)
-    run.rewind(2, False, "a = 2\n", {"argv": ["gnopt", "again"]})
+    run.rewind(2, None, False, "a = 2\n", {"argv": ["gnopt", "again"]})
     run.add_step({"step": 3, "loss": 0.5, "extra": 4, "unknown": 1})
     run.close()
     assert [row["step"] for row in read_table(path / "steps.csv")] == ["1", "2", "3"]
