@@ -2,8 +2,8 @@
 
 A new file that defines ``FORMAT`` is found by itself.
 
-Reading order: ``format`` → ``onnx_graph`` → ``columns``; of source files ``source`` →
-``procedure``.
+Reading order: ``format`` → ``onnx_graph`` → ``onnx_trace``, ``columns``; of source files
+``source`` → ``procedure``.
 """
 
 from gnopt.export.format import Format, export, formats

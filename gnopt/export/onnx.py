@@ -1,8 +1,9 @@
 """ONNX: one graph from raw inputs to predictions.
 
 Every hidden layer is a Gemm and the nodes of its activation. Which operators compute an activation
-or a prediction is a fact of the activation or the loss. The graph gives first what most readers
-want:
+or a prediction is a fact of the activation or the loss, or found by tracing its function.
+
+The graph gives first what most readers want:
 
 * ``probability`` (N, C), where classes are predicted;
 * ``prediction``: the most probable class (N,), or the predicted means (N, K);
@@ -27,11 +28,13 @@ from gnopt import __version__
 from gnopt.data.moments import Statistics
 from gnopt.data.table.encoding import Encoding
 from gnopt.engine.activations import get_activation
-from gnopt.engine.onnx_form import OnnxForm
+from gnopt.engine.arrays.trace import Untraceable
+from gnopt.engine.losses import Loss
 from gnopt.errors import GnoptError
 from gnopt.export.columns import form_of
 from gnopt.export.format import Format
 from gnopt.export.onnx_graph import Graph, rows
+from gnopt.export.onnx_trace import append_traced
 from gnopt.files import write_bytes
 from gnopt.training.checkpoint import StoredNetwork
 from gnopt.training.content import Content
@@ -95,9 +98,8 @@ def _one(graph: Graph, content: Content, taken: np.dtype) -> list[ValueInfoProto
     """Append a single network, and return the outputs of the graph."""
     logits = _append(graph, content.first, taken)
     made = rows(logits, content.first.sizes[-1], graph.dtype)
-    if content.loss.onnx is None:
+    if not _predict(graph, content.loss, logits, "output"):
         return [made]
-    content.loss.onnx(graph, logits, "output")
     deviation = []
     if content.noise is not None:
         none = graph.node("Sub", ["output", "output"], "zero")
@@ -108,17 +110,15 @@ def _one(graph: Graph, content: Content, taken: np.dtype) -> list[ValueInfoProto
 
 def _ensemble(graph: Graph, content: Content, taken: np.dtype) -> list[ValueInfoProto]:
     """Append the networks of an ensemble, the mean of their predictions and its deviation."""
-    prediction = content.loss.onnx
-    if prediction is None:
-        raise GnoptError(
-            f"loss '{content.first.loss}' has no ONNX form of its prediction, which an ensemble "
-            "averages: export one network by --member N, or to .h5 or .npz"
-        )
     made = []
     for number, network in content.networks.items():
         prefix = f"member_{number}_"
         made.append(f"{prefix}output")
-        prediction(graph, _append(graph, network, taken, prefix), made[-1])
+        if not _predict(graph, content.loss, _append(graph, network, taken, prefix), made[-1]):
+            raise GnoptError(
+                f"loss '{content.first.loss}' has no ONNX form of its prediction, which an "
+                "ensemble averages: export one network by --member N, or to .h5 or .npz"
+            )
     mean = _mean(graph, made, "output")
     squares = []
     for name in made:
@@ -156,14 +156,38 @@ def _answers(graph: Graph, content: Content) -> list[ValueInfoProto]:
     ]
 
 
-def _form_of(activation: str) -> OnnxForm:
-    form = get_activation(activation).onnx
-    if form is None:
-        raise GnoptError(
-            f"activation '{activation}' has no ONNX form: give its Activation the fact 'onnx', "
-            "which docs/plug-ins.md describes, or export to .h5 or .npz"
-        )
-    return form
+def _activate(graph: Graph, name: str, source: str, result: str) -> None:
+    """Append an activation: by its own form where it has one, else as it is traced.
+
+    Forms of float64 may hold operators that onnxruntime computes in float32 alone; there the traced
+    function goes first.
+    """
+    activation = get_activation(name)
+    if activation.onnx is not None and graph.dtype == np.float32:
+        activation.onnx(graph, source, result)
+        return
+    try:
+        append_traced(graph, activation.f, source, result, out=True)
+    except Untraceable as error:
+        if activation.onnx is None:
+            raise GnoptError(
+                f"activation '{name}' has no ONNX form, and its f cannot be traced ({error}): give "
+                "its Activation the fact 'onnx', which docs/plug-ins.md describes, or export to "
+                ".h5 or .npz"
+            ) from error
+        activation.onnx(graph, source, result)
+
+
+def _predict(graph: Graph, loss: Loss, source: str, result: str) -> bool:
+    """Append the prediction of a loss, and return whether there is one; see `_activate`."""
+    if loss.onnx is not None:
+        loss.onnx(graph, source, result)
+        return True
+    try:
+        append_traced(graph, lambda ops, h: loss.prediction(ops, h), source, result)
+    except Untraceable:
+        return False
+    return True
 
 
 def _taken(network: StoredNetwork) -> np.dtype:
@@ -206,6 +230,6 @@ def _append(graph: Graph, network: StoredNetwork, taken: np.dtype, prefix: str =
         h = f"{prefix}logits" if index == last else f"{prefix}h_{index}"
         at = graph.node("Gemm", [at, weight, bias], h, transB=1)
         if index < last:
-            _form_of(network.activations[index - 1])(graph, at, f"{prefix}a_{index}")
+            _activate(graph, network.activations[index - 1], at, f"{prefix}a_{index}")
             at = f"{prefix}a_{index}"
     return at

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import shutil
 import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -181,17 +180,9 @@ class Curved(Loss):
 """
 
 
-@pytest.fixture
-def plug_ins(tmp_path, monkeypatch):
-    (tmp_path / "mine.py").write_text(PLUG_INS)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "mine", raising=False)  # that of another test
-    yield
-    sys.modules.pop("mine", None)
-
-
 @pytest.mark.parametrize(("suffix", "language"), [(".c", "C"), (".f90", "Fortran")])
-def test_what_cannot_be_written_is_refused_in_words(plug_ins, tmp_path, suffix, language):
+def test_what_cannot_be_written_is_refused_in_words(mine, tmp_path, suffix, language):
+    mine(PLUG_INS)
     out = tmp_path / f"net{suffix}"
     with pytest.raises(GnoptError, match=rf"'mine:shapely' cannot be written in {language}.*npz"):
         export(alone(network(["mine:shapely"], "squared_error")), out)

@@ -25,13 +25,12 @@ class Activation:
     f and df write to ``out``, which may be the same array as ``h``, and return it.
 
     The functions depend on their arguments alone. On a GPU each is called once, and what it did
-    becomes one kernel (`gnopt.engine.arrays.fuse`).
+    becomes one kernel (`gnopt.engine.arrays.fuse`). Exported source code is made in the same way.
 
     With ``from_output``, df and d2f read only a = f(h): h is not kept, and they are given None.
     ``piecewise_linear`` says that f'' is zero; f'(0) is then the slope on the left (0 for relu).
-    ``onnx`` appends f to an ONNX graph, from the name of h to the name of a; without it, networks
-    with this activation are exported to the other formats only.
-    ``other_names`` are those of other programs; a hint names ours.
+    ``onnx`` appends f to an ONNX graph, from the name of h to the name of a; without it, f is
+    traced for that.
     ``init`` says how initial weights fit f; without it, this is computed from f.
     """
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from gnopt.engine.arrays.functions import Elementwise
 from gnopt.engine.arrays.kernels import Kernel
-from gnopt.engine.arrays.trace import Body, Dialect, Symbol, SymbolicFunctions
+from gnopt.engine.arrays.trace import Dialect, Statements, Symbol, SymbolicFunctions
 
 # NumPy's names and those of C and C++, which overloads them for float and double.
 FUNCTIONS = {
@@ -89,7 +89,7 @@ def fuse(
     function takes an array to write to, and must return that array. Without it the function may
     return several arrays: the kernel has as many outputs.
     """
-    body = Body(dtype, CUDA)
+    body = Statements(dtype, CUDA)
     inputs = _inputs(body, given)
     target = [Symbol(body, None)] if out else []
     try:
@@ -120,7 +120,7 @@ def fuse_in_place(
 
     ``written`` and ``given`` tell which of the arrays and inputs are there; the others are None.
     """
-    body = Body(dtype, CUDA)
+    body = Statements(dtype, CUDA)
     inputs = _inputs(body, given)
     names = [f"y{i}" for i in range(len(written))]
     # Values are read before anything is stored, so that one array may take another's old value.
@@ -142,14 +142,14 @@ def fuse_in_place(
     return _kernel(body, inputs, outputs, stores)
 
 
-def _inputs(body: Body, given: Sequence[bool]) -> list[Symbol | None]:
+def _inputs(body: Statements, given: Sequence[bool]) -> list[Symbol | None]:
     return [
         Symbol(body, f"x{i}", writable=False) if there else None for i, there in enumerate(given)
     ]
 
 
 def _kernel(
-    body: Body, inputs: Sequence[Symbol | None], outputs: Sequence[str], stores: Sequence[str]
+    body: Statements, inputs: Sequence[Symbol | None], outputs: Sequence[str], stores: Sequence[str]
 ) -> Kernel:
     return Kernel(
         ", ".join(f"T {x.text}" for x in inputs if x is not None),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -72,29 +73,51 @@ class Dialect:
     number: Callable[[float], str]
 
 
-class Body:
-    """The statements of a function of arrays of one type: names of values and their expressions."""
+class Body(ABC):
+    """What a function of arrays of one type does, operation by operation; values have names."""
 
-    def __init__(self, dtype: np.dtype, dialect: Dialect) -> None:
-        self.dtype, self.dialect = dtype, dialect
-        self.statements: list[tuple[str, str]] = []
+    def __init__(self, dtype: np.dtype) -> None:
+        self.dtype = dtype
 
-    def add(self, expression: str) -> str:
-        """Append a statement that computes ``expression``; return the name of its value."""
-        name = f"v{len(self.statements)}"
-        self.statements.append((name, expression))
-        return name
+    @abstractmethod
+    def apply(self, operation: str, values: Sequence[str]) -> str:
+        """Append an operation of ``ARGUMENTS`` on values; return the name of its result."""
+
+    @abstractmethod
+    def number(self, value: float) -> str:
+        """Return the value that is this number."""
 
     def text(self, value: Any) -> str:
-        """Return a symbol or a number in the language.
+        """Return the value of a symbol or of a number.
 
         A NumPy scalar is refused: on real arrays it would turn float32 into float64.
         """
         if isinstance(value, Symbol) and value.body is self and value.text is not None:
             return value.text
         if type(value) in (bool, int, float) and math.isfinite(value):
-            return self.dialect.number(float(value))
+            return self.number(float(value))
         raise Untraceable(f"{value!r} is no number and no array of this function")
+
+
+class Statements(Body):
+    """Statements of a language: names of values and their expressions."""
+
+    def __init__(self, dtype: np.dtype, dialect: Dialect) -> None:
+        super().__init__(dtype)
+        self.dialect = dialect
+        self.statements: list[tuple[str, str]] = []
+
+    def apply(self, operation: str, values: Sequence[str]) -> str:
+        return self.add(self.dialect.templates[operation].format(*values))
+
+    def number(self, value: float) -> str:
+        return self.dialect.number(value)
+
+    def add(self, expression: str) -> str:
+        """Append a statement that computes ``expression``; return the name of its value."""
+        name = f"v{len(self.statements)}"
+        self.statements.append((name, expression))
+        return name
 
 
 class Symbol:
@@ -146,8 +169,7 @@ def _apply(name: str, *arguments: Any, out: Symbol | None = None) -> Symbol:
     if name not in COMPARISONS and only_masks != (name in LOGIC):
         raise Untraceable(f"{name} of comparisons")
     body = symbols[0].body
-    template = body.dialect.templates[name]
-    value = body.add(template.format(*(body.text(a) for a in arguments)))
+    value = body.apply(name, [body.text(a) for a in arguments])
     is_mask = name in COMPARISONS or name in LOGIC
     result = Symbol(body, value, writable=not is_mask, mask=is_mask)
     if out is None:
@@ -234,14 +256,24 @@ def trace(
 
     With ``out`` the function takes an array to write to. Raises Untraceable.
     """
-    body = Body(dtype, dialect)
+    body = Statements(dtype, dialect)
+    value = trace_into(body, function, names, out)
+    return Traced(*_shortened(body.statements, value))
+
+
+def trace_into(
+    body: Body, function: Elementwise, names: Sequence[str | None], out: bool = False
+) -> str:
+    """Append to ``body`` what a function does, and return the name of its result.
+
+    The arguments are those of `trace`. Raises Untraceable.
+    """
     inputs = [None if name is None else Symbol(body, name, writable=False) for name in names]
     target = [Symbol(body, None)] if out else []
     try:
-        value = body.text(function(SymbolicFunctions(), *inputs, *target))
+        return body.text(function(SymbolicFunctions(), *inputs, *target))
     except Exception as error:  # a plug-in may do anything to a symbol
         raise Untraceable(str(error)) from error
-    return Traced(*_shortened(body.statements, value))
 
 
 def _shortened(

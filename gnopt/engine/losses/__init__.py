@@ -49,7 +49,7 @@ class Loss:
     # How many classes a column of labels may have; 0: targets are numbers, also whole ones.
     most_classes: float = 0
     error_name: str = "squared error"
-    onnx: OnnxForm | None = None  # appends `prediction` to an ONNX graph; None leaves it out
+    onnx: OnnxForm | None = None  # appends `prediction` to an ONNX graph; None: it is traced
     # `prediction` in C and others, by language, where predictions depend on several outputs each
     source: ClassVar[Mapping[str, Coupled]] = {}
 
