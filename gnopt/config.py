@@ -14,6 +14,7 @@ from typing import Any
 
 from gnopt import optimizers, plug_ins
 from gnopt.aims import Aim
+from gnopt.data.links import SWITCH
 from gnopt.data.options import DataSettings
 from gnopt.deciding import Decisions, decide, is_data
 from gnopt.engine.losses import get_loss
@@ -190,6 +191,8 @@ class _Draft:
                 self._add(_class_problems(training, network))
         if data is not None and training is not None:
             self._add(training.contradictions(data))
+        if data is not None and data.follow_links:
+            self._add(self._link_problems())
         if self.problems or not (data and network and optimizer and training):
             raise SettingsError(self.problems)
         if "dtype" not in self.given.get("training", {}):
@@ -203,6 +206,16 @@ class _Draft:
             self._sources(method),
             self.path,
         )
+
+    def _link_problems(self) -> Iterator[SettingProblem]:
+        """Yield a problem where a configuration that may be somebody else's follows links."""
+        in_file = self.given["data"]["follow_links"].source == str(self.path)
+        if in_file and not plug_ins.trusts(self.path):
+            yield SettingProblem(
+                "data.follow_links",
+                "data.follow_links = true: this configuration may come from somebody else, and "
+                f"its data could read any file of this machine; if you trust it: {SWITCH}",
+            )
 
     def _add(self, problems: Iterable[SettingProblem]) -> None:
         """Note problems, each with the source of the value that causes it."""

@@ -55,6 +55,7 @@ class _Session:
     """What this process may load, and what it has loaded."""
 
     everything: bool = False
+    checked: bool = False  # the process that started this one has checked all configurations
     folders: set[Path] = field(default_factory=set)  # of configurations that were named
     modules: dict[str, ModuleType] = field(default_factory=dict)  # by the name in configurations
     files: dict[str, PlugInFile] = field(default_factory=dict)  # of these modules
@@ -83,6 +84,11 @@ def allow_beside(config: Path) -> None:
     folder = config.resolve().parent
     if not any((folder / owner).exists() for owner in OWNERS):
         _session.folders.add(folder)
+
+
+def trusts(config: Path) -> bool:
+    """Return whether the user vouches for a configuration, by naming it or by a flag."""
+    return _session.everything or _session.checked or config.resolve().parent in _session.folders
 
 
 def everything_is_allowed() -> bool:
@@ -138,8 +144,10 @@ def records(names: Iterable[str] | None = None) -> dict[str, dict[str, str]]:
 def load_recorded(document: Mapping[str, Mapping[str, str]]) -> None:
     """Load the plug-ins that another process of the same command has loaded, and no other.
 
-    Raises DataError if a file has changed in between.
+    That process has checked the configurations, too. Raises DataError if a file has changed in
+    between.
     """
+    _session.checked = True
     for module, record in document.items():
         _load(module, Path(record["file"]) if record["file"] else None)
     refuse_changes(document)

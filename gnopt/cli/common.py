@@ -26,6 +26,7 @@ KEYS = {
     "dtype": "training.dtype",
     "max_updates": "training.updates",
     "max_seconds": "training.max_seconds",
+    "follow_links": "data.follow_links",
 }
 
 quiet = click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
@@ -50,6 +51,14 @@ member = click.option(
     "--member", type=click.IntRange(1), metavar="N", help="One network of RUN, an ensemble."
 )
 overwrite = click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+
+
+follow_links = click.option(
+    "--follow-links",
+    is_flag=True,
+    default=None,
+    help="Read data that refers to other files (data.follow_links).",
+)
 
 
 def _allow_plug_ins(ctx: click.Context, param: click.Parameter, value: bool) -> None:

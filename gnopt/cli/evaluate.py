@@ -10,6 +10,7 @@ from gnopt.cli import verbosity
 from gnopt.cli.common import (
     allow_plugins,
     as_json,
+    follow_links,
     given_flags,
     member,
     of_member,
@@ -39,6 +40,7 @@ from gnopt.errors import DataError
     help="Another data file of the same form.",
 )
 @click.option("--device", metavar="cpu|cuda|cuda:N", help="Device.")
+@follow_links
 @allow_plugins
 @as_json
 @verbosity
@@ -49,6 +51,7 @@ def command(
     member: int | None,
     data: Path | None,
     device: str | None,
+    follow_links: bool | None,
     as_json: bool,
 ) -> None:
     """Objective (without weight decay), floor, error and all metrics of RUN, a run directory or one
@@ -64,7 +67,9 @@ def command(
     from gnopt.training.constant import shortcoming
     from gnopt.training.evaluate import evaluate_predictor
 
-    trained = load_trained(of_member(run, member), which, given_flags(device=device))
+    trained = load_trained(
+        of_member(run, member), which, given_flags(device=device, follow_links=follow_links)
+    )
     new = trained.config.data.of_file(data) if data else None
     kind = trained.loss.predicts(trained.outputs)
     metrics = list(applicable(kind).values())

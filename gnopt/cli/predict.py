@@ -11,6 +11,7 @@ from gnopt.cli.common import (
     allow_plugins,
     as_json,
     claim_beside,
+    follow_links,
     given_flags,
     member,
     of_member,
@@ -38,6 +39,7 @@ from gnopt.cli.common import (
 @member
 @click.option("--device", metavar="cpu|cuda|cuda:N", help="Device.")
 @overwrite
+@follow_links
 @allow_plugins
 @as_json
 @verbosity
@@ -49,6 +51,7 @@ def command(
     which: str | None,
     member: int | None,
     device: str | None,
+    follow_links: bool | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -63,7 +66,7 @@ def command(
 
     run = of_member(run, member)
     target = claim_beside([run], out, overwrite, data)
-    trained = load_trained(run, which, given_flags(device=device))
+    trained = load_trained(run, which, given_flags(device=device, follow_links=follow_links))
     written = predict(trained, data, target, layer)
     if as_json:
         print_json(

@@ -113,6 +113,13 @@ def provide_plug_ins(plan: ComparisonPlan) -> None:
     ]
     texts = dict.fromkeys(text for section, key in names for text in _texts(section.get(key)))
     asked = [text for text in texts if ":" in text]
+    data = tomllib.loads(plan.problem).get("data", {})
+    if data.get("follow_links") and not plug_ins.trusts(plan.problem_path):
+        raise ConfigError(
+            f"{plan.problem_path}: data.follow_links = true: it may come from somebody else, and "
+            "its data could read any file of this machine; if you trust it: --allow-plugins, or "
+            "give the configuration"
+        )
     plug_ins.provide(plan.problem_path, asked)
     for text in asked:
         plug_ins.find(text, f"{plan.problem_path}:")
@@ -202,7 +209,7 @@ def make_plan(request: ComparisonRequest, directory: Path, threads: int) -> Comp
         {},
         budget,
     )
-    _check_runs(plan)
+    _check_runs(plan, ["data.follow_links=true"] if config.data.follow_links else [])
     return replace(plan, plug_ins=plug_ins.records())
 
 
@@ -229,10 +236,10 @@ def _problem(config: Config, request: ComparisonRequest) -> dict[str, dict[str, 
     }
 
 
-def _check_runs(plan: ComparisonPlan) -> None:
+def _check_runs(plan: ComparisonPlan, sets: Sequence[str]) -> None:
     """Check every configuration, then data, network and methods, so that no run fails hours later.
 
-    Raises ConfigError with all problems.
+    ``sets`` are settings that the user has allowed already. Raises ConfigError with all problems.
     """
     problems: list[SettingProblem] = []
     configs: dict[str, Config] = {}
@@ -244,7 +251,7 @@ def _check_runs(plan: ComparisonPlan) -> None:
             if key in configs or run.seed != plan.runs[0].seed:
                 continue
             try:
-                configs[key] = load(problem, run.sets)
+                configs[key] = load(problem, [*run.sets, *sets])
             except SettingsError as error:
                 problems += [replace(problem, source=run.variant) for problem in error.records]
     if problems:

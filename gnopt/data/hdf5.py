@@ -14,6 +14,7 @@ import numpy as np
 
 from gnopt.data.filters import compression, missing_filter
 from gnopt.data.formats import listing
+from gnopt.data.links import refuse_links
 from gnopt.data.rows import as_text, picture_scale
 from gnopt.data.views import MATLAB_INSIDE, Stored, Unreadable, as_rows, field_at, is_array
 from gnopt.errors import DataError, nearest
@@ -23,8 +24,11 @@ _SHOWN = 12  # names listed in an error, at most
 _FAILURES = (OSError, RuntimeError, KeyError, ValueError, TypeError)
 
 
-def open_file(path: Path) -> h5py.File:
-    """Open an HDF5 file for reading; DataError says what ``path`` is if it is not such a file."""
+def open_file(path: Path, follow_links: bool = False) -> h5py.File:
+    """Open an HDF5 file for reading; DataError says what ``path`` is if it is not such a file.
+
+    Unless ``follow_links``, a file whose datasets are in other files is refused.
+    """
     try:
         if not path.exists():
             raise DataError(f"{path}: no such file{_neighbour(path)}")
@@ -43,9 +47,16 @@ def open_file(path: Path) -> h5py.File:
             "images"
         )
     try:
-        return h5py.File(path, "r")
+        file = h5py.File(path, "r")
     except _FAILURES as error:
         raise DataError(f"{path}: damaged or truncated HDF5 file: {_reason(error)}") from error
+    if not follow_links:
+        try:
+            refuse_links(file)
+        except BaseException:
+            file.close()
+            raise
+    return file
 
 
 def _neighbour(path: Path) -> str:

@@ -49,7 +49,7 @@ def open_any(
     path = Path(settings.file).expanduser()
     if path.is_file() and not h5py.is_hdf5(path) and is_table(path):
         return of_table(read_table(path, settings.table_form(), keep), settings, encoding)
-    handle = open_file(path)
+    handle = open_file(path, settings.follow_links)
     try:
         frame = _frame_of(handle, settings)
         if frame is not None:

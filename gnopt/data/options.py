@@ -70,6 +70,12 @@ class DataSettings(Settings):
         "HDF5 dataset, or column, with a number or a word for each row: rows with the same one, "
         "such as those of one patient, are held out together",
     )
+    follow_links: bool = option(
+        False,
+        "whether an HDF5 file of data may refer to other files: external storage, external links, "
+        "virtual datasets; a received file could so read any file of this machine",
+        free_on_resume=True,
+    )
     drop: str = option("", "columns of a table that are no inputs, joined by commas")
     categories: str = option(
         "", "columns of a table, joined by commas, whose numbers stand for words, such as codes"

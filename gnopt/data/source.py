@@ -363,7 +363,7 @@ def has_validation_group(settings: DataSettings) -> bool:
     path = Path(settings.file).expanduser()
     if not h5py.is_hdf5(path):
         return False
-    with open_file(path) as handle:
+    with open_file(path, settings.follow_links) as handle:
         return settings.validation == HELD_OUT and Places.find(handle, settings).has("validation")
 
 

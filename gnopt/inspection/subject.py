@@ -19,6 +19,7 @@ from gnopt import rng
 from gnopt.config import Config, Flags, load
 from gnopt.curvature import Curvature, CurvatureSample
 from gnopt.data.classes import LabelRule
+from gnopt.data.links import refuse_links
 from gnopt.data.source import Data
 from gnopt.engine.activations import get_activation
 from gnopt.engine.arrays import Array, Workspace, get_backend
@@ -249,6 +250,7 @@ def _adapted(place: Path) -> tuple[float | None, float, float]:
     """Return λ, its boost and η from the optimizer state of a checkpoint, if it has them."""
     try:
         with h5py.File(place, "r") as file:
+            refuse_links(file)
             state = file["state/optimizer"]
             damping, boost, eta = (
                 float(np.asarray(state[name])) if name in state else None

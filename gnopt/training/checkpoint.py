@@ -46,6 +46,7 @@ import numpy as np
 
 from gnopt import __version__
 from gnopt.data.classes import Classes, LabelRule
+from gnopt.data.links import refuse_links
 from gnopt.data.moments import Statistics
 from gnopt.data.opening import stored_encoding, write_encoding
 from gnopt.data.options import DataSettings
@@ -230,6 +231,7 @@ def _open(path: Path) -> Iterator[h5py.File]:
     check(path)
     try:
         with h5py.File(path, "r") as file:
+            refuse_links(file)
             yield file
     except (
         OSError,

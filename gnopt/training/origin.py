@@ -20,6 +20,8 @@ from gnopt.notes import note
 from gnopt.toml import to_toml
 from gnopt.training.rundir import CONFIG, RunDirectory, is_run, read_info
 
+_LINKS = "data.follow_links"
+
 
 def config_to_resume(
     run: RunDirectory, given: Path | None, sets: Sequence[str], flags: Flags | None
@@ -58,7 +60,11 @@ def own_config(folder: Path, flags: Flags | None = None, sets: Sequence[str] = (
     if is_run(folder):
         started = _settings(folder, read_info(folder))
         if started is not None:
-            _refuse(load(path), started, "undo this change, or resume the run to make it known")
+            # What the user says of links holds for the file as it is, too.
+            said = [text for text in sets if text.startswith(_LINKS)]
+            links = {key: flag for key, flag in (flags or {}).items() if key == _LINKS}
+            hint = "undo this change, or resume the run to make it known"
+            _refuse(load(path, said, links), started, hint)
     config = load(path, sets, flags)
     if is_run(folder):
         for line in plug_ins.changes(read_info(folder).get(plug_ins.RECORD)):

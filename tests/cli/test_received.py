@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import pytest
 
 from gnopt.training import checkpoint
@@ -238,3 +239,47 @@ def test_workers_take_nothing_from_the_folder_of_a_configuration(received, gnopt
     assert refused.code == 2
     assert "mine.py (sha256 " in refused.err
     assert gnopt(*again, "--allow-plugins").code == 0
+
+
+# ---- data that refers to other files -------------------------------------------------------------
+
+
+def test_data_follow_links_only_where_the_user_says_so(received, gnopt):
+    Path("real.h5").write_bytes(Path("tiny.h5").read_bytes())
+    with h5py.File("linked.h5", "w") as file:
+        file["x"] = h5py.ExternalLink("real.h5", "/x")
+    asked = ["--set", "data.follow_links=true"]
+    train = ["train", "tiny.toml", "--data", "linked.h5", *SHORT]
+    refused = gnopt(*train, "--out", "new")
+    assert refused.code == 1
+    assert "linked.h5: /x is a link to /x of real.h5; refused" in refused.err
+    assert gnopt(*train, *asked, "--out", "new").code == 0
+    text = Path("tiny.toml").read_text().replace("[data]", "[data]\nfollow_links = true")
+    Path("linked.toml").write_text(text.replace("tiny.h5", "linked.h5"))
+    assert gnopt("train", "linked.toml", "--out", "named", *SHORT).code == 0
+    compared = [
+        "compare",
+        "linked.toml",
+        "--methods",
+        "adam",
+        "--budget-updates",
+        2,
+        "--threads",
+        1,
+    ]
+    assert gnopt(*compared, "--out", "cmp", "-q").code == 0
+    again = ["train", "--resume", "--out", "named", "-q", "--max-updates", 3]
+    for argv, allowed in (
+        (["evaluate", "named"], "--follow-links"),
+        (["predict", "named", "linked.h5", "o.h5"], "--follow-links"),
+        (["predict", "run", "linked.h5", "o2.h5"], "--follow-links"),
+        (["config", "check", "linked.toml"], "--set=data.follow_links=true"),
+        (["inspect-curvature", "named", "--samples", 9, "-q"], "--set=data.follow_links=true"),
+        (again, "--set=data.follow_links=true"),
+        (["compare", "--resume", "--out", "cmp", "-q"], "--allow-plugins"),
+    ):
+        refused = gnopt(*argv)
+        assert refused.code in (1, 2), argv
+        assert "any file of this machine" in refused.err, argv
+        done = gnopt(*argv, allowed)
+        assert done.code == 0, (argv, done.err)

@@ -9,9 +9,14 @@ import h5py
 import numpy as np
 import pytest
 
+from gnopt.data.formats import ImportSettings
+from gnopt.data.importing import import_data
+from gnopt.data.info import describe_file
+from gnopt.data.make_faces import load_pictures
 from gnopt.data.options import DataSettings
 from gnopt.data.source import open_data
 from gnopt.errors import DataError
+from gnopt.training import checkpoint
 
 GOOD = np.arange(24.0).reshape(8, 3)
 
@@ -247,8 +252,73 @@ def test_links_that_work_are_followed(tmp_path):
         file["soft"] = h5py.SoftLink("/x")
     for name in ("x", "soft"):
         with open_data(
-            DataSettings(file=str(tmp_path / "data.h5"), inputs=name),
+            DataSettings(file=str(tmp_path / "data.h5"), inputs=name, follow_links=True),
             seed=0,
             dtype="float32",
         ) as data:
             assert data.train.rows == 7
+
+
+# ---- links to other files ------------------------------------------------------------------------
+
+
+def external_storage(path: Path, secret: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["x"] = np.ones((8, 2))
+        file.create_dataset("inner/y", (8,), "u1", external=[(str(secret), 0, 8)])
+
+
+def external_link(path: Path, secret: Path) -> None:
+    build(path.with_name("other.h5"), y=np.ones(8))
+    with h5py.File(path, "w") as file:
+        file["x"] = np.ones((8, 2))
+        file["y"] = h5py.ExternalLink("other.h5", "/y")
+        file["soft"] = h5py.SoftLink("/y")
+
+
+def virtual(path: Path, secret: Path) -> None:
+    build(path.with_name("other.h5"), y=np.ones(8))
+    layout = h5py.VirtualLayout((8,), "f8")
+    layout[:] = h5py.VirtualSource(str(path.with_name("other.h5")), "y", (8,))
+    with h5py.File(path, "w") as file:
+        file["x"] = np.ones((8, 2))
+        file.create_virtual_dataset("y", layout)
+
+
+LINKED = [external_storage, external_link, virtual]
+
+
+@pytest.mark.parametrize("make", LINKED, ids=lambda make: make.__name__)
+def test_values_in_other_files_are_refused_at_every_entry(tmp_path, make):
+    secret = tmp_path / "secret.txt"
+    secret.write_text("12345678 and more")
+    path, mat = tmp_path / "d.h5", tmp_path / "m.mat"
+    make(path, secret)
+    mat.write_bytes(path.read_bytes())
+    settings = DataSettings(file=str(path), targets="inputs")
+    entries = [
+        lambda: open_data(settings, seed=0, dtype="float32"),
+        lambda: describe_file(path),
+        lambda: import_data(mat, tmp_path / "i.h5", ImportSettings(inputs="x")),
+        lambda: load_pictures(path),
+        lambda: checkpoint.load_network(path),
+        lambda: checkpoint.load_state(path),
+    ]
+    for entry in entries:
+        with pytest.raises(DataError, match=r"refused, because .*follow_links=true"):
+            entry()
+    assert not (tmp_path / "i.h5").exists()
+    allowed = settings.changed(follow_links=True)
+    with open_data(allowed, seed=0, dtype="float32") as data:
+        assert data.train.rows == 7
+
+
+def test_a_virtual_dataset_over_its_own_file_is_no_link(tmp_path):
+    path = tmp_path / "d.h5"
+    layout = h5py.VirtualLayout((8, 2), "f8")
+    layout[:] = h5py.VirtualSource(".", "raw", (8, 2))
+    with h5py.File(path, "w") as file:
+        file["raw"] = np.arange(16.0).reshape(8, 2)
+        file.create_virtual_dataset("x", layout)
+    with open_data(DataSettings(file=str(path)), seed=0, dtype="float32") as data:
+        assert data.train.rows == 7

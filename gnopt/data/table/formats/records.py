@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-import h5py
 import numpy as np
 
+from gnopt.data.hdf5 import open_file
 from gnopt.data.hdf5_frames import arrays_beside, find_frames, frame_of_records, read_frame
 from gnopt.data.roles import TableForm
 from gnopt.data.table.form import Table
@@ -25,7 +25,7 @@ _FAILURES = (OSError, RuntimeError, KeyError, ValueError, TypeError)
 def _frames(path: Path) -> list[str]:
     """Return the paths of the tables in an HDF5 file; none in a file that holds arrays too."""
     try:
-        with h5py.File(path, "r") as handle:
+        with open_file(path) as handle:
             found = find_frames(handle)
             return [] if arrays_beside(handle, found) else found
     except (*_FAILURES, DataError):
@@ -54,7 +54,7 @@ class Records:
                 f"{path}: holds the tables {', '.join(names)}; expected one (data.inputs = "
                 f'"{names[0]}" picks one for training)'
             )
-        with h5py.File(path, "r") as handle:
+        with open_file(path) as handle:
             return Table(path, read_frame(handle, names[0]))
 
     @property
