@@ -29,6 +29,19 @@ KEYS = {
     "follow_links": "data.follow_links",
 }
 
+
+def _keys(incomplete: str) -> list[str]:
+    """Return the keys of --set that begin so, for the completion of a shell."""
+    from gnopt.settings import DEFAULT_METHOD, sections
+
+    keys = (
+        f"{name}.{option.name}="
+        for name, part in sections(DEFAULT_METHOD).items()
+        for option in part
+    )
+    return [key for key in keys if key.startswith(incomplete)]
+
+
 quiet = click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 as_json = click.option(
     "--json", "as_json", is_flag=True, help="One JSON object on stdout, and nothing else."
@@ -38,6 +51,7 @@ sets = click.option(
     "sets",
     multiple=True,
     metavar="SECTION.KEY=VALUE",
+    shell_complete=lambda ctx, param, incomplete: _keys(incomplete),
     help="Override a setting; repeatable.",
 )
 which_checkpoint = click.option(

@@ -12,7 +12,9 @@ from gnopt.cli.paths import listed, shown
 
 
 @click.command("example")
-@click.argument("name", required=False)
+@click.argument(
+    "name", required=False, shell_complete=lambda ctx, param, incomplete: _names(incomplete)
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -47,3 +49,10 @@ def command(name: str | None, out: Path, overwrite: bool, as_json: bool) -> None
     click.echo(f"wrote {' and '.join(shown(path) for path in paths)}")
     here = [f"cd {shown(out)}"] if out.resolve() != Path.cwd() else []
     click.echo("\n".join(listed("next: ", [*here, *example.commands])))
+
+
+def _names(incomplete: str) -> list[str]:
+    """Return the examples that begin so, for the completion of a shell."""
+    from gnopt.examples import all_examples
+
+    return [name for name in all_examples() if name.startswith(incomplete)]

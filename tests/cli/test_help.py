@@ -41,3 +41,32 @@ def test_the_options_of_a_comparison_stand_under_headings():
     assert headings[0] == "What is compared:"
     assert headings[-1] == "Options:"
     assert "--budget-seconds" in lines[lines.index("Budget of every run:") + 2]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_printed_for_each_shell(shell, gnopt, monkeypatch):
+    if shell == "bash":  # click asks the bash that is there for its version
+        monkeypatch.setattr("click.shell_completion.BashComplete._check_version", lambda *_: None)
+    monkeypatch.setenv("_GNOPT_COMPLETE", f"{shell}_source")
+    script = gnopt()
+    assert script.code == 0
+    assert f"_GNOPT_COMPLETE={shell}_complete" in script.out
+    assert "complete" in script.out.splitlines()[-1] or "compdef" in script.out
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        (["tr"], {"train"}),
+        (["compare", "--budget-s"], {"--budget-seconds"}),
+        (["example", "c"], {"classification", "counts", "curvature"}),
+        (["train", "--set", "training.up"], {"training.updates="}),
+        (["list", "--j"], {"--json"}),
+    ],
+)
+def test_commands_options_and_keys_are_completed(typed, expected, gnopt, monkeypatch):
+    monkeypatch.setenv("_GNOPT_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", " ".join(["gnopt", *typed]))
+    monkeypatch.setenv("COMP_CWORD", str(len(typed)))
+    lines = gnopt().out.splitlines()
+    assert {line.partition(",")[2] for line in lines} == expected
