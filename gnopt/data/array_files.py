@@ -19,6 +19,7 @@ from gnopt.data.formats import ImportSettings, Reader
 from gnopt.data.hdf5 import Column, array_paths, class_names, column, open_file
 from gnopt.data.layout import Pair, find_layout
 from gnopt.data.mat_file import MatVariables
+from gnopt.data.plain_pickle import NotPlain, object_array
 from gnopt.data.rows import Rows, from_array, picture_scale
 from gnopt.data.zip_kinds import refusal
 from gnopt.errors import DataError, nearest
@@ -232,7 +233,8 @@ def _explained(path: Path, what: str) -> Iterator[None]:
         yield
     except _BAD as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        if any(word in reason for word in ("allow_pickle", "Object arrays", "Python objects")):
+        pickled = ("allow_pickle", "Object arrays", "Python objects", "array of objects")
+        if isinstance(error, NotPlain) or any(word in reason for word in pickled):
             reason = "it holds pickled objects, which gnopt never loads"
         raise DataError(f"{path}: {what} cannot be read: {reason}") from error
 
@@ -249,7 +251,30 @@ def _array_file(path: Path, head: bytes) -> ArrayFile:
 
 def _npy(path: Path) -> np.ndarray:
     with _explained(path, "the array"):
+        with open(path, "rb") as file:
+            words = _pickled_words(file)
+        if words is not None:
+            return words
         return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
+
+
+def _pickled_words(file: IO[bytes]) -> np.ndarray | None:
+    """Return an NPY array of words that NumPy pickled as objects, read without running the pickle;
+    None for any other array. Raises ValueError for an array of other objects.
+    """
+    version = np.lib.format.read_magic(file)
+    read_header = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
+    dtype = read_header(file)[2]
+    if not dtype.hasobject:
+        return None
+    values = object_array(file.read())
+    if not all(isinstance(value, str | bytes) for value in values.ravel()):
+        raise ValueError("Python objects")
+    return values.astype(str)
 
 
 def _npz(path: Path) -> ArrayFile:
@@ -261,7 +286,9 @@ def _npz(path: Path) -> ArrayFile:
 
     def load(name: str) -> Rows:
         with _explained(path, f"array '{name}'"):
-            return from_array(archive[name], f"{path}: {name}")
+            with zipfile.ZipFile(path) as packed, packed.open(f"{name}.npy") as file:
+                words = _pickled_words(file)
+            return from_array(archive[name] if words is None else words, f"{path}: {name}")
 
     return ArrayFile(path, list(archive.files), load)
 

@@ -13,7 +13,7 @@ from gnopt.data.filters import compression
 from gnopt.data.hdf5 import Column, class_names, column, datasets, is_group, open_file
 from gnopt.data.options import DataSettings
 from gnopt.data.source import find_splits, target_shape
-from gnopt.data.views import AsFloat64, type_name
+from gnopt.data.views import View, type_name
 from gnopt.errors import DataError
 
 _PIECE, _PIECES = 2**22, 16  # bytes of one piece, and how many are looked at in a large dataset
@@ -58,11 +58,8 @@ def _dataset(handle: h5py.File, name: str, dataset: h5py.Dataset) -> dict[str, A
         return entry | {"problem": str(error)}
     entry["scale"] = rows.scale
     view = rows.dataset
-    if isinstance(view, AsFloat64):
-        entry["note"] = "of a type that NumPy does not have; read as float64"
-    elif not isinstance(view, h5py.Dataset):
-        shape = "x".join(map(str, view.shape))
-        entry["note"] = f"written by MATLAB or Octave, axes reversed: read as {shape}"
+    if isinstance(view, View):
+        entry["note"] = f"{view.how}; read as {'x'.join(map(str, view.shape))}"
     if "classes" in dataset.attrs:
         entry["classes"] = list(class_names(dataset))
     low, high, total, count = np.inf, -np.inf, 0.0, 0

@@ -95,6 +95,8 @@ class _Survey:
             else:
                 self.words += 1
             values = np.asarray(picture)
+            if not np.isfinite(values).all():
+                raise ValueError("it holds numbers that are not finite")
             self.low = min(self.low, float(values.min()))
             self.high = max(self.high, float(values.max()))
         self.several += getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO"

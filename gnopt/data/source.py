@@ -311,7 +311,7 @@ def find_splits(
             if other is not None and other.rows != x.rows:
                 raise DataError(
                     f"{x.file}: {other.path} has {other.rows:,} rows; expected {x.rows:,}, as "
-                    f"{x.path}"
+                    f"{x.path}{_turned_hint(x, other)}"
                 )
         return Columns(x, y, w)
 
@@ -349,6 +349,14 @@ def find_splits(
         splits["train"], splits["validation"] = _hold_out(splits["train"], settings)
     _check_alike(splits)
     return splits, classes if settings.target_transform == "none" else None
+
+
+def _turned_hint(x: Column, y: Column) -> str:
+    """Return a hint where data points seem to be along the last axis, as Julia and R write them."""
+    lengths = (*x.shape[-1:], x.rows), (*y.shape[-1:], y.rows)
+    if lengths[0][0] != lengths[1][0] and lengths[0][0] != y.rows:
+        return ""
+    return "; if data points are along the last axis, `gnopt dataset import` turns them"
 
 
 def is_labels(columns: Columns, rule: LabelRule) -> bool:

@@ -5,6 +5,7 @@
 - MATLAB (7.3) and Octave store arrays with their axes reversed.
 - A cell array of MATLAB is a dataset of references, and its text is numbers of UTF-16.
 - The field of a record is read by itself.
+- netCDF packs numbers as multiples of a step; AnnData writes sparse matrices and categories.
 - Numbers of a type that NumPy does not have, such as floats of 128 bits, are read as float64.
 """
 
@@ -12,14 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import h5py
 import numpy as np
 
+from gnopt.data.rows import as_text
+
 MATLAB_INSIDE = ("#refs#", "#subsystem#")  # groups of MATLAB's own
 _CLASS, _OBJECT, _EMPTY = "MATLAB_class", "MATLAB_object_decode", "MATLAB_empty"
 _SPARSE, _OCTAVE = "MATLAB_sparse", "OCTAVE_NEW_FORMAT"
+_ENCODING, _SPARSE_ROWS = "encoding-type", ("csr_matrix", "csc_matrix")
+_MISSING = ("_FillValue", "missing_value")
 _COLUMNS = ("data", "ir", "jc")  # of a sparse matrix: numbers, their rows, where columns begin
 _FAILURES = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError)
 
@@ -44,6 +49,7 @@ class Unreadable(ValueError):
 class View:
     """A view with the name and the attributes of its dataset."""
 
+    how: ClassVar[str] = "stored in another way"  # for `gnopt dataset info`
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     chunks: tuple[int, ...] | None = None
@@ -58,6 +64,8 @@ class Reversed(View):
 
     Complex numbers, characters and objects are told apart by `as_rows`.
     """
+
+    how = "axes reversed, as MATLAB and Octave store them"
 
     def __init__(self, dataset: h5py.Dataset) -> None:
         super().__init__(dataset)
@@ -102,6 +110,7 @@ class Field(View):
 class AsFloat64(View):
     """Numbers of a type that NumPy does not have; HDF5 converts them."""
 
+    how = "of a type that NumPy does not have, as float64"
     dtype = np.dtype(np.float64)
 
     def __init__(self, dataset: h5py.Dataset) -> None:
@@ -121,6 +130,8 @@ class AsFloat64(View):
 class Sparse(View):
     """A sparse matrix of MATLAB, whose numbers other than 0 are held in memory."""
 
+    how = "a sparse matrix of MATLAB"
+
     def __init__(self, group: h5py.Group) -> None:
         super().__init__(group)
         self.shape = (int(group.attrs[_SPARSE]), len(group["jc"]) - 1)
@@ -137,9 +148,74 @@ class Sparse(View):
         out[at] = self._matrix[rows].toarray()
 
 
+class SparseRows(View):
+    """A sparse matrix of AnnData, by rows or by columns; what is not 0 is held in memory."""
+
+    how = "a sparse matrix of AnnData"
+
+    def __init__(self, group: h5py.Group) -> None:
+        super().__init__(group)
+        self.shape = tuple(int(n) for n in group.attrs["shape"])
+        self.dtype = np.dtype(group["data"].dtype)
+
+    @cached_property
+    def _matrix(self) -> Any:
+        from scipy.sparse import csc_array, csr_array
+
+        by_rows = as_text(self.attrs[_ENCODING]) == "csr_matrix"
+        parts = tuple(self.dataset[name][()] for name in ("data", "indices", "indptr"))
+        return (csr_array if by_rows else csc_array)(parts, shape=self.shape).tocsr()
+
+    def read_direct(self, out: np.ndarray, rows: slice, at: slice) -> None:
+        out[at] = self._matrix[rows].toarray()
+
+
+class Categories(View):
+    """A column of categories of AnnData: codes, and the words that they stand for."""
+
+    how = "categories of AnnData"
+
+    def __init__(self, group: h5py.Group) -> None:
+        super().__init__(group)
+        self._codes, self._categories = group["codes"], group["categories"][()]
+        self.shape, self.chunks = self._codes.shape, self._codes.chunks
+        self.dtype = group["categories"].dtype
+
+    def read_direct(self, out: np.ndarray, rows: slice, at: slice) -> None:
+        codes = self._codes[rows]
+        if (codes < 0).any():
+            raise ValueError(f"row {rows.start + int((codes < 0).argmax())} has no category")
+        out[at] = self._categories[codes].reshape(out[at].shape)
+
+
+class Packed(View):
+    """Numbers of netCDF that are stored as a multiple of a step above an offset.
+
+    Numbers that mark missing values are NaN.
+    """
+
+    how = "numbers packed by netCDF"
+    dtype = np.dtype(np.float64)
+
+    def __init__(self, dataset: h5py.Dataset) -> None:
+        super().__init__(dataset)
+        self.shape, self.chunks = dataset.shape, dataset.chunks
+        self._scale = float(np.ravel(self.attrs.get("scale_factor", 1.0))[0])
+        self._offset = float(np.ravel(self.attrs.get("add_offset", 0.0))[0])
+        self._missing = [np.ravel(self.attrs[name]) for name in _MISSING if name in self.attrs]
+
+    def read_direct(self, out: np.ndarray, rows: slice, at: slice) -> None:
+        raw = self.dataset[rows]
+        values = raw * self._scale + self._offset
+        for marks in self._missing:
+            values[np.isin(raw, marks)] = np.nan
+        out[at] = values
+
+
 class Words(View):
     """Text of MATLAB, a word in each row: a cell array, or an array of characters."""
 
+    how = "text of MATLAB"
     dtype = h5py.string_dtype()
 
     def __init__(self, dataset: h5py.Dataset) -> None:
@@ -165,6 +241,8 @@ class Words(View):
 class Cells(View):
     """A cell array of MATLAB whose cells are arrays of one shape: each is a row."""
 
+    how = "cells of MATLAB"
+
     def __init__(self, dataset: h5py.Dataset, first: h5py.Dataset) -> None:
         super().__init__(dataset)
         self._inner = first.shape[::-1]
@@ -183,6 +261,11 @@ class Cells(View):
 def as_rows(handle: h5py.File, node: h5py.Dataset | h5py.Group) -> Stored:
     """Return a dataset, or an array of MATLAB or Octave, as rows; Unreadable says what it is."""
     if isinstance(node, h5py.Group):
+        encoding = as_text(node.attrs.get(_ENCODING, b""))
+        if encoding in _SPARSE_ROWS:
+            return SparseRows(node)
+        if encoding == "categorical":
+            return Categories(node)
         return Sparse(node) if _is_sparse(node) else Reversed(node["value"])
     try:
         np.dtype(node.dtype)
@@ -190,6 +273,8 @@ def as_rows(handle: h5py.File, node: h5py.Dataset | h5py.Group) -> Stored:
         if node.id.get_type().get_class() in (h5py.h5t.FLOAT, h5py.h5t.INTEGER):
             return AsFloat64(node)
         raise Unreadable("of a type that NumPy does not have") from None
+    if any(name in node.attrs for name in ("scale_factor", "add_offset")):
+        return Packed(node)
     plain: Stored = node
     if not is_matlab(handle, node):
         return plain
@@ -219,9 +304,14 @@ def is_matlab(handle: h5py.File, node: h5py.Dataset) -> bool:
 
 
 def is_array(node: object) -> bool:
-    """Return whether a group is one array: a sparse matrix of MATLAB, or a matrix of Octave."""
+    """Return whether a group is one array, as MATLAB, Octave and AnnData write some of theirs."""
     if not isinstance(node, h5py.Group):
         return False
+    encoding = as_text(node.attrs.get(_ENCODING, b""))
+    if encoding in _SPARSE_ROWS:
+        return {"data", "indices", "indptr"} <= set(node) and "shape" in node.attrs
+    if encoding == "categorical":
+        return {"codes", "categories"} <= set(node)
     return _is_sparse(node) or (
         _OCTAVE in node.attrs and isinstance(node.get("value"), h5py.Dataset)
     )

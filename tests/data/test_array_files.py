@@ -190,3 +190,24 @@ def test_a_sparse_matrix_is_not_its_numbers(tmp_path):
     scipy.sparse.save_npz(tmp_path / "s.npz", scipy.sparse.eye_array(4, format="csr"))
     with pytest.raises(DataError, match=r"is a sparse matrix of SciPy; .*toarray\(\)"):
         imported(tmp_path / "s.npz", "data")
+
+
+@pytest.mark.parametrize("kind", ["npz", "npy"])
+def test_words_that_numpy_pickled_are_read_and_other_objects_are_not(tmp_path, kind):
+    for objects in (WORDS.astype(object), np.array([{}] * ROWS, object)):
+        if kind == "npz":
+            np.savez(tmp_path / "a.npz", x=X, y=objects)
+            options = {}
+        else:
+            np.save(tmp_path / "y.npy", objects)
+            np.save(tmp_path / "a.npy", X)
+            options = {"labels": tmp_path / "y.npy"}
+        if isinstance(objects[0], str):
+            assert imported(tmp_path / f"a.{kind}", **options)[0]["classes"] == [
+                "cat",
+                "dog",
+                "eel",
+            ]
+        else:
+            with pytest.raises(DataError, match="holds pickled objects, which gnopt never loads"):
+                imported(tmp_path / f"a.{kind}", **options)

@@ -189,7 +189,7 @@ def test_types_that_numpy_lacks_are_converted_by_hdf5(tmp_path, bits):
     plain, odd = describe_file(tmp_path / "t.h5")["datasets"]
     assert plain["max"] == X.max()
     if bits == 128:  # newer versions of h5py read the short one by themselves
-        assert odd["note"] == "of a type that NumPy does not have; read as float64"
+        assert odd["note"] == "of a type that NumPy does not have, as float64; read as 30x4"
 
 
 def test_a_filter_from_hdf5plugin_is_used(tmp_path):
@@ -224,3 +224,39 @@ def test_rows_of_different_lengths_and_references_are_told(tmp_path):
     for name, found in (("x", "rows of different lengths"), ("r", "references")):
         with pytest.raises(DataError, match=found):
             rows(tmp_path / "v.h5", inputs=name, targets="inputs")
+
+
+def test_packed_numbers_of_netcdf_are_unpacked(tmp_path):
+    packed = np.arange(4 * ROWS, dtype=np.int16).reshape(ROWS, 4)
+    with h5py.File(tmp_path / "n.nc", "w") as file:
+        file["x"] = packed
+        file["x"].attrs.update(scale_factor=np.array([0.01]), add_offset=20.0, _FillValue=-9)
+    x, _ = rows(tmp_path / "n.nc", targets="inputs")
+    np.testing.assert_allclose(x, packed * 0.01 + 20)
+    with h5py.File(tmp_path / "n.nc", "r+") as file:
+        file["x"][7, 2] = -9
+    with pytest.raises(DataError, match=r"/x: row 7, column 2 .* is nan"):
+        rows(tmp_path / "n.nc", targets="inputs")
+
+
+@pytest.mark.parametrize("by", ["csr", "csc"])
+def test_sparse_matrices_and_categories_of_anndata(tmp_path, by):
+    matrix = scipy.sparse.random_array((ROWS, 6), density=0.3, rng=3, format=by)
+    with h5py.File(tmp_path / "a.h5ad", "w") as file:
+        group = file.create_group("X")
+        group.attrs.update({"encoding-type": f"{by}_matrix", "shape": matrix.shape})
+        for name in ("data", "indices", "indptr"):
+            group[name] = getattr(matrix, name)
+        kinds = file.create_group("obs/kind")
+        kinds.attrs["encoding-type"] = "categorical"
+        kinds["codes"], kinds["categories"] = np.arange(ROWS) % 2, [b"T cell", b"B cell"]
+    x, y = rows(tmp_path / "a.h5ad", SOFTMAX, inputs="X", targets="obs/kind")
+    np.testing.assert_array_equal(x, matrix.toarray())
+    np.testing.assert_array_equal(y, 1 - np.arange(ROWS) % 2)  # in the order of the words
+
+
+def test_data_points_along_the_last_axis_get_a_hint(tmp_path):
+    with h5py.File(tmp_path / "j.h5", "w") as file:
+        file["x"], file["y"] = X.T, np.arange(ROWS)
+    with pytest.raises(DataError, match="expected 4, as /x; if data points are along the last"):
+        rows(tmp_path / "j.h5")
