@@ -77,9 +77,10 @@ def test_a_model_takes_other_rows_of_the_table_as_predict_does(tmp_path, monkeyp
     new.loc[4:9, "age"] = np.nan
     new.to_csv("new.csv", index=False)
     trained = load_run(tmp_path / "run")
-    settings = trained.config.data.changed(file="new.csv", targets="inputs", validation=0)
+    settings = trained.config.data.of_file(tmp_path / "new.csv").changed(targets="inputs")
     with trained.open_data(settings) as data:
-        (expected,) = (block["x"] for block in trained.layer("output")(data.train))
+        (split,) = data.splits.values()
+        (expected,) = (block["x"] for block in trained.layer("output")(split))
     session = onnxruntime.InferenceSession("net.onnx", providers=["CPUExecutionProvider"])
     cells = {"age": new[["age"]].to_numpy(), "city": new[["city"]].fillna("").to_numpy(object)}
     (made,) = session.run(["prediction"], cells)
