@@ -51,7 +51,6 @@ def test_completion_is_printed_for_each_shell(shell, gnopt, monkeypatch):
     script = gnopt()
     assert script.code == 0
     assert f"_GNOPT_COMPLETE={shell}_complete" in script.out
-    assert "complete" in script.out.splitlines()[-1] or "compdef" in script.out
 
 
 @pytest.mark.parametrize(
