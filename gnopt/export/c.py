@@ -170,7 +170,7 @@ def _array(kind: str, name: str, values: np.ndarray, suffix: str) -> Iterator[st
 def _functions(source: Source, code: str) -> Iterator[str]:
     """Yield the functions that ``code`` calls."""
     name = source.name
-    for helper in used(code, [f"{name}_{helper}" for helper in _HELPERS]):
+    for helper in used(f"{name}_dot {code}", [f"{name}_{helper}" for helper in _HELPERS]):
         yield from _HELPERS[helper.removeprefix(f"{name}_")].replace("NAME", name).splitlines()
     for scalar in source.scalars:
         for kind in ("f", "df"):
@@ -220,16 +220,28 @@ def _procedure(source: Source, network: SourceNetwork) -> Iterator[str]:
 
 
 _HELPERS = {
+    "dot": """
+/* Four sums at a time: each addition waits for the one before it. */
+static double NAME_dot(int n, const NAME_weight *w, const double *a)
+{
+    double s0 = 0.0, s1 = 0.0, s2 = 0.0, s3 = 0.0;
+    int j = 0;
+    for (; j + 3 < n; j += 4) {
+        s0 += w[j] * a[j];
+        s1 += w[j + 1] * a[j + 1];
+        s2 += w[j + 2] * a[j + 2];
+        s3 += w[j + 3] * a[j + 3];
+    }
+    for (; j < n; j++) s0 += w[j] * a[j];
+    return (s0 + s1) + (s2 + s3);
+}
+""",
     "affine": """
 /* h = W a + b */
 static void NAME_affine(int rows, int columns, const NAME_weight *w, const NAME_weight *b,
                         const double *a, double *h)
 {
-    for (int i = 0; i < rows; i++, w += columns) {
-        double sum = b[i];
-        for (int j = 0; j < columns; j++) sum += w[j] * a[j];
-        h[i] = sum;
-    }
+    for (int i = 0; i < rows; i++, w += columns) h[i] = b[i] + NAME_dot(columns, w, a);
 }
 """,
     "linear": """
@@ -237,11 +249,7 @@ static void NAME_affine(int rows, int columns, const NAME_weight *w, const NAME_
 static void NAME_linear(int rows, int columns, const NAME_weight *w, const double *a,
                         double *h)
 {
-    for (int i = 0; i < rows; i++, w += columns) {
-        double sum = 0.0;
-        for (int j = 0; j < columns; j++) sum += w[j] * a[j];
-        h[i] = sum;
-    }
+    for (int i = 0; i < rows; i++, w += columns) h[i] = NAME_dot(columns, w, a);
 }
 """,
     "transposed": """
