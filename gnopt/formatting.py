@@ -1,8 +1,14 @@
-"""Numbers and sizes as text for people: one rule for every table and message."""
+"""Numbers and sizes as text for people, and where text is printed: one rule for every table and
+message.
+"""
 
 from __future__ import annotations
 
 from math import inf
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 ABSENT = "–"
 
@@ -72,3 +78,14 @@ def with_prefix(count: float | None) -> str:
             return f"{count:.3g}{unit}"
         count /= 1000.0
     return f"{count:.3g}P"
+
+
+def plain_console(width: int | None = None, stderr: bool = False) -> Console:
+    """Return a console of rich that prints text as it is.
+
+    Names of files, datasets and methods are a user's own: ``[/b]`` in one is no markup, and
+    ``:smile:`` no picture.
+    """
+    from rich.console import Console
+
+    return Console(width=width, stderr=stderr, highlight=False, markup=False, emoji=False)

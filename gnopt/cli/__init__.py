@@ -9,9 +9,12 @@ Reading order: ``lasting`` → ``streams`` → ``sections`` → ``paths`` → ``
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 import types
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -98,7 +101,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command line and exit with the exit code of the command or of its error."""
     settings = types.SimpleNamespace(verbosity=0)
     plug_ins.forget()
-    with lasting_streams() as output, notes.shown_by(_show_note):
+    with lasting_streams() as output, notes.shown_by(_show_note), _warnings_shown_to(settings):
         spell_what_streams_lack()
         try:
             code = _run(argv, settings)
@@ -112,6 +115,21 @@ def main(argv: list[str] | None = None) -> None:
         if failure is not None:
             code = code or _explain(failure)
     sys.exit(code)
+
+
+@contextlib.contextmanager
+def _warnings_shown_to(settings: types.SimpleNamespace) -> Iterator[None]:
+    """Show warnings of other packages, such as of a function that will change, with -v alone: they
+    are for programmers, and name lines of code.
+    """
+
+    def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+        if settings.verbosity:
+            notes.note(f"{category.__name__}: {message}")
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def _show_note(text: str) -> None:

@@ -13,7 +13,7 @@ from gnopt.compare.plan import ComparisonPlan, Run
 from gnopt.compare.result_files import SummaryRow
 from gnopt.compare.result_texts import HEADER, summary_cells, target_rows
 from gnopt.compare.targets import TimeToTarget
-from gnopt.formatting import ABSENT
+from gnopt.formatting import ABSENT, plain_console
 from gnopt.workers.child import WorkerExit
 
 if TYPE_CHECKING:
@@ -46,9 +46,7 @@ def print_tables(
     warnings: Sequence[str],
 ) -> None:
     """Print the summary, the times to targets, notes and warnings to stdout."""
-    from rich.console import Console
-
-    console = Console(width=None if sys.stdout.isatty() else 130, highlight=False)
+    console = plain_console(None if sys.stdout.isatty() else 130)
     console.print(_summary_table(rows, console.width))
     if times:
         console.print(
@@ -57,13 +55,13 @@ def print_tables(
         )
         console.print(_target_table(times))
     for line in notes:
-        console.print(f"\n{line}" if line is notes[0] else line, markup=False)
+        console.print(f"\n{line}" if line is notes[0] else line)
     for line in warnings:
-        console.print(f"warning: {line}", markup=False, style="yellow")
+        console.print(f"warning: {line}", style="yellow")
     report = plan.directory / "report.html"
     if report.is_file():
-        console.print(f"report: {report}", markup=False, soft_wrap=True)
-    console.print(f"{plan.directory}", markup=False, soft_wrap=True)
+        console.print(f"report: {report}", soft_wrap=True)
+    console.print(f"{plan.directory}", soft_wrap=True)
 
 
 def _summary_table(rows: Sequence[SummaryRow], width: int) -> Table:

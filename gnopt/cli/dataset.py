@@ -11,7 +11,7 @@ import click
 from gnopt.cli import verbosity
 from gnopt.cli.common import Command, as_json, print_json, quiet, warn
 from gnopt.data.formats import listing
-from gnopt.formatting import in_bytes
+from gnopt.formatting import in_bytes, plain_console
 
 _path = click.Path(path_type=Path)
 _overwrite = click.option("--overwrite", is_flag=True, help="Replace an existing file.")
@@ -309,7 +309,6 @@ def info(file: Path, as_json: bool) -> None:
     if as_json:
         print_json(facts)
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(
@@ -342,25 +341,23 @@ def info(file: Path, as_json: bool) -> None:
             chunk,
             entry.get("compression") or "-",
         )
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    console = plain_console(None if sys.stdout.isatty() else 120)
     console.print(table)
     for entry in facts["datasets"]:
         if entry.get("sampled"):
-            console.print(f"{entry['path']}: range and mean of a sample", markup=False)
+            console.print(f"{entry['path']}: range and mean of a sample")
         if entry.get("classes"):
-            console.print(f"{entry['path']}: classes {', '.join(entry['classes'])}", markup=False)
+            console.print(f"{entry['path']}: classes {', '.join(entry['classes'])}")
         if entry.get("note"):
-            console.print(f"{entry['path']}: {entry['note']}", markup=False)
+            console.print(f"{entry['path']}: {entry['note']}")
         if entry.get("problem"):
-            console.print(f"cannot be used: {entry['problem']}", markup=False)
+            console.print(f"cannot be used: {entry['problem']}")
     if facts["source"]:
-        console.print(f"source: {facts['source']}", markup=False)
+        console.print(f"source: {facts['source']}")
     for name, split in facts["splits"].items():
-        console.print(f"{name}: {split['rows']:,} rows of {split['inputs']:,} inputs", markup=False)
+        console.print(f"{name}: {split['rows']:,} rows of {split['inputs']:,} inputs")
     if facts["problem"]:
-        console.print(
-            f"cannot be trained on with default settings: {facts['problem']}", markup=False
-        )
+        console.print(f"cannot be trained on with default settings: {facts['problem']}")
 
 
 class _bar:

@@ -13,7 +13,7 @@ import click
 
 from gnopt.cli.course import Course
 from gnopt.cli.evaluation_table import WIDTH, EvaluationTable
-from gnopt.formatting import digits, duration, number
+from gnopt.formatting import digits, duration, number, plain_console
 from gnopt.training.loop import Counters, Reporter, Row
 from gnopt.training.measured import Measured
 from gnopt.training.rundir import RunDirectory
@@ -159,9 +159,7 @@ class LiveReporter(Reporter):
     """Redraws the last evaluations and, below them, how far the run is."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-
-        self.console = Console(stderr=True, highlight=False)
+        self.console = plain_console(stderr=True)
         self._history: list[tuple[int, str]] = []  # update and line of each evaluation
         self._table: EvaluationTable | None = None
         self._live: Live | None = None
@@ -230,7 +228,7 @@ class LiveReporter(Reporter):
         return [Text(""), line, *(Text(text) for text in texts if text)]
 
     def note(self, text: str) -> None:
-        self.console.print(text, markup=False)
+        self.console.print(text)
 
     def end(self) -> None:
         if self._live is not None:
@@ -248,9 +246,7 @@ class RunsReporter:
         self.total, self.quiet, self.count = total, quiet, 0
         self._progress: Progress | None = None
         if not quiet and total and can_redraw():
-            from rich.console import Console
-
-            self._progress = progress_bar(Console(stderr=True, highlight=False), title=title)
+            self._progress = progress_bar(plain_console(stderr=True), title=title)
             self._task = self._progress.add_task("", total=total)
 
     def __enter__(self) -> Self:
@@ -277,6 +273,6 @@ class RunsReporter:
     def note(self, text: str) -> None:
         """Print a line of text, unless quiet."""
         if self._progress:
-            self._progress.console.print(text, markup=False)
+            self._progress.console.print(text)
         elif not self.quiet:
             click.echo(text, err=True)

@@ -20,7 +20,7 @@ from gnopt.cli.common import (
     tell,
     which_checkpoint,
 )
-from gnopt.errors import ConfigError, DataError
+from gnopt.errors import ConfigError, DataError, GnoptError
 
 if TYPE_CHECKING:
     from gnopt.training.load import TrainedNetwork
@@ -79,6 +79,8 @@ def command(
         tell(trained.told(), which)
     else:
         made = _figures(runs, place)
+        if not made:
+            raise GnoptError("nothing could be drawn")
     if as_json:
         print_json({"figures": [str(path) for path in made], **facts})
     else:
@@ -107,6 +109,7 @@ def _figures(runs: tuple[Path, ...], place: _Place) -> list[Path]:
         raise ConfigError("RUN...: expected runs or comparisons, found both")
     if compared:
         return _compared(runs, place)
+    from gnopt.plots.figure import drawn
     from gnopt.plots.run_curves import draw_runs
     from gnopt.plots.steps import draw_steps
     from gnopt.training.rundir import members
@@ -116,7 +119,7 @@ def _figures(runs: tuple[Path, ...], place: _Place) -> list[Path]:
     return [
         made
         for path, draw in zip(paths, (draw_runs, draw_steps), strict=False)
-        for made in draw(single, path)
+        for made in drawn(path.name, draw, single, path)
     ]
 
 
@@ -151,12 +154,14 @@ class _Place:
 def _compared(runs: tuple[Path, ...], place: _Place) -> list[Path]:
     """Draw comparisons: the training objective and, unless one file is asked for, validation."""
     from gnopt.plots.comparison import OBJECTIVE, VALIDATION, draw_comparison, read_panel
+    from gnopt.plots.figure import drawn
 
     made: list[Path] = []
     for quantity in (OBJECTIVE,) if place.one_file else (OBJECTIVE, VALIDATION):
         panels = [read_panel(run, len(runs) > 1, quantity) for run in runs]
         if any(panel.curves for panel in panels):
-            made += draw_comparison(panels, place.of(quantity.name), quantity)
+            path = place.of(quantity.name)
+            made += drawn(path.name, draw_comparison, panels, path, quantity)
         elif quantity is OBJECTIVE:
             raise DataError(f"{runs[0]}: no run of this comparison has made an update yet")
     return made

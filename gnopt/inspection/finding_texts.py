@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from gnopt.formatting import number, with_prefix
+from gnopt.formatting import number, plain_console, with_prefix
 from gnopt.inspection.alignment import Alignment
 from gnopt.inspection.check import Verdict
 from gnopt.inspection.inspect import Findings
@@ -33,10 +33,8 @@ def _with_error(value: float | None, error: float | None) -> str:
 
 
 def _console() -> Any:
-    from rich.console import Console
-
     # A pipe has no width, so nothing is cut off there.
-    return Console(width=None if sys.stdout.isatty() else 250, highlight=False)
+    return plain_console(None if sys.stdout.isatty() else 250)
 
 
 def _print(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> None:

@@ -11,7 +11,16 @@ from gnopt.compare.choice import VariantResult, evaluate_plan
 from gnopt.compare.loss_curves import Curve, run_curve, thinned, validation_curve
 from gnopt.compare.plan import read_plan
 from gnopt.compare.result_files import shown_curves
-from gnopt.plots.figure import colours_of, legend, lighter, log_axis, new_figure, save_all, style
+from gnopt.plots.figure import (
+    colours_of,
+    legend,
+    lighter,
+    log_axis,
+    new_figure,
+    plain,
+    save_all,
+    style,
+)
 from gnopt.training import rundir
 
 if TYPE_CHECKING:
@@ -84,7 +93,7 @@ def draw_comparison(
         for panel, (updates, seconds) in zip(panels, pairs, strict=True):
             _draw(panel, updates, seconds, shades, handles)
             if panel.title:
-                (seconds if len(panels) > 1 else updates).set_title(panel.title, loc="left")
+                (seconds if len(panels) > 1 else updates).set_title(plain(panel.title), loc="left")
         for axis in {pairs[0][0], pairs[0][1]} if len(panels) > 1 else {pairs[0][0]}:
             axis.set_ylabel(quantity.label)
         legend(figure, list(handles.values()), list(handles))

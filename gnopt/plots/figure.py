@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from gnopt.errors import ConfigError, GnoptError
 from gnopt.files import replacement
+from gnopt.notes import note
 from gnopt.optimizers import methods
 from gnopt.training.rundir import read_info
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axis import XAxis, YAxis
     from matplotlib.figure import Figure
 
+Drawing = ParamSpec("Drawing")
 FORMATS = ("png", "pdf", "svg")
 # The colours of Okabe and Ito (2008), which colour-blind readers can tell apart: dark ones first,
 # without the pale yellow.
@@ -149,6 +151,32 @@ def log_axis(axis: XAxis | YAxis) -> None:
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
+def plain(name: str) -> str:
+    """Return a user's name as matplotlib has to be given it: ``$`` would begin a formula, ``_``
+    at the start would leave it out of the legend, and some characters cannot be drawn.
+    """
+    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
+    return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
+
+
+def drawn(
+    what: str, draw: Callable[Drawing, list[Path]], *args: Drawing.args, **more: Drawing.kwargs
+) -> list[Path]:
+    """Call ``draw`` and return its files; a failure of the drawing costs this figure alone.
+
+    It is said in a note with ``what`` was to be drawn. What gnopt itself refuses, such as a run
+    without updates, stays an error.
+    """
+    try:
+        return draw(*args, **more)
+    except (GnoptError, ImportError):
+        raise
+    except Exception as error:  # matplotlib meets a user's names and numbers here
+        reason = str(error).strip().splitlines()
+        note(f"no {what}: {type(error).__name__}: {reason[0] if reason else 'failed'}")
+        return []
+
+
 def legend_below(figure: Figure, axes: Axes) -> None:
     """Draw one legend, of the lines in ``axes``, below all panels of the figure."""
     handles, labels = axes.get_legend_handles_labels()
@@ -157,6 +185,7 @@ def legend_below(figure: Figure, axes: Axes) -> None:
 
 def legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:
     """Draw a legend of these lines and names below all panels, in as many columns as fit."""
+    labels = [plain(label) for label in labels]
     if handles:
         longest = 0.068 * max(len(label) for label in labels) + 0.6  # inches, about
         columns = max(1, min(len(handles), int(figure.get_figwidth() / longest)))
@@ -178,6 +207,9 @@ def colours_of_runs(runs: Sequence[Path]) -> list[str]:
 def distinct(runs: Sequence[Path]) -> list[str]:
     """Return the names of run directories, with their parents' names if two are the same."""
     names = [run.resolve().name for run in runs]
-    if len(set(names)) == len(names):
-        return names
-    return [f"{run.resolve().parent.name}/{name}" for run, name in zip(runs, names, strict=True)]
+    if len(set(names)) < len(names):
+        names = [
+            f"{run.resolve().parent.name}/{name}" for run, name in zip(runs, names, strict=True)
+        ]
+    # matplotlib leaves lines out of the legend whose names begin with _.
+    return [f" {name}" if name.startswith("_") else name for name in names]

@@ -10,7 +10,7 @@ import numpy as np
 
 from gnopt.compare.choice import PointResult, VariantResult
 from gnopt.compare.grid import DECAY_SHARE, setting_text
-from gnopt.plots.figure import new_figure, save_all, style
+from gnopt.plots.figure import new_figure, plain, save_all, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,9 +84,8 @@ def _draw(axis: Axes, one: VariantResult, x: Axis, y: Axis) -> None:
     axis.set_ylabel(_name(y[0]))
     axis.grid(False)
     others = list(one.variant.grid)[2:]
-    axis.set_title(
-        f"{one.variant.name}: objective" + (f", best over {', '.join(others)}" if others else "")
-    )
+    title = f"{one.variant.name}: objective"
+    axis.set_title(plain(title + (f", best over {', '.join(others)}" if others else "")))
 
 
 def _write(
@@ -136,7 +135,7 @@ def _value(result: PointResult | None) -> float:
 
 def _name(name: str) -> str:
     return {"learning_rate": "learning rate", DECAY_SHARE: "halved every\n(share of updates)"}.get(
-        name, name
+        name, plain(name)
     )
 
 
@@ -144,4 +143,4 @@ def _tick(name: str, value: object) -> str:
     if value is None:
         return ""
     text = setting_text(name, value)
-    return f"$2^{{{text[2:]}}}$" if text.startswith("2^") else text
+    return f"$2^{{{text[2:]}}}$" if text.startswith("2^") else plain(text)

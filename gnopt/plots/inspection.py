@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gnopt.inspection.inspect import Findings
+from gnopt.plots.figure import drawn
 from gnopt.plots.inspect_alignment import draw_alignment
 from gnopt.plots.inspect_density import draw_density
 from gnopt.plots.inspect_spectrum import draw_spectrum
@@ -29,13 +30,17 @@ def draw_findings(findings: Sequence[Findings], folder: Path) -> list[Path]:
     last, made = findings[-1], []
     if last.summaries and last.factors is not None:
         for layer in last.layers:
-            made += draw_spectrum(last.factors, layer, folder / f"spectrum-layer-{layer}.png")
+            path = folder / f"spectrum-layer-{layer}.png"
+            made += drawn(path.name, draw_spectrum, last.factors, layer, path)
     aligned = [a for one in findings for a in one.alignments]
     if aligned:
-        made += draw_alignment(aligned, folder / "alignment.png")
+        made += drawn("alignment", draw_alignment, aligned, folder / "alignment.png")
     if last.densities:
-        made += draw_density(last.densities, folder / "density.png")
+        made += drawn("density", draw_density, last.densities, folder / "density.png")
     if last.surfaces:
-        made += draw_surface_contours(last.surfaces, folder / "surface-contour.png")
-        made += draw_surfaces_in_3d(last.surfaces, folder / "surface-3d.png")
+        for name, draw in (
+            ("surface-contour", draw_surface_contours),
+            ("surface-3d", draw_surfaces_in_3d),
+        ):
+            made += drawn(name, draw, last.surfaces, folder / f"{name}.png")
     return made

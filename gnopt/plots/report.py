@@ -15,6 +15,7 @@ from gnopt.compare.result_texts import HEADER, summary_cells, target_rows
 from gnopt.compare.targets import TimeToTarget
 from gnopt.files import write_text
 from gnopt.plots.comparison import OBJECTIVE, VALIDATION, Panel, Quantity, draw_comparison
+from gnopt.plots.figure import drawn
 from gnopt.plots.heatmap import draw_heatmap
 
 _CSS = """
@@ -44,9 +45,9 @@ def write_report(
     """
     folder = plan.directory
     figures = {
-        "Training objective": _curves(plan, chosen, OBJECTIVE),
-        "Validation loss": _curves(plan, chosen, VALIDATION),
-        "Grids": draw_heatmap(chosen, folder / "grid"),
+        "Training objective": drawn("figure of training", _curves, plan, chosen, OBJECTIVE),
+        "Validation loss": drawn("figure of validation", _curves, plan, chosen, VALIDATION),
+        "Grids": drawn("figure of the grids", draw_heatmap, chosen, folder / "grid"),
     }
     rows = result_files.summary_rows(chosen)
     calls = facts.history(plan)

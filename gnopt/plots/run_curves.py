@@ -23,6 +23,7 @@ from gnopt.plots.figure import (
     legend,
     log_axis,
     new_figure,
+    plain,
     save_all,
     style,
 )
@@ -167,7 +168,7 @@ def draw_runs(runs: Sequence[Path], out: Path) -> list[Path]:
         for axis, panel in zip(axes[2:], panels[2:], strict=False):
             if _falls_far([line.evaluations.get(f"train_{panel.quantity}") for line in lines]):
                 log_axis(axis.yaxis)
-        figure.suptitle(_title(lines), fontsize=10.5)
+        figure.suptitle("\n".join(map(plain, _title(lines).split("\n"))), fontsize=10.5)
         handles, labels = axes[0].get_legend_handles_labels()
         unique = dict(zip(labels, handles, strict=True))
         order = sorted(unique, key=lambda label: label not in names)  # the runs come first

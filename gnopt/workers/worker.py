@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -96,6 +97,7 @@ def serve(make: Callable[[Path, str], object]) -> int:
     Returns the exit code of ``gnopt train``. The reason of a failure is printed to stderr.
     """
     directory, name, files = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
+    warnings.simplefilter("ignore")  # what comes on stderr is the reason of a failure
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         plug_ins.load_recorded(files)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
 SHORT = ["--max-updates", 2, "-q"]
@@ -96,3 +99,35 @@ def test_devices_are_written_into_and_links_followed(trained, gnopt):
     assert gnopt("export", "run", "link.npz").code == 0
     assert Path("link.npz").is_symlink()
     assert Path("real.npz").read_bytes().startswith(b"PK")
+
+
+def test_names_are_shown_as_they_are_in_every_markup(tiny, gnopt):
+    Path("grid.toml").write_text(
+        '[variants."[/b]<i>"]\nmethod = "adam"\n[variants."$b^$ :smile: [red]"]\nmethod = "sgd"\n'
+    )
+    budget = ["--budget-updates", 2, "--threads", 1, "--target", 9]
+    done = gnopt("compare", "tiny.toml", "--grid", "grid.toml", *budget, "--out", "c", "-q")
+    assert done.code == 0, done.err
+    for name in ("[/b]<i>", "$b^$ :smile: [red]"):
+        assert name in done.out
+    if Path("c/report.html").is_file():  # there is matplotlib
+        assert "[/b]&lt;i&gt;" in Path("c/report.html").read_text()
+        assert "$b^$ :smile: [red]" in Path("c/objective.svg").read_text()
+    with h5py.File("[b]odd.h5", "w") as file:
+        file["[red]x"] = np.zeros((3, 2))
+    shown = gnopt("dataset", "info", "[b]odd.h5").out
+    assert "[b]odd.h5" in shown
+    assert "[red]x" in shown
+
+
+def test_warnings_of_other_packages_are_shown_on_demand_alone(tiny, gnopt, monkeypatch):
+    def complain(*_: object) -> None:
+        warnings.warn("something is deprecated", FutureWarning, stacklevel=1)
+
+    monkeypatch.setattr("gnopt.provenance.command_line", lambda: complain() or ["gnopt"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        quiet = gnopt("train", "tiny.toml", "--out", "run", "--max-updates", 1, "-q")
+        asked = gnopt("train", "tiny.toml", "--out", "more", "--max-updates", 1, "-q", "-v")
+    assert "deprecated" not in quiet.err
+    assert "note: FutureWarning: something is deprecated" in asked.err

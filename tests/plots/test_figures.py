@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,10 +16,21 @@ from gnopt.compare.grid import GridPoint, Variant
 from gnopt.compare.loss_curves import Curve
 from gnopt.compare.outcome import RunOutcome
 from gnopt.compare.plan import Run
-from gnopt.errors import ConfigError
+from gnopt.errors import ConfigError, DataError
 from gnopt.optimizers import methods
 from gnopt.plots.comparison import Panel, _shades, draw_comparison
-from gnopt.plots.figure import colours_of, lighter, log_axis, new_figure, save, save_all, style
+from gnopt.plots.figure import (
+    colours_of,
+    drawn,
+    legend,
+    lighter,
+    log_axis,
+    new_figure,
+    plain,
+    save,
+    save_all,
+    style,
+)
 from gnopt.plots.heatmap import draw_heatmap
 
 
@@ -145,3 +158,30 @@ def test_heat_maps_of_one_two_and_three_axes(tmp_path):
         assert "adam: objective" in text
         assert "diverged" in text or len(grid) == 3
     assert draw_heatmap([], tmp_path / "none") == []
+
+
+@pytest.mark.parametrize("name", ["$b^$", "a$_{", "x_{$ \\frac", "_hidden", "a\\$b$", "\x01\udcff"])
+def test_names_are_drawn_as_they_are(tmp_path, name):
+    with style():
+        figure = new_figure(4.0, 3.0)
+        axes = figure.subplots()
+        (line,) = axes.plot([1, 2], label=name)
+        axes.set_title(plain(name))
+        legend(figure, [line], [name])
+        (path,) = save_all(figure, tmp_path / "f.svg")
+    text = html.unescape(path.read_text())
+    shown = name.replace("\x01", "\ufffd").replace("\udcff", "\ufffd")
+    assert text.count(shown) == 2
+
+
+def test_a_figure_that_fails_costs_this_figure_alone(tmp_path, caplog):
+    def fail(path: Path) -> list[Path]:
+        raise ValueError("no such glyph\nwith a second line")
+
+    def refuse(path: Path) -> list[Path]:
+        raise DataError("no updates to draw")
+
+    assert drawn("steps.png", fail, tmp_path) == []
+    assert "no steps.png: ValueError: no such glyph" in caplog.text
+    with pytest.raises(DataError):
+        drawn("steps.png", refuse, tmp_path)
