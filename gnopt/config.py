@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gnopt import optimizers, plug_ins
-from gnopt.aims import Aim
+from gnopt.aims import AUTO, Aim
 from gnopt.data.links import SWITCH
 from gnopt.data.options import DataSettings
 from gnopt.deciding import Decisions, decide, is_data
@@ -61,6 +61,25 @@ class Config:
         if self.sources["training.aim"] != "default":
             return self
         return replace(self, training=self.training.changed(aim=aim.name))
+
+    def with_method(self, method: str) -> Config:
+        """Return the configuration with this method in place of "auto", and with its precision
+        unless one was given.
+        """
+        values = self.optimizer.values()
+        given = {n: v for n, v in values.items() if self.sources[f"optimizer.{n}"] != "default"}
+        optimizer = optimizers.get_method(method).settings.make(given)
+        of_method = {f"optimizer.{name}": "default" for name in optimizer.values()}
+        training = self.training
+        if self.sources["training.dtype"] == "default":
+            training = training.changed(dtype=optimizers.get_method(method).dtype)
+        return replace(
+            self,
+            method=method,
+            optimizer=optimizer,
+            training=training,
+            sources={**of_method, **self.sources},
+        )
 
     def flat(self) -> dict[str, object]:
         """Return key in full → value."""
@@ -195,7 +214,7 @@ class _Draft:
             self._add(self._link_problems())
         if self.problems or not (data and network and optimizer and training):
             raise SettingsError(self.problems)
-        if "dtype" not in self.given.get("training", {}):
+        if method != AUTO and "dtype" not in self.given.get("training", {}):
             training = training.changed(dtype=optimizers.get_method(method).dtype)
         return Config(
             data.changed(file=self._data_file(data)),
@@ -240,9 +259,9 @@ class _Draft:
     def _optimizer(self, method: str) -> OptimizerSettings | None:
         """Return the settings of the method; note a problem and return None for an unknown one."""
         self._record(MethodChoice, "optimizer")
-        if method not in optimizers.methods():
+        if method not in optimizers.names():
             return None
-        return self._record(optimizers.get_method(method).settings, "optimizer")
+        return self._record(optimizers.settings_of(method), "optimizer")
 
     def _refuse_unknown(self, method: str) -> None:
         """Note the keys and sections that no configuration has.
@@ -256,7 +275,7 @@ class _Draft:
                 hint = nearest(section, known)
                 key = f"{section}.{next(iter(part))}"
                 self._add([SettingProblem(key, f"unknown section [{section}]", hint=hint)])
-            elif section != "optimizer" or method in optimizers.methods():
+            elif section != "optimizer" or method in optimizers.names():
                 names = [o.name for o in known[section]]
                 self._add(
                     SettingProblem(

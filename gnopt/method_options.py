@@ -49,7 +49,8 @@ def asked_options(sets: Sequence[str], methods: Sequence[str]) -> dict[str, obje
 def options_for(config: Config, method: str, asked: dict[str, object]) -> dict[str, object]:
     """The options that the file and ``asked_options`` give to ``method``: key in full → value."""
     table, names = optimizers.methods(), option_names(method)
-    shared = method == config.method or table[method].order == table[config.method].order == 2
+    own = table.get(config.method)  # none where the configuration leaves the method open
+    shared = own is not None and (method == own.name or table[method].order == own.order == 2)
     from_file = {
         f"optimizer.{name}": value
         for name, value in config.optimizer.values().items()

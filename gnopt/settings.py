@@ -17,7 +17,7 @@ from gnopt.errors import ConfigError, SettingProblem
 from gnopt.metrics import applicable, get_metric, scalar_metrics
 from gnopt.options import REQUIRED, SIZE, Form, Option, Settings, option
 
-DEFAULT_METHOD = "kfra"
+DEFAULT_METHOD = optimizers.USUAL
 OBJECTIVE = "objective"  # as a judge
 CLASS_WEIGHTS = '"none", "balanced" or a list of numbers > 0, one for each class'
 DEVICE = Form(Device.parse, Device.expected)
@@ -273,12 +273,16 @@ class TrainingSettings(Settings):
 class MethodChoice(Settings):
     """The one key of the section ``[optimizer]`` that is not an option of the method."""
 
-    method: str = option(DEFAULT_METHOD, "how weights are updated", choices=optimizers.methods)
+    method: str = option(
+        DEFAULT_METHOD,
+        "how weights are updated; auto: by the size of the network and the data, said in the log",
+        choices=optimizers.names,
+    )
 
 
 def sections(method: str) -> dict[str, tuple[Option, ...]]:
     """Section → its options, those of [optimizer] being the method's."""
-    of_method = optimizers.options_of(method) if method in optimizers.methods() else ()
+    of_method = optimizers.options_of(method) if method in optimizers.names() else ()
     return {
         "data": DataSettings.options(),
         "network": NetworkSettings.options(),

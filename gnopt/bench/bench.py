@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gnopt import machine
+from gnopt import machine, optimizers
 from gnopt.bench.entrants import BenchRequest, build_methods, read_config
 from gnopt.bench.made_problem import FULL, QUICK, write
 from gnopt.bench.product_rate import ProductRate
@@ -30,6 +30,7 @@ class ProblemFacts:
     device: str
     processor: str
     method: str  # the configured one
+    auto: str = ""  # which method is taken where the method is left open, and why
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ def run_bench(request: BenchRequest, rounds: int, note: Callable[[str], None]) -
         training.device,
         machine.processor(),
         experiment.config.method,
+        optimizers.choose(experiment.optimizer.problem, 0.0)[1],
     )
     dearest_last = sorted(costs, key=lambda cost: cost.seconds)
     return BenchResult(facts, blas_threads(), dearest_last, left_out | failed)

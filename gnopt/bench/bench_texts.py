@@ -105,6 +105,8 @@ def sentences(results: Sequence[BenchResult]) -> list[str]:
         f"{_threads(threads)}. Cheaper per update is not better per result: gnopt compare tells "
         "which method gets furthest in the same seconds."
     ]
+    if auto := results[0].problem.auto:
+        found.append(f'optimizer.method = "auto" takes {auto.removeprefix("method ")}.')
     if len(results) > 1:
         best = best_result(results)
         subject = subject_of(results)

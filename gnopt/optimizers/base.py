@@ -68,6 +68,14 @@ class OptimizerSettings(Settings):
         yield from ()
 
 
+@dataclass(frozen=True)
+class Claim:
+    """Whether a method is the one to take for a problem, and why."""
+
+    granted: bool
+    reason: str
+
+
 StateT = TypeVar("StateT", bound=State)
 
 
@@ -97,6 +105,13 @@ class Optimizer(ABC, Generic[StateT]):
         self.workspace = Workspace(problem.net.ops, problem.net.dtype)
         self.timer: PhaseTimer = NullTimer()
         self.averaging: float = problem.aim.choose("averaging", settings.averaging)
+
+    @classmethod
+    def claim(cls, problem: Problem, seconds: float) -> Claim | None:
+        """Return whether `method = "auto"` takes this method for the problem, in a run of so many
+        seconds (0 = no limit); None for a method that is only taken by its name.
+        """
+        return None
 
     @abstractmethod
     def init(self, theta: Array) -> StateT:

@@ -38,7 +38,7 @@ from gnopt.engine.network import (
 from gnopt.optimizers.base import Problem, row_blocks
 from gnopt.optimizers.timing import PhaseTimer
 
-CHUNK = 4_000_000  # numbers of a chunk of J
+CHUNK = 500_000  # numbers of a chunk of J: it stays in the cache
 TRACE = 1e-9  # λ under which the evidence inverts H + W
 FLOOR, LEAST = 1e-6, 1e-15  # of the sizes in the damping: a share of the largest one, and 0 itself
 

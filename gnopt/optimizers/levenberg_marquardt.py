@@ -26,7 +26,15 @@ from gnopt.curvature.cost import Cost
 from gnopt.engine.arrays import Array, Unchecked, Workspace
 from gnopt.engine.network import still_units
 from gnopt.errors import ConfigError, Diverged
-from gnopt.optimizers.base import Optimizer, OptimizerSettings, Problem, State, Stats, mean_loss
+from gnopt.optimizers.base import (
+    Claim,
+    Optimizer,
+    OptimizerSettings,
+    Problem,
+    State,
+    Stats,
+    mean_loss,
+)
 from gnopt.optimizers.dense import Batch, Dual, Primal, System
 from gnopt.options import option
 
@@ -39,6 +47,7 @@ TINY = 1e-300
 BENT = 0.75  # 2 |a| / |d| up to which a step follows the bend of its path
 FLAT, FLAT_UPDATES = 1e-9, 10  # converged: so many updates in a row fell by no more than this share
 AFFORDABLE = 3e10  # flops of an update of all rows: about 1.5 s on one core
+ENOUGH, RATE = 20, 2e10  # updates that a run makes at least, and flops a second of one core
 ROWS_PER_WEIGHT, LEAST_ROWS = 16, 1000  # of a chunk, whose numbers of targets are counted
 # Evidence: η in units of the loss at the start, and its limits; the updates before the first
 # choice; the change of log η below which it is settled; the least residual degrees of freedom, as a
@@ -178,6 +187,24 @@ class LevenbergMarquardt(Optimizer[LevenbergMarquardtState]):
         self.first_decay = problem.unit * (first if isinstance(decay, str) else decay)
         self.rows = self._rows()
         self.rounding = float(np.finfo(problem.net.dtype).eps)
+
+    @classmethod
+    def claim(cls, problem: Problem, seconds: float) -> Claim:
+        """Claim nets whose update with all rows takes a second or so and fits into memory.
+
+        A fixed chunk of the rows would do for noiseless targets alone, and these nobody knows.
+        """
+        method = cls(problem, LevenbergMarquardtSettings(rows=problem.rows))
+        own, P = method.cost(problem.rows), problem.net.size
+        update = f"an update of {P:,} weights on {problem.rows:,} rows takes {own.flops:.2g} flops"
+        if own.flops > AFFORDABLE:
+            return Claim(False, f"{update}, more than {AFFORDABLE:.2g}")
+        if seconds and ENOUGH * own.flops > seconds * RATE:
+            return Claim(False, f"{update}: {ENOUGH} of them do not fit into {seconds:g} s")
+        available = problem.net.ops.free_memory() // 4
+        if own.temporaries > available:
+            return Claim(False, f"its matrices take {own.temporaries:.2g} bytes of {available:.2g}")
+        return Claim(True, f"{update}, at most {AFFORDABLE:.2g}: the exact method is affordable")
 
     def _chosen(self, forms: dict[str, System]) -> System:
         """Return the form that was asked for, or the cheaper one at the rows of an update."""

@@ -164,6 +164,7 @@ class Trainer:
         """Return lines that a user should read before the first update."""
         e, batch = self.experiment, self._settings.batch_size
         notes = [
+            *([e.why_method] if e.why_method else []),
             *e.weighting.notes,
             *label_notes(e),
             *scale_notes(e),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gnopt import plug_ins
+from gnopt.aims import AUTO
 from gnopt.config import Config, Flags, differences, load
 from gnopt.data.fingerprint import Fingerprint
 from gnopt.data.source import Data
@@ -40,10 +41,12 @@ def config_to_resume(
     if not own.is_file() and given is None:
         raise ConfigError(f"{own}: missing; give the configuration as well")
     config = load(given or own, sets, flags)
+    if started is None and own.is_file():  # run.json is of an earlier version
+        started = load(own).values()
     if started is not None:
+        if config.method == AUTO:  # the run was begun with the method that this chose
+            config = config.with_method(str(started["optimizer"]["method"]))
         _refuse(config, started, "a resumed run keeps its settings")
-    elif own.is_file():  # run.json is of an earlier version
-        _refuse(config, load(own).values(), "a resumed run keeps its settings")
     for line in plug_ins.changes(run.info.get(plug_ins.RECORD)):
         raise DataError(line)
     return config

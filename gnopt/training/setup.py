@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from gnopt import optimizers, rng
+from gnopt.aims import AUTO
 from gnopt.config import Config
 from gnopt.data.classes import LabelRule
 from gnopt.data.source import Data, open_data
@@ -53,6 +54,7 @@ class Experiment:
     constant: Constant | None  # the best constant predictor of the training rows, if it is known
     # Why the weights of step 0 are not simply drawn, for the user; set by `initial_weights`.
     start_note: str = ""
+    why_method: str = ""  # where the configuration left the method open
 
     def with_decay(self, decay: float) -> Experiment:
         """Return the experiment under this weight decay, in units of the loss, in place of one that
@@ -213,11 +215,21 @@ def build(
             loss_unit(constant, loss, ops, data),
             output_scale(loss, data.train, net.dtype),
         )
-        optimizer = optimizers.make(config.method, problem, config.optimizer)
+        why = ""
+        if config.method == AUTO:
+            method, why = optimizers.choose(problem, training.max_seconds)
+            config = config.with_method(method)
+        if config.training.dtype == training.dtype:
+            optimizer = optimizers.make(config.method, problem, config.optimizer)
     except BaseException:
         data.close()
         raise
-    return Experiment(config, data, ops, net, loss, optimizer, mean, metrics, weighting, constant)
+    if config.training.dtype != training.dtype:  # the method chosen computes in another precision
+        data.close()
+        return replace(build(config, ops, trained), why_method=why)
+    return Experiment(
+        config, data, ops, net, loss, optimizer, mean, metrics, weighting, constant, why_method=why
+    )
 
 
 def loss_unit(constant: Constant | None, loss: Loss, ops: Backend, data: Data) -> float:

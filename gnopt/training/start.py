@@ -65,6 +65,7 @@ def begin(
     if out is not None:
         rundir.check_free(out, overwrite)
     experiment = build(config, trained=_model_of_inputs(config, init_from))
+    config = experiment.config
     check(experiment)
     choice = decay_search.choose(experiment, reporter.note)
     experiment, ends = _decided(experiment, choice)

@@ -18,6 +18,7 @@ VARIANTS = {
     "float64": ["--dtype", "float64"],
     "classifier": ["--set", "data.targets=y", "--set", "network.loss=softmax_cross_entropy"],
     "standardized": ["--set", "data.standardize=true", "--set", "network.loss=squared_error"],
+    "method left open": ["--set", "optimizer.method=auto"],
     "levenberg-marquardt": ["--set", "optimizer.damping_rule=lm"],
 }
 

@@ -3,6 +3,7 @@
 import itertools
 from math import nan
 
+import h5py
 import numpy as np
 import pytest
 from reference import Case, Truth, close, host, make_case, network, optimizer, same, settings
@@ -13,10 +14,12 @@ from gnopt.curvature.exact import root_jacobian
 from gnopt.engine.initializers import initialize
 from gnopt.engine.losses import get_loss
 from gnopt.errors import ConfigError, Diverged
-from gnopt.optimizers import levenberg_marquardt, make
+from gnopt.optimizers import USUAL, choose, levenberg_marquardt, make
 from gnopt.optimizers.base import Problem
 from gnopt.optimizers.dense import Batch
 from gnopt.optimizers.timing import NullTimer
+from gnopt.toml import to_toml
+from gnopt.training.setup import build
 
 NAME, ETA = "levenberg_marquardt", 0.02
 
@@ -345,3 +348,54 @@ def test_evidence_takes_the_system_of_all_weights_where_they_are_few():
     assert many.first_decay == 0.0
     assert not built((4, 30, 1), form="dual").adapts
     assert any("weight decay is 0" in note for note in many.notes(100))
+
+
+# ---- method = "auto" -----------------------------------------------------------------------------
+
+
+def choice(sizes, rows, seconds=0.0):
+    net = network(sizes, ("tanh",) * (len(sizes) - 2))
+    problem = Problem(net, get_loss("squared_error"), seed=0, rows=rows)
+    return choose(problem, seconds)
+
+
+def test_auto_takes_it_where_an_update_is_affordable():
+    name, why = choice((4, 20, 1), 2000)
+    assert name == NAME
+    assert "121 weights on 2,000 rows" in why
+    assert choice((4, 300, 300, 1), 1000)[0] == NAME  # 1,000 targets, whatever the weights
+    name, why = choice((784, 100, 10), 10_000)
+    assert name == USUAL
+    assert f"not {NAME}" in why
+    assert choice((4, 20, 20, 1), 50_000, seconds=600)[0] == NAME
+    name, why = choice((4, 20, 20, 1), 50_000, seconds=1)
+    assert (name, "do not fit into 1 s" in why) == (USUAL, True)
+
+
+def test_a_configuration_may_leave_the_method_open(tmp_path):
+    draw = np.random.default_rng(0)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["x"] = draw.standard_normal((200, 3))
+        file["y"] = np.sin(file["x"][:, :1])
+    path = tmp_path / "c.toml"
+    path.write_text(
+        '[data]\nfile = "x.h5"\ntargets = "y"\n[network]\nhidden = [4]\nloss = "squared_error"\n'
+        '[optimizer]\nmethod = "auto"\naveraging = 0.5\n'
+    )
+    experiment = build(load(path))
+    with experiment.data:
+        config = experiment.config
+        assert (config.method, experiment.net.dtype) == (NAME, np.float64)
+        assert config.optimizer.averaging == 0.5
+        assert "21 weights on 180 rows" in experiment.why_method
+        assert load_text(tmp_path, to_toml(config.values())).values() == config.values()
+    other = build(load(path, ["training.dtype=float32", "network.hidden=[4000]"]))
+    with other.data:
+        assert (other.config.method, other.net.dtype) == (NAME, np.float32)
+    with pytest.raises(ConfigError, match=r"damping.*not of auto"):
+        load(path, ["optimizer.damping=1"])
+
+
+def load_text(folder, text):
+    (folder / "again.toml").write_text(text)
+    return load(folder / "again.toml")
