@@ -61,8 +61,9 @@ def find_layout(names: Iterable[str]) -> dict[str, Pair]:
                 rank = min(known.index(part) for part in rest)
                 found.setdefault(group, []).append((rank, name))
     return {
-        group: Pair(min(found)[1], min(targets[group])[1] if group in targets else None)
-        for group, found in inputs.items()
+        group: Pair(min(inputs[group])[1], min(targets[group])[1] if group in targets else None)
+        for group in ("train", "validation", "test")
+        if group in inputs
     }
 
 

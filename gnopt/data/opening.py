@@ -22,7 +22,7 @@ from gnopt.data.views import field_at
 from gnopt.errors import DataError
 from gnopt.formatting import in_bytes
 
-ENCODING = "encoding"  # the dataset of a file that holds the encoding of its columns
+ENCODING = "encoding"  # the attribute of a file that holds the encoding of its columns
 _BLOCK = 2**24  # bytes by which a file in memory grows
 
 
@@ -125,28 +125,27 @@ def write_encoded(group: h5py.Group, encoded: Encoded, encoding: Encoding) -> No
             group.create_dataset(name, data=values)
     if encoding.classes and encoded.y is not None:
         group["y"].attrs["classes"] = list(encoding.classes)
-    if ENCODING not in group.file:
+    if ENCODING not in group.file.attrs:
         write_encoding(group.file, encoding)
 
 
 def write_encoding(file: h5py.Group, encoding: Encoding) -> None:
-    """Write the encoding as the dataset that `stored_encoding` reads."""
-    text = encoding.to_json().encode()
-    file.create_dataset(ENCODING, data=np.frombuffer(text, dtype=np.uint8))
+    """Write the encoding as the attribute that `stored_encoding` reads.
+
+    It is no dataset, so that a file of groups holds nothing but groups.
+    """
+    file.attrs[ENCODING] = encoding.to_json()
 
 
 def stored_encoding(handle: h5py.File) -> Encoding | None:
     """Return the encoding that a file holds, or None; DataError if it is damaged."""
     try:
-        if ENCODING not in handle or not isinstance(handle[ENCODING], h5py.Dataset):
-            return None
-        dataset = handle[ENCODING]
-        if dataset.dtype != np.uint8 or dataset.ndim != 1:
-            return None
-        text = dataset[()].tobytes().decode()
-    except (OSError, RuntimeError, KeyError, UnicodeDecodeError) as error:
-        raise DataError(f"{handle.filename}: /{ENCODING} cannot be read: {error}") from error
-    return Encoding.from_json(text, str(handle.filename))
+        text = handle.attrs.get(ENCODING)
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        raise DataError(
+            f"{handle.filename}: attribute {ENCODING} cannot be read: {error}"
+        ) from error
+    return Encoding.from_json(text, str(handle.filename)) if isinstance(text, str) else None
 
 
 def _as_labels(y: np.ndarray) -> np.ndarray:

@@ -7,15 +7,15 @@
                             loss of the best constant predictor and the floor on the same rows:
                             train_constant, train_floor, validation_constant, ...;
                             judged_by: the attribute that networks of the run are compared by,
-                            such as validation_loss or validation_accuracy
+                            such as validation_loss or validation_accuracy;
+                            encoding: text (JSON), how the columns of a table become inputs and
+                            targets, if the data came as a table
     /network/layers/1..L    weight (d_l, d_{l-1}), bias (d_l,), attribute activation
     /inputs/mean, std       (D,), mean and deviation by which the inputs were standardised, if any
     /constant               (K,), outputs h of the best constant predictor, if it is known
     /noise                  (K,), variance of the targets about the outputs, where the loss leaves
                             it open and the network was evaluated
     /class_weights          (C,), weights of classes in the objective, if there are any
-    /encoding               text (JSON as bytes): how the columns of a table become inputs and
-                            targets, if the data came as a table
     /classes/names          (C,), what the classes of the labels are called, if targets are labels
     /classes/numbers        (C,), the labels that stand for them; empty where labels are words
     /state                  the tree of optimizer state and counters (see `tree`)
@@ -332,7 +332,8 @@ def _encoding(file: h5py.File, inputs: int) -> Encoding | None:
     encoding = stored_encoding(file)
     if encoding is not None and len(encoding.features) != inputs:
         raise DataError(
-            f"{file.filename}:/encoding: gives {len(encoding.features)} inputs, expected {inputs}"
+            f"{file.filename}: attribute encoding: gives {len(encoding.features)} inputs, "
+            f"expected {inputs}"
         )
     return encoding
 
