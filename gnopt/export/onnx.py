@@ -140,7 +140,7 @@ def _mean(graph: Graph, names: list[str], output: str) -> str:
 def _answers(graph: Graph, content: Content) -> list[ValueInfoProto]:
     """Append ``probability`` and ``prediction``, which follow from ``output``; return all three."""
     output = rows("output", content.outputs, graph.dtype)
-    if not content.classes:
+    if not content.class_count:
         graph.node("Identity", ["output"], "prediction")
         return [rows("prediction", content.outputs, graph.dtype), output]
     if content.outputs == 1:
@@ -150,7 +150,7 @@ def _answers(graph: Graph, content: Content) -> list[ValueInfoProto]:
         graph.node("Identity", ["output"], "probability")
     graph.node("ArgMax", ["probability"], "prediction", axis=1, keepdims=0)
     return [
-        rows("probability", content.classes, graph.dtype),
+        rows("probability", content.class_count, graph.dtype),
         rows("prediction", None, np.dtype(np.int64)),
         output,
     ]

@@ -269,9 +269,9 @@ def _about(content: Content, language: Language) -> Iterator[str]:
 
 def _outputs(content: Content) -> str:
     names = ", ".join(content.class_names)
-    if content.classes and content.outputs == 1:
+    if content.class_count and content.outputs == 1:
         return f"the probability of the second one of the classes {names}"
-    if content.classes:
+    if content.class_count:
         return f"the probabilities of the classes {names}"
     means = "the mean" if content.outputs == 1 else f"{content.outputs} means"
     return f"{means} of {', '.join(content.output_names) or 'what is predicted'}"

@@ -88,7 +88,7 @@ class Content:
         return self.ensemble or self.noise is not None
 
     @property
-    def classes(self) -> int:
+    def class_count(self) -> int:
         """C, the number of classes that are told apart; 0 where numbers are predicted.
 
         A single probability is that of the second one of two classes.
@@ -100,12 +100,12 @@ class Content:
     @property
     def class_names(self) -> Sequence[str]:
         """The names of the classes as far as they are known, else their numbers from 0."""
-        return self._names(self.classes) or [str(number) for number in range(self.classes)]
+        return self._names(self.class_count) or [str(number) for number in range(self.class_count)]
 
     @property
     def output_names(self) -> Sequence[str]:
         """The names of the numbers that are predicted; empty if they have none, and for classes."""
-        return () if self.classes else self._names(self.outputs)
+        return () if self.class_count else self._names(self.outputs)
 
     def _names(self, count: int) -> Sequence[str]:
         known = self.first.classes

@@ -74,7 +74,7 @@ def test_the_first_outputs_are_what_most_readers_want(loss_name):
     x = rows(content)
     found = run(content, x)
     (expected,) = predictions(content, x).values()
-    if content.classes:
+    if content.class_count:
         assert list(found) == ["probability", "prediction", "output", "logits"]
         np.testing.assert_allclose(found["probability"].sum(axis=1), 1.0)
         np.testing.assert_allclose(found["probability"][:, -1], expected[:, -1])
