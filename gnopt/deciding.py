@@ -15,7 +15,7 @@ from typing import cast
 import h5py
 import numpy as np
 
-from gnopt.data.classes import Classes, LabelRule, find_classes
+from gnopt.data.classes import Classes, LabelRule
 from gnopt.data.hdf5 import datasets, holds, is_group
 from gnopt.data.opening import OpenedFile, open_any
 from gnopt.data.options import DataSettings
@@ -156,21 +156,23 @@ def decide(path: Path, given: Mapping[str, object]) -> Decisions:
 
 def _look(path: Path, settings: DataSettings) -> tuple[_Facts, list[str]]:
     """Open the data and return what decisions need of it, and notes on the table."""
+    if not isinstance(settings.validation, str):
+        settings = settings.changed(validation=0)  # all rows, in the order of the file
     opened = open_any(settings, keep=True)
     with opened.handle as handle:
         rule = LabelRule("", np.inf, fractions=True)
-        splits, _ = find_splits(handle, opened.settings, float(np.finfo(np.float64).max), rule)
+        splits, found = find_splits(handle, opened.settings, float(np.finfo(np.float64).max), rule)
         columns = splits["train"]
         rows = sum(part.x.rows for name, part in splits.items() if name != "test")
-        y = classes = None
+        y = None
         if columns.y is not None:
-            classes = find_classes([columns.y], rule) if columns.y.width == 1 else None
-            y = np.concatenate(
-                [part.y.read(0, part.y.rows) for part in splits.values() if part.y is not None]
-            )
+            read = [part.y.read(0, part.y.rows) for part in splits.values() if part.y is not None]
+            y = np.concatenate(read)
             y = y.reshape(-1) if y.shape[1] == 1 else y
+            if found is not None and found.numbers and y.ndim == 1:
+                y = np.array(found.numbers)[y.astype(np.int64)]  # as they are in the file
     target = settings.targets if settings.targets != "inputs" else ""
-    return _Facts(rows, columns.x.width, target, y, classes), opened.notes
+    return _Facts(rows, columns.x.width, target, y, found), opened.notes
 
 
 def _name_datasets(
@@ -254,8 +256,8 @@ def _kind_of_target(path: Path, facts: _Facts, settings: DataSettings) -> tuple[
     dense = low in (0, 1) and len(values) == high - low + 1
     if dense and len(values) <= FEW_LABELS and len(y) >= ROWS_PER_CLASS * len(values):
         return "classes", (
-            f"{name} is one of {low} to {high}, taken for classes; if it is an amount: --set "
-            "network.loss=squared_error"
+            f"{name} is one of {low} to {high}, taken for classes; if it is an amount, or a count: "
+            "--set network.loss=squared_error, or poisson"
         )
     if low == 0 and float(y.mean()) < COUNTS_BELOW:
         return "counts", f"{name} holds whole numbers from 0 to {high:,}: counts"

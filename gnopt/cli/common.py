@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -182,6 +186,21 @@ def claim_beside(runs: Iterable[Path], out: Path, overwrite: bool, *inputs: Path
 
     kept = [file for run in runs for file in own_files(run)]
     return claim(out, overwrite, [*kept, *inputs])
+
+
+@contextlib.contextmanager
+def from_stdin(data: Path) -> Iterator[Path]:
+    """Give the ``with`` block the path of a file with what comes on stdin if ``data`` is "-", else
+    ``data``.
+    """
+    if str(data) != "-":
+        yield data
+        return
+    with tempfile.TemporaryDirectory(prefix="gnopt-") as folder:
+        file = Path(folder) / "stdin.csv"
+        with file.open("wb") as copy:
+            shutil.copyfileobj(sys.stdin.buffer, copy)
+        yield file
 
 
 def print_json(result: Mapping[str, object]) -> None:

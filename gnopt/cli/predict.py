@@ -12,6 +12,7 @@ from gnopt.cli.common import (
     as_json,
     claim_beside,
     follow_links,
+    from_stdin,
     given_flags,
     member,
     of_member,
@@ -55,19 +56,26 @@ def command(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Apply the network of RUN to every row of DATA; the result OUT is itself a data file
-    (`/x`).
+    """Apply the network of RUN to every row of DATA, a table or an HDF5 file, and write OUT by its
+    suffix: .csv, .tsv, .parquet, .feather, .h5, or - for CSV on stdout. DATA of - is CSV on stdin.
 
-    An ensemble predicts the mean of its members, with the standard deviation beside it (`/std`).
+    A table has the names of the rows, the prediction (a class by its name), the probability of each
+    class, and the standard deviation of numbers where it is known. HDF5 is itself a data file, with
+    `/x`. An ensemble predicts the mean of its members, and its standard deviation (`/std`).
     """
     from gnopt.ensemble.load import load_trained
     from gnopt.files import is_stdout
-    from gnopt.training.predict import predict
+    from gnopt.training.predict import predict, table_writer
 
     run = of_member(run, member)
-    target = claim_beside([run], out, overwrite, data)
+    on_stdout = str(out) == "-"
+    writer = table_writer(Path("stdout.csv") if on_stdout else out)
+    target = claim_beside([run], Path("/dev/stdout") if on_stdout else out, overwrite, data)
     trained = load_trained(run, which, given_flags(device=device, follow_links=follow_links))
-    written = predict(trained, data, target, layer)
+    with from_stdin(data) as file:
+        predicted = predict(trained, file, target, layer, writer)
+    written = predicted.shapes
+    warn(predicted.notes)
     if as_json:
         print_json(
             {
@@ -77,6 +85,10 @@ def command(
                 "datasets": written,
             }
         )
+    elif writer is not None:
+        rows = next(iter(written.values()))[0]
+        if not on_stdout:
+            click.echo(f"{out}  {rows:,} rows: {', '.join(written)}", err=is_stdout(out))
     else:
         for path, shape in written.items():
             line = f"{out}:{path}  {shape[0]:,} rows of {shape[1]:,}"

@@ -6,6 +6,8 @@ import numpy as np
 
 from gnopt.rng import generator
 
+ROWS_OF_A_CLASS = 5  # on average; whole numbers that differ more often are no classes
+
 
 def draw_held_out(
     rows: int, held: int, seed: int, key: np.ndarray | None, groups: np.ndarray | None
@@ -31,7 +33,9 @@ def draw_held_out(
     chosen = np.zeros(rows, dtype=bool)
     chosen[order[steps[1:] > steps[:-1]]] = True
     if key is not None and key.dtype.kind in "iub":
-        _, labels = np.unique(key, return_inverse=True)
+        values, labels = np.unique(key, return_inverse=True)
+        if ROWS_OF_A_CLASS * len(values) > rows:  # they are amounts, not classes
+            return chosen
         all_gone = np.bincount(labels, ~chosen) == 0
         chosen[all_gone[labels]] = False
     if not chosen.any():

@@ -34,6 +34,7 @@ class OpenedFile:
     settings: DataSettings
     encoding: Encoding | None = None  # of the columns of the table that it was
     notes: list[str] = field(default_factory=list)  # what was found and decided in the table
+    row_names: dict[str, np.ndarray] = field(default_factory=dict)  # columns that name the rows
 
 
 def open_any(
@@ -112,7 +113,19 @@ def of_table(table: Table, settings: DataSettings, encoding: Encoding | None = N
         weights="w" if encoded.weights is not None else "",
         group="group" if encoded.group is not None else "",
     )
-    return OpenedFile(handle, named, encoding, notes)
+    return OpenedFile(handle, named, encoding, notes, _row_names(table, encoding, encoded.rows))
+
+
+def _row_names(table: Table, encoding: Encoding, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the index of the table, if it has one, and the columns that name the rows."""
+    frame = table.frame
+    found = {}
+    if frame.index.name is not None:
+        found[str(frame.index.name)] = frame.index.to_numpy()[rows]
+    for name in encoding.names_rows:
+        if name in frame.columns:
+            found[name] = frame[name].to_numpy()[rows]
+    return found
 
 
 def write_encoded(group: h5py.Group, encoded: Encoded, encoding: Encoding) -> None:

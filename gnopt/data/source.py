@@ -85,6 +85,7 @@ class Data:
     classes: Classes | None = None  # of labels, or names of the targets' columns; None without any
     encoding: Encoding | None = None  # of the columns of the table that the rows come from
     notes: list[str] = field(default_factory=list)  # what was found and decided in the table
+    row_names: dict[str, np.ndarray] = field(default_factory=dict)  # columns that name its rows
 
     @property
     def train(self) -> Split:
@@ -205,6 +206,7 @@ def open_data(
             found,
             opened.encoding,
             [*opened.notes, *Places.find(handle, settings).told()],
+            opened.row_names,
         )
         undo.pop_all()
     if all(split.in_memory for split in splits.values()):

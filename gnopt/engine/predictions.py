@@ -31,6 +31,13 @@ class Prediction:
         """Return the standard deviation of each number, (N, K), or None if it is not known."""
         return None
 
+    def columns(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return the prediction as the columns of a table, (N,) each, by name.
+
+        ``names`` are those of the classes, or of the targets; fewer where they have no names.
+        """
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class Classes(Prediction):
@@ -67,6 +74,15 @@ class Classes(Prediction):
         labels: np.ndarray = self.log_probabilities.argmax(axis=1)
         return labels
 
+    def columns(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return the most probable class of each row, and the probability of every class."""
+        probabilities = self.probabilities
+        known = _named(names, probabilities.shape[1])
+        return {
+            "prediction": np.array(known, dtype=object)[self.labels],
+            **{f"probability {name}": probabilities[:, k] for k, name in enumerate(known)},
+        }
+
 
 @dataclass(frozen=True)
 class Numbers(Prediction):
@@ -83,6 +99,16 @@ class Numbers(Prediction):
     def average(cls, predictions: Sequence[Self]) -> Self:
         """Return the mean of the means."""
         return cls(np.mean([p.mean for p in predictions], axis=0))
+
+    def columns(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return the mean and, where it is known, the standard deviation of every number."""
+        outputs = self.mean.shape[1]
+        ends = [""] if outputs == 1 else [f" {name}" for name in _named(names, outputs)]
+        found = {f"prediction{end}": self.mean[:, k] for k, end in enumerate(ends)}
+        deviation = self.deviation()
+        if deviation is not None:
+            found |= {f"std{end}": deviation[:, k] for k, end in enumerate(ends)}
+        return found
 
 
 @dataclass(frozen=True)
@@ -114,6 +140,11 @@ class Gaussian(Numbers):
 
     def deviation(self) -> np.ndarray | None:
         return None if self.variance is None else np.sqrt(self.variance)
+
+
+def _named(names: Sequence[str], count: int) -> list[str]:
+    """Return ``count`` names: those there are, and numbers for the others."""
+    return [names[k] if k < len(names) else str(k) for k in range(count)]
 
 
 @dataclass(frozen=True)

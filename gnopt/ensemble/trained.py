@@ -57,6 +57,10 @@ class TrainedEnsemble:
     def noise_is_known(self) -> bool:
         return all(network.noise_is_known for network in self.networks)
 
+    @property
+    def output_names(self) -> Sequence[str]:
+        return self.networks[0].output_names
+
     def open_data(self, new: DataSettings | None = None) -> Data:
         """Open the data, or all rows of a ``new`` file, with inputs as they are; `seen_by`
         standardises them for a member.

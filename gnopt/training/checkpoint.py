@@ -90,6 +90,15 @@ class StoredNetwork:
         """Layer widths [D, d_1, ..., d_L]."""
         return [self.weights[0].shape[1] - 1, *(w.shape[0] for w in self.weights)]
 
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The names of the classes, or of the targets' columns; none where the data had none."""
+        if self.classes is not None:
+            return self.classes.names
+        if self.encoding is not None and self.encoding.target is not None:
+            return self.encoding.target.names
+        return ()
+
     def open_data(
         self,
         settings: DataSettings,

@@ -82,6 +82,10 @@ class Trained(Predictor, Protocol):
     def noise_is_known(self) -> bool:
         """Whether predictions of numbers come with their variance."""
 
+    @property
+    def output_names(self) -> Sequence[str]:
+        """The names of the classes, or of the targets; none where the data had no names."""
+
     def title(self) -> str:
         """Return where the network comes from, in a line."""
 
@@ -125,6 +129,10 @@ class TrainedNetwork:
     @property
     def noise_is_known(self) -> bool:
         return self.stored.noise is not None
+
+    @property
+    def output_names(self) -> Sequence[str]:
+        return self.stored.output_names
 
     def answers(self, split: Split, limit: int = 0) -> Iterator[Answer]:
         """Yield the answers on the rows that `chunks` yields."""

@@ -3,38 +3,142 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
 
 from gnopt.data.places import ALL
-from gnopt.files import write_hdf5
+from gnopt.data.source import Data
+from gnopt.data.table.form import Writer
+from gnopt.data.table.formats import all_formats, format_of_suffix
+from gnopt.errors import ConfigError, nearest
+from gnopt.files import replacement, write_hdf5
 from gnopt.training.evaluate import CHUNK
 from gnopt.training.load import Trained
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def predict(trained: Trained, data: Path, out: Path, layer: str) -> dict[str, list[int]]:
-    """Write the activations of every row of ``data`` to the HDF5 file ``out``, a chunk at a time.
+OUTPUT = "output"
+_HDF5 = (".h5", ".hdf5", ".he5")
 
-    They become ``/x``, or ``/<group>/x`` for each group of ``data``; an ensemble adds their
-    deviation, ``std``, beside each ``x``. Labels ``y`` beside the inputs
-    are copied, so that the result can be trained on. The file appears once it is complete. Returns
-    {HDF5 path: shape}.
+
+@dataclass(frozen=True)
+class Predicted:
+    """What was written: {dataset or column: shape}, and what was found in the data."""
+
+    shapes: dict[str, list[int]]
+    notes: list[str] = field(default_factory=list)
+
+
+def table_writer(out: Path) -> Writer | None:
+    """Return what writes a table to a file of this name; None for HDF5.
+
+    Raises ConfigError for a suffix that stands for neither.
     """
+    if out.suffix.lower() in _HDF5:
+        return None
+    found = format_of_suffix(out)
+    writer = found.writer if found else None
+    if writer is None:
+        known = [s for f in all_formats().values() if f.writer for s in f.suffixes[:1]]
+        suffixes = [".h5", *known]
+        raise ConfigError(
+            f"{out}: what the suffix {out.suffix!r} stands for is not known; expected "
+            f"{', '.join(suffixes)}, or - for CSV on stdout{nearest(out.suffix, suffixes)}"
+        )
+    return writer
+
+
+def predict(
+    trained: Trained, data: Path, out: Path, layer: str, writer: Writer | None
+) -> Predicted:
+    """Write the activations of every row of ``data`` to ``out``, which appears once it is complete.
+
+    With ``writer`` it is a table (see `prediction_table`). Else it is an HDF5 file, written a chunk
+    at a time, with ``/x``, or ``/<group>/x`` for each group of ``data``; an ensemble adds their
+    deviation, ``std``, beside each ``x``. Labels ``y`` beside the inputs are copied, so that the
+    result can be trained on.
+    """
+    settings = trained.config.data.of_file(data).changed(targets="inputs", weights="", group="")
+    with trained.open_data(settings) as source:
+        if writer is not None:
+            frame = prediction_table(trained, source, layer)
+            with replacement(out) as temporary, temporary.open("wb") as file:
+                writer(frame, file, out.name)
+            return Predicted({str(name): [len(frame)] for name in frame.columns}, source.notes)
+        return Predicted(_write_hdf5(trained, source, data, out, layer), source.notes)
+
+
+# ---- tables --------------------------------------------------------------------------------------
+
+
+def prediction_table(trained: Trained, source: Data, layer: str = OUTPUT) -> pd.DataFrame:
+    """Return predictions as a table with a row for each row of the data.
+
+    The first columns name the rows: those that name them in the data, or ``row``, counted from 0,
+    and ``group`` where the data have groups. For classes follow ``prediction``, by name, and the
+    ``probability`` of each; for numbers ``prediction`` and, where it is known, ``std``. Of another
+    layer, a column holds the activations of each unit.
+    """
+    import pandas as pd
+
+    parts = []
+    rows_of = None if layer == OUTPUT else trained.layer(layer)
+    for split in source.splits.values():
+        blocks: list[Mapping[str, np.ndarray]] = []
+        if rows_of is None:
+            blocks += [
+                answer.predicted().columns(trained.output_names)
+                for answer in trained.answers(split)
+            ]
+        else:
+            blocks += [_units(values) for values in rows_of(split)]
+        columns = {name: np.concatenate([b[name] for b in blocks]) for name in blocks[0]}
+        found: dict[str, object] = {} if split.name == ALL else {"group": split.name}
+        if source.row_names and len(source.splits) == 1:
+            found |= source.row_names
+        else:
+            found["row"] = np.arange(split.rows)
+        clash = {name: f"{name} (of the data)" for name in found if name in columns}
+        named = {clash.get(name, name): values for name, values in found.items()}
+        parts.append(pd.DataFrame({**named, **columns}))
+    return pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
+
+
+def _units(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {
+        f"{name} {k}": array[:, k] for name, array in values.items() for k in range(array.shape[1])
+    }
+
+
+# ---- HDF5 ----------------------------------------------------------------------------------------
+
+
+def _write_hdf5(
+    trained: Trained, source: Data, data: Path, out: Path, layer: str
+) -> dict[str, list[int]]:
     rows_of = trained.layer(layer)
     written: dict[str, list[int]] = {}
-    settings = trained.config.data.of_file(data).changed(targets="inputs", weights="")
-    with trained.open_data(settings) as source:
 
-        def fill(file: h5py.File) -> None:
-            file.attrs.update(layer=layer, data=str(data), **trained.origin())
-            for split in source.splits.values():
-                group = "/" if split.name == ALL else f"/{split.name}/"
-                written.update(_write(file, group, split.rows, rows_of(split)))
+    def fill(file: h5py.File) -> None:
+        file.attrs.update(layer=layer, data=str(data), **trained.origin())
+        for split in source.splits.values():
+            group = "/" if split.name == ALL else f"/{split.name}/"
+            written.update(_write(file, group, split.rows, rows_of(split)))
+            names = list(trained.output_names)
+            if layer == OUTPUT and len(names) == file[f"{group}x"].shape[1]:
+                file[f"{group}x"].attrs["columns"] = np.array(names, dtype=h5py.string_dtype())
+        for name, values in source.row_names.items():
+            kind = h5py.string_dtype() if values.dtype.kind not in "biuf" else values.dtype
+            file.create_dataset(f"names/{name}".replace("//", "/"), data=values.astype(kind))
+        if h5py.is_hdf5(data):
             _copy_labels(data, file)
 
-        write_hdf5(out, fill)
+    write_hdf5(out, fill)
     return written
 
 

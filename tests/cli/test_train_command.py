@@ -331,6 +331,7 @@ def test_a_classifier_reports_its_classification_error(tiny, gnopt):
 
 def test_a_mixture_learns_odd_or_even(tiny, gnopt):
     mixture = ["--set", "network.loss=binary_mixture", "--set", "data.target_transform=parity"]
+    mixture += ["--set", "data.split=end"]
     result = gnopt(
         "train", "tiny.toml", "--out", "run", "--set", "data.targets=y", *mixture, "--json"
     )

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import IO, TYPE_CHECKING, ClassVar, Protocol
 
 from gnopt.data.roles import TableForm
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+Writer = Callable[["pd.DataFrame", IO[bytes], str], None]  # frame, open file, name of the file
 
 
 @dataclass
@@ -46,5 +49,5 @@ class Format(Protocol):
         """Read the whole table; DataError if it cannot be read."""
 
     @property
-    def writer(self) -> Callable[[pd.DataFrame, Path], None] | None:
+    def writer(self) -> Writer | None:
         """The function that writes a frame to a file, or None where there is none."""

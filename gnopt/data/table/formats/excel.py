@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gnopt.data.roles import TableForm
-from gnopt.data.table.form import Table
+from gnopt.data.table.form import Table, Writer
 from gnopt.errors import DataError
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Excel:
         return table
 
     @property
-    def writer(self) -> Callable[[pd.DataFrame, Path], None] | None:
+    def writer(self) -> Writer | None:
         return None
 
 

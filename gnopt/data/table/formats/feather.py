@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from gnopt.data.roles import TableForm
-from gnopt.data.table.form import Table
+from gnopt.data.table.form import Table, Writer
 from gnopt.data.table.formats.parquet import read_arrow, require_pyarrow
 
 if TYPE_CHECKING:
@@ -31,10 +30,10 @@ class Feather:
         return read_arrow(path, pd.read_feather)
 
     @property
-    def writer(self) -> Callable[[pd.DataFrame, Path], None] | None:
-        def write(frame: pd.DataFrame, path: Path) -> None:
-            require_pyarrow(path)
-            frame.reset_index(drop=True).to_feather(path)
+    def writer(self) -> Writer | None:
+        def write(frame: pd.DataFrame, file: IO[bytes], name: str) -> None:
+            require_pyarrow(Path(name))
+            frame.reset_index(drop=True).to_feather(file)
 
         return write
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from gnopt.data.roles import TableForm
-from gnopt.data.table.form import Table
+from gnopt.data.table.form import Table, Writer
 from gnopt.errors import DataError
 
 if TYPE_CHECKING:
@@ -52,10 +52,10 @@ class Parquet:
         return read_arrow(path, pd.read_parquet)
 
     @property
-    def writer(self) -> Callable[[pd.DataFrame, Path], None] | None:
-        def write(frame: pd.DataFrame, path: Path) -> None:
-            require_pyarrow(path)
-            frame.to_parquet(path, index=False)
+    def writer(self) -> Writer | None:
+        def write(frame: pd.DataFrame, file: IO[bytes], name: str) -> None:
+            require_pyarrow(Path(name))
+            frame.to_parquet(file, index=False)
 
         return write
 

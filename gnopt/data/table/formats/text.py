@@ -15,7 +15,7 @@ import warnings
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import IO, TYPE_CHECKING, cast
 
 from gnopt.data.roles import AUTO, TableForm
 from gnopt.data.table.cells import MISSING, is_missing, parse_number
-from gnopt.data.table.form import Table
+from gnopt.data.table.form import Table, Writer
 from gnopt.errors import DataError
 from gnopt.formatting import in_bytes
 from gnopt.machine import free_memory
@@ -78,12 +78,12 @@ class Text:
         return Table(path, frame, notes, first_line, known.decimal, known.header == "yes")
 
     @property
-    def writer(self) -> Callable[[pd.DataFrame, Path], None] | None:
-        def write(frame: pd.DataFrame, path: Path) -> None:
-            name = path.name.lower().removesuffix(".gz")
-            separator = "\t" if name.endswith((".tsv", ".tab")) else ","
-            packed = "gzip" if path.name.lower().endswith(".gz") else None
-            frame.to_csv(path, index=False, sep=separator, compression=packed)
+    def writer(self) -> Writer | None:
+        def write(frame: pd.DataFrame, file: IO[bytes], name: str) -> None:
+            plain = name.lower().removesuffix(".gz")
+            separator = "\t" if plain.endswith((".tsv", ".tab")) else ","
+            text = frame.to_csv(index=False, sep=separator).encode()
+            file.write(text if plain == name.lower() else gzip.compress(text, mtime=0))
 
         return write
 
