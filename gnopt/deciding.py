@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 
 from gnopt.data.classes import Classes, LabelRule
-from gnopt.data.hdf5 import datasets, holds, is_group
+from gnopt.data.hdf5 import datasets, holds, is_group, open_file
 from gnopt.data.opening import OpenedFile, open_any
 from gnopt.data.options import DataSettings
 from gnopt.data.source import find_splits
@@ -117,10 +117,10 @@ def decide(path: Path, given: Mapping[str, object]) -> Decisions:
         }
     )
     made = [Decision("data.file", str(path), "")]
-    if h5py.is_hdf5(path):
+    if not is_table(path):
         settings, named = _name_datasets(path, settings, given)
         made += named
-    elif settings.targets == "inputs" and "data.targets" not in given:
+    elif "data.targets" not in given:
         settings = settings.changed(targets=_guess_target(path, settings))
     if "data.targets" in given or settings.targets != "inputs":
         made.append(Decision("data.targets", settings.targets, ""))
@@ -180,7 +180,7 @@ def _name_datasets(
 ) -> tuple[DataSettings, list[Decision]]:
     """Find the datasets of inputs and targets in an HDF5 file, where the user did not name them."""
     made: list[Decision] = []
-    with h5py.File(path, "r") as handle:
+    with open_file(path, settings.follow_links) as handle:
         grouped = is_group(handle, "train")
         prefix = "train/" if grouped else ""
         known = [name for name, _ in datasets(handle)]
