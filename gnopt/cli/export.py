@@ -41,15 +41,18 @@ def command(
     of all predictions; .h5 and .npz hold the weights of every network.
     """
     from gnopt.ensemble.load import load_stored
-    from gnopt.export import export
+    from gnopt.export import format_of
 
     run = of_member(run, member)
     target = claim_beside([run], out, overwrite)
     stored = load_stored(run, which)
-    export(stored.content(), target)
+    form = format_of(target)
+    form.write(stored.content(), target)
     if as_json:
         print_json({"out": str(out), **stored.facts()})
     else:
         click.echo(f"{out}: {stored.title()}")
+        if step := form.next_step(out):
+            click.echo(f"next: {step}")
     tell(stored.told(), which)
     warn(stored.shortcomings())

@@ -6,6 +6,6 @@ Reading order: ``format`` → ``onnx_graph`` → ``onnx_trace``, ``columns``; of
 ``source`` → ``procedure``.
 """
 
-from gnopt.export.format import Format, export, formats
+from gnopt.export.format import Format, export, format_of, formats
 
-__all__ = ["Format", "export", "formats"]
+__all__ = ["Format", "export", "format_of", "formats"]

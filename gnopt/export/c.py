@@ -6,6 +6,7 @@ is that of the file. Compiled with ``-DNAME_MAIN`` the file is a program that re
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ from gnopt.export.source import (
     SourceNetwork,
     comment,
     filled,
+    identifier,
     literals,
     source_of,
     used,
@@ -43,6 +45,14 @@ class CFile(Format):
 
     def write(self, content: Content, out: Path) -> None:
         write_text(out, "\n".join(_file(source_of(content, out, C), out.name)) + "\n")
+
+    def next_step(self, out: Path) -> str:
+        return _filter(identifier(out.stem), str(out))
+
+
+def _filter(name: str, file: str) -> str:
+    """Return the command that makes the file a program."""
+    return f"cc -std=c99 -O2 -D{name}_MAIN {shlex.quote(file)} -lm -o {name}"
 
 
 FORMAT = CFile()
@@ -135,8 +145,8 @@ def _top(source: Source, file: str) -> Iterator[str]:
                 f"    makes y[{outputs}] and its standard deviation std[{outputs}].",
             )[: 2 * source.deviates],
             "",
-            f"Compile:  cc -std=c99 -O2 -c {file}  and link with -lm.",
-            f"A filter: cc -std=c99 -O2 -D{name}_MAIN {file} -lm -o {name}",
+            f"Compile:  cc -std=c99 -O2 -c {shlex.quote(file)}  and link with -lm.",
+            f"A filter: {_filter(name, file)}",
             f"reads rows of {inputs} numbers and writes rows of y, with commas between numbers.",
         ]
     )

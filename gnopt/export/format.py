@@ -22,6 +22,10 @@ class Format(ABC):
     def write(self, content: Content, out: Path) -> None:
         """Write ``content`` to ``out``; GnoptError where the format cannot hold it."""
 
+    def next_step(self, out: Path) -> str:
+        """Return the command that makes something of ``out``, or nothing."""
+        return ""
+
 
 def formats() -> dict[str, Format]:
     """Return every format in this folder, by suffix."""
@@ -29,11 +33,16 @@ def formats() -> dict[str, Format]:
     return {suffix: one for one in found.values() for suffix in one.suffixes}
 
 
-def export(content: Content, out: Path) -> None:
-    """Write ``content`` to ``out``; ConfigError if the suffix of ``out`` names no format."""
+def format_of(out: Path) -> Format:
+    """Return the format of a file; ConfigError if its suffix names none."""
     known = formats()
     if out.suffix.lower() not in known:
         raise ConfigError(
             f"{out}: the suffix {out.suffix!r} names no format; expected {', '.join(known)}"
         )
-    known[out.suffix.lower()].write(content, out)
+    return known[out.suffix.lower()]
+
+
+def export(content: Content, out: Path) -> None:
+    """Write ``content`` to ``out``; ConfigError if the suffix of ``out`` names no format."""
+    format_of(out).write(content, out)

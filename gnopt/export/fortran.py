@@ -6,6 +6,7 @@ inputs; the module has the name of the file.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,6 +93,13 @@ class FortranFile(Format):
 
     def write(self, content: Content, out: Path) -> None:
         write_text(out, "\n".join(_file(source_of(content, out, FORTRAN), out.name)) + "\n")
+
+    def next_step(self, out: Path) -> str:
+        return _compile(str(out))
+
+
+def _compile(file: str) -> str:
+    return f"gfortran -std=f2008 -O2 -c {shlex.quote(file)}"
 
 
 FORMAT = FortranFile()
@@ -200,7 +208,7 @@ def _about(source: Source, file: str, name: str) -> Iterator[str]:
                 f"    makes y({source.outputs}) and its standard deviation std({source.outputs}).",
             )[: 2 * source.deviates],
             "",
-            f"Compile: gfortran -std=f2008 -O2 -c {file}",
+            f"Compile: {_compile(file)}",
         ]
     )
 
