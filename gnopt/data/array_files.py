@@ -19,9 +19,9 @@ from gnopt.data.formats import ImportSettings, Reader
 from gnopt.data.hdf5 import Column, array_paths, class_names, column, open_file
 from gnopt.data.layout import Pair, find_layout
 from gnopt.data.mat_file import MatVariables
+from gnopt.data.other_files import refusal
 from gnopt.data.plain_pickle import NotPlain, object_array
 from gnopt.data.rows import Rows, from_array, picture_scale
-from gnopt.data.zip_kinds import refusal
 from gnopt.errors import DataError, nearest
 
 HDF5_HEAD = b"\x89HDF\r\n\x1a\n"

@@ -378,6 +378,8 @@ def column(handle: h5py.File, path: str, limit: float, words: bool = False) -> C
 def _remedy(path: str, dtype: np.dtype[Any]) -> str:
     if h5py.check_string_dtype(dtype):
         return " (words can be targets of a loss of classes, such as softmax_cross_entropy)"
+    if dtype.kind == "c":
+        return " (their real and imaginary parts can be two columns)"
     if not dtype.names:
         return ""
     return f" (one field is {path}/{dtype.names[0]}; `gnopt dataset import` takes several)"

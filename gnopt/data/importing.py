@@ -13,6 +13,7 @@ from gnopt.data.array_files import layout_of, open_source, refuse_pickle
 from gnopt.data.formats import ImportSettings, find_reader, listing
 from gnopt.data.layout import Pair
 from gnopt.data.opening import write_encoding
+from gnopt.data.other_files import kind_of
 from gnopt.data.pictures import READER as PICTURES
 from gnopt.data.rows import Rows, from_array
 from gnopt.data.table.encoding import Encoding
@@ -218,10 +219,13 @@ def _open_file(
     path: Path, settings: ImportSettings, encoding: Encoding | None = None
 ) -> tuple[Rows, Rows | None]:
     with open_source(path) as file:
-        head = file.read(128)
+        head = file.read(512)
     refuse_pickle(path, head)
     reader = find_reader(path, head)
     if reader is None:
+        other = kind_of(head)
+        if other is not None:
+            raise DataError(f"{path}: is {other}")
         raise DataError(
             f"{path}: not a file that can be imported; expected {listing()} or a folder of pictures"
         )

@@ -211,3 +211,22 @@ def test_words_that_numpy_pickled_are_read_and_other_objects_are_not(tmp_path, k
         else:
             with pytest.raises(DataError, match="holds pickled objects, which gnopt never loads"):
                 imported(tmp_path / f"a.{kind}", **options)
+
+
+@pytest.mark.parametrize(
+    ("head", "found"),
+    [
+        (b"BZh91AY&SY\0\0", "is packed by bzip2; unpack it"),
+        (b"\x1f\x8b\x08\0\0\0\0\0", "is packed by gzip; unpack it|gzip"),
+        (b"7z\xbc\xaf\x27\x1c\0\0", "is a 7z archive"),
+        (b"\0" * 257 + b"ustar\0\0", "is a tar archive"),
+        (b"%PDF-1.7\n%\xe2\xe3\0", "is a PDF document"),
+        (b"SQLite format 3\0\0\1", "is an SQLite database; save a table of it as CSV"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "is one picture; give the folder"),
+        (b"CDF\x01\0\0\0\0", "is a netCDF 3 file"),
+    ],
+)
+def test_other_files_are_refused_by_what_they_are(tmp_path, head, found):
+    (tmp_path / "a.bin").write_bytes(head)
+    with pytest.raises(DataError, match=found):
+        imported(tmp_path / "a.bin")
