@@ -192,7 +192,6 @@ class LiveReporter(Reporter):
                 measured, self._error_name, min(self.console.width, WIDTH), ("",)
             )
         self._history.append((counters.step, self._table.line(counters, measured, ("",))))
-        del self._history[:-_HISTORY]
 
     def view(self) -> Group:
         """Return what the terminal shows now."""
@@ -206,8 +205,11 @@ class LiveReporter(Reporter):
         if self._table is None:
             return []
         best = self._course.best_step
-        marked = [f"{line}  best" if step == best else line for step, line in self._history]
-        return ["", *self._table.header(), *marked]
+        shown = self._history[-_HISTORY:]
+        if best not in [step for step, _ in shown]:  # the best evaluation stays in sight
+            shown[:1] = [pair for pair in self._history if pair[0] == best]
+        lines = [f"{line}  best" if step == best else line for step, line in shown]
+        return ["", *self._table.header(), *lines]
 
     def _progress(self) -> list[RenderableType]:
         """Return the lines below the table; none once the run is over."""

@@ -64,8 +64,24 @@ def test_a_terminal_shows_a_table_and_below_it_what_happens_now(tiny):
     assert any(re.fullmatch(r"batch loss \S+, damping \S+, step size \S+ *", line) for line in last)
     assert any("best so far: validation r2" in line for line in last)
     assert sum(line.rstrip().endswith(" best") for line in last) == 1
+    assert len(screen.frames) == 12
     screen.end()
     assert "batch loss" not in screen.console.render_str(str(screen.view().renderables)).plain
+
+
+def test_the_best_evaluation_stays_in_sight(tiny):
+    screen = Screen()
+    sets = ["optimizer.method=sgd", "optimizer.learning_rate=1e-9", "training.judge=objective"]
+    train(screen, *sets, "training.updates=40", "data.validation=0", "training.aim=objective")
+    screen._course.best_step = 1  # as if all that followed had been worse
+    with screen.console.capture() as frame:
+        screen.console.print(screen.view())
+    lines = frame.get().splitlines()
+    rows = [line for line in lines if line.lstrip()[:1].isdecimal()]
+    assert len(rows) == 8
+    assert rows[0].split()[0] == "1"
+    assert rows[0].rstrip().endswith(" best")
+    assert rows[-1].split()[0] == "40"
 
 
 def test_a_log_has_the_heading_once_and_a_line_for_each_evaluation(tiny, gnopt, monkeypatch):
