@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from gnopt.curvature import cost
@@ -39,7 +40,7 @@ from gnopt.optimizers.base import Problem, row_blocks
 from gnopt.optimizers.timing import PhaseTimer
 
 CHUNK = 500_000  # numbers of a chunk of J: it stays in the cache
-TRACE = 1e-9  # λ under which the evidence inverts H + W
+TRACE, LIGHT = 1e-9, 1e-4  # λ, and a bias's share of η, under which the evidence inverts H + W
 FLOOR, LEAST = 1e-6, 1e-15  # of the sizes in the damping: a share of the largest one, and 0 itself
 
 
@@ -184,6 +185,12 @@ class System(ABC):
         return self.g + self.eta * (self.penalised * self.batch.theta)
 
     @abstractmethod
+    def effective(self, eta: float, largest: Array) -> Array:
+        """Return γ = Σ (1 − η p_i (H + W)⁻¹_ii) over the penalised weights, 0-d on the device: how
+        many of them the data determine. It costs three factorisations, and `damp` has to follow.
+        """
+
+    @abstractmethod
     def direction(self) -> Array:
         """Return d = −C⁻¹ (g + W θ)."""
 
@@ -277,9 +284,6 @@ class Primal(System):
         return self.excess()
 
     def effective(self, eta: float, largest: Array) -> Array:
-        """Return γ = Σ (1 − η p_i (H + W)⁻¹_ii) over the penalised weights, 0-d on the device: how
-        many of them the data determine. P³ flops.
-        """
         net, xp = self.problem.net, self.problem.net.ops.xp
         W = eta * self.penalised
         self.ratio = 0.0
@@ -379,18 +383,38 @@ class Dual(System):
         with self.batch.timer("statistics"):
             if self.ratio != eta / lam:
                 self.ratio = eta / lam
-                self._make_gram(largest)
+                self._make_gram(self.factors(largest))
+                self.diagonal = self.K.diagonal().copy()
         with self.batch.timer("inverses"):
             self.K.reshape(-1)[:: len(self.K) + 1] = self.diagonal + lam
             self.L = self.problem.net.ops.cholesky(self.K, "the damped Gram matrix")
         return self.excess()
 
-    def _make_gram(self, largest: Array) -> None:
-        """Make M by the largest sizes so far and K with it."""
+    def effective(self, eta: float, largest: Array) -> Array:
+        """Return γ = tr (K + I)⁻¹ K_w with W in place of λ M, where K_w is K without the biases;
+        these have next to no decay. The same as in `Primal` where the data determine the biases.
+        """
+        net, xp = self.problem.net, self.problem.net.ops.xp
+        without, prior = [], []
+        for l, (o, _) in enumerate(net.shapes):
+            q = (eta * self.shares[l]) ** 0.5
+            e = xp.full(o, q, dtype=net.dtype)
+            without.append((e, xp.where(self.masks[l] > 0.0, q, inf).astype(net.dtype)))
+            prior.append((e, q * xp.maximum(self.masks[l], LIGHT)))
+        self.ratio = -1.0
+        self._make_gram(without)
+        weights = self.K.copy()
+        self._make_gram(prior)
+        self.K.reshape(-1)[:: len(self.K) + 1] += 1.0
+        weights *= net.ops.spd_inverse(self.K, "the penalised Gram matrix")
+        return weights.sum()
+
+    def _make_gram(self, factors: Iterable[tuple[Array, Array]]) -> None:
+        """Make K of the factors e and f of every layer."""
         net, xp, ws = self.problem.net, self.problem.net.ops.xp, self.workspace
         N, R = len(self.batch.x), self.rank
         self.K = ws.take("gram", (R * N, R * N))
-        for l, (e, f) in enumerate(self.factors(largest)):
+        for l, (e, f) in enumerate(factors):
             columns = (self.S[l] / xp.sqrt(N * e)[:, None, None]).reshape(len(e), R * N)
             inputs = self.A[l] / xp.sqrt(f)[:, None]
             product = self.K if l == 0 else ws.take("gram part", (R * N, R * N))
@@ -398,7 +422,6 @@ class Dual(System):
             product.reshape(R, N, R, N)[...] *= net.ops.gram(inputs, 1.0)[:, None]
             if l > 0:
                 self.K += product
-        self.diagonal = self.K.diagonal().copy()
 
     def direction(self) -> Array:
         if not self.eta:

@@ -51,9 +51,9 @@ ENOUGH, RATE = 20, 2e10  # updates that a run makes at least, and flops a second
 ROWS_PER_WEIGHT, LEAST_ROWS = 16, 1000  # of a chunk, whose numbers of targets are counted
 # Evidence: η in units of the loss at the start, and its limits; the updates before the first
 # choice; the change of log η below which it is settled; the least residual degrees of freedom, as a
-# share of the numbers in the targets; the weights up to which their system is taken for it.
+# share of the numbers in the targets.
 START, LEAST_DECAY, MOST_DECAY = 1e-3, 1e-12, 1e3
-EVIDENCE_FROM, SETTLED, LEAST_FREE, FEW_WEIGHTS = 30, 0.05, 0.05, 1500
+EVIDENCE_FROM, SETTLED, LEAST_FREE = 30, 0.05, 0.05
 COUNTED = 10  # dead units are counted at every tenth update
 
 
@@ -167,24 +167,14 @@ class LevenbergMarquardt(Optimizer[LevenbergMarquardtState]):
         self.apart = Workspace(problem.net.ops, problem.net.dtype)  # of trials
         self.penalised = self._penalised()
         decay = problem.aim.choose("weight_decay", settings.weight_decay)
+        self.adapts = isinstance(decay, str) and problem.loss.likelihood
+        first = START if self.adapts else 0.0
+        self.first_decay = problem.unit * (first if isinstance(decay, str) else decay)
         given = problem, self.penalised, self.workspace
-        self.primal = Primal(*given)
-        forms: dict[str, System] = {PRIMAL: self.primal}
+        forms: dict[str, System] = {PRIMAL: Primal(*given)}
         if problem.loss.has_root_residual():
             forms[DUAL] = Dual(*given)
         self.system = self._chosen(forms)
-        # The evidence takes the system of all weights.
-        asked = isinstance(decay, str) and problem.loss.likelihood
-        self.adapts = (
-            asked
-            and self.settings.form != DUAL
-            and (self.system is self.primal or problem.net.size <= FEW_WEIGHTS)
-        )
-        self.undecayed = asked and not self.adapts
-        if self.adapts:
-            self.system = self.primal
-        first = START if self.adapts else 0.0
-        self.first_decay = problem.unit * (first if isinstance(decay, str) else decay)
         self.rows = self._rows()
         self.rounding = float(np.finfo(problem.net.dtype).eps)
 
@@ -283,11 +273,6 @@ class LevenbergMarquardt(Optimizer[LevenbergMarquardtState]):
             f"an update factorises {self.system.words(rows)}, {self._cost(rows).flops:.3g} flops "
             "(optimizer.form)",
         ]
-        if self.undecayed:
-            lines.append(
-                f"weight decay is 0: its evidence takes the system of all {self.problem.net.size:,}"
-                " weights; give optimizer.weight_decay, or form = primal, for noisy targets"
-            )
         if self.problem.net.dtype == np.float32:
             lines.append(
                 "float32 ends this method's progress at about 1e-6 of the loss: the matrix that it "
@@ -399,7 +384,7 @@ class LevenbergMarquardt(Optimizer[LevenbergMarquardtState]):
         """Return γ at these weights (0-d, on the device); NaN where rounding spoils it."""
         with self.timer("inverses"):
             try:
-                return self.primal.effective(state.eta, state.largest)
+                return self.system.effective(state.eta, state.largest)
             except Diverged:
                 return nan
 
@@ -457,7 +442,7 @@ class LevenbergMarquardt(Optimizer[LevenbergMarquardtState]):
         passes = 2.0 * cost.forward(net.sizes, rows) + cost.backward(net.sizes, rows)
         phases = {"passes": passes, **own.phases}
         if self.adapts:
-            phases["inverses"] += cost.inverse(net.size)
+            phases["inverses"] *= 4.0
         return Cost(
             phases,
             own.state + 3.0 * net.size * net.dtype.itemsize,

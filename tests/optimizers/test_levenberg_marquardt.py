@@ -298,7 +298,7 @@ def test_weight_decay_follows_the_exact_evidence(ops, loss_name, monkeypatch):
     """MacKay's fixed point with γ and σ² of the dense system at the weights before the step."""
     monkeypatch.setattr(levenberg_marquardt, "EVIDENCE_FROM", 1)
     case = make_case((4, 3, 3), ("tanh",), loss_name, 10, soft=True, ops=ops)
-    method = optimizer(case, NAME, settings(NAME, weight_decay="evidence"))
+    method = optimizer(case, NAME, settings(NAME, weight_decay="evidence", form="primal"))
     theta = case.theta.copy()
     state = method.init(theta)
     first = method.update(theta, state, case.x, case.y, 1)
@@ -312,12 +312,12 @@ def test_weight_decay_follows_the_exact_evidence(ops, loss_name, monkeypatch):
     W, w = penalised(case.net), host(before)
     kept = np.linalg.inv(truth.gauss_newton() + np.diag(eta * W + damped(truth, 1e-9)))
     gamma = W.sum() - eta * W @ np.diag(kept)
-    assert row["effective"] == pytest.approx(gamma, rel=1e-4)
+    assert row["effective"] == pytest.approx(gamma, rel=1e-3)
     numbers, noise = 10.0 * case.net.sizes[-1], 1.0
     if case.loss.gaussian:
         noise = 20.0 * truth.values.mean() / max(numbers - gamma, 0.05 * numbers)
-    assert row["noise"] == pytest.approx(noise**0.5, rel=1e-3)
-    assert state.eta == pytest.approx(noise * gamma / (10.0 * (W * w) @ w), rel=1e-3)
+    assert row["noise"] == pytest.approx(noise**0.5, rel=2e-3)
+    assert state.eta == pytest.approx(noise * gamma / (10.0 * (W * w) @ w), rel=3e-3)
 
 
 def test_noiseless_targets_leave_next_to_no_weight_decay():
@@ -336,18 +336,15 @@ def test_noiseless_targets_leave_next_to_no_weight_decay():
     assert stats["weight_decay"] < 1e-9
 
 
-def test_evidence_takes_the_system_of_all_weights_where_they_are_few():
-    def built(sizes, **values):
-        net = network(sizes, ("tanh",) * (len(sizes) - 2))
-        problem = Problem(net, get_loss("squared_error"), seed=0, rows=100, aim=PREDICTION)
-        return make(NAME, problem, settings(NAME, **values))
-
-    few, many = built((4, 30, 1)), built((4, 60, 60, 1))
-    assert (few.adapts, few.system is few.primal) == (True, True)
-    assert (many.adapts, many.system is many.primal) == (False, False)
-    assert many.first_decay == 0.0
-    assert not built((4, 30, 1), form="dual").adapts
-    assert any("weight decay is 0" in note for note in many.notes(100))
+def test_both_forms_see_the_same_evidence(ops):
+    case = make_case((3, 4, 2), ("tanh",), "squared_error", 20, ops=ops)
+    found = []
+    for form in ("primal", "dual"):
+        method = optimizer(case, NAME, settings(NAME, form=form))
+        batch = Batch(method.problem, case.theta, case.x, case.y, method.workspace, NullTimer())
+        _, sizes = method.system.linearise(batch)
+        found.append([float(method.system.effective(eta, sizes)) for eta in (1e-1, 1e-2, 1e-3)])
+    assert found[1] == pytest.approx(found[0], rel=1e-3)
 
 
 # ---- method = "auto" -----------------------------------------------------------------------------
