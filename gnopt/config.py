@@ -23,7 +23,7 @@ from gnopt.errors import ConfigError, SettingProblem, SettingsError, nearest
 from gnopt.optimizers.base import OptimizerSettings
 from gnopt.options import Record
 from gnopt.settings import DEFAULT_METHOD, MethodChoice, NetworkSettings, TrainingSettings, sections
-from gnopt.toml import read_toml
+from gnopt.toml import read_file_name, read_toml
 
 DECIDED = "decided by the data"
 ROLES = ("data.targets", "data.group", "data.weights")  # what flags say of a file of data
@@ -160,7 +160,9 @@ class _Draft:
         for section, part in _document(self.path).items():
             if isinstance(part, dict):
                 for name, value in part.items():
-                    self.give(f"{section}.{name}", value, str(self.path))
+                    is_file = (section, name) == ("data", "file")
+                    given = read_file_name(value) if is_file else value
+                    self.give(f"{section}.{name}", given, str(self.path))
             else:
                 self.problems.append(replace(_outside(section), source=str(self.path)))
 

@@ -189,15 +189,28 @@ def replacement(path: Path) -> Iterator[Path]:
     # The end of the name alone, because a name can be too long for a prefix.
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}@{_HOST}-{path.name[-40:]}")
     try:
-        _create(temporary, path)
-        yield temporary
-        _sync(temporary)
-        os.replace(temporary, path)
+        with naming(path):
+            _create(temporary, path)
+            yield temporary
+            _sync(temporary)
+            os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
     _sync(path.parent)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an OSError of the ``with`` block name the file ``path``: a full disk names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or Path(str(error.filename)).name.startswith(TEMPORARY):
+            error.filename = str(path)
+            error.filename2 = None
+        raise
 
 
 def _create(temporary: Path, like: Path) -> None:
@@ -240,9 +253,19 @@ def _open_stream(path: Path) -> BinaryIO:
             return os.fdopen(descriptor, "wb")
 
 
+def as_text(name: Path | str) -> str:
+    """Return the name of a file as text that every format holds: bytes that are no UTF-8 become
+    the replacement character.
+    """
+    return os.fsencode(name).decode(errors="replace")
+
+
 def write_text(path: Path, text: str) -> None:
-    """Replace the text file ``path`` atomically; raises OSError."""
-    write_bytes(path, text.encode())
+    """Replace the text file ``path`` atomically; raises OSError.
+
+    Names of files that are no Unicode are written as the bytes that they are.
+    """
+    write_bytes(path, text.encode(errors="surrogateescape"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import codecs
 import json
+import os
 import re
 import tomllib
+import urllib.parse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 from gnopt.errors import ConfigError
 
 # A path of Windows in a string whose backslashes begin escapes, such as "C:\data\x.h5".
+_AS_BYTES = "file:"  # begins a file name whose bytes are written as in a URL
 _WINDOWS_PATH = re.compile(r'"(?:[A-Za-z]:|\.{0,2}|[\w .-]+)\\')
 
 
@@ -62,8 +65,27 @@ def _backslash_hint(text: str) -> str:
     )
 
 
+def read_file_name(value: object) -> object:
+    """Return the value of a key that names a file: what `to_toml` wrote of a name that is not
+    Unicode is that name again, and anything else is left as it is.
+    """
+    if isinstance(value, str) and value.startswith(_AS_BYTES) and "%" in value:
+        return os.fsdecode(urllib.parse.unquote_to_bytes(value.removeprefix(_AS_BYTES)))
+    return value
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def to_toml(values: Mapping[str, Mapping[str, object]]) -> str:
     """Write sections as TOML that is read back to the same values; None leaves a key out.
+
+    File names need not be Unicode, but TOML must: `read_file_name` reads what is written of them.
 
     >>> print(to_toml({"network": {"hidden": [20, 5], "loss": "poisson", "init": None}}))
     [network]
@@ -82,6 +104,8 @@ def _toml(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
+        if not _is_unicode(value):
+            value = _AS_BYTES + urllib.parse.quote_from_bytes(os.fsencode(value))
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_toml(v) for v in value) + "]"

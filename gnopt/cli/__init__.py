@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import sys
 import types
 import warnings
@@ -170,6 +171,8 @@ def _explain(error: BaseException) -> int:
         return error.code if isinstance(error.code, int) else 1
     if isinstance(error, MemoryError):
         _say(f"out of memory: {error}" if str(error) else "out of memory")
+    elif isinstance(error, FileNotFoundError) and error.filename is None and not _is_somewhere():
+        _say("the working directory no longer exists; change to another one")
     elif isinstance(error, OSError):
         _say(
             f"{error.filename}: {error.strerror}"
@@ -179,6 +182,15 @@ def _explain(error: BaseException) -> int:
     else:
         _say(f"internal error: {type(error).__name__}: {error} (-vv shows where)")
     return 1
+
+
+def _is_somewhere() -> bool:
+    """Return whether there is a working directory: it may have been deleted."""
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
 
 
 def _say(*lines: str) -> None:

@@ -21,7 +21,7 @@ from gnopt.data.layout import Pair, find_layout
 from gnopt.data.mat_file import MatVariables
 from gnopt.data.other_files import refusal
 from gnopt.data.plain_pickle import NotPlain, object_array
-from gnopt.data.rows import Rows, from_array, picture_scale
+from gnopt.data.rows import Rows, from_array, picture_scale, refuse_too_large
 from gnopt.errors import DataError, nearest
 
 HDF5_HEAD = b"\x89HDF\r\n\x1a\n"
@@ -287,6 +287,7 @@ def _npz(path: Path) -> ArrayFile:
     def load(name: str) -> Rows:
         with _explained(path, f"array '{name}'"):
             with zipfile.ZipFile(path) as packed, packed.open(f"{name}.npy") as file:
+                refuse_too_large(f"{path}: array '{name}'", packed.getinfo(f"{name}.npy").file_size)
                 words = _pickled_words(file)
             return from_array(archive[name] if words is None else words, f"{path}: {name}")
 

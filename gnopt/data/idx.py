@@ -18,9 +18,11 @@ from typing import IO, Any
 import numpy as np
 
 from gnopt.data.formats import ImportSettings, Reader
-from gnopt.data.rows import Rows, picture_scale
+from gnopt.data.rows import Rows, picture_scale, refuse_too_large
 from gnopt.errors import DataError
+from gnopt.formatting import in_bytes
 
+_DEFLATE = 1032  # times that gzip can pack a file smaller, at most
 _TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
 
@@ -41,11 +43,26 @@ def open_idx(path: Path) -> Rows:
     shape = struct.unpack(f">{head[3]}I", dimensions)
     dtype = np.dtype(_TYPES[head[2]])
 
+    _check_promise(path, shape, math.prod(shape[1:]) * dtype.itemsize)
+
     def blocks(rows: int) -> Iterator[np.ndarray]:
         yield from _blocks(path, shape, dtype, rows)
 
     scale = picture_scale(shape, dtype)
     return Rows(str(path), shape, dtype.newbyteorder("="), blocks, scale=scale).checked()
+
+
+def _check_promise(path: Path, shape: tuple[int, ...], row_bytes: int) -> None:
+    """Raise DataError if one row of what the header promises cannot be in the file or in memory."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    if row_bytes > size * (_DEFLATE if packed else 1):
+        raise DataError(
+            f"{path}: its header promises {shape[0]:,} rows of {in_bytes(row_bytes)}; the file has "
+            f"{in_bytes(size)}"
+        )
+    refuse_too_large(f"{path}: a row", row_bytes)
 
 
 def _blocks(

@@ -59,7 +59,10 @@ def refusal(path: Path) -> str | None:
     """
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if not name.endswith("/")]
-        head = archive.read("mimetype")[:80] if "mimetype" in names else b""
+        head = b""
+        if "mimetype" in names:
+            with archive.open("mimetype") as file:
+                head = file.read(80)
     arrays = {name.removesuffix(".npy") for name in names if name.endswith(".npy")}
     if names and len(arrays) == len(names):
         if arrays >= _SPARSE:

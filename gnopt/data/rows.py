@@ -11,6 +11,17 @@ from typing import Any
 import numpy as np
 
 from gnopt.errors import DataError
+from gnopt.formatting import in_bytes
+from gnopt.machine import free_memory
+
+
+def refuse_too_large(where: str, size: int) -> None:
+    """Raise DataError if an array of ``size`` bytes, which is read as a whole, does not fit into
+    memory. Called before it is unpacked: a file of kilobytes can declare any size.
+    """
+    free = free_memory()
+    if size > free:
+        raise DataError(f"{where}: takes {in_bytes(size)} unpacked; {in_bytes(free)} are free")
 
 
 @dataclass(frozen=True)

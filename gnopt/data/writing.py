@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from gnopt.errors import DataError
-from gnopt.files import claim, new_hdf5
+from gnopt.files import as_text, claim, new_hdf5
 
 _CHUNK_BYTES = 2**18
 Progress = Callable[[int], object]  # takes the number of rows just finished
@@ -37,7 +37,7 @@ def new_file(path: Path, source: str) -> Iterator[h5py.File]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with new_hdf5(path) as file:
-            file.attrs["source"] = source
+            file.attrs["source"] = as_text(source)
             yield file
     except (OSError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

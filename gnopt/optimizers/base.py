@@ -64,8 +64,19 @@ class OptimizerSettings(Settings):
     )
 
     def contradictions(self, loss: Loss) -> Iterator[SettingProblem]:
-        """Yield settings that cannot serve this loss; called when a configuration is checked."""
-        yield from ()
+        """Yield settings that contradict each other, or cannot serve this loss; called when a
+        configuration is checked.
+
+        Here: a lowest value, ``NAME_min``, above the highest one, ``NAME_max``.
+        """
+        values = self.values()
+        for name, low in values.items():
+            other = f"{name.removesuffix('_min')}_max"
+            high = values.get(other)
+            numbers = isinstance(low, float) and isinstance(high, float)
+            if name.endswith("_min") and numbers and low > high:
+                key = f"optimizer.{name}"
+                yield SettingProblem(key, f"{key} = {low:g}", f"at most {other} = {high:g}")
 
 
 @dataclass(frozen=True)

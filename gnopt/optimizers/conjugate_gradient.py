@@ -102,7 +102,8 @@ class CGSettings(OptimizerSettings, AdaptiveDampingSettings):
     iterations: int = option(250, "most iterations of conjugate gradients", low=1)
 
     def contradictions(self, loss: Loss) -> Iterator[SettingProblem]:
-        """Yield a preconditioner that samples targets, for a loss that is not a likelihood."""
+        """Yield a preconditioner that samples targets, for a loss that is not a likelihood, too."""
+        yield from super().contradictions(loss)
         if self.preconditioner == NONE or loss.likelihood:
             return
         if get_curvature(self.preconditioner).needs_likelihood:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from gnopt.errors import DataError
-from gnopt.files import inside, write_text
+from gnopt.files import inside, naming, write_text
 
 STEP_COLUMNS = (
     "step",
@@ -157,8 +157,9 @@ class Table:
 
     def _write(self, cells: Sequence[str]) -> None:
         line = (",".join(cells) + "\n").encode()
-        self._file.write(line)
-        self._file.flush()
+        with naming(self.path):
+            self._file.write(line)
+            self._file.flush()
         self._count(cells[0], line)
 
     def _count(self, step: str, line: bytes) -> None:

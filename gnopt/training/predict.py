@@ -15,7 +15,7 @@ from gnopt.data.source import Data
 from gnopt.data.table.form import Writer
 from gnopt.data.table.formats import all_formats, format_of_suffix
 from gnopt.errors import ConfigError, nearest
-from gnopt.files import replacement, write_hdf5
+from gnopt.files import as_text, is_stream, replacement, write_hdf5
 from gnopt.training.evaluate import CHUNK
 from gnopt.training.load import Trained
 
@@ -35,11 +35,12 @@ class Predicted:
 
 
 def table_writer(out: Path) -> Writer | None:
-    """Return what writes a table to a file of this name; None for HDF5.
+    """Return what writes a table to a file of this name; None for HDF5, and for a device or a pipe
+    whose name has no suffix.
 
     Raises ConfigError for a suffix that stands for neither.
     """
-    if out.suffix.lower() in _HDF5:
+    if out.suffix.lower() in _HDF5 or (not out.suffix and is_stream(out)):
         return None
     found = format_of_suffix(out)
     writer = found.writer if found else None
@@ -125,7 +126,7 @@ def _write_hdf5(
     written: dict[str, list[int]] = {}
 
     def fill(file: h5py.File) -> None:
-        file.attrs.update(layer=layer, data=str(data), **trained.origin())
+        file.attrs.update(layer=layer, data=as_text(data), **_texts(trained.origin()))
         for split in source.splits.values():
             group = "/" if split.name == ALL else f"/{split.name}/"
             written.update(_write(file, group, split.rows, rows_of(split)))
@@ -140,6 +141,11 @@ def _write_hdf5(
 
     write_hdf5(out, fill)
     return written
+
+
+def _texts(facts: Mapping[str, object]) -> dict[str, object]:
+    """Return facts as attributes of HDF5, which holds text in UTF-8 alone."""
+    return {k: as_text(v) if isinstance(v, str) else v for k, v in facts.items()}
 
 
 def _write(

@@ -17,9 +17,10 @@ from typing import Any
 
 from gnopt import machine
 from gnopt.errors import ConfigError, DataError, GnoptError
-from gnopt.files import TEMPORARY, inside, write_text
+from gnopt.files import TEMPORARY, inside, naming, write_text
 from gnopt.notes import note
 from gnopt.provenance import now
+from gnopt.toml import read_file_name
 from gnopt.training import checkpoint
 from gnopt.training.csv_table import (
     EVAL_COLUMNS,
@@ -102,7 +103,7 @@ def own_files(path: Path) -> list[Path]:
     found += [folder / name for name in (*_FILES, _LOG, _CHECKPOINTS, MEMBERS)]
     try:
         data = tomllib.loads((folder / CONFIG).read_text(encoding="utf-8"))["data"]["file"]
-        return [*found, folder / data]
+        return [*found, folder / str(read_file_name(data))]
     except (OSError, ValueError, KeyError, TypeError):  # its reader says what is wrong with it
         return found
 
@@ -214,7 +215,7 @@ class RunDirectory:
         self._tables: dict[str, Table] = {}
         path.mkdir(parents=True, exist_ok=True)
         refuse_strangers(path)
-        self._log = (path / _LOG).open("a", encoding="utf-8")
+        self._log = (path / _LOG).open("a", encoding="utf-8", errors="surrogateescape")
         self._lock()
 
     def _lock(self) -> None:
@@ -345,8 +346,9 @@ class RunDirectory:
 
     def log(self, line: str) -> None:
         """Append a line to log.txt, with the time."""
-        self._log.write(f"{now()} {line}\n")
-        self._log.flush()
+        with naming(self.path / _LOG):
+            self._log.write(f"{now()} {line}\n")
+            self._log.flush()
 
     def add_step(self, row: Mapping[str, Cell]) -> None:
         """Append a row to steps.csv; the first row fixes the columns."""

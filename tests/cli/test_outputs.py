@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import warnings
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+
+from gnopt.config import load
 
 SHORT = ["--max-updates", 2, "-q"]
 
@@ -131,3 +135,37 @@ def test_warnings_of_other_packages_are_shown_on_demand_alone(tiny, gnopt, monke
         asked = gnopt("train", "tiny.toml", "--out", "more", "--max-updates", 1, "-q", "-v")
     assert "deprecated" not in quiet.err
     assert "note: FutureWarning: something is deprecated" in asked.err
+
+
+def test_names_of_files_need_not_be_utf8(tiny, gnopt):
+    odd = Path(os.fsdecode(b"b\xff\xfe"))
+    try:
+        odd.mkdir()
+    except OSError:
+        pytest.skip("the file system has names in UTF-8 alone")
+    shutil.copy("tiny.h5", odd / "d.h5")
+    shutil.copy("tiny.toml", odd / "c.toml")
+    adam = ["--methods", "adam", "--threads", 1, "--budget-updates", 2, "-q"]
+    for argv in (
+        ["train", odd / "c.toml", "--data", odd / "d.h5", "--out", odd / "r", *SHORT],
+        ["train", "--resume", "--out", odd / "r", "--max-updates", 3, "-q"],
+        ["evaluate", odd / "r"],
+        ["predict", odd / "r", odd / "d.h5", odd / "o.h5"],
+        ["export", odd / "r", odd / "o.npz"],
+        ["plot", odd / "r"],
+        ["inspect-curvature", odd / "r", "--samples", 9, "--out", odd / "seen", "-q"],
+        ["dataset", "info", odd / "d.h5"],
+        ["compare", odd / "c.toml", "--data", odd / "d.h5", *adam, "--out", odd / "c"],
+    ):
+        result = gnopt(*argv)
+        assert result.code == 0, (argv, result.err)
+    config = load(odd / "r/config.toml")
+    assert Path(config.data.file) == (odd / "d.h5").absolute()
+    assert "file:/" in (odd / "r/config.toml").read_text(encoding="utf-8")
+
+
+def test_a_lowest_damping_above_the_highest_is_refused(tiny, gnopt):
+    bounds = ["--set", "optimizer.damping_min=10", "--set", "optimizer.damping_max=1"]
+    refused = gnopt("config", "check", "tiny.toml", *bounds)
+    assert refused.code == 2
+    assert "optimizer.damping_min = 10: expected at most damping_max = 1" in refused.err

@@ -476,3 +476,23 @@ def test_info_of_a_large_dataset_is_sampled(tmp_path, monkeypatch):
     entry = describe_file(tmp_path / "a.h5")["datasets"][0]
     assert entry["sampled"]
     assert (entry["min"], entry["max"]) == (0, 999)
+
+
+# ---- files that unpack to more than there is -----------------------------------------------------
+
+
+def test_an_archive_that_does_not_fit_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / "a.npz", x=np.zeros((1000, 1000)))
+    monkeypatch.setattr("gnopt.data.rows.free_memory", lambda: 10**6)
+    with pytest.raises(DataError, match=r"a.npz: array 'x': takes 8 MB unpacked; 1 MB are free"):
+        import_data(tmp_path / "a.npz", tmp_path / "o.h5")
+    assert not (tmp_path / "o.h5").exists()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_header_that_promises_more_than_the_file_can_hold_is_refused(tmp_path, packed):
+    path = tmp_path / "i.idx"
+    content = struct.pack(">BBBB3I", 0, 0, 8, 3, 2, 70000, 70000)
+    path.write_bytes(gzip.compress(content) if packed else content)
+    with pytest.raises(DataError, match=r"i.idx: its header promises 2 rows of 4.9 GB; the file"):
+        import_data(path, tmp_path / "o.h5")
