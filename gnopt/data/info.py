@@ -8,14 +8,26 @@ from typing import Any
 import h5py
 import numpy as np
 
-from gnopt.data.classes import IF_LABELS
+from gnopt.data.classes import IF_LABELS, find_classes
 from gnopt.data.filters import compression
-from gnopt.data.hdf5 import Column, class_names, column, datasets, is_group, open_file
+from gnopt.data.hdf5 import (
+    Column,
+    class_names,
+    column,
+    datasets,
+    holds,
+    is_text,
+    open_file,
+    stored_at,
+)
+from gnopt.data.hdf5_frames import arrays_beside, find_frames, read_frame
 from gnopt.data.options import DataSettings
+from gnopt.data.places import Places
 from gnopt.data.source import find_splits, target_shape
 from gnopt.data.views import View, type_name
 from gnopt.errors import DataError
 
+SHOWN = 12  # columns of a table that are listed
 _PIECE, _PIECES = 2**22, 16  # bytes of one piece, and how many are looked at in a large dataset
 
 
@@ -29,10 +41,16 @@ def describe_file(path: Path) -> dict[str, Any]:
     """
     with open_file(path) as handle:
         source = handle.attrs.get("source")
-        entries = [_dataset(handle, name, dataset) for name, dataset in datasets(handle)]
-        with_targets = "y" in handle or (is_group(handle, "train") and "y" in handle["train"])
-        targets = "y" if with_targets else "inputs"
-        splits, problem = _splits(handle, targets)
+        tables = find_frames(handle)
+        inside = tuple(f"{name}/" for name in tables)
+        entries = [_table(handle, name) for name in tables] + [
+            _dataset(handle, name, dataset)
+            for name, dataset in datasets(handle)
+            if name not in tables and not name.startswith(inside) and "/_i_" not in f"/{name}"
+        ]
+        targets = "y" if _has_y(handle) else "inputs"
+        only_tables = bool(tables) and not arrays_beside(handle, tables)
+        splits, problem = ({}, None) if only_tables else _splits(handle, targets)
     return {
         "file": str(path),
         "bytes": path.stat().st_size,
@@ -44,6 +62,36 @@ def describe_file(path: Path) -> dict[str, Any]:
     }
 
 
+def _has_y(handle: h5py.File) -> bool:
+    """Return whether training rows have targets y, or targets by names such as y_train."""
+    settings = DataSettings(file=handle.filename, targets="y")
+    places = Places.find(handle, settings)
+    return bool(places.pairs) or holds(handle, str(places.of(places.training)[1]))
+
+
+def _table(handle: h5py.File, path: str) -> dict[str, Any]:
+    entry: dict[str, Any] = {"path": path, "shape": [], "dtype": "table"}
+    try:
+        frame = read_frame(handle, path)
+    except DataError as error:
+        return entry | {"problem": str(error)}
+    names = ", ".join(map(str, frame.columns[:SHOWN]))
+    more = f" and {len(frame.columns) - SHOWN} more" if len(frame.columns) > SHOWN else ""
+    return entry | {
+        "shape": list(frame.shape),
+        "note": f"a table with columns {names}{more}; read as tables in other files are",
+    }
+
+
+def _words(handle: h5py.File, path: str) -> str:
+    """Return a line on the classes of a dataset of words; DataError if it holds none."""
+    words = column(handle, path, np.inf, words=True)
+    classes = find_classes([words], IF_LABELS)
+    if classes is None:
+        raise DataError(f"{words.file}: {words.path} has words in {words.width} columns")
+    return f"words, labels of a loss of classes: {classes.listed()}"
+
+
 def _dataset(handle: h5py.File, name: str, dataset: h5py.Dataset) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "path": name,
@@ -53,6 +101,8 @@ def _dataset(handle: h5py.File, name: str, dataset: h5py.Dataset) -> dict[str, A
         "compression": compression(dataset) or None,
     }
     try:
+        if is_text(stored_at(handle, name)):
+            return entry | {"dtype": "words", "note": _words(handle, name)}
         rows = column(handle, name, float(np.finfo(np.float64).max))
     except DataError as error:
         return entry | {"problem": str(error)}

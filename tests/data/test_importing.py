@@ -460,7 +460,7 @@ def test_info_names_what_cannot_be_used(tmp_path):
     found = describe_file(tmp_path / "a.h5")
     entries = {e["path"]: e for e in found["datasets"]}
     assert "nan" in entries["x"]["problem"]
-    assert "text" in entries["text"]["problem"]
+    assert entries["text"]["note"].startswith("words, labels of a loss of classes: a")
     assert "one" in entries
     assert entries["y"]["max"] == 2
     assert entries["many"]["mean"] == pytest.approx(127.5)

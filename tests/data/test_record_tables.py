@@ -9,6 +9,7 @@ import pytest
 from gnopt.data.classes import LabelRule
 from gnopt.data.formats import ImportSettings
 from gnopt.data.importing import import_data
+from gnopt.data.info import describe_file
 from gnopt.data.options import DataSettings
 from gnopt.data.source import open_data
 from gnopt.data.table.reading import is_table
@@ -77,3 +78,17 @@ def test_one_of_several_tables_is_asked_for(tmp_path):
     settings = DataSettings(file=str(path), inputs="second", targets="y", validation=0)
     with open_data(settings, seed=0, dtype="float64") as data:
         assert data.train.rows == 5
+
+
+def test_info_lists_tables_words_and_groups_by_names(tmp_path):
+    facts = describe_file(hdf5(tmp_path / "t.h5", table=RECORDS))
+    assert facts["datasets"][0]["shape"] == [ROWS, 3]
+    assert "a table with columns a, b, y" in facts["datasets"][0]["note"]
+    assert facts["problem"] is None
+    words = describe_file(hdf5(tmp_path / "w.h5", x=np.eye(ROWS), y=RECORDS["y"]))
+    assert words["datasets"][1]["note"] == "words, labels of a loss of classes: no, yes"
+    assert words["splits"]["train"]["target_shape"] == []
+    names = {"x_train": np.eye(ROWS), "y_train": RECORDS["a"], "x_test": np.eye(ROWS)[:3]}
+    keras = describe_file(hdf5(tmp_path / "k.h5", **names, y_test=RECORDS["a"][:3]))
+    assert keras["targets"] == "y"
+    assert keras["splits"]["test"] == {"rows": 3, "inputs": ROWS, "target_shape": []}
