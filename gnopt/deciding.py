@@ -23,6 +23,7 @@ from gnopt.data.source import find_splits
 from gnopt.data.table.reading import is_table
 from gnopt.engine.losses import all_losses, get_loss
 from gnopt.errors import ConfigError
+from gnopt.metrics import usual
 from gnopt.options import Value
 from gnopt.toml import to_toml
 
@@ -139,6 +140,9 @@ def decide(path: Path, given: Mapping[str, object]) -> Decisions:
         why = "columns of a table have units of their own"
         made.append(Decision("data.standardize", True, why))
     made += [d for d in _network(facts, get_loss(str(loss)).linear) if d.key not in given]
+    if facts.y is not None and "training.metrics" not in given:
+        outputs = 1 if facts.y.ndim == 1 else facts.y.shape[1]
+        made.append(Decision("training.metrics", usual(get_loss(str(loss)).predicts(outputs)), ""))
     if facts.y is not None and facts.y.ndim == 2 and facts.y.shape[1] > 1:
         columns = f"{facts.y.shape[1]} targets"
     else:

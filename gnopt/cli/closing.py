@@ -8,6 +8,8 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+import h5py
+
 from gnopt.cli.paths import listed, shown
 from gnopt.formatting import digits, duration
 from gnopt.training.loop import Trainer, TrainingOutcome
@@ -56,9 +58,10 @@ def measured_lines(measured: Measured, error_name: str) -> Iterator[str]:
 def next_lines(run: Path, data: Path) -> Iterator[str]:
     """Yield the commands that a user may want next, ready to be copied."""
     where, file = shlex.quote(shown(run)), shlex.quote(shown(data))
+    kind = "h5" if h5py.is_hdf5(data) else "csv"  # predictions in the form of the data
     commands = [
         f"gnopt evaluate {where}",
-        f"gnopt predict {where} {file} predictions.h5",
+        f"gnopt predict {where} {file} predictions.{kind}",
         f"gnopt plot {where}",
     ]
     yield from listed("next:         ", commands)

@@ -64,7 +64,8 @@ class Metric(Generic[P]):
 
     ``kind`` is the kind of prediction that it scores. ``scalar`` says that its score has a value;
     without it, only `gnopt evaluate` shows the metric. ``needs_noise`` says that it scores the
-    variance too, so that the noise is chosen before it is computed.
+    variance too, so that the noise is chosen before it is computed. ``usual`` metrics are shown to
+    those who train on a table and name none.
     """
 
     name: ClassVar[str] = ""
@@ -73,6 +74,7 @@ class Metric(Generic[P]):
     kind: type[P]
     higher: ClassVar[bool] = False  # a higher value is a better one
     scalar: ClassVar[bool] = True
+    usual: ClassVar[bool] = False
     needs_noise: ClassVar[bool] = False
 
     def applies(self, kind: type[Prediction]) -> bool:
@@ -131,6 +133,15 @@ def scalar_metrics() -> dict[str, AnyMetric]:
 def applicable(kind: type[Prediction]) -> dict[str, AnyMetric]:
     """Return the metrics that score predictions of ``kind``, by name."""
     return {name: metric for name, metric in all_metrics().items() if metric.applies(kind)}
+
+
+def usual(kind: type[Prediction]) -> list[str]:
+    """Return the names of the metrics that say first how good predictions of ``kind`` are: those
+    made for just this kind, if there are any.
+    """
+    found = [metric for metric in applicable(kind).values() if metric.usual]
+    own = [metric for metric in found if metric.kind is kind]
+    return [metric.name for metric in own or found]
 
 
 def get_metric(name: str) -> AnyMetric:

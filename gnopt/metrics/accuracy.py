@@ -14,6 +14,7 @@ class Accuracy(MeanMetric[Classes]):
     name = "accuracy"
     summary = "share of rows whose most probable class is the true one"
     other_names = ("acc", "accuracy_score", "categorical_accuracy")
+    usual = True
     kind = Classes
     higher = True
 

@@ -13,6 +13,7 @@ class Deviance(MeanMetric[Counts]):
     name = "deviance"
     summary = "Poisson deviance: twice the log likelihood lost against perfect rates"
     other_names = ("poisson_deviance", "mean_poisson_deviance")
+    usual = True
     kind = Counts
 
     def values(self, prediction: Counts, truth: np.ndarray) -> np.ndarray:

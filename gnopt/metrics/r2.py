@@ -12,6 +12,7 @@ class Determination(Metric[Numbers]):
     name = "r2"
     summary = "share of the targets' variance that is explained, mean over outputs"
     other_names = ("r2_score", "r_squared", "coefficient_of_determination")
+    usual = True
     kind = Numbers
     higher = True
 

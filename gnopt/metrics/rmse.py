@@ -18,6 +18,7 @@ class RootMeanSquaredError(MeanMetric[Numbers]):
         "mse",
         "mean_squared_error",
     )
+    usual = True
     kind = Numbers
 
     def values(self, prediction: Numbers, truth: np.ndarray) -> np.ndarray:

@@ -48,7 +48,10 @@ def test_three_commands_for_classes(table, gnopt):
         'network.loss = "binary_cross_entropy": kind is large or small',
     ):
         assert said in trained.err
-    assert tomllib.loads((table / "run/config.toml").read_text())["data"]["targets"] == "kind"
+    config = tomllib.loads((table / "run/config.toml").read_text())
+    assert config["data"]["targets"] == "kind"
+    assert config["training"]["metrics"] == ["accuracy"]
+    assert "gnopt predict run t.csv predictions.csv" in trained.out
     scores = json.loads(gnopt("evaluate", "run", "--data", "t.csv", "--json").out)
     assert scores["splits"]["all"]["metrics"]["accuracy"] > 0.7
     # Other rows: columns in another order, a new word, missing cells, no target.

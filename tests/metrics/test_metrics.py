@@ -20,7 +20,7 @@ from gnopt.engine.arrays.numpy import NumpyBackend
 from gnopt.engine.losses import get_loss
 from gnopt.engine.predictions import Classes, Counts, Gaussian, Noise, Numbers, Residuals
 from gnopt.errors import ConfigError
-from gnopt.metrics import Score, Scorer, all_metrics, applicable, get_metric
+from gnopt.metrics import Score, Scorer, all_metrics, applicable, get_metric, usual
 from gnopt.metrics import auc as auc_module
 
 OPS = NumpyBackend()
@@ -427,3 +427,17 @@ def test_the_average_of_equals_is_the_same(kind):
     assert type(together) is kind
     for name in applicable(kind):
         agree(score(name, together, truth), score(name, prediction, truth), 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        (Classes, ["accuracy"]),
+        (Numbers, ["r2", "rmse"]),
+        (Gaussian, ["r2", "rmse"]),
+        (Counts, ["deviance"]),
+    ],
+)
+def test_each_kind_of_prediction_has_usual_metrics(kind, names):
+    assert usual(kind) == names
+    assert set(names) <= set(applicable(kind))
