@@ -16,7 +16,15 @@ from gnopt.data.filters import compression, missing_filter
 from gnopt.data.formats import listing
 from gnopt.data.links import refuse_links
 from gnopt.data.rows import as_text, picture_scale
-from gnopt.data.views import MATLAB_INSIDE, Stored, Unreadable, as_rows, field_at, is_array
+from gnopt.data.views import (
+    MATLAB_INSIDE,
+    Stored,
+    Unreadable,
+    as_rows,
+    field_at,
+    is_array,
+    signal_of,
+)
 from gnopt.errors import DataError, nearest
 
 _SHOWN = 12  # names listed in an error, at most
@@ -122,7 +130,10 @@ def stored_at(handle: h5py.File, path: str) -> Stored:
     if field is not None:
         return field
     whole = handle[path] if is_group(handle, path) else None
-    node: h5py.Dataset | h5py.Group = whole if is_array(whole) else find(handle, path)
+    signal = signal_of(whole) if whole is not None else None
+    node: h5py.Dataset | h5py.Group = (
+        whole if is_array(whole) else find(handle, path if signal is None else str(signal.name))
+    )
     name = f"{handle.filename}: {node.name}"
     missing = missing_filter(node) if isinstance(node, h5py.Dataset) else None
     if missing is not None:

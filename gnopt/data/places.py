@@ -9,6 +9,7 @@ import h5py
 from gnopt.data.hdf5 import array_paths, holds, is_group
 from gnopt.data.layout import Pair, find_layout
 from gnopt.data.options import DataSettings
+from gnopt.data.views import default_signal
 
 GROUPS = ("train", "validation", "test")
 ALL = "all"  # the split of a new file without groups
@@ -19,7 +20,8 @@ class Places:
     """Paths of datasets by group of rows; "" is the top of the file.
 
     Names that the settings give stand at the top or in groups. Where nothing is called by the
-    default name x, names such as x_train and y_train tell the groups: ``pairs``.
+    default name x, names such as x_train and y_train tell the groups (``pairs``), or the default
+    signal of a NeXus file is the inputs.
     """
 
     handle: h5py.File
@@ -28,6 +30,7 @@ class Places:
     weights: str  # "" for none
     group: str  # what rows belong together by; "" for nothing
     pairs: dict[str, Pair]
+    by_signal: bool = False  # the inputs are what a file of NeXus is about
 
     @classmethod
     def find(cls, handle: h5py.File, settings: DataSettings) -> Places:
@@ -39,11 +42,13 @@ class Places:
         inputs, targets, weights, group = names
         pairs: dict[str, Pair] = {}
         by_default = inputs == "x" and targets in ("inputs", "y") and not (weights or group)
-        if by_default and not any(holds(handle, f"{prefix}x") for prefix in _prefixes()):
+        nameless = inputs == "x" and not any(holds(handle, f"{p}x") for p in _prefixes())
+        if by_default and nameless:
             pairs = find_layout(array_paths(handle))
         if targets == "y" and not all(pair.targets for pair in pairs.values()):
             pairs = {}
-        return cls(handle, inputs, targets, weights, group, pairs)
+        signal = default_signal(handle) if nameless and not pairs else None
+        return cls(handle, signal or inputs, targets, weights, group, pairs, signal is not None)
 
     @property
     def training(self) -> str:
@@ -97,6 +102,8 @@ class Places:
 
     def told(self) -> list[str]:
         """Return a line on groups that were told by the names of datasets."""
+        if self.by_signal:
+            return [f"inputs: {self.inputs}, the default signal of a NeXus file"]
         if not self.pairs:
             return []
         found = (f"{group}: {pair}" for group, pair in self.pairs.items())

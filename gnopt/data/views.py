@@ -24,6 +24,7 @@ MATLAB_INSIDE = ("#refs#", "#subsystem#")  # groups of MATLAB's own
 _CLASS, _OBJECT, _EMPTY = "MATLAB_class", "MATLAB_object_decode", "MATLAB_empty"
 _SPARSE, _OCTAVE = "MATLAB_sparse", "OCTAVE_NEW_FORMAT"
 _ENCODING, _SPARSE_ROWS = "encoding-type", ("csr_matrix", "csc_matrix")
+_DEEPEST = 10  # groups of NeXus that lead to the data, at most
 _MISSING = ("_FillValue", "missing_value")
 _COLUMNS = ("data", "ir", "jc")  # of a sparse matrix: numbers, their rows, where columns begin
 _FAILURES = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError)
@@ -301,6 +302,57 @@ def is_matlab(handle: h5py.File, node: h5py.Dataset) -> bool:
             return file.read(6) == b"MATLAB"
     except OSError:
         return False
+
+
+def signal_of(group: h5py.Group) -> h5py.Dataset | None:
+    """Return the dataset that a group of NeXus is about: its attribute ``signal`` names it, or the
+    dataset has an attribute ``signal`` of 1.
+    """
+    named = as_text(group.attrs.get("signal", b""))
+    if named and isinstance(group.get(named), h5py.Dataset):
+        return group[named]
+    members = (group.get(name) for name in group)
+    return next(
+        (
+            member
+            for member in members
+            if isinstance(member, h5py.Dataset) and as_text(member.attrs.get("signal", "")) == "1"
+        ),
+        None,
+    )
+
+
+def default_signal(handle: h5py.File) -> str | None:
+    """Return the path of the dataset that a file of NeXus shows by default, None in other files.
+
+    Attributes ``default`` lead from the top to a group of data; without them, the first group of
+    the class NXdata counts.
+    """
+    try:
+        group: h5py.Group = handle
+        for _ in range(_DEEPEST):
+            name = as_text(group.attrs.get("default", b""))
+            below = group.get(name) if name else None
+            if not isinstance(below, h5py.Group):
+                break
+            group = below
+        found = None if group == handle else signal_of(group)
+        if found is not None:
+            return str(found.name).strip("/")
+        paths: list[str] = []
+
+        def look(name: str, node: object) -> None:
+            if (
+                isinstance(node, h5py.Group)
+                and as_text(node.attrs.get("NX_class", b"")) == "NXdata"
+            ):
+                paths.append(name)
+
+        handle.visititems(look)
+        signals = (signal_of(handle[path]) for path in paths)
+        return next((str(signal.name).strip("/") for signal in signals if signal is not None), None)
+    except _FAILURES:  # a damaged file is left to its reader
+        return None
 
 
 def is_array(node: object) -> bool:

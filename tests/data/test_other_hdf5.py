@@ -260,3 +260,24 @@ def test_data_points_along_the_last_axis_get_a_hint(tmp_path):
         file["x"], file["y"] = X.T, np.arange(ROWS)
     with pytest.raises(DataError, match="expected 4, as /x; if data points are along the last"):
         rows(tmp_path / "j.h5")
+
+
+@pytest.mark.parametrize("kind", ["default", "class", "old"])
+def test_the_default_signal_of_nexus_is_the_inputs(tmp_path, kind):
+    with h5py.File(tmp_path / "n.nxs", "w") as file:
+        file["entry/detector/counts"] = np.arange(4 * ROWS, dtype=">u2").reshape(ROWS, 4)
+        data = file.create_group("entry/data")
+        data["counts"] = h5py.SoftLink("/entry/detector/counts")
+        data["axis"], data.attrs["NX_class"] = np.arange(4), "NXdata"
+        file["entry/labels"] = np.arange(ROWS) % 2
+        if kind == "old":
+            data["counts"].attrs["signal"] = 1
+        else:
+            data.attrs["signal"] = "counts"
+        if kind == "default":
+            file.attrs["default"], file["entry"].attrs["default"] = "entry", "data"
+    path = tmp_path / "n.nxs"
+    for inputs in ("x", "entry/data"):
+        x, y = rows(path, SOFTMAX, inputs=inputs, targets="entry/labels")
+        np.testing.assert_array_equal(x, np.arange(4 * ROWS).reshape(ROWS, 4))
+        np.testing.assert_array_equal(y, np.arange(ROWS) % 2)
