@@ -30,10 +30,10 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 
 # Argument of a test → how many draws in bin/test, and with --long.
 DRAWS = {
-    "chain": (4, 250),  # of 4 kills each
-    "damaged_run": (40, 4000),
-    "damaged_input": (60, 5000),
-    "damaged_checkpoints": (4, 20),  # of 50 each
+    "chain": (3, 250),  # of 4 kills each
+    "damaged_run": (20, 4000),
+    "damaged_input": (40, 5000),
+    "damaged_checkpoints": (6, 20),  # of 50 each
 }
 KILLS, CHECKPOINTS = 4, 50
 
