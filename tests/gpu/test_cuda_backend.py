@@ -12,7 +12,7 @@ from cupy_double import installed
 from gnopt.engine.arrays import get_backend
 from gnopt.engine.arrays.cupy import CudaBackend
 from gnopt.engine.arrays.numpy import NumpyBackend
-from gnopt.errors import ConfigError, Diverged
+from gnopt.errors import ConfigError, Diverged, GnoptError
 
 # ---- devices -------------------------------------------------------------------------------------
 
@@ -43,6 +43,28 @@ def test_devices_that_cannot_be_had(machine, words):
     with installed(**machine), pytest.raises(ConfigError, match=words) as caught:
         get_backend("cuda")
     assert caught.value.exit_code == 2
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("cudaErrorDevicesUnavailable: the device is busy\nmore\nlines"),
+        MemoryError("Out of memory allocating 512 bytes"),
+        MemoryError(),
+    ],
+)
+def test_a_device_that_another_process_holds_is_one_sentence(monkeypatch, error):
+    """CuPy's errors of the runtime and of its memory are of these kinds."""
+
+    def busy(*shape, **more):
+        raise error
+
+    with installed():
+        monkeypatch.setattr(sys.modules["cupy"], "zeros", busy)
+        with pytest.raises(GnoptError, match="device 'cuda:0' cannot be used: ") as caught:
+            CudaBackend(0)
+    assert caught.value.exit_code == 1
     assert "\n" not in str(caught.value)
 
 

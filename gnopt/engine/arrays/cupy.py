@@ -21,7 +21,7 @@ from gnopt.engine.arrays.base import Backend, Unchecked, Workspace
 from gnopt.engine.arrays.functions import Array, Elementwise, Functions
 from gnopt.engine.arrays.fuse import fuse, fuse_in_place
 from gnopt.engine.arrays.kernels import GATHERED, KERNELS, RANDOM, Kernel, gather
-from gnopt.errors import ConfigError, Diverged
+from gnopt.errors import ConfigError, Diverged, GnoptError
 
 LEAST_CUPY = 14  # before it float32 arrays and Python scalars mixed by other rules
 _FUSED_TYPES = np.dtype(np.float32), np.dtype(np.float64)  # of all arrays that a kernel takes
@@ -59,12 +59,19 @@ class CudaBackend(Backend):
         self._libraries = load_libraries(index)
         self.xp = self._libraries.cupy
         self.checks = 0  # times the host has waited for a flag of a factorisation
-        self._device = self.xp.cuda.Device(index)
-        self._device.use()
+        try:
+            self._device = self.xp.cuda.Device(index)
+            self._device.use()
+            self._flags = self.xp.zeros(_FLAGS, dtype=np.int32)  # of postponed checks
+        except (RuntimeError, MemoryError) as error:  # CuPy's errors are of these kinds
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise GnoptError(
+                f"device 'cuda:{index}' cannot be used: {reason}; another process may hold it in "
+                "exclusive mode, or all of its memory"
+            ) from error
         self._uploads: Any = None  # stream of uploads beside the work
         self._gathers: dict[tuple[str, ...], Any] = {}
         self._kernels_of: dict[Any, Any] = {}  # by function and types; None where it has none
-        self._flags = self.xp.zeros(_FLAGS, dtype=np.int32)  # of postponed checks
         self._flagged = 0  # how many flags are in use
         self._deferring = False
         self._kernels = {
@@ -468,8 +475,8 @@ def load_libraries(index: int) -> Libraries:
     except ImportError as error:
         extra = f"cuda{cupy.cuda.runtime.runtimeGetVersion() // 1000}"
         raise ConfigError(
-            f"{device}: CUDA's libraries are missing ({error}); install a CUDA toolkit, or "
-            f"cupy-{extra}x[ctk] beside gnopt[{extra}]"
+            f"{device}: CUDA's libraries are missing ({str(error).splitlines()[0]}); install a "
+            f"CUDA toolkit, or cupy-{extra}x[ctk] beside gnopt[{extra}]"
         ) from error
     return Libraries(cupy, cupyx, solve_triangular, erf, cusolver)
 
