@@ -112,7 +112,7 @@ def find_classes(columns: Iterable[Column], rule: LabelRule) -> Classes | None:
         for start, labels in _pieces(column):
             if labels.dtype.kind == "f" and not _are_whole(column, start, labels, rule):
                 return None
-            found.update(np.unique(_as_stored(labels)).tolist())
+            found.update(_distinct(_as_stored(labels))[0])
             if column is first:
                 _refuse_identifiers(column, len(found), start + len(labels))
     if len({type(label) for label in found}) > 1:
@@ -197,6 +197,16 @@ def _as_stored(labels: np.ndarray) -> np.ndarray:
     return labels if labels.dtype.kind in "OUiu" else labels.astype(np.int64)
 
 
+def _distinct(labels: np.ndarray) -> tuple[list[Label], np.ndarray]:
+    """Return the different labels, and the place of each row's label among them, (rows,)."""
+    if labels.dtype.kind != "O":
+        unique, place = np.unique(labels, return_inverse=True)
+        return unique.tolist(), place
+    words = labels.tolist()
+    places = {word: k for k, word in enumerate(dict.fromkeys(words))}
+    return list(places), np.fromiter(map(places.__getitem__, words), np.int64, len(words))
+
+
 def _numbered(found: set[Label], names: dict[int, str]) -> Classes:
     if any(isinstance(label, str) for label in found):
         return Classes(tuple(sorted(map(str, found), key=natural_key)))
@@ -237,9 +247,9 @@ class _NumberedLabels:
 
     def read_direct(self, out: np.ndarray, rows: slice, at: slice) -> None:
         labels = _as_stored(_read(self._source, rows.start, rows.stop))
-        unique, place = np.unique(labels, return_inverse=True)
-        numbers = [self._number(label) for label in unique.tolist()]
-        unknown = [label for label, k in zip(unique.tolist(), numbers, strict=True) if k is None]
+        distinct, place = _distinct(labels)
+        numbers = [self._number(label) for label in distinct]
+        unknown = [label for label, k in zip(distinct, numbers, strict=True) if k is None]
         if unknown:
             row = rows.start + int(np.argmax(labels == unknown[0]))
             known = self._classes.names

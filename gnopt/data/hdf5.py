@@ -219,9 +219,11 @@ def read_words(column: Column, start: int, stop: int) -> np.ndarray:
 
     Raises DataError if the file is damaged, or for an empty word.
     """
-    raw = column.read(start, stop).reshape(-1)
-    words = np.array([as_text(word) for word in raw.tolist()], dtype=object)
-    if (words == "").any():
+    raw = column.read(start, stop).reshape(-1).tolist()
+    texts = {word: as_text(word) for word in dict.fromkeys(raw)}
+    words = np.empty(len(raw), dtype=object)
+    words[:] = list(map(texts.__getitem__, raw))
+    if "" in texts.values():
         row = column.number(start + int(np.argmax(words == "")))
         raise DataError(f"{column.file}: {column.path}: row {row} (counted from 0) is empty")
     return words
