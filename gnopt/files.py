@@ -177,8 +177,9 @@ def replacement(path: Path) -> Iterator[Path]:
 
     A reader, or a process started after a crash, sees the old file or the new one, never a part.
     If the block or the renaming raises (disk full, no permission), the old file stays untouched and
-    the temporary file is deleted. The new file has the mode and, where that is allowed, the owner
-    of the old one. A device or a pipe is written into.
+    the temporary file is deleted; so are those that killed processes left in the folder. The new
+    file has the mode and, where that is allowed, the owner of the old one. A device or a pipe is
+    written into.
     """
     if is_stream(path):
         with tempfile.TemporaryDirectory(prefix="gnopt-") as folder:
@@ -186,6 +187,7 @@ def replacement(path: Path) -> Iterator[Path]:
             yield temporary
             _pour(temporary, path)
         return
+    sweep(path.parent)
     # The end of the name alone, because a name can be too long for a prefix.
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}@{_HOST}-{path.name[-40:]}")
     try:

@@ -121,6 +121,10 @@ def test_files_of_killed_commands_are_deleted_and_others_are_left(tmp_path):
     for name, stays in names.items():
         assert (tmp_path / f"{files.TEMPORARY}{name}").exists() == stays, name
     assert (tmp_path / f"{files.TEMPORARY}{dead}@{host}-folder").is_dir()
+    again = tmp_path / f"{files.TEMPORARY}{dead}@{host}-other.png"
+    again.touch()
+    files.write_text(tmp_path / "run.json", "any file that is written next")
+    assert not again.exists()
     old = tmp_path / f"{files.TEMPORARY}{dead}@elsewhere-out.h5"
     os.utime(old, (0, 0))
     files.sweep(tmp_path)

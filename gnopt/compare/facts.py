@@ -14,9 +14,12 @@ from gnopt import machine, provenance
 from gnopt.compare.choice import RULE, VariantResult
 from gnopt.compare.grid import DECAY_SHARE
 from gnopt.compare.plan import ComparisonPlan
+from gnopt.errors import DataError
 from gnopt.files import inside, write_text
 from gnopt.training.csv_table import read_columns
 from gnopt.workers.cores import Allocation
+
+_NEEDED = {"argv", "busy", "jobs", "runs", "share", "versions"}  # what is read of a record
 
 
 def record(plan: ComparisonPlan, argv: list[str], allocation: Allocation, runs: int) -> None:
@@ -40,11 +43,17 @@ def record(plan: ComparisonPlan, argv: list[str], allocation: Allocation, runs: 
 
 
 def history(plan: ComparisonPlan) -> list[dict[str, Any]]:
-    """Return the records of all calls, oldest first."""
-    return [
-        json.loads(inside(plan.directory, f"history/{path.name}").read_text())
-        for path in sorted((plan.directory / "history").glob("*.json"))
-    ]
+    """Return the records of all calls, oldest first; DataError for one that is damaged."""
+    records = []
+    for path in sorted((plan.directory / "history").glob("*.json")):
+        try:
+            record = json.loads(inside(plan.directory, f"history/{path.name}").read_text())
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: cannot be read: {error}") from error
+        if not isinstance(record, dict) or not record.keys() >= _NEEDED:
+            raise DataError(f"{path}: not the record of a call of gnopt compare")
+        records.append(record)
+    return records
 
 
 def notes(plan: ComparisonPlan, chosen: Sequence[VariantResult]) -> list[str]:

@@ -48,6 +48,13 @@ def test_the_runs_of_a_comparison_lie_inside_it(received, gnopt):
             assert result.code == 1, name
             assert "cmp/" in result.err, name
             assert contents(received / "cmp") == before, name
+    for text in ("{", "[]", "{}"):
+        next(Path("cmp/history").glob("*.json")).write_text(text)
+        plan["runs"][0]["id"] = "adam/x"
+        Path("cmp/compare.json").write_text(json.dumps(plan))
+        result = gnopt("compare", "--resume", "--out", "cmp", "-q")
+        assert result.code == 1
+        assert "cmp/history/" in result.err
 
 
 def link(name: str, target: str) -> Callable[[Path], None]:
