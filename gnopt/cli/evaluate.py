@@ -60,7 +60,7 @@ def command(
     For an ensemble, they are those of the mean prediction; objectives of the members stand beside
     them, and with folds what each member scores on the fold that it did not see.
     """
-    from gnopt.cli.scores import score_facts, score_lines
+    from gnopt.cli.scores import evaluation_lines, score_facts, score_lines
     from gnopt.data.places import ALL
     from gnopt.ensemble.load import load_trained
     from gnopt.metrics import applicable
@@ -113,17 +113,10 @@ def command(
         print_json(result)
         return
     click.echo(trained.title())
-    click.echo(
-        f"{'':<12}{'rows':>10}{'objective':>16}{'floor':>14}{'gap':>14}{trained.loss.error_name:>24}"
-    )
-    for name, e in evaluations.items():
-        gap = e.loss - e.floor
-        shown = "all rows" if name == ALL else name
-        click.echo(
-            f"{shown:<12}{e.rows:>10,}{e.loss:>16.8g}{e.floor:>14.6g}{gap:>14.6g}{e.error:>24.6g}"
-        )
-    scores = {name: e.scores for name, e in evaluations.items()}
-    for line in ("", *score_lines(scores, kind, classes)):
+    shown = {"all rows" if name == ALL else name: e for name, e in evaluations.items()}
+    for line in ("", *evaluation_lines(shown, constants.values(), trained.loss.error_name)):
+        click.echo(line)
+    for line in score_lines({name: e.scores for name, e in shown.items()}, kind, classes):
         click.echo(line)
     for aside in asides:
         for line in ("", *aside.lines()):

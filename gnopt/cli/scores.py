@@ -1,17 +1,20 @@
-"""Scores of metrics, as JSON and as tables that fit into 80 columns."""
+"""Evaluations and scores of metrics, as JSON and as tables that fit into 80 columns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from gnopt.data.places import ALL
 from gnopt.engine.predictions import Prediction
-from gnopt.formatting import number
+from gnopt.formatting import ABSENT, number
 from gnopt.metrics import Score
+from gnopt.training.constant import ConstantLoss
+from gnopt.training.evaluate import Evaluation
 
 Scores = Mapping[str, Score]  # by name of the metric
 WIDTH = 80
 MOST_CLASSES = 20  # that a table on a terminal shows
+_NAMES = 22  # characters of the first column
 MOST_PARTS = 6  # of which a terminal shows the numbers
 
 
@@ -27,24 +30,43 @@ def score_facts(scores: Scores, kind: type[Prediction]) -> dict[str, object]:
 def score_lines(
     splits: Mapping[str, Scores], kind: type[Prediction], classes: Sequence[str]
 ) -> Iterator[str]:
-    """Yield a line for each metric with its value on each split; then, of the last split, what the
-    metrics say of each class or output, and their tables.
+    """Yield a line for each metric with its value on each split, below `evaluation_lines`; then, of
+    the last split, what the metrics say of each class or output, and their tables.
 
     ``classes`` are names of the classes, if there are any.
     """
     last, scores = list(splits.items())[-1]
     names = [name for name in scores if any(s[name].value is not None for s in splits.values())]
-    if names:
-        yield " " * 18 + "".join(f"{split:>14}" for split in splits)
     for name in names:
-        values = (number(found[name].value, 6) for found in splits.values())
-        yield f"{name:<18}" + "".join(f"{value:>14}" for value in values)
+        yield _line(name, [number(found[name].value, 6) for found in splits.values()])
     parts = {name: scores[name].parts for name in names if len(scores[name].parts) > 1}
     yield from _parts(f"by {kind.part}, {last} rows", parts)
     for name, score in scores.items():
         if score.table is not None:
             whose = "all rows" if last == ALL else f"the {last} rows"
             yield from _table(f"{name} of {whose}", score.table.tolist(), classes)
+
+
+def evaluation_lines(
+    splits: Mapping[str, Evaluation], constants: Iterable[ConstantLoss | None], error_name: str
+) -> Iterator[str]:
+    """Yield the heading of a table with a column for each split, and the lines of rows, loss and
+    error; ``constants`` are the losses of the best constant predictor, where they are known.
+    """
+    found = list(splits.values())
+    yield _line("", list(splits))
+    yield _line("rows", [f"{e.rows:,}" for e in found])
+    yield _line("loss", [number(e.loss, 8) for e in found])
+    if any(e.floor > 0.0 for e in found):
+        yield _line("lowest loss possible", [number(e.floor, 6) for e in found])
+    known = [number(c.loss if c else None, 6) for c in constants]
+    if any(cell != ABSENT for cell in known):
+        yield _line("best constant's loss", known)
+    yield _line(error_name, [number(e.error, 6) for e in found])
+
+
+def _line(name: str, cells: Sequence[str]) -> str:
+    return f"{name:<{_NAMES}}" + "".join(f"{cell:>14}" for cell in cells)
 
 
 def _parts(title: str, parts: Mapping[str, Sequence[float | None]]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import Any
 from gnopt.config import Config
 from gnopt.ensemble.members import Member
 from gnopt.errors import DataError
+from gnopt.formatting import digits
 from gnopt.toml import to_toml
 from gnopt.training import rundir
 from gnopt.training.csv_table import read_columns
@@ -45,9 +46,9 @@ class MemberOutcome:
         if not self.done:
             why = f" ({reason.splitlines()[0]})" if reason else ""
             return f"{self.status} after {self.updates} updates{why}"
-        losses = f"objective {self.objective:.6g}"
+        losses = f"loss {digits(self.objective)}"
         if not isnan(self.validation):
-            losses += f", validation {self.validation:.6g}"
+            losses += f", validation {digits(self.validation)}"
         step = self.handed_out["step"]
         return f"{losses} at update {step} of {self.updates}, {self.seconds:.1f} s"
 

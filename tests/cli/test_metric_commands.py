@@ -142,7 +142,8 @@ def test_every_loss_prints_its_metrics_within_80_columns(table, gnopt, loss_name
     printed = gnopt("evaluate", "run")
     assert printed.code == 0, printed.err
     lines = printed.out.splitlines()
-    assert max(len(line) for line in lines[lines.index("") :]) <= 80
+    assert max(map(len, lines)) <= 80
+    assert lines[2].split() == ["train", "validation"]
     found = json.loads(gnopt("evaluate", "run", "--json").out)["splits"]["train"]["metrics"]
     assert found
     assert set(found) <= set(all_metrics())
