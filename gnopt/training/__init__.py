@@ -6,6 +6,6 @@ Nothing here prints: the loop calls the methods of a `Reporter`, and the command
 Reading order: ``tree`` → ``state`` → ``evaluate`` → ``judge`` → ``checkpoint`` → ``csv_table`` →
 ``rundir`` → ``origin`` → ``constant`` → ``restart`` → ``weights`` → ``setup`` → ``estimate``,
 ``advice``, ``batches``, ``signals`` → ``watch`` → ``blame`` → ``ladder`` → ``cadence`` →
-``measured`` → ``handout`` → ``stopping`` → ``decay_search`` → ``loop`` → ``recovery`` → ``start`` →
+``measured`` → ``handout`` → ``stopping`` → ``decay_search`` → ``recovery`` → ``loop`` → ``start`` →
 ``content`` → ``layers`` → ``load`` → ``predict``.
 """

@@ -29,7 +29,7 @@ from gnopt.training.evaluate import CHUNK, Answer, OneNetwork, Predictor
 from gnopt.training.handout import HandedOut
 from gnopt.training.layers import activations, choose_layer
 from gnopt.training.origin import check_own_data, own_config
-from gnopt.training.recovery import newest, updates_made
+from gnopt.training.recovery import best_whole, newest, updates_made
 from gnopt.training.rundir import refuse_ensemble
 from gnopt.training.setup import flat
 from gnopt.training.weights import weighted_loss
@@ -210,7 +210,7 @@ def find_checkpoint(run: Path, which: str | None = None) -> Path:
         raise DataError(f"{run}: no such run directory or checkpoint")
     refuse_ensemble(run)
     if which is None:
-        path = _best(folder) or newest(run)
+        path = best_whole(folder) or newest(run)
     elif which == "latest":
         path = newest(run)
     elif which == "best":
@@ -224,19 +224,6 @@ def find_checkpoint(run: Path, which: str | None = None) -> Path:
         wanted = f" '{which}'" if which else ""
         raise DataError(f"{run}: no checkpoint{wanted}; found {', '.join(steps) or 'none'}")
     return path
-
-
-def _best(folder: Path) -> Path | None:
-    """Return the checkpoint that ``best`` names or, if it is damaged, the best of the others that
-    are whole; None if ``best`` names none.
-    """
-    best = checkpoint.pointed(folder, "best")
-    if best is None or checkpoint.damage(best) is None:
-        return best
-    others = [path for path in checkpoint.listed(folder) if path != best]
-    ranks = {path: checkpoint.rank(path) for path in others if checkpoint.damage(path) is None}
-    damaged = [path for path in others if path not in ranks]
-    return checkpoint.whole([best, *sorted(ranks, key=lambda path: ranks[path]), *damaged])
 
 
 class Stored(Protocol):

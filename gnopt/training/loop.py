@@ -16,7 +16,7 @@ import numpy as np
 
 from gnopt import machine
 from gnopt.engine.arrays import Array
-from gnopt.errors import Diverged, GnoptError, Interrupted
+from gnopt.errors import DataError, Diverged, GnoptError, Interrupted
 from gnopt.optimizers.base import State, Stats
 from gnopt.training import checkpoint
 from gnopt.training.advice import label_notes, scale_notes
@@ -27,6 +27,7 @@ from gnopt.training.handout import HandedOut
 from gnopt.training.judge import Rank
 from gnopt.training.ladder import Finding, Ladder
 from gnopt.training.measured import Measure, Measured
+from gnopt.training.recovery import best_whole
 from gnopt.training.rundir import RunDirectory, resume_command
 from gnopt.training.setup import Experiment, flat
 from gnopt.training.signals import Signals
@@ -373,7 +374,7 @@ class Trainer:
         ``last`` is the evaluation of the weights at the end, where this call made some.
         """
         e, counters = self.experiment, self.counters
-        path = checkpoint.pointed(self.run.checkpoints, "best") or self.saved
+        path = best_whole(self.run.checkpoints) or self.saved
         assert path is not None
         stored = checkpoint.load_network(path)
         theta = e.ops.asarray(flat(stored.weights, e.net.dtype))
@@ -495,8 +496,10 @@ class Trainer:
         checkpoint.save(path, self._stored(measured), {"counters": asdict(self.counters)})
         checkpoint.point(folder, "best", path)
         before = self._path(self._former[1])
-        if self._former[1] != self._safe and before.is_file() and not checkpoint.resumable(before):
-            before.unlink()
+        if self._former[1] != self._safe and before.is_file():
+            with contextlib.suppress(DataError):  # a damaged file is left to its reader
+                if not checkpoint.resumable(before):
+                    before.unlink()
 
     def _outlive_terminal(self) -> None:
         """Go on without a terminal, but save: a log-out may end the process soon."""

@@ -75,6 +75,19 @@ def newest(run: Path) -> Path | None:
     )
 
 
+def best_whole(folder: Path) -> Path | None:
+    """Return the checkpoint that ``best`` names or, if it is damaged, the best of the others that
+    are whole; None if ``best`` names none.
+    """
+    best = checkpoint.pointed(folder, "best")
+    if best is None or checkpoint.damage(best) is None:
+        return best
+    others = [path for path in checkpoint.listed(folder) if path != best]
+    ranks = {path: checkpoint.rank(path) for path in others if checkpoint.damage(path) is None}
+    damaged = [path for path in others if path not in ranks]
+    return checkpoint.whole([best, *sorted(ranks, key=lambda path: ranks[path]), *damaged])
+
+
 def updates_made(run: Path) -> int:
     """Return the updates that the newest checkpoint was made after, as its name says."""
     path = next(_candidates(run), None)

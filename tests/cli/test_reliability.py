@@ -149,6 +149,23 @@ def test_a_best_network_that_cannot_be_made_again_is_given_up_with_a_sentence(ti
     assert (folder / found).is_file()
 
 
+def test_a_best_network_that_is_damaged_during_the_run_does_not_end_it(tiny, gnopt, monkeypatch):
+    add = RunDirectory.add_step
+
+    def add_step(self, row):
+        add(self, row)
+        if row["step"] == 11:
+            flip(self.checkpoints / (self.checkpoints / "best").read_text().strip())
+
+    monkeypatch.setattr(RunDirectory, "add_step", add_step)
+    wild = ["--set", "optimizer.method=adam", "--set", "optimizer.learning_rate=0.6"]
+    result = gnopt("train", "tiny.toml", "--out", "run", "-q", *wild)
+    assert result.code == 0, result.err
+    (line,) = [line for line in result.err.splitlines() if "damaged" in line]
+    assert "is used in its place" in line
+    assert "is used in its place" in gnopt("evaluate", "run").err
+
+
 @pytest.mark.parametrize(
     ("name", "edit", "said"),
     [
