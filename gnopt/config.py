@@ -315,6 +315,11 @@ def _document(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         near = nearest(path.name, [p.name for p in path.parent.glob("*.toml")])
         raise ConfigError(f"{path}: no such configuration file{near}") from None
+    except IsADirectoryError:
+        raise ConfigError(
+            f"{path}: is a directory; expected a configuration, a table or an HDF5 file (`gnopt "
+            "dataset import` makes one of a folder of pictures)"
+        ) from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
 

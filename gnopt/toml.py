@@ -14,6 +14,19 @@ from typing import Any
 
 from gnopt.errors import ConfigError
 
+# First bytes of data files that may be given in place of a configuration: ZIP and NPZ, NPY, MAT,
+# packed files, IDX, pickles, pictures.
+_BINARY = (
+    b"PK",
+    b"\x93NUMPY",
+    b"MATLAB",
+    b"\x1f\x8b",
+    b"\0\0",
+    b"\x80",
+    b"\x89",
+    b"\xff\xd8",
+    b"BZh",
+)
 # A path of Windows in a string whose backslashes begin escapes, such as "C:\data\x.h5".
 _AS_BYTES = "file:"  # begins a file name whose bytes are written as in a URL
 _WINDOWS_PATH = re.compile(r'"(?:[A-Za-z]:|\.{0,2}|[\w .-]+)\\')
@@ -26,6 +39,11 @@ def read_toml(path: Path) -> dict[str, Any]:
     OSError, and ConfigError with the reason if the file is not TOML.
     """
     content = path.read_bytes()
+    if content.startswith(_BINARY):
+        raise ConfigError(
+            f"{path}: is neither a configuration (TOML) nor a table or an HDF5 file; "
+            "`gnopt dataset import` makes HDF5 files of arrays and pictures"
+        )
     wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         text = content.decode("utf-16" if wide else "utf-8-sig")

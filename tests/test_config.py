@@ -214,7 +214,7 @@ def test_missing_files_and_folders(tmp_path):
     write(tmp_path, GOOD)
     with pytest.raises(ConfigError, match=r"did you mean 'c.toml'"):
         load(tmp_path / "d.toml")
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="is a directory; expected a configuration"):
         load(tmp_path)
 
 

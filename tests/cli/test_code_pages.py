@@ -44,6 +44,16 @@ def test_other_damage_gets_no_hint(tmp_path):
     assert "backslash" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "head", [b"PK\3\4", b"\x93NUMPY\1", b"MATLAB 5.0", b"\x1f\x8b", b"\0\0\x08"]
+)
+def test_data_in_place_of_a_configuration_name_the_import(tmp_path, head):
+    (tmp_path / "a.bin").write_bytes(head + bytes(range(256)))
+    for path in (tmp_path / "a.bin", tmp_path):
+        with pytest.raises(ConfigError, match="gnopt dataset import"):
+            load(path)
+
+
 @pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "ascii", "cp437", "koi8-r", "utf-8"])
 @pytest.mark.parametrize("command", [("list",), ("config", "keys"), ("nonsense-\udcff",)])
 def test_output_goes_to_a_stream_of_any_encoding(gnopt, monkeypatch, encoding, command):
