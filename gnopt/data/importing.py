@@ -20,11 +20,13 @@ from gnopt.data.table.encoding import Encoding
 from gnopt.data.table.reading import is_table
 from gnopt.data.table_rows import TableRows, open_labels, open_table
 from gnopt.data.writing import Progress, claim_new, new_file, new_table
-from gnopt.errors import ConfigError, DataError
+from gnopt.errors import ConfigError, DataError, nearest
 
 _BLOCK_BYTES = 2**23
 Note = Callable[[str], object]
 MANY_CLASSES = 1000  # of more labels nobody expects one of each in every group
+SHOWN = 10  # classes in a message, at most
+_Table = tuple[dict[str, int], Rows, "Rows | None", "Rows | None"]  # rows of groups; x, y, w
 GROUPS = ("train", "validation", "test")
 
 
@@ -83,7 +85,7 @@ def import_data(
         raise ConfigError(
             "targets of test data without test data: expected --test-images or --test-inputs too"
         )
-    tables = [(groups, x, y, open_weights(source, settings, x))]
+    tables: list[_Table] = [(groups, x, y, open_weights(source, settings, x))]
     if apart:
         named = replace(
             settings,
@@ -92,6 +94,7 @@ def import_data(
             mix=False,
         )
         test_x, test_y = open_rows(test or source, named, test_labels, encoding)
+        test_y = numbered_as(y, test_y)
         _check_alike(x, y, test_x, test_y)
         if not groups:
             groups["train"] = x.rows
@@ -100,10 +103,12 @@ def import_data(
     if "validation" in parts and not groups.get("validation"):
         named = replace(settings, inputs=parts["validation"].inputs)
         held_x, held_y = open_rows(source, replace(named, targets=parts["validation"].targets))
+        held_y = numbered_as(y, held_y)
         _check_alike(x, y, held_x, held_y)
         if not groups:
             groups["train"] = x.rows
         tables.append(({"validation": held_x.rows}, held_x, held_y, None))
+    tables = _of_one_type(tables)
     if parts and note is not None:
         note("; ".join(f"{group}: {pair}" for group, pair in parts.items()))
     written: dict[str, int] = {}
@@ -245,6 +250,40 @@ def _refuse_unknown(
     for name in unknown:
         if getattr(settings, name):
             raise ConfigError(f"--{name} means nothing for {path}, which is {kind}")
+
+
+def numbered_as(y: Rows | None, other: Rows | None) -> Rows | None:
+    """Return labels of ``other`` rows by the classes of ``y``, which they may lack some of.
+
+    Raises DataError for a class that is none of these.
+    """
+    if (
+        y is None
+        or other is None
+        or not (y.classes and other.classes)
+        or y.classes == other.classes
+    ):
+        return other
+    unknown = [name for name in other.classes if name not in y.classes]
+    if unknown:
+        raise DataError(
+            f"{other.where}: has classes {', '.join(unknown[:SHOWN])}, which {y.where} has not; "
+            f"expected {', '.join(y.classes[:SHOWN])}{nearest(unknown[0], y.classes)}"
+        )
+    number = np.array([y.classes.index(name) for name in other.classes])
+    labels = number[other.all().astype(np.int64)].astype(y.dtype)
+    return replace(from_array(labels, other.where), classes=y.classes)
+
+
+def _of_one_type(tables: list[_Table]) -> list[_Table]:
+    """Return the tables with targets as float64 in all of them, if they are in one."""
+    targets = [y for _, _, y, _ in tables if y is not None]
+    if len({y.dtype.kind == "f" for y in targets}) < 2:
+        return tables
+    return [
+        (shares, x, y and from_array(y.all().astype(np.float64), y.where), w)
+        for shares, x, y, w in tables
+    ]
 
 
 def _check_alike(x: Rows, y: Rows | None, test_x: Rows, test_y: Rows | None) -> None:

@@ -230,3 +230,17 @@ def test_other_files_are_refused_by_what_they_are(tmp_path, head, found):
     (tmp_path / "a.bin").write_bytes(head)
     with pytest.raises(DataError, match=found):
         imported(tmp_path / "a.bin")
+
+
+def test_test_rows_may_lack_classes_and_share_the_type_of_targets(tmp_path):
+    np.savez(tmp_path / "a.npz", x=X, y=WORDS)
+    np.savez(tmp_path / "b.npz", x=X[:2], y=np.array(["eel", "dog"]))
+    found, _ = imported(tmp_path / "a.npz", test=tmp_path / "b.npz")
+    assert found["test/y"].tolist() == [2, 1]
+    np.savez(tmp_path / "b.npz", x=X[:2], y=np.array(["eel", "dgo"]))
+    with pytest.raises(DataError, match=r"has classes dgo, which .*did you mean 'dog'"):
+        imported(tmp_path / "a.npz", test=tmp_path / "b.npz")
+    np.savez(tmp_path / "c.npz", x=X, y=Y + 0.0)
+    np.savez(tmp_path / "d.npz", x=X[:2], y=[0.5, 1.0])
+    found, _ = imported(tmp_path / "c.npz", test=tmp_path / "d.npz")
+    assert found["train/y"].dtype == found["test/y"].dtype == np.float64
