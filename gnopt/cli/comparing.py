@@ -75,7 +75,7 @@ def _summary_table(rows: Sequence[SummaryRow], width: int) -> Table:
     columns = {
         n: texts for n, texts in columns.items() if any(t not in ("", ABSENT) for t in texts)
     }
-    for name in ("seconds per update", "training error", "validation error"):
+    for name in ("seconds per update", "training error", "validation error", "seconds"):
         if _total_width(columns) > width:
             columns.pop(name, None)
     table = Table(box=None, pad_edge=False)

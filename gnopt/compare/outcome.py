@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import nan
 
+import numpy as np
+
 from gnopt.compare.plan import ComparisonPlan, Run
 from gnopt.training import rundir
 from gnopt.training.csv_table import read_columns
@@ -14,7 +16,9 @@ _COLUMNS = ("train_loss", "train_error", "validation_loss", "validation_error")
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How a run ended. Numbers are those of the last evaluation, NaN unless the run is done."""
+    """How a run ended. Numbers are those of the last evaluation, NaN unless the run is done, and
+    ``lowest_validation`` is the lowest validation loss of all evaluations.
+    """
 
     status: str  # `rundir.status_of`, or "missing" without run.json
     updates: int = 0
@@ -24,6 +28,7 @@ class RunOutcome:
     error: float = nan
     validation_objective: float = nan
     validation_error: float = nan
+    lowest_validation: float = nan
 
     @property
     def done(self) -> bool:
@@ -43,6 +48,7 @@ def read_outcome(plan: ComparisonPlan, run: Run) -> RunOutcome:
     initial = float(losses[0]) if len(losses) else nan
     if status != "done" or not len(losses):
         return RunOutcome(status, updates, seconds, initial)
-    return RunOutcome(
-        status, updates, seconds, initial, *(float(evaluations[name][-1]) for name in _COLUMNS)
-    )
+    validation = evaluations["validation_loss"]
+    lowest = float(np.nanmin(validation)) if np.isfinite(validation).any() else nan
+    numbers = [*(float(evaluations[name][-1]) for name in _COLUMNS), lowest]
+    return RunOutcome(status, updates, seconds, initial, *numbers)

@@ -53,6 +53,7 @@ class SummaryRow:
     error: float | None
     validation_objective: float | None
     validation_error: float | None
+    lowest_validation_objective: float | None  # of all evaluations, not the last one
     seconds: float | None
     seconds_per_update: float | None
 
@@ -92,6 +93,7 @@ def _row(result: PointResult, role: str) -> SummaryRow:
         error=_known(result.mean("error")),
         validation_objective=_known(result.mean("validation_objective")),
         validation_error=_known(result.mean("validation_error")),
+        lowest_validation_objective=_known(result.mean("lowest_validation")),
         seconds=_known(seconds),
         seconds_per_update=_known(seconds / updates) if done and updates else None,
     )
@@ -116,6 +118,7 @@ def _few_row(one: VariantResult) -> SummaryRow:
         error=_mean(row.error for row in rows),
         validation_objective=_mean(row.validation_objective for row in rows),
         validation_error=_mean(row.validation_error for row in rows),
+        lowest_validation_objective=_mean(row.lowest_validation_objective for row in rows),
         seconds=_mean(row.seconds for row in rows),
         seconds_per_update=_mean(row.seconds_per_update for row in rows),
     )

@@ -69,7 +69,7 @@ def write_report(
         "batches, but at most 2% of a run); the validation loss is that of the evaluations. Lines "
         "are averaged over seeds, and bands reach from the lowest to the highest seed. The "
         "numbers in the tables are evaluated at the end of each run, on training and on "
-        "validation rows.</p>",
+        "validation rows; the lowest validation loss is that of all evaluations.</p>",
         "<h2>Results</h2>",
         _table(HEADER, [summary_cells(row) for row in rows if row.role != "grid"], "left"),
         "<h2>Updates and seconds to a target</h2>",

@@ -73,6 +73,10 @@ def test_a_comparison_end_to_end(grid, process):
     assert roles["best"]["point"] == "rate 0.1, halved every 100%"
     assert roles["single"]["variant"] == "kfra"
     assert sum(row["diverged"] for row in document["summary"]) == 2
+    for row in document["summary"]:
+        if row["validation_objective"] is not None:
+            assert row["lowest_validation_objective"] <= row["validation_objective"]
+    assert roles["single"]["lowest_validation_objective"] > 0.0
     assert any("2 of 8 runs diverged" in text for text in document["warnings"])
     assert any("1 thread each" in text for text in document["notes"])
     assert len(document["failures"]) == 2
