@@ -97,6 +97,14 @@ def refuse_pickle(path: Path, head: bytes) -> None:
         )
 
 
+def refuse_archive(path: Path) -> None:
+    """Raise DataError for a zip archive that is not an NPZ file, or is damaged."""
+    with _explained(path, "the archive"):
+        other = refusal(path)
+    if other is not None:
+        raise DataError(f"{path}: is {other}")
+
+
 def layout_of(path: Path) -> dict[str, Pair]:
     """Return the arrays that make up the groups train, validation and test of a file, by their
     names; empty for a file of other arrays or of none.
@@ -278,10 +286,8 @@ def _pickled_words(file: IO[bytes]) -> np.ndarray | None:
 
 
 def _npz(path: Path) -> ArrayFile:
+    refuse_archive(path)
     with _explained(path, "the archive"):
-        other = refusal(path)
-        if other is not None:
-            raise DataError(f"{path}: is {other}")
         archive = np.load(path, allow_pickle=False)
 
     def load(name: str) -> Rows:

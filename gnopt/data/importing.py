@@ -9,8 +9,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from gnopt.data.array_files import layout_of, open_source, refuse_pickle
-from gnopt.data.formats import ImportSettings, find_reader, listing
+from gnopt.data.array_files import layout_of, open_source, refuse_archive, refuse_pickle
+from gnopt.data.formats import ImportSettings, Reader, find_reader, listing
 from gnopt.data.layout import Pair
 from gnopt.data.opening import write_encoding
 from gnopt.data.other_files import kind_of
@@ -66,6 +66,8 @@ def import_data(
     left behind.
     """
     settings = settings or ImportSettings()
+    if not source.is_dir():
+        reader_of(source)  # what cannot be imported is told before a file that exists already
     out = claim_new(out, overwrite, (source, labels, test, test_labels))
     apart = test is not None or test_inputs is not None
     parts = {} if apart or labels is not None else find_parts(source, settings, split)
@@ -220,9 +222,8 @@ def open_weights(source: Path, settings: ImportSettings, x: Rows) -> Rows | None
     return weights
 
 
-def _open_file(
-    path: Path, settings: ImportSettings, encoding: Encoding | None = None
-) -> tuple[Rows, Rows | None]:
+def reader_of(path: Path) -> Reader:
+    """Return the reader of a file; DataError says what the file is if it cannot be imported."""
     with open_source(path) as file:
         head = file.read(512)
     refuse_pickle(path, head)
@@ -234,6 +235,15 @@ def _open_file(
         raise DataError(
             f"{path}: not a file that can be imported; expected {listing()} or a folder of pictures"
         )
+    if head[:2] == b"PK" and not is_table(path):
+        refuse_archive(path)
+    return reader
+
+
+def _open_file(
+    path: Path, settings: ImportSettings, encoding: Encoding | None = None
+) -> tuple[Rows, Rows | None]:
+    reader = reader_of(path)
     _refuse_unknown(path, reader.kind, reader.unknown, settings)
     if encoding is not None and is_table(path):
         return open_table(path, settings, encoding)
