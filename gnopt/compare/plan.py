@@ -188,6 +188,7 @@ def make_plan(request: ComparisonRequest, directory: Path, threads: int) -> Comp
             updates = given if isinstance(given, int) else reference
             settings = {
                 "optimizer.method": variant.method,
+                **_precision(config, variant.method),
                 **variant.settings,
                 **point.settings(updates),
             }
@@ -211,6 +212,13 @@ def make_plan(request: ComparisonRequest, directory: Path, threads: int) -> Comp
     )
     _check_runs(plan, ["data.follow_links=true"] if config.data.follow_links else [])
     return replace(plan, plug_ins=plug_ins.records())
+
+
+def _precision(config: Config, method: str) -> dict[str, object]:
+    """Return the setting of the method's own precision, where none was given and it is another."""
+    own = optimizers.get_method(method).dtype
+    given = config.sources["training.dtype"] != "default"
+    return {} if given or own == config.training.dtype else {"training.dtype": own}
 
 
 def _problem(config: Config, request: ComparisonRequest) -> dict[str, dict[str, object]]:

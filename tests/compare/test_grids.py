@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import h5py
+import numpy as np
 import pytest
 
 from gnopt.compare.grid import PAPER_GRID, GridPoint, Variant, choose_variants, points, read_grid
+from gnopt.compare.plan import ComparisonRequest, make_plan
 from gnopt.errors import ConfigError
 
 
@@ -90,3 +93,19 @@ def test_a_label_names_every_setting_of_a_point():
         GridPoint({"damping_a": 0.5, "damping_rule": "lm"}).label
         == "damping_a 0.5, damping_rule lm"
     )
+
+
+def test_each_method_computes_in_its_own_precision_unless_one_is_given(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["x"] = np.random.default_rng(0).standard_normal((30, 2))
+    config = tmp_path / "c.toml"
+    config.write_text('[data]\nfile = "x.h5"\n[network]\nhidden = [2]\nloss = "squared_error"\n')
+    names = ("kfra", "levenberg_marquardt")
+
+    def precisions(*sets):
+        variants = [Variant(name, name) for name in names]
+        request = ComparisonRequest(config, sets, {}, variants, 1, 3, None)
+        return [run.settings.get("training.dtype") for run in make_plan(request, tmp_path, 1).runs]
+
+    assert precisions() == [None, "float64"]
+    assert precisions("training.dtype=float32") == [None, None]
