@@ -350,7 +350,7 @@ def test_compare_in_workers_that_share_the_device(place):
     assert "CuPy is not installed" in err
     told = json.loads(place("compare", "--resume", "--out", "cuda", "-q", "--json"))
     used = place.used()
-    workers = [line for line in used if line["argv"][0].endswith("worker.py")]
+    workers = [line for line in used if line["argv"][0].endswith(".worker")]
     parents = [line for line in used if line not in workers]
     assert len(workers) == 4
     assert all(line["kernels"] > 0 for line in workers)
