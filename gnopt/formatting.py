@@ -29,11 +29,13 @@ def number(value: float | None, digits: int = 5) -> str:
 def digits(value: float | None, count: int = 4) -> str:
     """Return a float with so many digits, zeros at its end too, for columns of similar numbers.
 
-    >>> digits(0.5), digits(1234.5), digits(45.7), digits(3e-7), digits(None)
-    ('0.5000', '1234', '45.70', '3.000e-07', '–')
+    >>> digits(0.5), digits(1234.5), digits(45.7), digits(98765.4), digits(3e-7), digits(None)
+    ('0.5000', '1234', '45.70', '98,765', '3.000e-07', '–')
     """
     if value is None or value != value or abs(value) == inf or value == 0.0:
         return number(value)
+    if 10.0**count - 0.5 <= abs(value) < 1e7:
+        return f"{value:,.0f}"
     return f"{value:#.{count}g}".removesuffix(".")
 
 
