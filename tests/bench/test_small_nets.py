@@ -22,7 +22,8 @@ def test_functions_are_drawn_within_their_limits_and_standardised():
 def test_contestants_start_alike_and_stop_in_time():
     contest = Contest(problem(FUNCTIONS[1]), 0)
     begin = contest.fit(contest.start, 0.0, 0)
-    fits = [contest.gnopt(30), contest.minpack(0.1), contest.lbfgs(0.1)]
-    assert all(fit.train < 0.1 * begin.train for fit in fits)
-    assert all(fit.seconds > 0.0 and fit.steps > 0 for fit in fits)
-    assert contest.minpack(0.0).train == begin.train  # no call is made once time is over
+    assert contest.gnopt(30).train < 1e-3 * begin.train
+    for fit in (contest.gnopt(0), contest.minpack(0.0), contest.lbfgs(0.0)):
+        assert (fit.train, fit.steps) == (begin.train, 0)
+    for fit in (contest.minpack(0.05), contest.lbfgs(0.05)):
+        assert fit.train <= begin.train
