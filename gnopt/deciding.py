@@ -21,7 +21,7 @@ from gnopt.data.opening import OpenedFile, open_any
 from gnopt.data.options import DataSettings
 from gnopt.data.source import find_splits
 from gnopt.data.table.reading import is_table
-from gnopt.engine.losses import all_losses, get_loss
+from gnopt.engine.losses import get_loss, loss_for
 from gnopt.errors import ConfigError
 from gnopt.metrics import usual
 from gnopt.options import Value
@@ -134,7 +134,7 @@ def decide(path: Path, given: Mapping[str, object]) -> Decisions:
     loss = given.get("network.loss")
     if loss is None:
         kind, why = _kind_of_target(path, facts, settings)
-        loss = next(one.name for one in all_losses().values() if one.suits == kind)
+        loss = loss_for(kind).name
         made.append(Decision("network.loss", loss, why))
     if "data.standardize" not in given and settings.targets != "inputs" and is_table(path):
         why = "columns of a table have units of their own"

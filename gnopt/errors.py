@@ -4,7 +4,8 @@
 
     GnoptError              1          reported in one or a few lines, without a traceback
      ├─ DataError           1          a data file or a run directory is missing or damaged
-     ├─ ConfigError         2          the request is wrong: flags, grids, names
+     │   └─ TargetRangeError 1         a target is a number that the loss does not take
+ ├─ ConfigError         2          the request is wrong: flags, grids, names
      │   └─ SettingsError   2          settings of a configuration are wrong, each told as a record
      ├─ CheckFailed         1          a self-test of a network, loss or activation failed
      ├─ Diverged            3          the numbers of a run stopped being finite
@@ -27,6 +28,10 @@ class GnoptError(Exception):
 
 class DataError(GnoptError):
     """A data file is missing, damaged, or does not hold what was asked of it."""
+
+
+class TargetRangeError(DataError):
+    """A target is a number that the loss does not take."""
 
 
 class ConfigError(GnoptError):

@@ -29,6 +29,7 @@ from gnopt.training.ladder import Finding, Ladder
 from gnopt.training.measured import Measure, Measured
 from gnopt.training.recovery import best_whole
 from gnopt.training.rundir import RunDirectory, resume_command
+from gnopt.training.sense import doubts
 from gnopt.training.setup import Experiment, flat
 from gnopt.training.signals import Signals
 from gnopt.training.state import to_tree
@@ -168,6 +169,7 @@ class Trainer:
             *([e.why_method] if e.why_method else []),
             *e.weighting.notes,
             *label_notes(e),
+            *doubts(e.config, e.data, e.loss),
             *scale_notes(e),
             *e.optimizer.notes(batch),
         ]

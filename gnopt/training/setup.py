@@ -20,12 +20,12 @@ from gnopt.engine.arrays import Array, Backend, get_backend
 from gnopt.engine.initializers import get_initializer
 from gnopt.engine.losses import Loss, get_loss
 from gnopt.engine.network import Network
-from gnopt.errors import DataError, SettingsError
+from gnopt.errors import DataError, SettingsError, TargetRangeError
 from gnopt.metrics import AnyMetric, get_metric
 from gnopt.optimizers.base import Optimizer
 from gnopt.options import size_in_bytes
 from gnopt.settings import TrainingSettings
-from gnopt.training import checkpoint
+from gnopt.training import checkpoint, sense
 from gnopt.training.constant import Constant, best_constant
 from gnopt.training.evaluate import CHUNK
 from gnopt.training.restart import lost_signal, scaled_weights
@@ -197,7 +197,11 @@ def build(
     try:
         weighting = weigh(loss, data, training)
         loss = weighting.loss
-        outputs, mean = target_facts(loss, data)
+        sense.check(config, data, loss)
+        try:
+            outputs, mean = target_facts(loss, data)
+        except TargetRangeError as error:
+            raise sense.explained(error, data, loss) from None
         problems = list(training.metric_problems([loss.predicts(outputs)]))
         if problems:
             raise SettingsError(problems)

@@ -19,7 +19,7 @@ from gnopt.engine.arrays import Array, Backend
 from gnopt.engine.onnx_form import OnnxForm
 from gnopt.engine.predictions import Numbers, Prediction
 from gnopt.engine.source_form import Coupled
-from gnopt.errors import ConfigError, DataError
+from gnopt.errors import ConfigError, TargetRangeError
 from gnopt.registry import discover, lookup
 
 LEAST_CURVATURE = 1e-12
@@ -335,20 +335,24 @@ def _as_matrices(ops: Backend, diagonal: Array) -> Array:
 
 
 def check_range(y: np.ndarray, low: float, high: float, loss: str) -> None:
-    """Raise DataError naming the first target outside [low, high]."""
+    """Raise TargetRangeError naming the first target outside [low, high]."""
     bad = ~((y >= low) & (y <= high))
     if bad.any():
         row, column = np.argwhere(bad)[0]
-        raise DataError(
+        raise TargetRangeError(
             f"loss {loss}: target {y[row, column]:g} in row {row}, column {column} of the batch: "
-            f"expected values in [{low:g}, {high:g}] (an attribute 'scale' on the dataset "
-            "rescales it)"
+            f"expected values in [{low:g}, {high:g}]"
         )
 
 
 def all_losses() -> dict[str, Loss]:
     """Return every loss in this folder, by name."""
     return discover(__name__, "LOSS")
+
+
+def loss_for(kind: str) -> Loss:
+    """Return the loss that suits this kind of targets; `Loss.suits` lists the kinds."""
+    return next(loss for loss in all_losses().values() if loss.suits == kind)
 
 
 def get_loss(name: str) -> Loss:
