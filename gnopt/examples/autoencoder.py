@@ -8,7 +8,7 @@ from gnopt.data.make_curves import SIZE, render
 from gnopt.data.writing import new_file, new_table
 from gnopt.examples import Example
 
-ROWS = 2000
+ROWS = 1200
 
 CONFIG = """\
 # A deep autoencoder: images of curves through six numbers. The targets are the inputs themselves.
@@ -28,7 +28,7 @@ updates = 100                    # about ten seconds
 
 
 def make(path: Path, rng: np.random.Generator) -> None:
-    """Write 2000 images (28, 28) of smooth strokes through three random points."""
+    """Write 1200 images (28, 28) of smooth strokes through three random points."""
     with new_file(path, "gnopt example autoencoder") as file:
         points = rng.uniform(2.0, SIZE - 2.0, (ROWS, 3, 2)).astype(np.float32)
         new_table(file, "x", ROWS, (SIZE, SIZE), np.uint8, scale=1 / 255)[:] = render(points)

@@ -50,7 +50,13 @@ def test_an_example_is_small_and_the_same_every_time(name, gnopt):
     refused = gnopt("example", name, "--out", "one")
     assert refused.code == 2
     assert "--overwrite" in refused.err
-    assert gnopt("example", name, "--out", "one", "--overwrite").code == 0
+
+
+def test_an_example_is_replaced_where_this_is_asked_for(gnopt):
+    assert gnopt("example", "counts").code == 0
+    Path("counts.toml").write_text("mine")
+    assert gnopt("example", "counts", "--overwrite").code == 0
+    assert Path("counts.toml").read_text() == EXAMPLES["counts"].config
 
 
 def test_without_a_name_the_examples_are_listed(gnopt):
