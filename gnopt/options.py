@@ -248,6 +248,8 @@ def option(
 
 # ---- records of settings ------------------------------------------------------------------------
 
+_HINTS: dict[type, dict[str, typing.Any]] = {}  # types of the fields of each record
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -260,7 +262,9 @@ class Settings:
     @classmethod
     def options(cls) -> tuple[Option, ...]:
         """Every option of this record and of the records in it."""
-        hints = typing.get_type_hints(cls)
+        if cls not in _HINTS:
+            _HINTS[cls] = typing.get_type_hints(cls)
+        hints = _HINTS[cls]
         found: list[Option] = []
         for f in fields(cls):
             if _is_record(hints[f.name]):
