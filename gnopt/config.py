@@ -172,7 +172,14 @@ class _Draft:
         self.given.setdefault(section, {})[name] = _Given(value, source)
 
     def decide(self) -> Decisions:
-        """Take what the file, which holds data, decides of the values that nobody gave."""
+        """Take what the file, which holds data, decides of the values that nobody gave.
+
+        Raises SettingsError for wrong settings of the data, by which the file is read.
+        """
+        self._refuse_unknown(self._method())
+        self._add(DataSettings.parse({**self._values("data"), "file": str(self.path)}, "data")[1])
+        if self.problems:
+            raise SettingsError(self.problems)
         given = {
             f"{section}.{name}": one.value
             for section, part in self.given.items()

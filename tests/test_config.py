@@ -309,3 +309,9 @@ def test_a_preconditioner_that_samples_needs_a_likelihood(tmp_path):
         load(path)
     assert str(path) in str(raised.value)
     assert load(path, ["optimizer.preconditioner=kflr"]).method == "gauss_newton"
+
+
+def test_wrong_settings_of_data_are_named_before_a_file_of_data_is_read(tmp_path):
+    (tmp_path / "table.csv").write_text("x,y\n" + "1,2\n3,5\n" * 10)
+    with pytest.raises(SettingsError, match=r"unknown key data\.splits.*'split'"):
+        load(tmp_path / "table.csv", ["data.splits=end"], {"data.targets": ("--target", "y")})
