@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -34,7 +35,8 @@ class Signals:
     """Within a ``with`` block, note the first signal to stop in ``received``; a second ends the
     process. ``hung_up`` says that the terminal has closed, which stops nothing.
 
-    The loop looks at both after every update and can still write a checkpoint.
+    The loop looks at both after every update and can still write a checkpoint. Python gives signals
+    to the main thread alone: in another thread of a program, nothing is noted.
     """
 
     def __init__(self) -> None:
@@ -43,6 +45,8 @@ class Signals:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
+        if threading.current_thread() is not threading.main_thread():
+            return self
         for number in _STOP:
             self._previous[number] = signal.signal(number, self._note)
         if HANGUP is not None and signal.getsignal(HANGUP) != signal.SIG_IGN:  # as nohup sets it
