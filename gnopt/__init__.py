@@ -1,4 +1,4 @@
-"""gnopt: second-order training of feedforward networks from the command line.
+"""gnopt: second-order training of feedforward networks, from the command line and from Python.
 
 Notation, used by every module and file format (Botev, Ritter, Barber, ICML 2017):
 
@@ -24,11 +24,19 @@ Reading order: ``errors`` → ``notes`` → ``machine`` → ``provenance`` → `
 ``files`` → ``sealed`` → ``toml`` → ``plug_ins`` → ``registry`` → ``options`` → ``aims`` →
 ``weighting`` → ``data`` → ``engine`` (network, losses) → ``metrics`` → ``curvature`` →
 ``optimizers`` → ``settings`` → ``deciding`` → ``config`` → ``method_options`` → ``training`` →
-``export`` → ``workers`` → ``ensemble`` → ``inspection`` → ``compare`` → ``bench`` → ``plots`` →
-``examples`` → ``cli``.
+``export`` → ``workers`` → ``ensemble`` → ``api`` → ``inspection`` → ``compare`` → ``bench`` →
+``plots`` → ``examples`` → ``cli``.
 """
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gnopt.api.estimators import GnoptClassifier, GnoptRegressor
+    from gnopt.api.fitting import fit
+    from gnopt.api.model import Model, load
 
 # The wheels of NumPy and SciPy each bring an OpenBLAS with threads of its own. These threads spin
 # for about 25 ms after every call and take the cores from each other: with two threads on two cores
@@ -37,3 +45,26 @@ import os
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "10")
 
 __version__ = "0.1.0"
+
+__all__ = ["GnoptClassifier", "GnoptRegressor", "Model", "__version__", "fit", "load"]
+
+# Name → module. They are imported when they are used first, so that ``import gnopt`` stays quick.
+_LAZY = {
+    "fit": "gnopt.api.fitting",
+    "load": "gnopt.api.model",
+    "Model": "gnopt.api.model",
+    "GnoptRegressor": "gnopt.api.estimators",
+    "GnoptClassifier": "gnopt.api.estimators",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'gnopt' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -19,6 +19,19 @@ from gnopt.options import REQUIRED, SIZE, Form, Option, Settings, option
 
 DEFAULT_METHOD = optimizers.USUAL
 OBJECTIVE = "objective"  # as a judge
+# What flags and keyword arguments call the settings that are given most often.
+SHORT_NAMES = {
+    "data": "data.file",
+    "target": "data.targets",
+    "group": "data.group",
+    "weights": "data.weights",
+    "seed": "training.seed",
+    "device": "training.device",
+    "dtype": "training.dtype",
+    "max_updates": "training.updates",
+    "max_seconds": "training.max_seconds",
+    "follow_links": "data.follow_links",
+}
 CLASS_WEIGHTS = '"none", "balanced" or a list of numbers > 0, one for each class'
 DEVICE = Form(Device.parse, Device.expected)
 

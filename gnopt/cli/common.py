@@ -19,20 +19,6 @@ from gnopt.errors import ConfigError
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
-# Name of a flag → key of the setting that it overrides.
-KEYS = {
-    "data": "data.file",
-    "target": "data.targets",
-    "group": "data.group",
-    "weights": "data.weights",
-    "seed": "training.seed",
-    "device": "training.device",
-    "dtype": "training.dtype",
-    "max_updates": "training.updates",
-    "max_seconds": "training.max_seconds",
-    "follow_links": "data.follow_links",
-}
-
 
 def _keys(incomplete: str) -> list[str]:
     """Return the keys of --set that begin so, for the completion of a shell."""
@@ -129,8 +115,10 @@ def _decorated(command: Command, decorators: Sequence[Callable[[Command], Comman
 
 def given_flags(**values: object) -> dict[str, tuple[str, object]]:
     """Return {key: (flag, value)} of the flags that the user gave, for `gnopt.config.load`."""
+    from gnopt.settings import SHORT_NAMES
+
     return {
-        KEYS[name]: (f"--{name.replace('_', '-')}", value)
+        SHORT_NAMES[name]: (f"--{name.replace('_', '-')}", value)
         for name, value in values.items()
         if value is not None
     }
