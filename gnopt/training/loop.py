@@ -37,6 +37,7 @@ from gnopt.training.stopping import Ends, Stop, stop
 from gnopt.training.watch import Watch
 
 # A run has diverged if one of these is not finite. In other columns NaN means "not applicable".
+DECAY_LOGGED = 50  # updates
 _GUARDED = ("loss", "grad_norm", "step_norm")
 
 
@@ -264,7 +265,10 @@ class Trainer:
         row |= {k: None if math.isnan(v) and k not in _GUARDED else v for k, v in stats.items()}
         self.run.add_step(row)
         self.reporter.update(counters, row)
-        if math.isfinite(stats.get("log_evidence", math.nan)):
+        chosen = math.isfinite(stats.get("log_evidence", math.nan))
+        # A method that chooses weight decay at every update says so now and then.
+        chosen |= math.isfinite(stats.get("effective", math.nan)) and is_due(number, DECAY_LOGGED)
+        if chosen:
             self.run.log(decay_text(counters.step, stats, e.net.size))
         self._still(stats)
         self.ends.finished = e.optimizer.finished(self.state)
@@ -527,11 +531,12 @@ class Trainer:
 
 def decay_text(step: int, stats: Stats, parameters: int) -> str:
     """Return the line of the log on weight decay, where its evidence was computed."""
-    return (
+    text = (
         f"update {step}: weight decay {stats['weight_decay']:.3g}, {stats['effective']:,.0f} of "
-        f"{parameters:,} weights in use, noise {stats['noise']:.3g}, log evidence "
-        f"{stats['log_evidence']:.4g} a row"
+        f"{parameters:,} weights in use, noise {stats['noise']:.3g}"
     )
+    evidence = stats.get("log_evidence", math.nan)
+    return f"{text}, log evidence {evidence:.4g} a row" if math.isfinite(evidence) else text
 
 
 def beats(rank: Rank, best: Rank, best_step: int) -> bool:
