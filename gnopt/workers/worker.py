@@ -21,6 +21,7 @@ from gnopt import plug_ins
 from gnopt.config import Flags, load
 from gnopt.errors import GnoptError
 from gnopt.files import inside
+from gnopt.notes import shown_by
 from gnopt.training import rundir, start
 from gnopt.training.estimate import check_memory
 from gnopt.training.loop import Reporter, Trainer, run_to_end
@@ -100,8 +101,9 @@ def serve(make: Callable[[Path, str], object]) -> int:
     warnings.simplefilter("ignore")  # what comes on stderr is the reason of a failure
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        plug_ins.load_recorded(files)
-        make(directory, name)
+        with shown_by(lambda text: None):  # notes on the run stand in its log
+            plug_ins.load_recorded(files)
+            make(directory, name)
     except GnoptError as error:
         print(error, file=sys.stderr)
         return error.exit_code
