@@ -127,6 +127,9 @@ class Weighted(Loss):
     def prediction(self, ops: Backend, h: Array) -> Array:
         return self.loss.prediction(ops, h)
 
+    def prediction_slope(self, ops: Backend, h: Array) -> Array:
+        return self.loss.prediction_slope(ops, h)
+
     def mixture(self, ops: Backend, h: Sequence[Array]) -> Array:
         return self.loss.mixture(ops, h)
 
