@@ -29,4 +29,5 @@ class Roles:
     group: str = ""
     drop: str = ""
     categories: str = ""  # columns whose numbers are words
+    exact: bool = False  # leave numbers as they are, also constant and repeated columns
     prefix: str = "data."  # of the roles' names in messages: that of keys, or "--" of flags

@@ -45,6 +45,7 @@ def open_table(
                 weights=settings.weights or "",
                 drop=settings.drop or "",
                 categories=settings.categories or "",
+                exact=True,
                 prefix="--",
             ),
         )
@@ -80,7 +81,7 @@ def open_labels(path: Path) -> Rows:
     names = ",".join(map(str, table.frame.columns))
     frame = table.frame.assign(**{"\0row": np.arange(len(table.frame))})
     table.frame = frame
-    learnt = Encoding.learn(table, Roles(inputs="\0row", targets=names))
+    learnt = Encoding.learn(table, Roles(inputs="\0row", targets=names, exact=True))
     y = learnt.encode(table).y
     assert y is not None
     return replace(from_array(_narrow(y), str(path)).as_labels(), classes=learnt.classes)

@@ -89,9 +89,9 @@ class Encoding:
         for name in chosen:
             series = frame[name]
             asked = bool(roles.inputs) or name in forced
-            why = None if asked else _useless(series, seen, frame)
+            why = None if asked else _useless(series, seen, frame, roles.exact)
             if why is None:
-                column = _learn_column(series, name in forced, table.decimal, notes)
+                column = _learn_column(series, name in forced, table.decimal, notes, roles.exact)
                 if column is not None:
                     columns.append(column)
                     continue
@@ -265,22 +265,24 @@ def _missing(y: np.ndarray) -> np.ndarray:
 
 
 def _learn_column(
-    series: pd.Series, as_words: bool, decimal: str, notes: list[str]
+    series: pd.Series, as_words: bool, decimal: str, notes: list[str], exact: bool
 ) -> InputColumn | None:
     kinds = [Category] if as_words else all_kinds()
-    found = (kind.learn(series, decimal, notes) for kind in kinds)
+    found = (kind.learn(series, decimal, notes, exact) for kind in kinds)
     return next((column for column in found if column is not None), None)
 
 
-def _useless(series: pd.Series, seen: dict[int, str], frame: pd.DataFrame) -> str | None:
-    """Return why a column is left out, in words, or None."""
+def _useless(
+    series: pd.Series, seen: dict[int, str], frame: pd.DataFrame, exact: bool
+) -> str | None:
+    """Return why a column is left out, in words, or None; with ``exact`` only names are."""
     import pandas as pd
 
     known = series.dropna()
     if not len(known):
         return "has no values"
     complete = len(known) == len(series)
-    if complete and (known == known.iloc[0]).all():
+    if not exact and complete and (known == known.iloc[0]).all():
         return f"is {known.iloc[0]!s} in every row"
     words = known.dtype.kind not in "biufcmM"
     if words and len(known) >= FEWEST:
@@ -296,6 +298,8 @@ def _useless(series: pd.Series, seen: dict[int, str], frame: pd.DataFrame) -> st
             return f"names the rows ({different:,} different words in {len(known):,} cells)"
     if is_row_number(str(series.name), series):
         return "names the rows (a different whole number in each)"
+    if exact:
+        return None
     digest = int(pd.util.hash_pandas_object(series, index=False).to_numpy().sum())
     twin = seen.setdefault(digest, str(series.name))
     if twin != series.name and series.equals(frame[twin].rename(series.name)):

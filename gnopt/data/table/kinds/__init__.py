@@ -44,10 +44,13 @@ class InputColumn:
     order: ClassVar[int]  # kinds are asked in this order; the last takes every column
 
     @classmethod
-    def learn(cls, series: pd.Series, decimal: str, notes: list[str]) -> Self | None:
+    def learn(
+        cls, series: pd.Series, decimal: str, notes: list[str], exact: bool = False
+    ) -> Self | None:
         """Return how to encode the column, or None if it is not of this kind.
 
-        ``notes`` takes a line for each decision that the user should know of.
+        ``notes`` takes a line for each decision that the user should know of. With ``exact``,
+        numbers stay as they are.
         """
         raise NotImplementedError
 

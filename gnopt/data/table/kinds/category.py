@@ -36,7 +36,9 @@ class Category(InputColumn):
     order = 2
 
     @classmethod
-    def learn(cls, series: pd.Series, decimal: str, notes: list[str]) -> Self | None:
+    def learn(
+        cls, series: pd.Series, decimal: str, notes: list[str], exact: bool = False
+    ) -> Self | None:
         counts = text_of(series).value_counts()
         rows = int(counts.sum())
         least = max(ROWS, SHARE * rows) if rows >= 10 * ROWS else 1

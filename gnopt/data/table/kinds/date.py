@@ -38,7 +38,9 @@ class Date(InputColumn):
     order = 1
 
     @classmethod
-    def learn(cls, series: pd.Series, decimal: str, notes: list[str]) -> Self | None:
+    def learn(
+        cls, series: pd.Series, decimal: str, notes: list[str], exact: bool = False
+    ) -> Self | None:
         day_first = False
         if series.dtype.kind not in "mM":
             words = text_of(series).dropna()

@@ -38,7 +38,9 @@ class Number(InputColumn):
     order = 0
 
     @classmethod
-    def learn(cls, series: pd.Series, decimal: str, notes: list[str]) -> Self | None:
+    def learn(
+        cls, series: pd.Series, decimal: str, notes: list[str], exact: bool = False
+    ) -> Self | None:
         values, strange = numbers_of(series, decimal)
         known = values[~np.isnan(values)]
         if not len(known) or len(known) < MOSTLY * (len(known) + strange.sum()):
@@ -57,7 +59,7 @@ class Number(InputColumn):
                 f"{series.name}: {absent:,} missing cells become the median, {median:g}, and a "
                 "column of their own tells where"
             )
-        center, spread = _tails(known, median)
+        center, spread = (0.0, 0.0) if exact else _tails(known, median)
         if spread:
             notes.append(
                 f"{series.name}: has far values (up to {known[np.abs(known - median).argmax()]:g} "
