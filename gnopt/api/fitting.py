@@ -91,8 +91,10 @@ def fit_data(
         file = folder.with_name(f"{folder.name}.h5")
         if file.exists() and not overwrite:
             raise ConfigError(f"{file}: exists already; overwrite=True replaces it")
-        config = load(file, (), _written(data, file, flags))
-        return _trained(config, folder, overwrite, verbose, data.labels)
+        flags, notes = _written(data, file, flags)
+        model = _trained(load(file, (), flags), folder, overwrite, verbose, data.labels)
+        model.notes[:0] = notes
+        return model
 
 
 @contextlib.contextmanager
@@ -116,8 +118,10 @@ def _trained(
     return Model(snapshot.pack(out), labels=labels, notes=reporter.notes)
 
 
-def _written(data: MemoryData, path: Path, flags: Flags) -> dict[str, tuple[str, object]]:
-    """Write the data to ``path`` and return the flags with the names of its datasets."""
+def _written(data: MemoryData, path: Path, flags: Flags) -> tuple[Flags, list[str]]:
+    """Write the data to ``path`` and return the flags with the names of its datasets, and what was
+    found in the columns.
+    """
     known = {option.name for option in DataSettings.options()}  # others are refused by `load`
     ours = {name: flags[f"data.{name}"][1] for name in known if f"data.{name}" in flags}
     given, problems = DataSettings.parse({**ours, "file": str(path)}, "data")
@@ -129,7 +133,7 @@ def _written(data: MemoryData, path: Path, flags: Flags) -> dict[str, tuple[str,
             'what is to be predicted? Give y, or target=, the name of a column; target="inputs" '
             "trains an autoencoder"
         )
-    settings = data.write(path, given)
+    settings, notes = data.write(path, given)
     names = {"inputs": settings.inputs, "targets": settings.targets}
     names |= {"weights": settings.weights} if settings.weights else {}
     names |= {"group": settings.group} if settings.group else {}
@@ -141,7 +145,7 @@ def _written(data: MemoryData, path: Path, flags: Flags) -> dict[str, tuple[str,
     if is_frame(data.x) and settings.targets != "inputs":
         # As for a table in a file: its columns have units of their own.
         written.setdefault("data.standardize", ("standardize=", True))
-    return written
+    return written, notes
 
 
 def _train(config: Config, out: Path, overwrite: bool, reporter: _Reporter) -> None:
@@ -187,11 +191,19 @@ class _Reporter(Reporter):
         for text in texts:
             if text not in self.notes:
                 self.notes.append(text)
-            warnings.warn(text, RuntimeWarning, stacklevel=6)
+            warnings.warn(text, RuntimeWarning, stacklevel=_callers_level())
 
     def _print(self, text: str) -> None:
         if self._verbose:
             print(text, file=sys.stderr)
+
+
+def _callers_level() -> int:
+    """Return how many calls above the calling function the code outside this package stands."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith("gnopt."):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 @contextlib.contextmanager

@@ -9,8 +9,8 @@ import numpy as np
 
 from gnopt.config import Flags
 from gnopt.errors import ConfigError, nearest
-from gnopt.optimizers import methods
-from gnopt.settings import SHORT_NAMES, sections
+from gnopt.optimizers import methods, options_of
+from gnopt.settings import DEFAULT_METHOD, SHORT_NAMES, sections
 
 
 def flags_of(keywords: Mapping[str, object]) -> Flags:
@@ -45,10 +45,12 @@ def flags_of(keywords: Mapping[str, object]) -> Flags:
 def _short_keys() -> dict[str, str]:
     """Return keyword → key for keys that need no section; the options of every method count."""
     found: dict[str, str] = {}
+    for section, options in sections(DEFAULT_METHOD).items():
+        for one in options:
+            found.setdefault(one.name, f"{section}.{one.name}")
     for method in methods():
-        for section, options in sections(method).items():
-            for one in options:
-                found.setdefault(one.name, f"{section}.{one.name}")
+        for one in options_of(method):
+            found.setdefault(one.name, f"optimizer.{one.name}")
     return {**found, **SHORT_NAMES}
 
 

@@ -88,8 +88,9 @@ class MemoryData:
             return None
         return np.unique(self.y)
 
-    def write(self, file: Path, settings: DataSettings) -> DataSettings:
-        """Write a data file to train with and return ``settings`` with the names of its datasets.
+    def write(self, file: Path, settings: DataSettings) -> tuple[DataSettings, list[str]]:
+        """Write a data file to train with; return ``settings`` with the names of its datasets, and
+        what was found in the columns of a data frame.
 
         ``settings`` name columns of a data frame; the target is one of them unless there is ``y``.
         """
@@ -107,15 +108,16 @@ class MemoryData:
 
                 write_hdf5(file, copy)
             plain = opened.settings
-            return plain.changed(file=str(file), drop="", categories="")
+            return plain.changed(file=str(file), drop="", categories=""), opened.notes
         write_hdf5(file, lambda target: self._fill(target, self._coded()))
-        return settings.changed(
+        named = settings.changed(
             file=str(file),
             inputs="x",
             targets="inputs" if self.y is None else "y",
             weights="" if self.weights is None else "w",
             group="" if self.groups is None else "group",
         )
+        return named, []
 
     def write_new(
         self,

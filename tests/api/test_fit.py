@@ -16,10 +16,10 @@ import gnopt
 from gnopt.cli import main
 from gnopt.errors import ConfigError, DataError
 
-QUICK = {"hidden": [8], "max_updates": 10, "weight_decay": 1e-3}
+QUICK = {"hidden": [8], "max_updates": 8, "weight_decay": 1e-3, "evaluate_every": 0}
 SETS = [
     part
-    for text in ("network.hidden=[8]", "optimizer.weight_decay=1e-3")
+    for text in ("network.hidden=[8]", "optimizer.weight_decay=1e-3", "training.evaluate_every=0")
     for part in ("--set", text)
 ]
 
@@ -57,7 +57,7 @@ def test_arrays_train_as_an_hdf5_file_does(x, tmp_path):
     y = x @ [1.0, 2.0, 3.0]
     with h5py.File(tmp_path / "data.h5", "w") as file:
         file["x"], file["y"] = x, y
-    out = ("--out", tmp_path / "run", "--max-updates", 10, "--seed", 3, "-q")
+    out = ("--out", tmp_path / "run", "--max-updates", 8, "--seed", 3, "-q")
     command("train", tmp_path / "data.h5", "--target", "y", *SETS, *out)
     command("predict", tmp_path / "run", tmp_path / "data.h5", tmp_path / "out.h5")
     with h5py.File(tmp_path / "out.h5") as file:
@@ -70,7 +70,7 @@ def test_arrays_train_as_an_hdf5_file_does(x, tmp_path):
 def test_data_frames_train_as_their_csv_does(table, tmp_path):
     path = tmp_path / "table.csv"
     table.to_csv(path, index=False)
-    out = ("--out", tmp_path / "run", "--max-updates", 10, "-q")
+    out = ("--out", tmp_path / "run", "--max-updates", 8, "-q")
     command("train", path, "--target", "y", *SETS, *out)
     expected = gnopt.load(tmp_path / "run").predict(path)
     from_file = gnopt.fit(path, target="y", **QUICK)
@@ -80,6 +80,9 @@ def test_data_frames_train_as_their_csv_does(table, tmp_path):
         np.testing.assert_array_equal(model.predict(table), expected)
         np.testing.assert_array_equal(model.predict(path), expected)
     assert any("network.loss" in note for note in from_frame.notes)
+    of_columns = {note for note in from_file.notes if note.startswith(("q:", "kind:"))}
+    assert of_columns
+    assert of_columns <= set(from_frame.notes)
 
 
 def test_a_saved_model_is_a_run_of_the_command_line(x, numbers, tmp_path):
@@ -186,7 +189,7 @@ def test_verbose_tells_on_stderr_and_else_nothing_is_printed(x, capfd):
     gnopt.fit(x, x[:, 0], verbose=True, **QUICK)
     out, err = capfd.readouterr()
     assert out == ""
-    assert "update 10: training loss" in err
+    assert "update 8: training loss" in err
 
 
 # ---- mistakes ------------------------------------------------------------------------------------
