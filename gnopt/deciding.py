@@ -38,6 +38,9 @@ FEW_LABELS = 10
 COUNTS_BELOW = 100.0  # mean of counts; larger ones are as well predicted as any number
 
 
+_last: dict[tuple[object, ...], Decisions] = {}
+
+
 @dataclass(frozen=True)
 class Decision:
     """A value of the configuration, and why."""
@@ -108,8 +111,20 @@ def decide(path: Path, given: Mapping[str, object]) -> Decisions:
     """Return the decisions for the data file ``path``.
 
     ``given`` are the keys that the user gave, which are not decided. Raises DataError for data that
-    cannot be used, and ConfigError where the target is missing or looks like a mistake.
+    cannot be used, and ConfigError where the target is missing or looks like a mistake. The last
+    decisions are remembered as long as the file stays as it is, because commands load a
+    configuration more than once.
     """
+    state = path.stat()
+    key = (path.resolve(), state.st_mtime_ns, state.st_size, repr(sorted(given.items())))
+    if key not in _last:
+        decisions = _decide(path, given)
+        _last.clear()
+        _last[key] = decisions
+    return _last[key]
+
+
+def _decide(path: Path, given: Mapping[str, object]) -> Decisions:
     settings = DataSettings(file=str(path)).changed(
         **{
             key.removeprefix("data."): value
