@@ -47,6 +47,8 @@ def test_export_in_float64_from_a_checkpoint_in_float32(trained, gnopt):
         "float64",
         "--export",
         "F.h5",
+        "--set",
+        "data.split=end",
     )
     assert result.code == 0, result.err
     with (
