@@ -63,8 +63,8 @@ class MemoryData:
         for name, given in (("x", x), ("y", y)):
             if hasattr(given, "toarray"):
                 raise TypeError(
-                    f"{name}: sparse data was passed, but dense data is required; .toarray() "
-                    "converts it"
+                    f"Sparse data was passed for {name}, but dense data is required. Use "
+                    "'.toarray()' to convert to a dense numpy array."
                 )
         rows = x if is_frame(x) else _numbers(x)
         data = cls(

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.sparse import csr_array
 
 import gnopt
 from gnopt.cli import main
@@ -220,6 +221,11 @@ def test_wrong_settings_are_named(x, settings, message):
 def test_wrong_arrays_are_named(x, change, message):
     with pytest.raises(DataError, match=message):
         gnopt.fit(*change(x))
+
+
+def test_sparse_matrices_are_refused_as_scikit_learn_does(x):
+    with pytest.raises(TypeError, match="Sparse data was passed for x, but dense data is required"):
+        gnopt.fit(csr_array(x), x[:, 0])
 
 
 def test_what_is_missing_is_asked_for(x, numbers, table, tmp_path):
