@@ -146,6 +146,8 @@ def test_summary_on_stdout_and_as_tables(trained, gnopt):
         "all",
         "--layers",
         "1,3",
+        "--set",
+        "data.split=end",
     )
     assert result.code == 0, result.err
     for word in (
