@@ -118,6 +118,8 @@ def test_labels_are_exported_as_they_are(tiny, gnopt):
         "data.targets=y",
         "--set",
         "network.loss=softmax_cross_entropy",
+        "--set",
+        "data.split=end",
         "--samples",
         9,
     ]
@@ -146,8 +148,6 @@ def test_summary_on_stdout_and_as_tables(trained, gnopt):
         "all",
         "--layers",
         "1,3",
-        "--set",
-        "data.split=end",
     )
     assert result.code == 0, result.err
     for word in (
