@@ -7,7 +7,7 @@ by ``second_order.py``.
 
 Reading order: ``timing`` → ``base`` → ``schedules`` → ``first_order`` → ``preconditioner`` →
 ``quadratic`` → ``growth`` → ``evidence`` → ``second_order`` → ``solver`` → ``conjugate_gradient``
-→ ``dense``; then the siblings.
+→ ``dense`` → ``hidden``; then the siblings.
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@ of ā_{l-1} and m of J,
 
     e_o = m^¼ √s_o + c √(η/λ),   f_i = m^¼ √a_i + √(η/λ) / c      (no η in f of the unit term)
 
-so that E is λ √(m s_o a_i) without weight decay, and a little more with it. The same M serves both
-forms of the system: `Primal` has a row for each weight, `Dual` one for each target. Everything is
-in the order of θ.
+so that E is λ √(m s_o a_i) without weight decay, and a little more with it. The same M serves all
+forms of the system: `Primal` has a row for each weight, `Dual` one for each target, and `Hidden`
+(``hidden``) one for each weight before the last layer. Everything is in the order of θ.
 """
 
 from __future__ import annotations
@@ -229,10 +229,17 @@ class Primal(System):
         return Cost(phases, 0.0, 2.0 * P * P * net.dtype.itemsize + chunk)
 
     def linearise(self, batch: Batch) -> tuple[Array, Array]:
+        net = self.problem.net
+        self.H = self.workspace.take("gauss-newton", (net.size, net.size))
+        return self._summed(batch)
+
+    def _summed(self, batch: Batch) -> tuple[Array, Array]:
+        """Sum the loss, g and the products of `_add_products` over the rows of a batch; return the
+        mean loss and the sizes of H.
+        """
         net, xp, loss = self.problem.net, self.problem.net.ops.xp, self.problem.loss
         self.batch, self.ratio = batch, -1.0
         self.g = self.workspace.take("gradient", (net.size,))
-        self.H = self.workspace.take("gauss-newton", (net.size, net.size))
         total: Any = 0.0
         squares: list[Array] = []
         for number, (rows, tape) in enumerate(batch.blocks()):

@@ -8,7 +8,8 @@ raised and the same system is solved again. λ follows the ratio ρ of the decre
 quadratic model at d (Nielsen 1999): λ ← λ max(1/3, 1 − (2ρ − 1)³) after a step, λ ← λ ν, ν ← 2 ν
 without one. The second order of the path is taken along where 2 |a|_D ≤ ¾ |d|_D. D is near
 √(diag H · mean diag H), halfway between Marquardt's diagonal and the identity, of the largest sizes
-of H so far (Moré 1978); the system is that of all weights or that of all targets (``dense``).
+of H so far (Moré 1978); the system is that of all weights or that of all targets (``dense``), or
+that of the hidden weights, for several outputs (``hidden``).
 
 Every update is made from the same rows: all of them, or one chunk that is kept for the whole run.
 """
@@ -36,9 +37,10 @@ from gnopt.optimizers.base import (
     mean_loss,
 )
 from gnopt.optimizers.dense import Batch, Dual, Primal, System
+from gnopt.optimizers.hidden import Hidden
 from gnopt.options import option
 
-PRIMAL, DUAL = "primal", "dual"
+PRIMAL, DUAL, HIDDEN = "primal", "dual", "hidden"
 TRIES = 60  # of an update
 LOWEST, HIGHEST = 1e-15, 1e8  # λ; above, no step helps
 RAISE, RAISED = 10.0, 1e-14  # factor and least λ after a factorisation that failed
@@ -73,9 +75,9 @@ class LevenbergMarquardtSettings(OptimizerSettings):
     )
     form: str = option(
         AUTO,
-        "the system that is factorised: primal, of all weights; dual, of all targets; auto: the "
-        "cheaper one",
-        choices=(AUTO, PRIMAL, DUAL),
+        "the system that is factorised: primal, of all weights; dual, of all targets; hidden, of "
+        "the weights before the last layer (squared error of several outputs); auto: the cheapest",
+        choices=(AUTO, PRIMAL, DUAL, HIDDEN),
     )
     weight_decay: float | str = option(
         AUTO,
@@ -174,6 +176,8 @@ class LevenbergMarquardt(Optimizer[LevenbergMarquardtState]):
         forms: dict[str, System] = {PRIMAL: Primal(*given)}
         if problem.loss.has_root_residual():
             forms[DUAL] = Dual(*given)
+        if Hidden.serves(problem):
+            forms[HIDDEN] = Hidden(*given)
         self.system = self._chosen(forms)
         self.rows = self._rows()
         self.rounding = float(np.finfo(problem.net.dtype).eps)
@@ -197,14 +201,17 @@ class LevenbergMarquardt(Optimizer[LevenbergMarquardtState]):
         return Claim(True, f"{update}, at most {AFFORDABLE:.2g}: the exact method is affordable")
 
     def _chosen(self, forms: dict[str, System]) -> System:
-        """Return the form that was asked for, or the cheaper one at the rows of an update."""
+        """Return the form that was asked for, or the cheapest one at the rows of an update."""
         form, rows = self.settings.form, self.settings.rows or self.problem.rows
         if form in forms:
             return forms[form]
         if form != AUTO:
+            missing = {
+                DUAL: f"loss {self.problem.loss.name} has no root residuals",
+                HIDDEN: "it needs hidden layers, several outputs and the squared error",
+            }
             raise ConfigError(
-                f"optimizer.form = {form!r}: loss {self.problem.loss.name} has no root residuals; "
-                f"expected {PRIMAL}"
+                f"optimizer.form = {form!r}: {missing[form]}; expected {' or '.join(forms)}"
             )
         return min(forms.values(), key=lambda one: one.cost(rows, self.settings.acceleration).flops)
 

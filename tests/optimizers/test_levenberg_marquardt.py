@@ -13,6 +13,7 @@ from gnopt.config import load
 from gnopt.curvature.exact import root_jacobian
 from gnopt.engine.initializers import initialize
 from gnopt.engine.losses import get_loss
+from gnopt.engine.weighted import Weighted
 from gnopt.errors import ConfigError, Diverged
 from gnopt.optimizers import USUAL, choose, levenberg_marquardt, make
 from gnopt.optimizers.base import Problem
@@ -20,6 +21,7 @@ from gnopt.optimizers.dense import Batch
 from gnopt.optimizers.timing import NullTimer
 from gnopt.toml import to_toml
 from gnopt.training.setup import build
+from gnopt.weighting import WeightedTargets
 
 NAME, ETA = "levenberg_marquardt", 0.02
 
@@ -134,9 +136,45 @@ def test_both_forms_take_the_same_step(ops, loss_name, eta):
     close(host(method.system.K), K + 1e-3 * np.eye(len(K)), 1e-13)
 
 
-@pytest.mark.parametrize("form", ["primal", "dual"])
-def test_a_system_in_chunks_and_blocks_is_the_same(ops, form):
-    case = make_case((3, 5, 4, 2), ("tanh", "relu"), "binary_cross_entropy", 150, ops=ops)
+@pytest.mark.parametrize(
+    ("sizes", "names"), [((3, 5, 3, 7), ("tanh", "relu")), ((3, 4, 2), ("gelu",))]
+)
+@pytest.mark.parametrize("eta", [0.0, ETA])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_system_of_the_hidden_weights_gives_the_same_step(ops, sizes, names, eta, weighted):
+    """With more and with fewer outputs than units before them; γ of the evidence too."""
+    case = make_case(sizes, names, "squared_error", 30, ops=ops)
+    found = []
+    for form in ("primal", "hidden"):
+        loss, y = case.loss, case.y
+        if weighted:
+            own = np.random.default_rng(1).uniform(0.5, 2.0, len(case.x))
+            loss = Weighted(loss, "float64")
+            y = loss.convert_targets(WeightedTargets(host(y), own, own)).on_device(ops.asarray)
+        problem = Problem(case.net, loss, 0, len(case.x), memory=1 << 30, output_scale=3.0)
+        method = make(NAME, problem, settings(NAME, form=form, weight_decay=eta))
+        batch = Batch(problem, case.theta, case.x, y, method.workspace, NullTimer())
+        loss, sizes_of = method.system.linearise(batch)
+        excess = method.system.damp(1e-3, eta, sizes_of)
+        d = method.system.direction()
+        a = method.system.acceleration(d)
+        effective = method.system.effective(0.1, sizes_of)
+        parts = [loss, sizes_of, excess, method.system.slope(), d, a, effective]
+        found.append([host(part) for part in parts])
+    for one, other in zip(*found, strict=True):
+        close(other, one, 1e-8)
+
+
+@pytest.mark.parametrize(
+    ("form", "loss"),
+    [
+        ("primal", "binary_cross_entropy"),
+        ("dual", "binary_cross_entropy"),
+        ("hidden", "squared_error"),
+    ],
+)
+def test_a_system_in_chunks_and_blocks_is_the_same(ops, form, loss):
+    case = make_case((3, 5, 4, 2), ("tanh", "relu"), loss, 150, ops=ops)
     reached = []
     for memory in (1 << 30, 1):
         method = optimizer(case, NAME, settings(NAME, form=form, weight_decay=ETA), memory=memory)
@@ -252,6 +290,17 @@ def test_all_rows_or_as_many_as_an_update_can_afford():
     assert 16 * middle.problem.net.size < middle.rows < 200_000
     assert middle.cost(middle.rows).flops == pytest.approx(3e10, rel=0.01)
     assert (middle.place(5000), middle.keeps_rows) == (0, True)
+
+
+def test_many_outputs_take_the_system_of_the_hidden_weights():
+    """Its work and memory hardly grow with the outputs; a loss of another curvature has no such."""
+    some, many = (rows_of((6, 16, 16, K), 200, acceleration=False) for K in (20, 2000))
+    assert "384 weights of the hidden layers" in many.notes(200)[1]
+    assert "see 16 combinations of the 2,000 outputs" in many.notes(200)[1]
+    assert many.cost(200).temporaries == some.cost(200).temporaries < 8 * 10 * 384**2
+    assert many.cost(200).phases["inverses"] == some.cost(200).phases["inverses"]
+    with pytest.raises(ConfigError, match=r"'hidden': it needs hidden layers.*primal or dual"):
+        rows_of((6, 16, 1), 200, form="hidden")
 
 
 def test_notes_say_which_rows_and_which_precision():

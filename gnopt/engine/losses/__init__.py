@@ -42,6 +42,7 @@ class Loss:
     suits: str = ""
     # 𝒢_L of a data point is diagonal: gn_diagonal defines it, and the other methods follow.
     diagonal: bool = False
+    unit_curvature: bool = False  # 𝒢_L = I, or the weight of the data point times I
     likelihood: bool = True  # E = −log p(y | h) + const: y can be sampled from the model
     gaussian: bool = False  # the likelihood is normal with a noise σ² that E does not hold
     convex: bool = True  # E is convex in h: 𝒢_L is ∂²E/∂h²

@@ -25,6 +25,7 @@ class SquaredError(Loss):
         "reg:squarederror",
     )
     diagonal = True
+    unit_curvature = True
     linear = True
     gaussian = True
     onnx = Operator("Identity")
