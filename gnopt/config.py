@@ -320,8 +320,10 @@ def _document(path: Path) -> dict[str, Any]:
     try:
         return read_toml(path)
     except FileNotFoundError:
-        near = nearest(path.name, [p.name for p in path.parent.glob("*.toml")])
-        raise ConfigError(f"{path}: no such configuration file{near}") from None
+        kind = path.suffix or ".toml"
+        near = nearest(path.name, [p.name for p in path.parent.glob(f"*{kind}")])
+        what = "configuration file" if kind == ".toml" else "file"
+        raise ConfigError(f"{path}: no such {what}{near}") from None
     except IsADirectoryError:
         raise ConfigError(
             f"{path}: is a directory; expected a configuration, a table or an HDF5 file (`gnopt "
