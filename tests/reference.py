@@ -176,6 +176,15 @@ LOSSES: dict[str, Callable] = {
 }
 
 
+PREDICTIONS: dict[str, Callable] = {
+    "squared_error": lambda h: h,
+    "binary_cross_entropy": jax.nn.sigmoid,
+    "softmax_cross_entropy": jax.nn.softmax,
+    "poisson": jnp.exp,
+    "binary_mixture": lambda h: _mixture_probability(h)[None],
+}
+
+
 def _mixture_gn(h, y):
     p, u = jax.value_and_grad(_mixture_probability)(h)
     return (y[0] / p**2 + (1.0 - y[0]) / (1.0 - p) ** 2) * jnp.outer(u, u)
@@ -200,6 +209,8 @@ class PointLoss:
             E = LOSSES[name]
             self._value, self._gradient = jax.jit(E), jax.jit(jax.grad(E))
             self._hessian = jax.jit(jax.hessian(E))
+        if name in PREDICTIONS:
+            self._predicted_by = jax.jit(jax.jacrev(PREDICTIONS[name]))
 
     def value(self, h: np.ndarray, y: Any) -> float:
         """E(h, y)."""
@@ -221,6 +232,17 @@ class PointLoss:
             return np.asarray(self._hessian(h, y))
         rows = [differences(self._slope_along(h, e, y), np.zeros(()), 1) for e in np.eye(len(h))]
         return 0.5 * (np.stack(rows) + np.stack(rows).T)
+
+    def prediction_jacobian(self, h: np.ndarray) -> np.ndarray:
+        """J_p = ∂prediction/∂h, (outputs that are predicted, K)."""
+        if self.name in PREDICTIONS:
+            return np.asarray(self._predicted_by(h))
+
+        def along(direction: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+            return lambda t: self.loss.prediction(OPS, (h + t * direction)[None])[0]
+
+        columns = [differences(along(e), np.zeros(()), 1) for e in np.eye(len(h))]
+        return np.stack(columns, axis=1)
 
     def _along(
         self, h: np.ndarray, direction: np.ndarray, y: Any
@@ -389,6 +411,15 @@ class Truth:
         self.slope = over_rows(point.gradient, self.output, y)
         self.output_hessian = over_rows(point.hessian, self.output, y)
         self.output_gn = over_rows(point.gauss_newton, self.output, y)
+
+    def input_jacobian(self) -> np.ndarray:
+        """∂h_L/∂x, (N, K, D)."""
+        return self.S[0] @ self.case.W[0][:, :-1]
+
+    def prediction_jacobian(self) -> np.ndarray:
+        """∂prediction/∂x, (N, outputs that are predicted, D)."""
+        point = point_loss(self.case.loss_name)
+        return over_rows(point.prediction_jacobian, self.output) @ self.input_jacobian()
 
     def gradient(self) -> np.ndarray:
         """∇ of the mean loss, (P,)."""

@@ -304,6 +304,32 @@ def second_r_forward(
     return xp.zeros_like(tape.output) if r2h is None else r2h
 
 
+def input_jacobian(net: Network, W: Sequence[Array], tape: Tape) -> Array:
+    """Return ∂h_L/∂x of each data point, (N, K, D).
+
+    All data points are passed at once, either K columns from the outputs back or D columns from the
+    inputs on, whichever needs fewer flops: with d_0 = D and d_L = K the first needs
+    2 N K Σ_{l<L} d_l d_{l-1}, the second 2 N D Σ_{l>1} d_l d_{l-1}.
+    """
+    xp = net.ops.xp
+    weights = [W_l[:, :-1] for W_l in W]
+    shape = (tape.rows, net.sizes[-1], net.sizes[0])
+    if net.layers == 1:
+        return xp.broadcast_to(weights[0], shape)
+    products = [w.size for w in weights]
+    backward = net.sizes[-1] * sum(products[:-1]) <= net.sizes[0] * sum(products[1:])
+    # The first product of either pass has one factor for all data points, so that it is a copy.
+    first = weights[-1] if backward else weights[0].T
+    t = xp.repeat(first[:, None, :], tape.rows, axis=1)
+    layers = range(net.layers - 1, 0, -1) if backward else range(1, net.layers)
+    for l in layers:
+        times_slope(net, tape, l, t)
+        # (columns, N, d): one product for all columns and data points
+        through = weights[l - 1] if backward else weights[l].T
+        t = (t.reshape(-1, t.shape[-1]) @ through).reshape(len(first), tape.rows, -1)
+    return t.transpose(1, 0, 2) if backward else t.transpose(1, 2, 0)
+
+
 def gn_vector(
     net: Network,
     W: Sequence[Array],

@@ -31,6 +31,13 @@ class Prediction:
         """Return the standard deviation of each number, (N, K), or None if it is not known."""
         return None
 
+    @classmethod
+    def names_of(cls, names: Sequence[str], outputs: int) -> list[str]:
+        """Return the name of each of the numbers that `Loss.prediction` returns of a row, as in
+        `columns`, which explains ``names``; ``outputs`` is how many there are.
+        """
+        raise NotImplementedError
+
     def columns(self, names: Sequence[str]) -> dict[str, np.ndarray]:
         """Return the prediction as the columns of a table, (N,) each, by name.
 
@@ -74,14 +81,19 @@ class Classes(Prediction):
         labels: np.ndarray = self.log_probabilities.argmax(axis=1)
         return labels
 
+    @classmethod
+    def names_of(cls, names: Sequence[str], outputs: int) -> list[str]:
+        """One number is the probability of the second of two classes."""
+        known = _named(names, max(2, outputs))
+        return [f"probability {name}" for name in known[-outputs:]]
+
     def columns(self, names: Sequence[str]) -> dict[str, np.ndarray]:
         """Return the most probable class of each row, and the probability of every class."""
         probabilities = self.probabilities
-        known = _named(names, probabilities.shape[1])
-        return {
-            "prediction": np.array(known, dtype=object)[self.labels],
-            **{f"probability {name}": probabilities[:, k] for k, name in enumerate(known)},
-        }
+        classes = probabilities.shape[1]
+        named = zip(self.names_of(names, classes), probabilities.T, strict=True)
+        known = np.array(_named(names, classes), dtype=object)
+        return {"prediction": known[self.labels], **dict(named)}
 
 
 @dataclass(frozen=True)
@@ -100,13 +112,21 @@ class Numbers(Prediction):
         """Return the mean of the means."""
         return cls(np.mean([p.mean for p in predictions], axis=0))
 
+    @classmethod
+    def names_of(cls, names: Sequence[str], outputs: int) -> list[str]:
+        return [f"prediction{end}" for end in cls._ends(names, outputs)]
+
+    @staticmethod
+    def _ends(names: Sequence[str], outputs: int) -> list[str]:
+        return [""] if outputs == 1 else [f" {name}" for name in _named(names, outputs)]
+
     def columns(self, names: Sequence[str]) -> dict[str, np.ndarray]:
         """Return the mean and, where it is known, the standard deviation of every number."""
         outputs = self.mean.shape[1]
-        ends = [""] if outputs == 1 else [f" {name}" for name in _named(names, outputs)]
-        found = {f"prediction{end}": self.mean[:, k] for k, end in enumerate(ends)}
+        found = dict(zip(self.names_of(names, outputs), self.mean.T, strict=True))
         deviation = self.deviation()
         if deviation is not None:
+            ends = self._ends(names, outputs)
             found |= {f"std{end}": deviation[:, k] for k, end in enumerate(ends)}
         return found
 

@@ -130,6 +130,9 @@ class Weighted(Loss):
     def prediction_slope(self, ops: Backend, h: Array) -> Array:
         return self.loss.prediction_slope(ops, h)
 
+    def prediction_product(self, ops: Backend, h: Array, v: Array) -> Array:
+        return self.loss.prediction_product(ops, h, v)
+
     def mixture(self, ops: Backend, h: Sequence[Array]) -> Array:
         return self.loss.mixture(ops, h)
 

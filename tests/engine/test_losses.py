@@ -481,6 +481,15 @@ def test_what_a_plug_in_lacks_is_named(ops):
             call()
 
 
+def test_the_slope_of_the_prediction(ops, loss_name):
+    loss, h, _ = batch(ops, loss_name, False)
+    expected = over_rows(point_loss(loss_name).prediction_jacobian, h)
+    v = np.random.default_rng(5).standard_normal((3, *h.shape))
+    found = loss.prediction_product(ops, h, ops.asarray(v))
+    close(found, np.einsum("npk,ink->inp", expected, v), tolerance(loss_name))
+    close(loss.prediction_product(ops, h, ops.asarray(v[0])), host(found)[0], 1e-13)
+
+
 def test_a_mixture_predicts_the_mean_of_the_predictions(ops, loss_name):
     parts = [batch(ops, loss_name, False, seed)[1] for seed in range(3)]
     loss, _, y = batch(ops, loss_name, False)

@@ -17,6 +17,7 @@ from gnopt.engine.network import (
     gn_vector,
     gradient,
     hessian_vector,
+    input_jacobian,
     r_forward,
     second_r_forward,
     slope,
@@ -47,7 +48,7 @@ def product(case, kind, v, workspace=None):
 
 
 def check_passes(case, truth, seed=0):
-    """Outputs, gradient, J V, GN v, Hessian v and the adjoint identity."""
+    """Outputs, gradient, J V, GN v, Hessian v, the adjoint identity, and derivatives by inputs."""
     net, ops, rng = case.net, case.ops, np.random.default_rng(seed)
     tape = case.tape()
     case.check(tape.output, truth.output)
@@ -69,6 +70,11 @@ def check_passes(case, truth, seed=0):
     case.check(product(case, "hessian", V[0]), truth.hessian() @ V[0])
     for layer in range(1, net.layers):
         case.check(slope(net, tape, layer), truth.slopes[layer - 1])
+
+    by_inputs = input_jacobian(net, case.W, tape)
+    case.check(by_inputs, truth.input_jacobian())
+    predicted = case.loss.prediction_product(ops, tape.output, by_inputs.transpose(2, 0, 1))
+    case.check(predicted.transpose(1, 2, 0), truth.prediction_jacobian())
 
 
 def test_passes(ops, activation_name, loss_name):

@@ -148,14 +148,22 @@ class Loss:
     def prediction_slope(self, ops: Backend, h: Array) -> Array:
         """Return ∂prediction_k/∂h_k, (N, K), where each prediction is a function of one output.
 
-        Exported C and Fortran need this, or ``source``. Raises ConfigError if only ``prediction``
-        is overridden.
+        `prediction_product` needs this unless a loss overrides it; exported C and Fortran need
+        this, or ``source``. Raises ConfigError if only ``prediction`` is overridden.
         """
         if type(self).prediction is not Loss.prediction:
             raise ConfigError(
                 f"loss {self.name or type(self).__name__} does not define prediction_slope(ops, h)"
             )
         return ops.xp.ones_like(h)
+
+    def prediction_product(self, ops: Backend, h: Array, v: Array) -> Array:
+        """Return J v with J = ∂prediction/∂h, for v (N, K) or for a stack of them (..., N, K).
+
+        A loss whose predictions depend on several outputs each overrides this. Raises ConfigError
+        where neither this nor `prediction_slope` is defined.
+        """
+        return self.prediction_slope(ops, h) * v
 
     def mixture(self, ops: Backend, h: Sequence[Array]) -> Array:
         """Return outputs, (N, K), that predict the mean of what several networks predict by their

@@ -125,6 +125,12 @@ class BinaryMixture(Loss):
     def prediction(self, ops: Backend, h: Array) -> Array:
         return ops.xp.exp(self._facts(ops, h)[0])[:, None]
 
+    def prediction_product(self, ops: Backend, h: Array, v: Array) -> Array:
+        """J = (σ₁τ₁(σ₂ − σ₃), σ₁σ₂τ₂, τ₁σ₃τ₃) with τ_i = 1 − σ_i."""
+        s, t = ops.sigmoid(h).T, ops.sigmoid(-h).T
+        rows = [s[0] * t[0] * (s[1] - s[2]), s[0] * s[1] * t[1], t[0] * s[2] * t[2]]
+        return (ops.xp.stack(rows, axis=1) * v).sum(axis=-1, keepdims=True)
+
     def mixture(self, ops: Backend, h: Sequence[Array]) -> Array:
         """Both sides of the gate have the log-odds of the mean probability."""
         logs = [self._facts(ops, one)[:2] for one in h]

@@ -144,6 +144,12 @@ class SoftmaxCrossEntropy(Loss):
         p /= p.sum(axis=1, keepdims=True)
         return p
 
+    def prediction_product(self, ops: Backend, h: Array, v: Array) -> Array:
+        """J = diag p − p pᵀ, which is 𝒢_L too."""
+        p = self.prediction(ops, h)
+        pv = p * v
+        return pv - p * pv.sum(axis=-1, keepdims=True)
+
     def mixture(self, ops: Backend, h: Sequence[Array]) -> Array:
         """The logarithm of the mean probabilities."""
         xp = ops.xp
@@ -187,9 +193,7 @@ class SoftmaxCrossEntropy(Loss):
         return mean
 
     def gn_product(self, ops: Backend, h: Array, y: Array, v: Array) -> Array:
-        p = self.prediction(ops, h)
-        pv = p * v
-        return pv - p * pv.sum(axis=-1, keepdims=True)
+        return self.prediction_product(ops, h, v)
 
     def gn_root(self, ops: Backend, h: Array, y: Array) -> Array:
         xp = ops.xp
