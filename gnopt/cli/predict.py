@@ -24,6 +24,13 @@ from gnopt.cli.common import (
     which_checkpoint,
 )
 
+_SHOWN = 12  # columns that a line names
+
+
+def _listed(columns: list[str]) -> str:
+    more = len(columns) - _SHOWN
+    return ", ".join(columns[:_SHOWN]) + (f" and {more:,} more columns" if more > 0 else "")
+
 
 @click.command("predict")
 @run_argument
@@ -35,6 +42,11 @@ from gnopt.cli.common import (
     show_default=True,
     metavar="output|logits|code|N",
     help="Predicted means, h_L, the narrowest hidden layer, or layer N.",
+)
+@click.option(
+    "--jacobian",
+    is_flag=True,
+    help="Also write the derivatives of the output or logits by the inputs.",
 )
 @which_checkpoint
 @member
@@ -49,6 +61,7 @@ def command(
     data: Path,
     out: Path,
     layer: str,
+    jacobian: bool,
     which: str | None,
     member: int | None,
     device: str | None,
@@ -62,6 +75,10 @@ def command(
     A table has the names of the rows, the prediction (a class by its name), the probability of each
     class, and the standard deviation of numbers where it is known. HDF5 is itself a data file, with
     `/x`. An ensemble predicts the mean of its members, and its standard deviation (`/std`).
+
+    With --jacobian, derivatives by the numbers of DATA as they are there, not standardised, follow:
+    columns such as `d prediction / d age`, or `/jacobian` (N, K, D), for K outputs and D inputs. Of
+    a table the inputs are the columns of numbers and dates (by the day).
     """
     from gnopt.ensemble.load import load_trained
     from gnopt.files import is_stdout
@@ -73,7 +90,7 @@ def command(
     target = claim_beside([run], Path("/dev/stdout") if on_stdout else out, overwrite, data)
     trained = load_trained(run, which, given_flags(device=device, follow_links=follow_links))
     with from_stdin(data) as file:
-        predicted = predict(trained, file, target, layer, writer)
+        predicted = predict(trained, file, target, layer, writer, jacobian)
     written = predicted.shapes
     warn(predicted.notes)
     if as_json:
@@ -88,10 +105,11 @@ def command(
     elif writer is not None:
         rows = next(iter(written.values()))[0]
         if not on_stdout:
-            click.echo(f"{out}  {rows:,} rows: {', '.join(written)}", err=is_stdout(out))
+            click.echo(f"{out}  {rows:,} rows: {_listed(list(written))}", err=is_stdout(out))
     else:
         for path, shape in written.items():
-            line = f"{out}:{path}  {shape[0]:,} rows of {shape[1]:,}"
+            row = " x ".join(f"{size:,}" for size in shape[1:])
+            line = f"{out}:{path}  {shape[0]:,} rows of {row}"
             click.echo(line, err=is_stdout(out))
     tell(trained.told(), which)
     warn(trained.shortcomings())

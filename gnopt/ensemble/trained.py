@@ -131,6 +131,22 @@ class TrainedEnsemble:
                 deviation = values.std(axis=0)
             yield {"x": values.mean(axis=0).astype(dtype), "std": deviation.astype(dtype)}
 
+    def jacobian(self, name: str) -> Callable[[Split], Iterator[np.ndarray]]:
+        """Return a function that yields the mean of the members' derivatives.
+
+        Each member's are by the inputs as they are in the data, which its own mean and deviation
+        standardised.
+        """
+        functions = [network.jacobian(name) for network in self.networks]
+        dtype = self.networks[0].net.dtype
+
+        def mean(split: Split) -> Iterator[np.ndarray]:
+            seen = zip(functions, self.seen_by(split), strict=True)
+            for members in zip(*(function(part) for function, part in seen), strict=True):
+                yield np.mean(members, axis=0, dtype=np.float64).astype(dtype)
+
+        return mean
+
     def asides(
         self, splits: Mapping[str, Split], metrics: Sequence[AnyMetric], folds: bool
     ) -> Sequence[MemberScores | FoldScores]:

@@ -7,5 +7,5 @@ Reading order: ``tree`` → ``state`` → ``evaluate`` → ``judge`` → ``check
 ``rundir`` → ``origin`` → ``constant`` → ``restart`` → ``weights`` → ``sense`` → ``setup`` →
 ``estimate``, ``advice``, ``batches``, ``signals`` → ``watch`` → ``blame`` → ``ladder`` →
 ``cadence`` → ``measured`` → ``handout`` → ``stopping`` → ``decay_search`` → ``recovery`` → ``loop``
-→ ``start`` → ``content`` → ``layers`` → ``load`` → ``predict``.
+→ ``start`` → ``content`` → ``layers`` → ``jacobian`` → ``load`` → ``predict``.
 """

@@ -27,6 +27,7 @@ from gnopt.training.constant import Constant, ConstantLoss, shortcomings
 from gnopt.training.content import ALONE, Content
 from gnopt.training.evaluate import CHUNK, Answer, OneNetwork, Predictor
 from gnopt.training.handout import HandedOut
+from gnopt.training.jacobian import Jacobian
 from gnopt.training.layers import activations, choose_layer
 from gnopt.training.origin import check_own_data, own_config
 from gnopt.training.recovery import best_whole, newest, updates_made
@@ -68,6 +69,13 @@ class Trained(Predictor, Protocol):
     def layer(self, name: str) -> Callable[[Split], Iterator[dict[str, np.ndarray]]]:
         """Return a function that yields what ``gnopt predict`` writes of the rows of a split, by
         name of the dataset, a chunk at a time; `choose_layer` explains ``name``.
+        """
+
+    def jacobian(self, name: str) -> Callable[[Split], Iterator[np.ndarray]]:
+        """Return a function that yields the derivatives of the same by the inputs as they are in
+        the data, (n, K, D) for the next n rows of a split.
+
+        Raises ConfigError for a hidden layer.
         """
 
     def asides(
@@ -142,6 +150,9 @@ class TrainedNetwork:
     def layer(self, name: str) -> Callable[[Split], Iterator[dict[str, np.ndarray]]]:
         compute = activations(self.net, self.loss, self.theta, choose_layer(self.net, name))
         return lambda split: ({"x": compute(x)} for x, _ in split.chunks(CHUNK))
+
+    def jacobian(self, name: str) -> Callable[[Split], Iterator[np.ndarray]]:
+        return Jacobian.of_layer(self.net, self.loss, self.theta, name).on
 
     def asides(
         self, splits: Mapping[str, Split], metrics: Sequence[AnyMetric], folds: bool

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,17 +13,18 @@ import numpy as np
 
 from gnopt.data.places import ALL
 from gnopt.data.source import Data
+from gnopt.data.split import Split
 from gnopt.data.table.form import Writer
 from gnopt.data.table.formats import all_formats, format_of_suffix
-from gnopt.errors import ConfigError, nearest
+from gnopt.errors import ConfigError, DataError, nearest
 from gnopt.files import as_text, is_stream, replacement, write_hdf5
-from gnopt.training.evaluate import CHUNK
 from gnopt.training.load import Trained
 
 if TYPE_CHECKING:
     import pandas as pd
 
 OUTPUT = "output"
+_CHUNK = 2**20  # numbers of a chunk of a dataset
 _HDF5 = (".h5", ".hdf5", ".he5")
 
 
@@ -55,7 +57,12 @@ def table_writer(out: Path) -> Writer | None:
 
 
 def predict(
-    trained: Trained, data: Path, out: Path, layer: str, writer: Writer | None
+    trained: Trained,
+    data: Path,
+    out: Path,
+    layer: str,
+    writer: Writer | None,
+    jacobian: bool = False,
 ) -> Predicted:
     """Write the activations of every row of ``data`` to ``out``, which appears once it is complete.
 
@@ -63,27 +70,87 @@ def predict(
     at a time, with ``/x``, or ``/<group>/x`` for each group of ``data``; an ensemble adds their
     deviation, ``std``, beside each ``x``. Labels ``y`` beside the inputs are copied, so that the
     result can be trained on.
+
+    With ``jacobian``, derivatives by the inputs stand beside what is written: `ByInputs`.
     """
     settings = trained.config.data.of_file(data).changed(targets="inputs", weights="", group="")
     with trained.open_data(settings) as source:
+        by_inputs = ByInputs(trained, source, layer) if jacobian else None
         if writer is not None:
-            frame = prediction_table(trained, source, layer)
+            frame = prediction_table(trained, source, layer, by_inputs)
             with replacement(out) as temporary, temporary.open("wb") as file:
                 writer(frame, file, out.name)
             return Predicted({str(name): [len(frame)] for name in frame.columns}, source.notes)
-        return Predicted(_write_hdf5(trained, source, data, out, layer), source.notes)
+        shapes = _write_hdf5(trained, source, data, out, layer, by_inputs)
+        return Predicted(shapes, source.notes)
+
+
+# ---- derivatives ---------------------------------------------------------------------------------
+
+
+class ByInputs:
+    """The derivatives of a layer by the inputs as the user gave them.
+
+    Of a table these are the cells with numbers and dates, of HDF5 the numbers of the dataset times
+    its ``scale``. Raises ConfigError for a hidden layer, and DataError for a table of words alone.
+    """
+
+    def __init__(self, trained: Trained, source: Data, layer: str) -> None:
+        self._trained, self._layer = trained, layer
+        self._encoding = source.encoding
+        self._of = trained.jacobian(layer)
+        if self._encoding is not None and not self._encoding.continuous:
+            raise DataError(
+                "--jacobian: the network takes no column of numbers or dates, by which its "
+                "predictions could be differentiated"
+            )
+
+    @property
+    def input_names(self) -> list[str] | None:
+        """The names of the inputs, or None where the data have no names."""
+        return None if self._encoding is None else self._encoding.continuous
+
+    def on(self, split: Split) -> Iterator[np.ndarray]:
+        """Yield the derivatives for the rows of ``split`` in file order: (n, K, D) for n rows."""
+        if self._encoding is None:
+            yield from self._of(split)
+            return
+        encoded, start = split.standardized(None), 0
+        for jacobian in self._of(split):
+            stop = start + len(jacobian)
+            x, _ = encoded.rows_at(start, stop)
+            yield self._encoding.by_cells(jacobian, x).astype(jacobian.dtype)
+            start = stop
+
+    def columns(self, split: Split) -> dict[str, np.ndarray]:
+        """Return the derivatives as the columns of a table, (N,) each, by name."""
+        jacobian = np.concatenate(list(self.on(split)))
+        outputs, inputs = jacobian.shape[1:]
+        if self._layer == OUTPUT:
+            kind = self._trained.loss.predicts(self._trained.outputs)
+            predicted = kind.names_of(self._trained.output_names, outputs)
+        else:
+            predicted = [_unit("x", k) for k in range(outputs)]
+        names = self.input_names or [str(number) for number in range(inputs)]
+        return {
+            f"d {one} / d {name}": jacobian[:, k, i]
+            for k, one in enumerate(predicted)
+            for i, name in enumerate(names)
+        }
 
 
 # ---- tables --------------------------------------------------------------------------------------
 
 
-def prediction_table(trained: Trained, source: Data, layer: str = OUTPUT) -> pd.DataFrame:
+def prediction_table(
+    trained: Trained, source: Data, layer: str = OUTPUT, by_inputs: ByInputs | None = None
+) -> pd.DataFrame:
     """Return predictions as a table with a row for each row of the data.
 
     The first columns name the rows: those that name them in the data, or ``row``, counted from 0,
     and ``group`` where the data have groups. For classes follow ``prediction``, by name, and the
     ``probability`` of each; for numbers ``prediction`` and, where it is known, ``std``. Of another
-    layer, a column holds the activations of each unit.
+    layer, a column holds the activations of each unit. The derivatives ``by_inputs`` come last.
     """
     import pandas as pd
 
@@ -99,6 +166,8 @@ def prediction_table(trained: Trained, source: Data, layer: str = OUTPUT) -> pd.
         else:
             blocks += [_units(values) for values in rows_of(split)]
         columns = {name: np.concatenate([b[name] for b in blocks]) for name in blocks[0]}
+        if by_inputs is not None:
+            columns |= by_inputs.columns(split)
         found: dict[str, object] = {} if split.name == ALL else {"group": split.name}
         if source.row_names and len(source.splits) == 1:
             found |= source.row_names
@@ -112,15 +181,24 @@ def prediction_table(trained: Trained, source: Data, layer: str = OUTPUT) -> pd.
 
 def _units(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {
-        f"{name} {k}": array[:, k] for name, array in values.items() for k in range(array.shape[1])
+        _unit(name, k): array[:, k] for name, array in values.items() for k in range(array.shape[1])
     }
+
+
+def _unit(name: str, number: int) -> str:
+    return f"{name} {number}"
 
 
 # ---- HDF5 ----------------------------------------------------------------------------------------
 
 
 def _write_hdf5(
-    trained: Trained, source: Data, data: Path, out: Path, layer: str
+    trained: Trained,
+    source: Data,
+    data: Path,
+    out: Path,
+    layer: str,
+    by_inputs: ByInputs | None,
 ) -> dict[str, list[int]]:
     rows_of = trained.layer(layer)
     written: dict[str, list[int]] = {}
@@ -133,6 +211,12 @@ def _write_hdf5(
             names = list(trained.output_names)
             if layer == OUTPUT and len(names) == file[f"{group}x"].shape[1]:
                 file[f"{group}x"].attrs["columns"] = np.array(names, dtype=h5py.string_dtype())
+            if by_inputs is not None:
+                blocks = ({"jacobian": block} for block in by_inputs.on(split))
+                written.update(_write(file, group, split.rows, blocks))
+        inputs = None if by_inputs is None else by_inputs.input_names
+        if inputs is not None:
+            file.create_dataset("input_names", data=inputs, dtype=h5py.string_dtype())
         for name, values in source.row_names.items():
             kind = h5py.string_dtype() if values.dtype.kind not in "biuf" else values.dtype
             file.create_dataset(f"names/{name}".replace("//", "/"), data=values.astype(kind))
@@ -158,8 +242,9 @@ def _write(
         for name, values in block.items():
             path = group + name
             if path not in shapes:
-                shapes[path] = [rows, values.shape[1]]
-                chunk = (min(CHUNK, rows), values.shape[1])
+                shapes[path] = [rows, *values.shape[1:]]
+                fitting = max(1, _CHUNK // prod(values.shape[1:]))
+                chunk = (min(len(values), fitting), *values.shape[1:])
                 file.create_dataset(path, shapes[path], values.dtype, chunks=chunk)
             file[path][at : at + len(values)] = values
         at += len(values)

@@ -80,6 +80,22 @@ def predictions(gnopt, data: str, layer: str = "output", path: str = "x") -> np.
     return np.array(made)
 
 
+def check_derivatives(gnopt, *argv: str) -> None:
+    """Those of the mean, by differences; each member standardises the inputs by its own rows."""
+    x = column("new.h5", "x")
+    steps = np.eye(4) * [1e-5, 3e-5, 1e-6, 1e-4]
+    with h5py.File("moved.h5", "w") as file:
+        file["x"] = np.concatenate([x + step for step in (*steps, *-steps)])
+    for data, *more in (("new.h5", "--jacobian"), ("moved.h5",)):
+        result = gnopt("predict", "run", data, f"slopes-{data}", "--overwrite", *argv, *more)
+        assert result.code == 0, result.err
+    up, down = column("slopes-moved.h5", "x").reshape(2, 4, 30, 2)
+    expected = (up - down) / (2.0 * steps.diagonal()[:, None, None])
+    found = column("slopes-new.h5", "jacobian")
+    assert np.abs(found).max() > 1e-3
+    np.testing.assert_allclose(found, expected.transpose(1, 2, 0), rtol=1e-5, atol=1e-8)
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_numbers_are_averaged_and_their_variances_added(table, gnopt, variant):
     assert gnopt("train", "table.toml", "--out", "run", *VARIANTS[variant]).code == 0
@@ -93,6 +109,7 @@ def test_numbers_are_averaged_and_their_variances_added(table, gnopt, variant):
     np.testing.assert_allclose(column("all.h5", "x"), made.mean(axis=0), rtol=1e-10)
     deviation = np.sqrt(noise + made.var(axis=0))
     np.testing.assert_allclose(column("all.h5", "std"), deviation, rtol=1e-10)
+    check_derivatives(gnopt)
 
 
 def test_probabilities_are_averaged_with_their_deviation(table, gnopt):
@@ -105,6 +122,7 @@ def test_probabilities_are_averaged_with_their_deviation(table, gnopt):
         mean, deviation = made.mean(axis=0), made.std(axis=0)
         np.testing.assert_allclose(column("all.h5", "x"), mean, rtol=1e-10, atol=1e-12)
         np.testing.assert_allclose(column("all.h5", "std"), deviation, rtol=1e-9, atol=1e-12)
+        check_derivatives(gnopt, "--layer", layer)
     hidden = gnopt("predict", "run", "new.h5", "code.h5", "--layer", "code")
     assert hidden.code == 2
     assert "--member N" in hidden.err

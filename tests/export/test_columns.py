@@ -17,8 +17,10 @@ from gnopt.data.table.encoding import Encoding
 from gnopt.data.table.form import Table
 from gnopt.data.table.kinds import InputColumn, all_kinds
 from gnopt.data.table.kinds.category import Category
+from gnopt.engine.arrays.numpy import NumpyBackend
 from gnopt.errors import GnoptError
 from gnopt.export import export
+from gnopt.export.columns import form_of
 from gnopt.export.onnx import model
 from gnopt.training.checkpoint import StoredNetwork
 from gnopt.training.content import Content
@@ -26,6 +28,7 @@ from gnopt.training.content import Content
 onnxruntime = pytest.importorskip("onnxruntime")
 
 ROWS = 60
+OPS = NumpyBackend()
 
 
 def frame(seed: int = 0) -> pd.DataFrame:
@@ -198,6 +201,23 @@ def test_the_code_differentiates_by_columns(library, name):
         slope = (ends[0] - ends[1]) / (2.0 * step[:, place, None])
         slope[np.isnan(x[:, place])] = 0.0
         np.testing.assert_allclose(found[:, :, place], slope, rtol=1e-4, atol=1e-7)
+
+
+def test_predict_differentiates_by_columns_as_code_does():
+    """Where the numbers tell that a cell is missing; `frame` has such cells alone."""
+    x = encoded(ENCODING, frame())
+    columns = zip(ENCODING.columns, as_numbers(ENCODING, frame()).T, strict=True)
+    expected = []
+    for column, cells_of in columns:
+        slopes = [feature.slope(OPS, cells_of) for feature in form_of(column).features(column)]
+        if column.continuous:
+            expected.append(np.sum(slopes, axis=0))
+        else:
+            assert not np.any(slopes)
+    found = ENCODING.by_cells(np.ones((ROWS, 2, x.shape[1])), x)
+    assert len(expected) == len(ENCODING.continuous)
+    for k in range(2):
+        np.testing.assert_allclose(found[:, k], np.transpose(expected), rtol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,28 @@ class Encoding:
         return [feature for column in self.columns for feature in column.features]
 
     @property
+    def continuous(self) -> list[str]:
+        """The names of the columns whose cells are numbers or dates: what `by_cells`
+        differentiates by.
+        """
+        return [column.name for column in self.columns if column.continuous]
+
+    def by_cells(self, jacobian: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Return derivatives by the cells of the ``continuous`` columns, (N, K, C) float64.
+
+        ``jacobian``, (N, K, D), holds the derivatives by the numbers x, (N, D), that `encode` makes
+        of the rows.
+        """
+        found, at = [], 0
+        for column in self.columns:
+            own = slice(at, at + len(column.features))
+            at = own.stop
+            if column.continuous:
+                slopes = column.slopes(x[:, own])
+                found.append(np.einsum("nkd,nd->nk", jacobian[:, :, own], slopes))
+        return np.stack(found, axis=2)
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """The names of the labels 0, 1, ..., if the target has classes."""
         return self.target.classes if self.target is not None else ()

@@ -42,6 +42,7 @@ class InputColumn:
 
     kind: ClassVar[str]
     order: ClassVar[int]  # kinds are asked in this order; the last takes every column
+    continuous: ClassVar[bool] = False  # cells are numbers, by which `slopes` differentiates
 
     @classmethod
     def learn(
@@ -63,9 +64,26 @@ class InputColumn:
         """Return the column of a table as numbers, (N, width) float64."""
         raise NotImplementedError
 
+    def slopes(self, numbers: np.ndarray) -> np.ndarray:
+        """Return the derivatives of the column's ``numbers`` by its cells, (N, width) float64, for
+        a kind whose cells are ``continuous``.
+
+        They are 0 at a cell that the numbers show to be missing.
+        """
+        raise NotImplementedError
+
     def facts(self) -> dict[str, Any]:
         """Return the record as plain values, for a file."""
         return {"kind": self.kind, **asdict(self)}
+
+
+def where_known(numbers: np.ndarray) -> np.ndarray:
+    """Return the `InputColumn.slopes` of a number that stands as it is in the first column of
+    ``numbers``: 1, or 0 where a second column tells that the cell is missing.
+    """
+    slopes = np.zeros(numbers.shape)
+    slopes[:, 0] = 1.0 if numbers.shape[1] == 1 else numbers[:, 1] == 0.0
+    return slopes
 
 
 class Kind(Protocol):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from gnopt.data.table.cells import text_of
-from gnopt.data.table.kinds import Findings, InputColumn, KindOf
+from gnopt.data.table.kinds import Findings, InputColumn, KindOf, where_known
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +36,7 @@ class Date(InputColumn):
 
     kind = "date"
     order = 1
+    continuous = True
 
     @classmethod
     def learn(
@@ -71,6 +72,10 @@ class Date(InputColumn):
             )
         x = np.where(absent, self.median, days)
         return np.stack([x, absent], axis=1) if self.missing else x[:, None]
+
+    def slopes(self, numbers: np.ndarray) -> np.ndarray:
+        """Return derivatives by the day."""
+        return where_known(numbers)
 
 
 def _days(series: pd.Series, day_first: bool) -> np.ndarray:

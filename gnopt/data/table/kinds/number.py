@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from gnopt.data.table.cells import numbers_of
-from gnopt.data.table.kinds import Findings, InputColumn, KindOf
+from gnopt.data.table.kinds import Findings, InputColumn, KindOf, where_known
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +36,7 @@ class Number(InputColumn):
 
     kind = "number"
     order = 0
+    continuous = True
 
     @classmethod
     def learn(
@@ -96,6 +97,13 @@ class Number(InputColumn):
         if self.spread:
             x = np.arcsinh((x - self.center) / self.spread)
         return np.stack([x, absent], axis=1) if self.missing else x[:, None]
+
+    def slopes(self, numbers: np.ndarray) -> np.ndarray:
+        slopes = where_known(numbers)
+        if self.spread:
+            # d asinh(u) / du = 1 / √(1 + u²), with u = sinh of the number
+            slopes[:, 0] /= self.spread * np.cosh(numbers[:, 0], dtype=np.float64)
+        return slopes
 
 
 def _tails(known: np.ndarray, median: float) -> tuple[float, float]:
