@@ -16,13 +16,13 @@ import h5py
 import numpy as np
 
 from gnopt.data.classes import Classes, LabelRule
-from gnopt.data.hdf5 import datasets, holds, is_group, open_file
+from gnopt.data.hdf5 import class_names, datasets, holds, is_group, open_file
 from gnopt.data.opening import OpenedFile, open_any
 from gnopt.data.options import DataSettings
-from gnopt.data.source import find_splits
+from gnopt.data.source import Columns, find_splits
 from gnopt.data.table.reading import is_table
 from gnopt.engine.losses import get_loss, loss_for
-from gnopt.errors import ConfigError
+from gnopt.errors import ConfigError, DataError
 from gnopt.metrics import usual
 from gnopt.options import Value
 from gnopt.toml import to_toml
@@ -179,8 +179,7 @@ def _look(path: Path, settings: DataSettings) -> tuple[_Facts, list[str]]:
         settings = settings.changed(validation=0)  # all rows, in the order of the file
     opened = open_any(settings, keep=True)
     with opened.handle as handle:
-        rule = LabelRule("", np.inf, fractions=True)
-        splits, found = find_splits(handle, opened.settings, float(np.finfo(np.float64).max), rule)
+        splits, found = _splits(handle, opened.settings)
         columns = splits["train"]
         rows = sum(part.x.rows for name, part in splits.items() if name != "test")
         y = None
@@ -188,10 +187,21 @@ def _look(path: Path, settings: DataSettings) -> tuple[_Facts, list[str]]:
             read = [part.y.read(0, part.y.rows) for part in splits.values() if part.y is not None]
             y = np.concatenate(read)
             y = y.reshape(-1) if y.shape[1] == 1 else y
-            if found is not None and found.numbers and y.ndim == 1:
-                y = np.array(found.numbers)[y.astype(np.int64)]  # as they are in the file
+            names = class_names(columns.y.dataset)
+            if found is None and names and y.ndim == 1:
+                found = Classes(names, tuple(range(len(names))))
     target = settings.targets if settings.targets != "inputs" else ""
     return _Facts(rows, columns.x.width, target, y, found), opened.notes
+
+
+def _splits(handle: h5py.File, settings: DataSettings) -> tuple[dict[str, Columns], Classes | None]:
+    """Return the columns of the file with numbers as they are, and the classes of words."""
+    limit = float(np.finfo(np.float64).max)
+    try:
+        return find_splits(handle, settings, limit)
+    except DataError:
+        words = LabelRule("", np.inf, fractions=True)
+        return find_splits(handle, settings, limit, words)
 
 
 def _name_datasets(

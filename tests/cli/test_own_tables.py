@@ -173,6 +173,15 @@ def test_whole_numbers_that_may_be_classes(table, gnopt):
     assert dry.code == 0, dry.err
 
 
+def test_many_whole_numbers_are_amounts(table, gnopt):
+    rows = 6000
+    frame = pd.DataFrame({"a": np.arange(rows) % 97, "price": np.arange(rows)[::-1] * 7 % 5999})
+    frame.to_csv("m.csv", index=False)
+    result = gnopt("init", "m.csv", "--target", "price", "--json")
+    assert result.code == 0, result.err
+    assert json.loads(result.out)["decisions"]["network.loss"] == "squared_error"
+
+
 def test_hdf5_as_others_write_it(table, gnopt):
     with h5py.File("d.h5", "w") as file:
         file["features"] = np.random.default_rng(0).normal(size=(60, 3))
