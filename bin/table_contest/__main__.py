@@ -1,6 +1,6 @@
 """Score gnopt, scikit-learn's MLP and its trees on tables by five folds; write a CSV.
 
-``PYTHONPATH=bin python -m tables --out scores.csv [--tables penguins,wine] [--more F.csv:TARGET]``
+``PYTHONPATH=bin python -m table_contest --out scores.csv [--tables wine] [--more F.csv:TARGET]``
 
 gnopt is run as a user runs it: `gnopt train TABLE --target NAME` and `gnopt predict`, as processes
 whose seconds of the processor count from their start. scikit-learn gets its inputs standardised,
@@ -172,7 +172,7 @@ CONTESTANTS = {"gnopt": run_gnopt, "MLP": run_sklearn(mlp), "trees": run_sklearn
 
 def main() -> None:
     """Run the contest that the command line asks for."""
-    parser = argparse.ArgumentParser(prog="tables", description=__doc__)
+    parser = argparse.ArgumentParser(prog="table_contest", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("tables.csv"))
     parser.add_argument("--tables", default=",".join(["penguins", *BUNDLED]))
     parser.add_argument("--more", nargs="*", default=[], metavar="FILE.csv:TARGET")
