@@ -68,12 +68,14 @@ class Hidden(Primal):
             + cost.second_moment(r * rows, self.below.size)
             + cost.second_moment(rows, i)
             + 2.0 * rows * pairs * P
-            + 4.0 * K * net.sizes[-2] * r,
+            + (4.0 * net.sizes[-2] + 2.0 * r) * K * net.sizes[-2],
             "inverses": cost.cholesky(self.below.size)
             + cost.cholesky(i)
+            + float(i) ** 3
             + 2.0 * i * pairs * P
             + pairs * P * P,
-            "solve": solves * (2.0 * P * P + 4.0 * pairs * P + 4.0 * K * pairs + 2.0 * K * i * i),
+            "solve": solves
+            * (cost.multiply(self.below.size, 1) + cost.multiply(i, r + K) + 4.0 * pairs * (P + K)),
         }
         if accelerated:
             phases["model"] = bend(net, rows) + cost.backward(net.sizes, rows)
