@@ -89,7 +89,7 @@ class Encoding:
         for name in chosen:
             series = frame[name]
             asked = bool(roles.inputs) or name in forced
-            why = None if asked else _useless(series, seen, frame, roles.exact)
+            why = None if asked else _useless(series, seen, table, roles.exact)
             if why is None:
                 column = _learn_column(series, name in forced, table.decimal, notes, roles.exact)
                 if column is not None:
@@ -294,9 +294,7 @@ def _learn_column(
     return next((column for column in found if column is not None), None)
 
 
-def _useless(
-    series: pd.Series, seen: dict[int, str], frame: pd.DataFrame, exact: bool
-) -> str | None:
+def _useless(series: pd.Series, seen: dict[int, str], table: Table, exact: bool) -> str | None:
     """Return why a column is left out, in words, or None; with ``exact`` only names are."""
     import pandas as pd
 
@@ -315,7 +313,7 @@ def _useless(
 
         others = (Number, Date)
         if different > NAMES_ROWS * len(known) and all(
-            kind.learn(series, ".", []) is None for kind in others
+            kind.learn(series, table.decimal, []) is None for kind in others
         ):
             return f"names the rows ({different:,} different words in {len(known):,} cells)"
     if is_row_number(str(series.name), series):
@@ -324,7 +322,7 @@ def _useless(
         return None
     digest = int(pd.util.hash_pandas_object(series, index=False).to_numpy().sum())
     twin = seen.setdefault(digest, str(series.name))
-    if twin != series.name and series.equals(frame[twin].rename(series.name)):
+    if twin != series.name and series.equals(table.frame[twin].rename(series.name)):
         return f"is the same as {twin} in every row"
     return None
 

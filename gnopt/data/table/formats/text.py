@@ -70,11 +70,17 @@ class Text:
     def read(self, path: Path, form: TableForm) -> Table:
         packed = _content(path)
         content, encoding = _decoded(path, packed, form)
-        known = _find_form(_sample(content, encoding, path), form, path)
-        notes = _notes(known, form, path)
-        if content is not packed:
+        wide = content is not packed
+        content, skipped, form = _without_preface(content, form)
+        sample = _sample(content, encoding, path)
+        known = _find_form(sample, form, path)
+        notes = _notes(known, form, path, sample)
+        if wide:
             notes.insert(0, "the text is UTF-16 or UTF-32, as its mark says")
+        if skipped:
+            notes.insert(0, f"{skipped:,} lines before the table are left out")
         frame, first_line = _parse(path, content, encoding, known)
+        first_line += skipped
         return Table(path, frame, notes, first_line, known.decimal, known.header == "yes")
 
     @property
@@ -176,6 +182,23 @@ def _decoded(path: Path, content: bytes, form: TableForm) -> tuple[bytes, str]:
             "data.encoding (--encoding of gnopt dataset import), such as latin-1 or cp1252"
         ) from error
     return content, name
+
+
+def _without_preface(content: bytes, form: TableForm) -> tuple[bytes, int, TableForm]:
+    """Return the text without comments (#) before the table, how many lines these are, and the form
+    with the separator that a first line such as "sep=;", which Excel writes, tells.
+    """
+    skipped = 0
+    start = len(codecs.BOM_UTF8) if content.startswith(codecs.BOM_UTF8) else 0
+    while True:
+        end = content.find(b"\n", start)
+        line = content[start : end if end >= 0 else len(content)].strip()
+        told = line[4:].decode(errors="replace") if line.lower().startswith(b"sep=") else ""
+        if end < 0 or not (line.startswith(b"#") or len(told) == 1):
+            return content[start:] if skipped else content, skipped, form
+        if told and form.separator == AUTO:
+            form = replace(form, separator=told)
+        start, skipped = end + 1, skipped + 1
 
 
 def _sample(content: bytes, encoding: str, path: Path) -> list[str]:
@@ -314,9 +337,13 @@ def _within(value: float | None, below: list[float]) -> bool:
     return value is not None and min(below) <= value <= max(below)
 
 
-def _notes(known: TableForm, form: TableForm, path: Path) -> list[str]:
+def _notes(known: TableForm, form: TableForm, path: Path, sample: Sequence[str]) -> list[str]:
     """Return a line for each choice that was made for the user and is not the usual one."""
     notes = []
+    if known.header == "yes":
+        names = _cells(sample[:1], known.separator)[0]
+        twice = [name for name, times in Counter(names).items() if times > 1 and name]
+        notes += [f"several columns are called {name!r}: later ones get a number" for name in twice]
     name = path.name.lower()
     usual = "\t" if name.endswith((".tsv", ".tab")) else ","
     if form.separator == AUTO and known.separator != usual:
