@@ -321,7 +321,8 @@ def _document(path: Path) -> dict[str, Any]:
         return read_toml(path)
     except FileNotFoundError:
         kind = path.suffix or ".toml"
-        near = nearest(path.name, [p.name for p in path.parent.glob(f"*{kind}")])
+        known = [p.name for p in path.parent.glob("*") if p.suffix in (".toml", kind)]
+        near = nearest(path.name, known)
         what = "configuration file" if kind == ".toml" else "file"
         raise ConfigError(f"{path}: no such {what}{near}") from None
     except IsADirectoryError:

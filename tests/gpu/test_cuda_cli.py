@@ -112,6 +112,7 @@ def make_place(folder: Path) -> Place:
     rng = np.random.default_rng(0)
     with h5py.File(folder / "tiny.h5", "w") as file:
         file["x"] = rng.random((60, 12))
+        file["x"].attrs["image_shape"] = (3, 4)
     (folder / "tiny.toml").write_text(
         CONFIG.replace("[6, 4]", "[6, 4, 6]").replace('"sigmoid"', '"sigmoid", "tanh"')
     )
@@ -310,8 +311,6 @@ def test_a_run_from_a_gpu_is_of_use_without_one(runs):
     runs("export", "cuda", "net.onnx", devices="none")
     pytest.importorskip("matplotlib")
     runs("plot", "cuda", "--out", "figures", devices="none")
-    with h5py.File(runs.folder / "tiny.h5", "r+") as file:
-        file["x"].attrs["image_shape"] = (3, 4)
     runs("plot", "cuda", "--reconstructions", "--out", "figures", devices="none")
     runs("evaluate", "cuda", "--device", "cpu", devices="none")
     assert len(list((runs.folder / "figures").iterdir())) >= 3
