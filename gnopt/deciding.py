@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import h5py
 import numpy as np
 
-from gnopt.data.classes import Classes, LabelRule
+from gnopt.data.classes import IF_LABELS, Classes
 from gnopt.data.hdf5 import class_names, datasets, holds, is_group, open_file
-from gnopt.data.opening import OpenedFile, open_any
+from gnopt.data.opening import open_any
 from gnopt.data.options import DataSettings
 from gnopt.data.source import Columns, find_splits
-from gnopt.data.table.reading import is_table
+from gnopt.data.table.reading import is_table, read_table
 from gnopt.engine.losses import get_loss, loss_for
 from gnopt.errors import ConfigError, DataError
 from gnopt.metrics import usual
@@ -95,7 +95,6 @@ class _Facts:
     target: str  # as a message calls it
     y: np.ndarray | None  # targets of all training rows, as they are stored
     classes: Classes | None = None  # of words, or where the file names classes
-    opened: OpenedFile | None = field(default=None, repr=False)
 
 
 def is_data(path: Path) -> bool:
@@ -133,7 +132,8 @@ def _decide(path: Path, given: Mapping[str, object]) -> Decisions:
         }
     )
     made = [Decision("data.file", str(path), "")]
-    if not is_table(path):
+    tabular = is_table(path)
+    if not tabular:
         settings, named = _name_datasets(path, settings, given)
         made += named
     elif "data.targets" not in given:
@@ -148,25 +148,21 @@ def _decide(path: Path, given: Mapping[str, object]) -> Decisions:
     facts, notes = _look(path, settings)
     loss = given.get("network.loss")
     if loss is None:
-        kind, why = _kind_of_target(path, facts, settings)
+        kind, why = _kind_of_target(path, facts)
         loss = loss_for(kind).name
         made.append(Decision("network.loss", loss, why))
-    if "data.standardize" not in given and settings.targets != "inputs" and is_table(path):
+    if "data.standardize" not in given and settings.targets != "inputs" and tabular:
         why = "columns of a table have units of their own"
         made.append(Decision("data.standardize", True, why))
-    made += [d for d in _network(facts, get_loss(str(loss)).linear) if d.key not in given]
+    made += [d for d in _network(facts) if d.key not in given]
+    outputs = 1 if facts.y is None or facts.y.ndim == 1 else facts.y.shape[1]
     if facts.y is not None and "training.metrics" not in given:
-        outputs = 1 if facts.y.ndim == 1 else facts.y.shape[1]
         made.append(Decision("training.metrics", usual(get_loss(str(loss)).predicts(outputs)), ""))
-    if facts.y is not None and facts.y.ndim == 2 and facts.y.shape[1] > 1:
-        columns = f"{facts.y.shape[1]} targets"
+    if facts.y is None:
+        what = "which are the targets"
     else:
-        columns = "1 target"
-    found = (
-        f"{path.name}: {facts.rows:,} rows, {facts.inputs:,} inputs, {columns} ({facts.target})"
-        if facts.y is not None
-        else f"{path.name}: {facts.rows:,} rows, {facts.inputs:,} inputs, which are the targets"
-    )
+        what = f"{outputs} target{'s' * (outputs > 1)} ({facts.target})"
+    found = f"{path.name}: {facts.rows:,} rows, {facts.inputs:,} inputs, {what}"
     return Decisions(found, tuple(notes), tuple(made))
 
 
@@ -200,8 +196,7 @@ def _splits(handle: h5py.File, settings: DataSettings) -> tuple[dict[str, Column
     try:
         return find_splits(handle, settings, limit)
     except DataError:
-        words = LabelRule("", np.inf, fractions=True)
-        return find_splits(handle, settings, limit, words)
+        return find_splits(handle, settings, limit, IF_LABELS)
 
 
 def _name_datasets(
@@ -229,8 +224,6 @@ def _name_datasets(
 
 def _guess_target(path: Path, settings: DataSettings) -> str:
     """Return the column that is called like a target; ConfigError if there is none."""
-    from gnopt.data.table.reading import read_table
-
     table = read_table(path, settings.table_form(), keep=True)
     names = {str(name).lower(): str(name) for name in table.frame.columns}
     found = [names[name] for name in USUAL_TARGETS if name in names]
@@ -250,7 +243,7 @@ def _no_target(path: Path, names: list[str]) -> ConfigError:
 # ---- loss --------------------------------------------------------------------------------------
 
 
-def _kind_of_target(path: Path, facts: _Facts, settings: DataSettings) -> tuple[str, str]:
+def _kind_of_target(path: Path, facts: _Facts) -> tuple[str, str]:
     """Return the kind of targets that a loss is made for, and why; ConfigError where the target
     looks like names, numbers of rows or times.
     """
@@ -263,7 +256,7 @@ def _kind_of_target(path: Path, facts: _Facts, settings: DataSettings) -> tuple[
     words = found is not None and not found.numbers
     named = found is not None and found.named and found.numbers == tuple(range(len(found.names)))
     if found is not None and (words or named):
-        return _kind_of_classes(path, len(y), found, name, settings)
+        return _kind_of_classes(path, len(y), found, name)
     values = np.unique(y)
     whole = bool((values == np.rint(values)).all())
     if len(values) < 2:
@@ -302,9 +295,7 @@ def _kind_of_columns(y: np.ndarray, name: str) -> tuple[str, str]:
     return "numbers", f"{name}: {y.shape[1]} numbers a row"
 
 
-def _kind_of_classes(
-    path: Path, rows: int, classes: Classes, name: str, settings: DataSettings
-) -> tuple[str, str]:
+def _kind_of_classes(path: Path, rows: int, classes: Classes, name: str) -> tuple[str, str]:
     count = len(classes.names)
     if count > max(2, rows / ROWS_PER_CLASS) or count > MOST_CLASSES:
         raise ConfigError(
@@ -327,8 +318,8 @@ def _kind_of_classes(
 # ---- network -----------------------------------------------------------------------------------
 
 
-def _network(facts: _Facts, numbers: bool) -> Iterator[Decision]:
-    """Yield the decisions on the network and on what is held out."""
+def _network(facts: _Facts) -> Iterator[Decision]:
+    """Yield the decisions on the network."""
     rows = facts.rows
     if facts.y is None:
         code = max(2, min(30, facts.inputs // 4))
