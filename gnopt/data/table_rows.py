@@ -13,6 +13,8 @@ from gnopt.data.roles import Roles, TableForm
 from gnopt.data.rows import Rows, from_array, smallest
 from gnopt.data.table.encoding import Encoding
 from gnopt.data.table.reading import is_table, read_table
+from gnopt.data.table.target import Target, missing_targets
+from gnopt.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,13 +80,12 @@ def open_table(
 def open_labels(path: Path) -> Rows:
     """Open a table whose columns are all targets, such as a file of labels."""
     table = read_table(path)
-    names = ",".join(map(str, table.frame.columns))
-    frame = table.frame.assign(**{"\0row": np.arange(len(table.frame))})
-    table.frame = frame
-    learnt = Encoding.learn(table, Roles(inputs="\0row", targets=names, exact=True))
-    y = learnt.encode(table).y
-    assert y is not None
-    return replace(from_array(_narrow(y), str(path)).as_labels(), classes=learnt.classes)
+    target = Target.learn(table, list(map(str, table.frame.columns)))
+    y = target.encode(table)
+    y = y[~missing_targets(y)]
+    if not len(y):
+        raise DataError(f"{path}: no row has a target ({', '.join(target.names)})")
+    return replace(from_array(_narrow(y), str(path)).as_labels(), classes=target.classes)
 
 
 def _narrow(values: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,8 +13,7 @@ from gnopt.data.roles import Roles
 from gnopt.data.table.cells import numbers_of, text_of
 from gnopt.data.table.form import Table
 from gnopt.data.table.kinds import Findings, InputColumn, all_kinds, column_of
-from gnopt.data.table.kinds.category import Category
-from gnopt.data.table.target import Target
+from gnopt.data.table.target import Target, missing_targets
 from gnopt.errors import DataError, nearest
 
 if TYPE_CHECKING:
@@ -78,26 +77,32 @@ class Encoding:
         forced = set(find_columns(table, roles.categories, f"{roles.prefix}categories"))
         target = Target.learn(table, target_names, forced) if target_names else None
         if target is not None:
-            table = with_rows(table, ~_missing(target.encode(table)))
+            table = with_rows(table, ~missing_targets(target.encode(table)))
             gone = len(frame) - len(table.frame)
             if gone:
                 notes.append(f"{gone:,} rows without a target are left out")
             frame = table.frame
+        kinds = all_kinds()
         columns: list[InputColumn] = []
         names_rows: list[str] = []
         seen: dict[int, str] = {}
         for name in chosen:
             series = frame[name]
             asked = bool(roles.inputs) or name in forced
-            why = None if asked else _useless(series, seen, table, roles.exact)
+            why = None if asked else _says_nothing(series, roles.exact)
+            if not asked and why is None:
+                why = _names_rows(series, kinds, table.decimal)
+                if why is not None:
+                    names_rows.append(name)
+                elif not roles.exact:
+                    why = _repeats(series, seen, frame)
             if why is None:
-                column = _learn_column(series, name in forced, table.decimal, notes, roles.exact)
+                of_words = kinds[-1:] if name in forced else kinds
+                column = _learn_column(series, of_words, table.decimal, notes, roles.exact)
                 if column is not None:
                     columns.append(column)
                     continue
                 why = "has no values"
-            elif why.startswith("names"):
-                names_rows.append(name)
             notes.append(f"{name}: {why}: it is no input")
         if not columns:
             raise DataError(f"{table.path}: no column is left for the inputs")
@@ -155,7 +160,7 @@ class Encoding:
         """
         table = self._aligned(table, targets)
         y = self.target.encode(table) if targets and self.target is not None else None
-        keep = np.ones(len(table.frame), dtype=bool) if y is None else ~_missing(y)
+        keep = np.ones(len(table.frame), dtype=bool) if y is None else ~missing_targets(y)
         if not keep.any():
             raise DataError(f"{table.path}: no row has a target ({', '.join(self._target_names)})")
         findings = Findings()
@@ -280,49 +285,56 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
-def _missing(y: np.ndarray) -> np.ndarray:
-    """Return which rows of encoded targets have none, (N,) bool."""
-    missing: np.ndarray = np.isnan(y) if y.dtype.kind == "f" else y < 0
-    return missing if missing.ndim == 1 else np.any(missing, axis=1)
-
-
 def _learn_column(
-    series: pd.Series, as_words: bool, decimal: str, notes: list[str], exact: bool
+    series: pd.Series,
+    kinds: Sequence[type[InputColumn]],
+    decimal: str,
+    notes: list[str],
+    exact: bool,
 ) -> InputColumn | None:
-    kinds = [Category] if as_words else all_kinds()
+    """Return how the first of ``kinds`` that takes the column encodes it; None if none does."""
     found = (kind.learn(series, decimal, notes, exact) for kind in kinds)
     return next((column for column in found if column is not None), None)
 
 
-def _useless(series: pd.Series, seen: dict[int, str], table: Table, exact: bool) -> str | None:
-    """Return why a column is left out, in words, or None; with ``exact`` only names are."""
-    import pandas as pd
-
+def _says_nothing(series: pd.Series, exact: bool) -> str | None:
+    """Return that a column has no values or, unless ``exact``, always the same one, or None."""
     known = series.dropna()
     if not len(known):
         return "has no values"
     complete = len(known) == len(series)
     if not exact and complete and (known == known.iloc[0]).all():
         return f"is {known.iloc[0]!s} in every row"
+    return None
+
+
+def _names_rows(series: pd.Series, kinds: Sequence[type[InputColumn]], decimal: str) -> str | None:
+    """Return that a column holds a word, or a whole number, of its own for nearly every row, or
+    None.
+    """
+    known = series.dropna()
     words = known.dtype.kind not in "biufcmM"
     if words and len(known) >= FEWEST:
-        text = text_of(known)
-        different = text.nunique()
-        from gnopt.data.table.kinds.date import Date
-        from gnopt.data.table.kinds.number import Number
-
-        others = (Number, Date)
-        if different > NAMES_ROWS * len(known) and all(
-            kind.learn(series, table.decimal, []) is None for kind in others
+        different = text_of(known).nunique()
+        if (
+            different > NAMES_ROWS * len(known)
+            and _learn_column(series, kinds[:-1], decimal, [], exact=False) is None
         ):
             return f"names the rows ({different:,} different words in {len(known):,} cells)"
     if is_row_number(str(series.name), series):
         return "names the rows (a different whole number in each)"
-    if exact:
-        return None
+    return None
+
+
+def _repeats(series: pd.Series, seen: dict[int, str], frame: pd.DataFrame) -> str | None:
+    """Return that a column is the same as one before it, or None; ``seen`` maps digests to names of
+    columns.
+    """
+    import pandas as pd
+
     digest = int(pd.util.hash_pandas_object(series, index=False).to_numpy().sum())
     twin = seen.setdefault(digest, str(series.name))
-    if twin != series.name and series.equals(table.frame[twin].rename(series.name)):
+    if twin != series.name and series.equals(frame[twin].rename(series.name)):
         return f"is the same as {twin} in every row"
     return None
 

@@ -97,3 +97,9 @@ class Target:
                 f"expected one of {', '.join(self.classes[:12])}{nearest(word, self.classes)}"
             )
         return np.where(np.isnan(labels), -1, labels).astype(np.int64)
+
+
+def missing_targets(y: np.ndarray) -> np.ndarray:
+    """Return which rows of what `Target.encode` returns have no target, (N,) bool."""
+    missing: np.ndarray = np.isnan(y) if y.dtype.kind == "f" else y < 0
+    return missing if missing.ndim == 1 else np.any(missing, axis=1)

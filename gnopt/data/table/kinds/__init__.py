@@ -77,6 +77,26 @@ class InputColumn:
         return {"kind": self.kind, **asdict(self)}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Measured(InputColumn):
+    """A column of amounts: a missing cell becomes ``median``, and ``missing`` adds a number that is
+    1 there and 0 elsewhere.
+    """
+
+    median: float
+    missing: bool = False
+
+    continuous = True
+
+    @property
+    def features(self) -> list[str]:
+        return [self.name, f"{self.name} missing"] if self.missing else [self.name]
+
+    def beside(self, x: np.ndarray, absent: np.ndarray) -> np.ndarray:
+        """Return the numbers x (N,), with what tells the missing cells where that is wanted."""
+        return np.stack([x, absent], axis=1) if self.missing else x[:, None]
+
+
 def where_known(numbers: np.ndarray) -> np.ndarray:
     """Return the `InputColumn.slopes` of a number that stands as it is in the first column of
     ``numbers``: 1, or 0 where a second column tells that the cell is missing.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from gnopt.data.table.cells import text_of
-from gnopt.data.table.kinds import Findings, InputColumn, KindOf, where_known
+from gnopt.data.table.kinds import Findings, KindOf, Measured, where_known
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,19 +24,16 @@ _FORM = re.compile(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Date(InputColumn):
+class Date(Measured):
     """Days since 1970-01-01, with a fraction for the time of the day; missing ones as the median.
 
     ``day_first`` tells 03.04.2020 of April from that of March.
     """
 
-    median: float
-    missing: bool = False
     day_first: bool = False
 
     kind = "date"
     order = 1
-    continuous = True
 
     @classmethod
     def learn(
@@ -59,10 +56,6 @@ class Date(InputColumn):
         median = float(np.quantile(known, 0.5, method="lower"))
         return cls(name=str(series.name), median=median, missing=bool(absent), day_first=day_first)
 
-    @property
-    def features(self) -> list[str]:
-        return [self.name, f"{self.name} missing"] if self.missing else [self.name]
-
     def encode(self, series: pd.Series, decimal: str, findings: Findings) -> np.ndarray:
         days = _days(series, self.day_first)
         absent = np.isnan(days)
@@ -71,7 +64,7 @@ class Date(InputColumn):
                 f"{self.name}: {{n}} cells are no dates: they become the median", absent.sum()
             )
         x = np.where(absent, self.median, days)
-        return np.stack([x, absent], axis=1) if self.missing else x[:, None]
+        return self.beside(x, absent)
 
     def slopes(self, numbers: np.ndarray) -> np.ndarray:
         """Return derivatives by the day."""

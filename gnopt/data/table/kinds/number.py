@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from gnopt.data.table.cells import numbers_of
-from gnopt.data.table.kinds import Findings, InputColumn, KindOf, where_known
+from gnopt.data.table.kinds import Findings, KindOf, Measured, where_known
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +21,7 @@ FAR = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Number(InputColumn):
+class Number(Measured):
     """A number x, or asinh((x − center) / spread) where the tails are heavy.
 
     asinh is linear near the centre and logarithmic far from it (Johnson 1949), so that a few large
@@ -29,14 +29,11 @@ class Number(InputColumn):
     that is 1 there and 0 elsewhere.
     """
 
-    median: float
-    missing: bool = False
     center: float = 0.0
     spread: float = 0.0  # 0 = the number itself
 
     kind = "number"
     order = 0
-    continuous = True
 
     @classmethod
     def learn(
@@ -74,10 +71,6 @@ class Number(InputColumn):
             spread=spread,
         )
 
-    @property
-    def features(self) -> list[str]:
-        return [self.name, f"{self.name} missing"] if self.missing else [self.name]
-
     def encode(self, series: pd.Series, decimal: str, findings: Findings) -> np.ndarray:
         values, strange = numbers_of(series, decimal)
         absent = np.isnan(values)
@@ -96,7 +89,7 @@ class Number(InputColumn):
         x = np.where(absent, self.median, values)
         if self.spread:
             x = np.arcsinh((x - self.center) / self.spread)
-        return np.stack([x, absent], axis=1) if self.missing else x[:, None]
+        return self.beside(x, absent)
 
     def slopes(self, numbers: np.ndarray) -> np.ndarray:
         slopes = where_known(numbers)
