@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -94,13 +94,10 @@ class _CWriter(Writer):
     def own(self, name: str) -> str:
         return f"{self.prefix}_{name}"
 
-    @contextmanager
-    def loop(self, variable: str, count: int) -> Iterator[None]:
-        self.line(f"for (int {variable} = 0; {variable} < {count}; {variable}++) {{")
-        self.depth += 1
-        yield
-        self.depth -= 1
-        self.line("}")
+    def loop(self, variable: str, count: int) -> AbstractContextManager[None]:
+        return self.indented(
+            f"for (int {variable} = 0; {variable} < {count}; {variable}++) {{", "}"
+        )
 
     def end_unless_wanted(self) -> None:
         self.line("if (dydx == NULL) return;")

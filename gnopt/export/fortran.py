@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -142,14 +142,9 @@ class _FortranWriter(Writer):
     def own(self, name: str) -> str:
         return name
 
-    @contextmanager
-    def loop(self, variable: str, count: int) -> Iterator[None]:
+    def loop(self, variable: str, count: int) -> AbstractContextManager[None]:
         self.variables.add(variable)
-        self.line(f"do {variable} = 1, {count}")
-        self.depth += 1
-        yield
-        self.depth -= 1
-        self.line("end do")
+        return self.indented(f"do {variable} = 1, {count}", "end do")
 
     def end_unless_wanted(self) -> None:
         self.line("if (.not. present(dydx)) return")

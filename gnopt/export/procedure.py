@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from gnopt.engine.source_form import Coupled
 from gnopt.export.source import ARRAYS, Scalar, Source, SourceColumns, SourceNetwork, used
@@ -32,6 +32,15 @@ class Writer(ABC):
     def line(self, text: str) -> None:
         """Append a line at the present depth."""
         self.lines.append("    " * self.depth + text)
+
+    @contextmanager
+    def indented(self, first: str, last: str) -> Iterator[None]:
+        """Put what is appended inside between two lines, one level deeper."""
+        self.line(first)
+        self.depth += 1
+        yield
+        self.depth -= 1
+        self.line(last)
 
     @abstractmethod
     def at(self, array: str, index: str = "i") -> str:
@@ -74,8 +83,7 @@ class Writer(ABC):
         """Return the full name of an array of this file."""
 
     @abstractmethod
-    @contextmanager
-    def loop(self, variable: str, count: int) -> Iterator[None]:
+    def loop(self, variable: str, count: int) -> AbstractContextManager[None]:
         """Repeat what is appended inside for every index of ``count``."""
 
     @abstractmethod
