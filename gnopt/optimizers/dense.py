@@ -286,9 +286,13 @@ class Primal(System):
                 self.ratio = eta / lam
                 for _ in self.factors(largest):
                     pass
-            self.H.reshape(-1)[:: net.size + 1] = self.diagonal + lam * self.M
-            self.L = net.ops.cholesky(self.H, "the damped Gauss-Newton matrix")
+            self.L = net.ops.cholesky(self._damped(lam), "the damped Gauss-Newton matrix")
         return self.excess()
+
+    def _damped(self, lam: float) -> Array:
+        """Return the matrix of the system, with W and the damping on its diagonal."""
+        self.H.reshape(-1)[:: self.problem.net.size + 1] = self.diagonal + lam * self.M
+        return self.H
 
     def effective(self, eta: float, largest: Array) -> Array:
         net, xp = self.problem.net, self.problem.net.ops.xp

@@ -144,16 +144,10 @@ class Hidden(Primal):
             for j in range(r):
                 self.Z[:, j] += inputs @ T[:, j].T
 
-    def damp(self, lam: float, eta: float, largest: Array) -> Array:
-        with self.batch.timer("inverses"):
-            self.eta, self.lam = eta, lam
-            if self.ratio != eta / lam:
-                self.ratio = eta / lam
-                for _ in self.factors(largest):
-                    pass
-            self._eliminate(lam * self.M)
-            self.L = self.problem.net.ops.cholesky(self.S, "the damped Gauss-Newton matrix")
-        return self.excess()
+    def _damped(self, lam: float) -> Array:
+        """Return the Schur complement S over the last layer."""
+        self._eliminate(lam * self.M)
+        return self.S
 
     def _eliminate(self, added: Array) -> None:
         """Make S and the Cholesky factor ``last`` of B for a diagonal E + W, the same for every
