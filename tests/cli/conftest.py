@@ -20,6 +20,20 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A problem, a run of 12 updates that nothing happened to, and one of 5 updates, made once for
+    the tests of a module.
+    """
+    folder = tmp_path_factory.mktemp("made")
+    write_problem(folder)
+    for name, updates in (("whole", 12), ("run", 5)):
+        argv = [folder / "tiny.toml", "--out", folder / name, "--max-updates", updates, "-q"]
+        with pytest.raises(SystemExit, match=r"^0$"):
+            main(["train", *map(str, argv)])
+    return folder
+
+
 @pytest.fixture
 def gnopt(capfd: pytest.CaptureFixture[str]) -> Callable[..., CommandResult]:
     """Run a command in this process."""

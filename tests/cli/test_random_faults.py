@@ -22,7 +22,6 @@ from forked import Forked
 from processes import LIMIT
 
 from gnopt import optimizers
-from gnopt.cli import main
 from gnopt.errors import DataError
 from gnopt.training import checkpoint
 
@@ -43,18 +42,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if argument in metafunc.fixturenames:
             count = counts[bool(metafunc.config.getoption("--long"))]
             metafunc.parametrize(argument, range(count))
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A problem, a run of 12 updates that nothing happened to, and one of 5 updates."""
-    folder = tmp_path_factory.mktemp("made")
-    write_problem(folder)
-    for name, updates in (("whole", 12), ("run", 5)):
-        argv = [folder / "tiny.toml", "--out", folder / name, "--max-updates", updates, "-q"]
-        with pytest.raises(SystemExit, match=r"^0$"):
-            main(["train", *map(str, argv)])
-    return folder
 
 
 def test_a_run_killed_at_any_moment_ends_like_an_undisturbed_one(tiny, gnopt, chain):

@@ -13,10 +13,9 @@ import tomllib
 
 import h5py
 import pytest
-from cli_tools import rows, same_runs, write_problem
+from cli_tools import rows, same_runs
 
 from gnopt import machine
-from gnopt.cli import main
 from gnopt.training.rundir import RunDirectory, status_of
 
 ONE_LEFT = ["--set", "training.keep_checkpoints=1"]
@@ -27,18 +26,6 @@ def flip(path, place=-100, bit=5):
     content = bytearray(path.read_bytes())
     content[place] ^= 1 << bit
     path.write_bytes(content)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A run of 12 updates that nothing happened to, and one of 5, made once for all tests."""
-    folder = tmp_path_factory.mktemp("made")
-    write_problem(folder)
-    for name, updates in (("whole", 12), ("run", 5)):
-        argv = [folder / "tiny.toml", "--out", folder / name, "--max-updates", updates, "-q"]
-        with pytest.raises(SystemExit, match=r"^0$"):
-            main(["train", *map(str, argv)])
-    return folder
 
 
 @pytest.fixture
